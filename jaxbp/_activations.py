@@ -1,0 +1,248 @@
+"""Activation functions h = Φ(a) and their pull-backs δ = (∂h/∂a)ᵀ Δ."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@dataclass(frozen=True)
+class Activation(ABC):
+    """The non-linearity Φ of a unit: a value, and a rule that pulls the error signal back through it.
+
+    h = Φ(a),  δ = (∂h/∂a)ᵀ Δ
+
+    Made by `elementwise` or `vector_activation`; two activations of equal parts are equal.
+
+    Attributes:
+        value: Φ, from an array `(*batch, width)` to one of the same shape and dtype.
+        name: What messages, reports and plots call it.
+        initializer: What the weights that lead into such a unit start from: the name of a factory in
+            `jax.nn.initializers`, or an initializer `(key, shape, dtype) -> array`.
+    """
+
+    value: Callable[[Array], Array]
+    _: KW_ONLY
+    name: str
+    initializer: str | Callable[..., Array] = "glorot_uniform"
+
+    @abstractmethod
+    def pullback(
+        self,
+        a: Float[Array, "*batch width"],
+        h: Float[Array, "*batch width"],
+        Delta: Float[Array, "*batch width"],
+    ) -> Float[Array, "*batch width"]:
+        """δ = (∂h/∂a)ᵀ Δ, from the unit's input, its output and the error signal at its output."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, repr=False)
+class Elementwise(Activation):
+    """An activation with h_i = Φ(a_i), whose Jacobian is diagonal: δ = Φ'(a) ⊙ Δ.
+
+    Attributes:
+        derivative: Φ' as a function of `(a, h)`. Where it is 0 or 1 it may be a boolean mask, which lets the
+            signal through or stops it (also where the signal is infinite).
+    """
+
+    derivative: Callable[[Array, Array], Array]
+
+    def pullback(
+        self,
+        a: Float[Array, "*batch width"],
+        h: Float[Array, "*batch width"],
+        Delta: Float[Array, "*batch width"],
+    ) -> Float[Array, "*batch width"]:
+        """δ = Φ'(a) ⊙ Δ."""
+        slope = self.derivative(a, h)
+        if slope.shape != a.shape:
+            raise ValueError(
+                f"the derivative of activation {self.name!r} has shape {slope.shape} at a of shape {a.shape}; "
+                "an element-wise derivative has a's shape. Make a vector-valued one with vector_activation."
+            )
+        if slope.dtype == jnp.bool_:
+            return jnp.where(slope, Delta, 0)
+        return slope * Delta
+
+
+@dataclass(frozen=True, repr=False)
+class VectorActivation(Activation):
+    """An activation whose outputs each depend on all inputs of the unit, such as softmax.
+
+    Attributes:
+        rule: `(a, h, Delta) -> delta`, the product of the transposed Jacobian with Δ.
+    """
+
+    rule: Callable[[Array, Array, Array], Array]
+
+    def pullback(
+        self,
+        a: Float[Array, "*batch width"],
+        h: Float[Array, "*batch width"],
+        Delta: Float[Array, "*batch width"],
+    ) -> Float[Array, "*batch width"]:
+        """δ = (∂h/∂a)ᵀ Δ, by the rule given."""
+        return self.rule(a, h, Delta)
+
+
+def elementwise(
+    value: Callable[[Array], Array],
+    derivative: Callable[[Array, Array], Array],
+    *,
+    name: str | None = None,
+    initializer: str | Callable[..., Array] = "glorot_uniform",
+) -> Elementwise:
+    """An activation that acts on each element alone.
+
+    h_i = Φ(a_i),  δ_i = Φ'(a_i) Δ_i
+
+    Args:
+        value: Φ, from an array to an array of the same shape and dtype.
+        derivative: Φ' as a function of `(a, h)` with `h = Φ(a)`: write it in whichever is handier.
+        name: What messages and plots call it; by default the name of `value`.
+        initializer: For the weights that lead into such a unit; see `Activation`.
+
+    Returns:
+        An activation for `Unit`. Give module-level functions, not fresh lambdas, where two specifications
+        made at different times should be equal (and share one compilation).
+
+    Raises:
+        TypeError: `derivative` does not take `(a, h)`.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> sine = jaxbp.elementwise(jnp.sin, lambda a, h: jnp.cos(a), name="sine")
+        >>> jaxbp.layered([2, 3, 1], hidden=sine, output=jaxbp.linear).units["h1"].activation
+        sine
+
+    Source: the chapter, "Training a Neural Network with Backpropagation", h = Φ(a_h).
+    """
+    _check_takes(derivative, "derivative", ("a", "h"), "lambda a, h: jnp.cos(a)")
+    return Elementwise(value, derivative, name=name or _name_of(value), initializer=initializer)
+
+
+def vector_activation(
+    value: Callable[[Array], Array],
+    pullback: Callable[[Array, Array, Array], Array],
+    *,
+    name: str | None = None,
+    initializer: str | Callable[..., Array] = "glorot_uniform",
+) -> VectorActivation:
+    """An activation with vector arguments, from its value and its pull-back.
+
+    h = Φ(a),  δ_j = Σ_i ∂h_i/∂a_j Δ_i
+
+    Args:
+        value: Φ, from an array `(*batch, width)` to one of the same shape and dtype.
+        pullback: `(a, h, Delta) -> delta`, all of shape `(*batch, width)`.
+        name: What messages and plots call it; by default the name of `value`.
+        initializer: For the weights that lead into such a unit; see `Activation`.
+
+    Returns:
+        An activation for `Unit`.
+
+    Raises:
+        TypeError: `pullback` does not take `(a, h, Delta)`.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> def centred(a):
+        ...     return a - jnp.mean(a, axis=-1, keepdims=True)
+        >>> jaxbp.vector_activation(centred, lambda a, h, Delta: centred(Delta))
+        centred
+
+    Source: the chapter, "The Special Case of Softmax".
+    """
+    _check_takes(pullback, "pullback", ("a", "h", "Delta"), "lambda a, h, Delta: ...")
+    return VectorActivation(value, pullback, name=name or _name_of(value), initializer=initializer)
+
+
+def _name_of(function: Callable[..., Array]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _check_takes(function: Callable[..., Array], what: str, arguments: tuple[str, ...], example: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a built-in that has none to look at
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise TypeError(
+            f"{what} {_name_of(function)!r} takes {signature}, but is called as "
+            f"{what}({', '.join(arguments)}); write it as {example!r}"
+        ) from None
+
+
+# At a kink each derivative is what jax.grad gives for the jax.nn function. Where Φ' can be written in h alone
+# it is: then a need not be kept for the backward pass.
+
+
+def _identity(a: Array) -> Array:
+    return a
+
+
+def _linear_derivative(a: Array, h: Array) -> Array:
+    return jnp.ones_like(a)
+
+
+def _sigmoid_derivative(a: Array, h: Array) -> Array:
+    return h * (1 - h)
+
+
+def _tanh_derivative(a: Array, h: Array) -> Array:
+    return (1 + h) * (1 - h)  # 1 − h², which cancels near ±1
+
+
+def _relu_derivative(a: Array, h: Array) -> Array:
+    return h > 0
+
+
+def _hard_tanh_derivative(a: Array, h: Array) -> Array:
+    return ~((a < -1) | (a > 1))  # 1 at ±1 and at NaN, as jax.nn has it
+
+
+def _leaky_relu_derivative(a: Array, h: Array) -> Array:
+    return jnp.where(a >= 0, 1.0, 0.01).astype(a.dtype)
+
+
+def _softplus_derivative(a: Array, h: Array) -> Array:
+    return jax.nn.sigmoid(a)
+
+
+def _silu_derivative(a: Array, h: Array) -> Array:
+    s = jax.nn.sigmoid(a)
+    return s + a * (s * (1 - s))
+
+
+def _gelu_derivative(a: Array, h: Array) -> Array:
+    # h = a C(a) with C(a) = ½ (1 + tanh u(a)), u(a) = √(2/π) (a + 0.044715 a³)
+    t = jnp.tanh(_GELU_SCALE * (a + 0.044715 * a**3))
+    return 0.5 * (1 + t) + a * (0.5 * _GELU_SCALE) * ((1 + t) * (1 - t)) * (1 + 3 * 0.044715 * a**2)
+
+
+def _softmax_pullback(a: Array, h: Array, Delta: Array) -> Array:
+    # (diag h − h hᵀ) Δ: the Jacobian is symmetric and never written out
+    return h * (Delta - jnp.sum(h * Delta, axis=-1, keepdims=True))
+
+
+_GELU_SCALE = (2 / jnp.pi) ** 0.5
+
+linear = elementwise(_identity, _linear_derivative, name="linear")
+sigmoid = elementwise(jax.nn.sigmoid, _sigmoid_derivative, name="sigmoid")
+tanh = elementwise(jnp.tanh, _tanh_derivative, name="tanh")
+relu = elementwise(jax.nn.relu, _relu_derivative, name="relu", initializer="he_normal")
+hard_tanh = elementwise(jax.nn.hard_tanh, _hard_tanh_derivative, name="hard_tanh")
+leaky_relu = elementwise(jax.nn.leaky_relu, _leaky_relu_derivative, name="leaky_relu", initializer="he_normal")
+softplus = elementwise(jax.nn.softplus, _softplus_derivative, name="softplus", initializer="he_normal")
+gelu = elementwise(jax.nn.gelu, _gelu_derivative, name="gelu", initializer="he_normal")
+silu = elementwise(jax.nn.silu, _silu_derivative, name="silu", initializer="he_normal")
+softmax = vector_activation(jax.nn.softmax, _softmax_pullback, name="softmax")

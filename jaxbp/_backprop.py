@@ -1,0 +1,192 @@
+"""Backpropagation: one sweep over the units in reverse topological order.
+
+Δ_u = ∂L/∂h_u = Σ_{u ⇒ v} δ_v W_uvᵀ
+δ_u = ∂L/∂a_u = (∂h_u/∂a_u)ᵀ Δ_u
+∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp import collect as collectors
+from jaxbp._connections import Bias
+from jaxbp._forward import Trace, forward
+from jaxbp._graph import BIAS
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+from jaxbp._objective import Reduction, check_reduction, example_losses, example_scale
+from jaxbp._parameters import Params, check_params
+from jaxbp.collect import Collector, Pair
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Backprop:
+    """Everything one forward and backward phase finds out.
+
+    Attributes:
+        value: The loss over the batch, a scalar.
+        trace: The forward phase, `Trace(a, h)`.
+        Delta: Δ = ∂L/∂h of each unit and input, shaped like `trace.h`.
+        delta: δ = ∂L/∂a of each unit, shaped like `trace.a`.
+        collected: What each collector made, by the name it was asked for.
+    """
+
+    value: Array
+    trace: Trace
+    Delta: dict[str, Array]
+    delta: dict[str, Array]
+    collected: dict[str, Any]
+
+    @property
+    def grads(self) -> Params:
+        """The gradient, a tree like the parameters: what was collected as `"grads"`."""
+        if "grads" not in self.collected:
+            raise AttributeError(
+                f"no gradient was collected, only {sorted(self.collected)}; "
+                "ask for it with collect={'grads': jaxbp.collect.gradient, …}"
+            )
+        return self.collected["grads"]
+
+    def quantities(self) -> dict[str, Array]:
+        """Every quantity by its one name: `a.h1`, `h.x`, `Delta.o`, `delta.o`, `grad.o.h1`, `loss`."""
+        named = {"loss": self.value}
+        parts = {"a": self.trace.a, "h": self.trace.h, "Delta": self.Delta, "delta": self.delta}
+        for kind, by_unit in parts.items():
+            named |= {f"{kind}.{unit}": array for unit, array in by_unit.items()}
+        for unit, by_source in self.collected.get("grads", {}).items():
+            named |= {f"grad.{unit}.{source}": array for source, array in by_source.items()}
+        return named
+
+
+def backprop(
+    net: Network,
+    loss: Loss,
+    params: Params,
+    x: Any,
+    y: Any,
+    *,
+    weights: Any = None,
+    reduction: Reduction = "mean",
+    collect: Mapping[str, Collector] | None = None,
+    feedback: Params | None = None,
+) -> Backprop:
+    """The forward phase and the backward sweep, with every error signal by name.
+
+    Δ_u = Σ_{u ⇒ v} δ_v W_uvᵀ,  δ_u = (∂h_u/∂a_u)ᵀ Δ_u,  ∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        params: The parameters, as from `init_params`.
+        x: The input, `(*batch, width)`, or a dict of inputs by name. Any number of batch axes, also none.
+        y: What the loss takes: an array like the output, or integer class ids of the batch shape.
+        weights: One weight for each example, of the batch shape; None weighs all alike.
+        reduction: `"mean"` for Σ w_i L_i / Σ w_i, `"sum"` for Σ w_i L_i.
+        collect: What to make of the pairs (h_s, δ_u), by name; the gradient, as `"grads"`, when None.
+        feedback: A tree like `params` whose matrices stand in for W in the backward recursion (only there).
+
+    Returns:
+        `Backprop(value, trace, Delta, delta, collected)`, whose `grads` is the gradient. δ and Δ are of the
+        value, hence of the mean.
+
+    Raises:
+        TypeError, ValueError: Arguments whose shapes, dtypes or names do not fit, before anything is computed.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 2, 2], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> back = jaxbp.backprop(net, jaxbp.cross_entropy, params, jnp.ones((4, 3)), jnp.array([0, 1, 1, 0]))
+        >>> back.delta["h1"].shape, back.Delta["x"].shape, back.grads["o"]["h1"].shape
+        ((4, 2), (4, 3), (2, 2))
+
+    Source: the chapter, "The backpropagation process can now be described as follows".
+    """
+    trace = forward(net, params, x)
+    backward_params = params
+    if feedback is not None:
+        check_params(net, feedback, "feedback")
+        backward_params = feedback
+    scale = example_scale(net, trace, weights, reduction)
+    value = jnp.sum(scale * example_losses(net, loss, trace, y))
+
+    Delta: dict[str, Array] = {}
+    delta: dict[str, Array] = {}
+    Delta[net.output], delta[net.output] = _output_signals(net, loss, trace, y, scale)
+    for u in reversed(net.order):
+        unit = net.units[u]
+        if u != net.output:
+            delta[u] = unit.activation.pullback(trace.a[u], trace.h[u], Delta[u])
+        for s, connection in unit.connections.items():
+            signal = connection.pull_back(backward_params[u].get(s), trace.h[s], delta[u])
+            Delta[s] = Delta[s] + signal if s in Delta else signal
+
+    pairs = _pairs(net, params, trace, delta)
+    wanted = {"grads": collectors.gradient} if collect is None else collect
+    return Backprop(value, trace, Delta, delta, {name: collector(pairs) for name, collector in wanted.items()})
+
+
+@cache
+def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callable[..., tuple[Array, Params]]:
+    """The value and the gradient by explicit backpropagation: a drop-in for `jax.value_and_grad(objective(…))`.
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        reduction: `"mean"` or `"sum"` over the examples.
+
+    Returns:
+        `(params, x, y, weights=None) -> (value, grads)`; the arguments are those of `backprop`. Equal arguments
+        give the same function, so `jit` compiles it once.
+
+    Raises:
+        TypeError, ValueError: When called, as `backprop`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> step = jax.jit(jaxbp.value_and_grad(net, jaxbp.squared_error))
+        >>> value, grads = step(params, jnp.ones((5, 3)), jnp.ones((5, 1)))
+        >>> jax.tree.structure(grads) == jax.tree.structure(params)
+        True
+    """
+    check_reduction(reduction)
+
+    def explicit_value_and_grad(params: Params, x: Any, y: Any, weights: Any = None) -> tuple[Array, Params]:
+        back = backprop(net, loss, params, x, y, weights=weights, reduction=reduction)
+        return back.value, back.grads
+
+    return explicit_value_and_grad
+
+
+def _output_signals(net: Network, loss: Loss, trace: Trace, y: Any, scale: Array) -> tuple[Array, Array]:
+    """Δ_o = ∂L/∂o and δ_o = (∂o/∂a)ᵀ Δ_o, the latter in its simplified form where one is known."""
+    activation = net.units[net.output].activation
+    a, o = trace.a[net.output], trace.h[net.output]
+    y = loss.targets(o, y)
+    scale = jnp.expand_dims(scale, tuple(range(scale.ndim, o.ndim)))
+    Delta = loss.gradient(o, y)
+    if Delta.shape != o.shape:
+        raise ValueError(
+            f"the gradient of loss {loss.name!r} has shape {Delta.shape} for an output of shape {o.shape}; "
+            "∂L/∂o has the output's shape"
+        )
+    rule = loss.simplification(activation)
+    delta = activation.pullback(a, o, Delta) if rule is None else rule.delta(a, o, y)
+    return scale * Delta, scale * delta
+
+
+def _pairs(net: Network, params: Params, trace: Trace, delta: dict[str, Array]) -> dict[str, dict[str, Pair]]:
+    pairs: dict[str, dict[str, Pair]] = {}
+    for u, unit in net.units.items():
+        kinds = {**unit.connections, BIAS: Bias()}
+        pairs[u] = {s: Pair(kinds[s], W, trace.h.get(s), delta[u]) for s, W in params[u].items()}
+    return pairs

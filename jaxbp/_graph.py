@@ -1,0 +1,70 @@
+"""The graph of names under a network: which unit reads which, and in what order they can be computed."""
+
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from jaxbp._checks import quoted, suggestion
+
+BIAS = "bias"
+
+
+def topological_order(inputs: Iterable[str], reads: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """The units in an order in which each comes after all that it reads.
+
+    Args:
+        inputs: The names of the inputs.
+        reads: For each unit the names it reads; the last unit is the output.
+
+    Returns:
+        The names of the units.
+
+    Raises:
+        ValueError: A bad, reserved or doubled name, an unknown source, a cycle, or an input or unit from which
+            no path leads to the output.
+    """
+    inputs = tuple(inputs)
+    if not reads:
+        raise ValueError("the network has no units; its last unit is its output")
+    for name in (*inputs, *reads):
+        _check_name(name)
+    doubled = [name for name in inputs if name in reads]
+    if doubled:
+        raise ValueError(f"{doubled[0]!r} is the name of both an input and a unit; rename one of them")
+    known = (*inputs, *reads)
+    for unit, sources in reads.items():
+        for source in sources:
+            if source not in known:
+                raise ValueError(
+                    f"unit {unit!r} reads {source!r}, which is neither an input nor a unit{suggestion(source, known)}; "
+                    f"inputs: {quoted(inputs)}; units: {quoted(reads)}"
+                )
+    try:
+        order = tuple(name for name in TopologicalSorter(reads).static_order() if name in reads)
+    except CycleError as error:
+        cycle = " ⇒ ".join(repr(name) for name in error.args[1])
+        raise ValueError(
+            f"the units form a cycle, {cycle}; a feed-forward network has none: drop a connection"
+        ) from None
+    output = list(reads)[-1]
+    useful = {output}
+    for unit in reversed(order):
+        if unit in useful:
+            useful.update(reads[unit])
+    for kind, names in (("input", inputs), ("unit", order)):
+        for name in names:
+            if name not in useful:
+                raise ValueError(
+                    f"no path leads from {kind} {name!r} to the output {output!r} (the last unit listed); "
+                    f"read it somewhere, or leave it out"
+                )
+    return order
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name or any(c in ".[]" or c.isspace() for c in name):
+        raise ValueError(
+            f"{name!r} cannot be the name of an input or unit: quantities are called like 'grad.o.h1[0, 1]', "
+            "so use a non-empty string without dots, brackets or spaces"
+        )
+    if name == BIAS:
+        raise ValueError(f"{BIAS!r} is reserved for the constant unit behind every bias; choose another name")

@@ -1,0 +1,255 @@
+"""Losses L(o, y) with their gradient ∂L/∂o, and the known simplifications with an output activation.
+
+A loss states its gradient with respect to the output of the network; δ_o = (∂o/∂a)ᵀ ∂L/∂o then holds for any
+output activation. For a few pairs the product collapses to something simpler, and numerically safer, which the
+loss lists as a `Simplification`.
+"""
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxbp._activations import Activation, sigmoid, softmax
+from jaxbp._checks import check_array
+
+
+@dataclass(frozen=True)
+class Simplification:
+    """What a loss and an output activation are together, from the pre-activation (the logits).
+
+    Attributes:
+        activation: The output activation for which it holds.
+        value: `(a, y) -> L` for each example: `(*batch, width), (*batch, width) -> (*batch,)`.
+        delta: `(a, o, y) -> ∂L/∂a`, all of shape `(*batch, width)`.
+    """
+
+    activation: Activation
+    value: Callable[[Array, Array], Array]
+    delta: Callable[[Array, Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss for each example, L(o, y), and its gradient with respect to the output, ∂L/∂o.
+
+    Attributes:
+        value: `(o, y) -> L`: `(*batch, width), (*batch, width) -> (*batch,)`.
+        gradient: `(o, y) -> ∂L/∂o`, all of shape `(*batch, width)`.
+        name: What messages and reports call it.
+        simplifications: The output activations with which the product (∂o/∂a)ᵀ ∂L/∂o is known in closed form.
+        encode: `(ids, width) -> y` for integer class ids of the batch shape; None where the loss takes none.
+        complaint: `y -> str | None`, what is wrong with the values of targets that are on the host.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> absolute = jaxbp.Loss(
+        ...     lambda o, y: jnp.sum(jnp.abs(o - y), axis=-1), lambda o, y: jnp.sign(o - y), name="absolute"
+        ... )
+        >>> absolute.value(jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 4.0]]))
+        Array([3.], dtype=float32)
+    """
+
+    value: Callable[[Array, Array], Array]
+    gradient: Callable[[Array, Array], Array]
+    _: KW_ONLY
+    name: str = "loss"
+    simplifications: tuple[Simplification, ...] = ()
+    encode: Callable[[Array, int], Array] | None = None
+    complaint: Callable[[np.ndarray], str | None] | None = None
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def simplification(self, activation: Activation) -> Simplification | None:
+        """The simplification that holds for this output activation, if one is known."""
+        return next((rule for rule in self.simplifications if rule.activation == activation), None)
+
+    def targets(self, o: Array, y: Any) -> Array:
+        """Y as an array like the output, with its dtype; class ids become rows.
+
+        Args:
+            o: The output, of shape `(*batch, width)`.
+            y: An array of o's shape, or integer class ids of shape `(*batch,)` if the loss takes them.
+
+        Returns:
+            Targets of o's shape and dtype. A class id out of range gives NaN, never a silent zero.
+
+        Raises:
+            ValueError: y has neither shape.
+            TypeError: y is no array, or holds ids where the loss takes none, or ids that are not integers.
+        """
+        check_array(y, "y")
+        y = jnp.asarray(y)
+        if y.shape == o.shape:
+            return y.astype(o.dtype)
+        batch, width = o.shape[:-1], o.shape[-1]
+        if y.shape != batch:
+            takes = f" or integer class ids of shape {batch}" if self.encode else ""
+            raise ValueError(
+                f"y has shape {y.shape}, but the output has shape {o.shape}; "
+                f"{self.name} takes y of shape {o.shape}{takes}"
+            )
+        if self.encode is None:
+            raise TypeError(
+                f"y has the batch shape {batch}, but {self.name} takes no class ids; pass targets of shape {o.shape}"
+                + (", e.g. y[..., None]" if width == 1 else "")
+            )
+        if not (jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_):
+            raise TypeError(
+                f"class ids must be integers, but y has dtype {y.dtype}; pass y.astype(int), "
+                f"or targets of shape {o.shape}"
+            )
+        return self.encode(y, width).astype(o.dtype)
+
+    def complaint_about(self, y: Any, width: int) -> str | None:
+        """What is wrong with the values of `y`, for an output of this width, or None.
+
+        Only values on the host can be looked at, so this runs before a jitted loop, not inside it.
+        """
+        values = np.asarray(y)
+        if self.encode is not None and not np.issubdtype(values.dtype, np.floating) and values.shape[-1:] != (width,):
+            classes = max(width, 2)
+            outside = np.flatnonzero((values < 0) | (values >= classes))
+            if outside.size:
+                first = outside[0]
+                return (
+                    f"class id {values.reshape(-1)[first]} at example {first} is outside 0…{classes - 1}; "
+                    f"{outside.size} of {values.size} are"
+                )
+            return None
+        if not np.all(np.isfinite(values)):
+            return f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values of y are not finite"
+        return self.complaint(values) if self.complaint else None
+
+
+def unfused(loss: Loss) -> Loss:
+    """The same loss without its known simplifications: δ_o by the product (∂o/∂a)ᵀ ∂L/∂o, always.
+
+    Args:
+        loss: Any loss.
+
+    Returns:
+        A loss whose value is computed from the output instead of the logits. Where the output saturates its
+        value and gradient may overflow, as the product itself does.
+
+    Example:
+        >>> import jaxbp
+        >>> jaxbp.unfused(jaxbp.cross_entropy).simplification(jaxbp.softmax) is None
+        True
+
+    Source: the question of how a softmax layer fits the element-wise rule.
+    """
+    return replace(loss, simplifications=())
+
+
+def _one_hot(ids: Array, width: int) -> Array:
+    """One row for each id; for a single output the id itself, 0 or 1. NaN where an id is out of range."""
+    ids = ids.astype(jnp.int32)
+    classes = jnp.arange(max(width, 2), dtype=jnp.int32)
+    rows = ids[..., None] == jnp.expand_dims(classes, tuple(range(ids.ndim)))
+    if width == 1:
+        rows = rows[..., 1:]
+    inside = (ids >= 0) & (ids < classes.size)
+    return jnp.where(inside[..., None], rows, jnp.nan)
+
+
+def _signs(ids: Array, width: int) -> Array:
+    return 2 * _one_hot(ids, width) - 1
+
+
+def _squared_error(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
+    return 0.5 * jnp.sum((o - y) ** 2, axis=-1)
+
+
+def _squared_error_gradient(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch k"]:
+    return o - y
+
+
+def _where_counted(y: Array, o: Array) -> Array:
+    """O where its logarithm is asked for, else 1: 0 · log 0 is 0 here, and so is its derivative."""
+    return jnp.where(y == 0, 1, o)
+
+
+def _cross_entropy(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
+    return -jnp.sum(y * jnp.log(_where_counted(y, o)), axis=-1)
+
+
+def _cross_entropy_gradient(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch k"]:
+    return -y / _where_counted(y, o)
+
+
+def _softmax_cross_entropy(a: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
+    return -jnp.sum(y * jax.nn.log_softmax(a), axis=-1)
+
+
+def _softmax_cross_entropy_delta(a: Array, o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Array:
+    return o * jnp.sum(y, axis=-1, keepdims=True) - y
+
+
+def _binary_cross_entropy(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
+    return _cross_entropy(o, y) + _cross_entropy(1 - o, 1 - y)
+
+
+def _binary_cross_entropy_gradient(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Array:
+    return _cross_entropy_gradient(o, y) - _cross_entropy_gradient(1 - o, 1 - y)
+
+
+def _sigmoid_binary_cross_entropy(a: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
+    # −y log σ(a) − (1 − y) log σ(−a), with log σ(a) = −softplus(−a)
+    return jnp.sum(y * jax.nn.softplus(-a) + (1 - y) * jax.nn.softplus(a), axis=-1)
+
+
+def _sigmoid_binary_cross_entropy_delta(a: Array, o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Array:
+    return o - y
+
+
+def _perceptron(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
+    return -jnp.sum(jnp.where(y * o <= 0, y * o, 0), axis=-1)
+
+
+def _perceptron_gradient(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch k"]:
+    return jnp.where(y * o <= 0, -y, 0)  # −y at a margin of 0 too, or weights of 0 would never move
+
+
+def _distribution_complaint(y: np.ndarray) -> str | None:
+    if np.any(y < 0):
+        return f"{np.count_nonzero(y < 0)} targets are negative; cross_entropy takes probabilities or one-hot rows"
+    empty = np.flatnonzero(y.reshape(-1, y.shape[-1]).sum(axis=-1) == 0)
+    if empty.size:
+        return f"the target row of example {empty[0]} sums to 0, so it teaches nothing; {empty.size} rows do"
+    return None
+
+
+def _probability_complaint(y: np.ndarray) -> str | None:
+    outside = np.count_nonzero((y < 0) | (y > 1))
+    return f"{outside} targets are outside [0, 1]; binary_cross_entropy takes probabilities" if outside else None
+
+
+def _sign_complaint(y: np.ndarray) -> str | None:
+    wrong = np.count_nonzero(np.abs(y) != 1)
+    return f"{wrong} targets are neither −1 nor +1; the perceptron criterion takes signs" if wrong else None
+
+
+squared_error = Loss(_squared_error, _squared_error_gradient, name="squared_error")
+cross_entropy = Loss(
+    _cross_entropy,
+    _cross_entropy_gradient,
+    name="cross_entropy",
+    simplifications=(Simplification(softmax, _softmax_cross_entropy, _softmax_cross_entropy_delta),),
+    encode=_one_hot,
+    complaint=_distribution_complaint,
+)
+binary_cross_entropy = Loss(
+    _binary_cross_entropy,
+    _binary_cross_entropy_gradient,
+    name="binary_cross_entropy",
+    simplifications=(Simplification(sigmoid, _sigmoid_binary_cross_entropy, _sigmoid_binary_cross_entropy_delta),),
+    encode=_one_hot,
+    complaint=_probability_complaint,
+)
+perceptron = Loss(_perceptron, _perceptron_gradient, name="perceptron", encode=_signs, complaint=_sign_complaint)

@@ -1,0 +1,194 @@
+"""Networks: a directed acyclic graph of vector units joined by linear connections."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from jaxbp._activations import Activation, sigmoid
+from jaxbp._connections import Bias, Connection, Dense, Shape
+from jaxbp._graph import BIAS, topological_order
+from jaxbp._mapping import FrozenMapping
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A vector unit: h = Φ(a) with a = Σ_s h_s W_s + b.
+
+    Attributes:
+        width: The number of elements, or a shape (a tuple) where the data has one.
+        activation: Φ, such as `jaxbp.relu`.
+        connections: How each source, an input or another unit, enters the sum.
+        bias: Whether b, the connection from the constant unit, is there.
+
+    Raises:
+        TypeError: `activation` or a connection is something else.
+        ValueError: A width that is no positive integer, or no connection at all.
+
+    Example:
+        >>> import jaxbp
+        >>> jaxbp.Unit(2, jaxbp.relu, {"x": jaxbp.Dense()}, bias=False)
+        Unit(width=2, activation=relu, connections={'x': Dense(initializer=None)}, bias=False)
+
+    Source: the chapter, "The Multilayer Network as a Computational Graph".
+    """
+
+    width: int | Shape
+    activation: Activation
+    connections: Mapping[str, Connection]
+    bias: bool = True
+
+    def __post_init__(self):
+        _check_shape(self.width, "a unit's width")
+        if not isinstance(self.activation, Activation):
+            hint = f"; did you mean jaxbp.{self.activation}?" if isinstance(self.activation, str) else ""
+            raise TypeError(
+                f"a unit's activation must be a jaxbp activation, got {self.activation!r}{hint or '; '}"
+                + ("" if hint else "make one with jaxbp.elementwise or jaxbp.vector_activation")
+            )
+        if not isinstance(self.connections, Mapping) or not self.connections:
+            raise ValueError(
+                f"a unit's connections must be a non-empty dict from source to connection, such as "
+                f"{{'x': jaxbp.Dense()}}; got {self.connections!r}"
+            )
+        for source, connection in self.connections.items():
+            if not isinstance(connection, Connection):
+                raise TypeError(
+                    f"the connection from {source!r} must be a jaxbp connection such as jaxbp.Dense(), "
+                    f"got {connection!r}"
+                )
+        object.__setattr__(self, "connections", FrozenMapping(self.connections))
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of a and h for one example."""
+        return _as_shape(self.width)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A feed-forward network: named inputs, and named units that read inputs and other units.
+
+    Holds no arrays and is hashable, so it can be a static argument under `jit`. Units may be listed in any
+    order but for the last one, which is the output.
+
+    Attributes:
+        inputs: The width, or shape, of each input.
+        units: The units by name; the last is the output.
+        order: The units in topological order: each after all that it reads.
+        shapes: The shape of each input and unit, for one example.
+
+    Raises:
+        ValueError: An unknown source, a cycle, a reserved or doubled name, an input or unit that never reaches
+            the output, or a connection that cannot join its two shapes.
+
+    Example:
+        A skip connection, from the input straight to the output:
+
+        >>> import jaxbp
+        >>> net = jaxbp.Network(
+        ...     inputs={"x": 784},
+        ...     units={
+        ...         "h1": jaxbp.Unit(128, jaxbp.sigmoid, {"x": jaxbp.Dense()}),
+        ...         "o": jaxbp.Unit(10, jaxbp.softmax, {"h1": jaxbp.Dense(), "x": jaxbp.Dense()}, bias=False),
+        ...     },
+        ... )
+        >>> net.output, net.order
+        ('o', ('h1', 'o'))
+
+    Source: the chapter, "unconventional designs in which inputs might be incorporated in intermediate layers, or
+    the topology might allow connections between non-consecutive layers".
+    """
+
+    inputs: Mapping[str, int | Shape]
+    units: Mapping[str, Unit]
+    order: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    shapes: Mapping[str, Shape] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        for name, width in self.inputs.items():
+            _check_shape(width, f"the width of input {name!r}")
+        for name, unit in self.units.items():
+            if not isinstance(unit, Unit):
+                raise TypeError(f"{name!r} must be a jaxbp.Unit, got {unit!r}")
+        order = topological_order(self.inputs, {name: tuple(unit.connections) for name, unit in self.units.items()})
+        shapes = {name: _as_shape(width) for name, width in self.inputs.items()}
+        shapes |= {name: unit.shape for name, unit in self.units.items()}
+        for name, unit in self.units.items():
+            for source, connection in unit.connections.items():
+                try:
+                    connection.weight_shape(shapes[source], unit.shape)
+                except ValueError as error:
+                    raise ValueError(f"unit {name!r} cannot read {source!r}: {error}") from None
+        object.__setattr__(self, "inputs", FrozenMapping(self.inputs))
+        object.__setattr__(self, "units", FrozenMapping(self.units))
+        object.__setattr__(self, "order", order)
+        object.__setattr__(self, "shapes", FrozenMapping(shapes))
+
+    @property
+    def output(self) -> str:
+        """The name of the output unit."""
+        return next(reversed(tuple(self.units)))
+
+    def weight_shapes(self, unit: str) -> dict[str, Shape]:
+        """The shapes of the weights that lead into a unit, by source, with that of its bias."""
+        spec = self.units[unit]
+        shapes = {s: c.weight_shape(self.shapes[s], spec.shape) for s, c in spec.connections.items()}
+        if spec.bias:
+            shapes[BIAS] = Bias().weight_shape(spec.shape)
+        return {source: shape for source, shape in shapes.items() if shape is not None}
+
+
+def layered(
+    widths: Sequence[int],
+    *,
+    hidden: Activation | Sequence[Activation] = sigmoid,
+    output: Activation,
+    bias: bool = True,
+) -> Network:
+    """The layered network x ⇒ h1 ⇒ … ⇒ hk ⇒ o.
+
+    h_1 = Φ(W_1ᵀ x),  h_{p+1} = Φ(W_{p+1}ᵀ h_p),  o = Φ(W_{k+1}ᵀ h_k)
+
+    Args:
+        widths: The widths of the input, of each hidden layer, and of the output.
+        hidden: The activation of the hidden layers, or one for each.
+        output: The activation of the output.
+        bias: Whether the units have biases.
+
+    Returns:
+        A `Network` with input `x` and units `h1`, …, `hk` and `o`.
+
+    Raises:
+        ValueError: Fewer than two widths, or as many activations as do not fit.
+
+    Example:
+        >>> import jaxbp
+        >>> net = jaxbp.layered([784, 128, 10], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
+        >>> list(net.units)
+        ['h1', 'o']
+
+    Source: the chapter, the recursive equations of the feed-forward network.
+    """
+    if len(widths) < 2:
+        raise ValueError(f"a layered network needs the widths of its input and its output, got {list(widths)}")
+    depth = len(widths) - 2
+    activations = [hidden] * depth if isinstance(hidden, Activation) else list(hidden)
+    if len(activations) != depth:
+        raise ValueError(f"{depth} hidden layers need one activation, or {depth}; got {len(activations)}")
+    names = ["x", *(f"h{r}" for r in range(1, depth + 1)), "o"]
+    layers = zip(pairwise(names), widths[1:], [*activations, output], strict=True)
+    units = {name: Unit(width, activation, {source: Dense()}, bias) for (source, name), width, activation in layers}
+    return Network(inputs={"x": widths[0]}, units=units)
+
+
+def _check_shape(width: Any, what: str) -> None:
+    sizes = width if isinstance(width, tuple) else (width,)
+    if not sizes or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in sizes):
+        raise ValueError(f"{what} must be a positive integer, or a tuple of them, got {width!r}")
+
+
+def _as_shape(width: int | Shape) -> Shape:
+    return width if isinstance(width, tuple) else (width,)

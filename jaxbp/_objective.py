@@ -1,0 +1,90 @@
+"""The scalar that backpropagation differentiates: the loss of each example, and how a batch of them is reduced."""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp._checks import check_floating
+from jaxbp._forward import Trace, batch_shape, forward
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+from jaxbp._parameters import Params
+
+Reduction = Literal["mean", "sum"]
+
+
+@cache
+def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callable[..., Array]:
+    """The value of the loss over a batch, as a plain JAX function of the parameters.
+
+    L = Σ_i w_i L_i / Σ_i w_i,  or Σ_i w_i L_i with `reduction="sum"`,  with w_i = 1 unless weights are given
+
+    It uses none of our backward rules, so `jax.grad` of it is an independent opinion on `backprop`.
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        reduction: `"mean"` or `"sum"` over the examples.
+
+    Returns:
+        `(params, x, y, weights=None, offsets=None) -> value`; the arguments are those of `backprop`, and
+        `offsets` those of `forward`. Equal arguments give the same function, so `jit` compiles it once.
+
+    Raises:
+        ValueError: An unknown reduction.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> value = jaxbp.objective(net, jaxbp.squared_error)
+        >>> grads = jax.grad(value)(params, jnp.ones((5, 3)), jnp.ones((5, 1)))
+        >>> grads["o"]["h1"].shape
+        (2, 1)
+    """
+    check_reduction(reduction)
+
+    def value(params: Params, x: Any, y: Any, weights: Any = None, offsets: Trace | None = None) -> Array:
+        trace = forward(net, params, x, offsets=offsets)
+        scale = example_scale(net, trace, weights, reduction)
+        return jnp.sum(scale * example_losses(net, loss, trace, y))
+
+    return value
+
+
+def example_losses(net: Network, loss: Loss, trace: Trace, y: Any) -> Array:
+    """L_i for each example, of the batch shape; from the logits where a simplification allows it."""
+    a, o = trace.a[net.output], trace.h[net.output]
+    y = loss.targets(o, y)
+    rule = loss.simplification(net.units[net.output].activation)
+    values = loss.value(o, y) if rule is None else rule.value(a, y)
+    if values.shape != o.shape[:-1]:
+        raise ValueError(
+            f"the value of loss {loss.name!r} has shape {values.shape} for an output of shape {o.shape}, "
+            f"expected {o.shape[:-1]}: sum it over the last axis"
+        )
+    return jnp.sum(values, axis=tuple(range(len(batch_shape(net, trace)), values.ndim)))
+
+
+def example_scale(net: Network, trace: Trace, weights: Any, reduction: Reduction) -> Array:
+    """∂L/∂L_i for each example: 1/N or 1 without weights, else w_i / Σ w_i or w_i."""
+    check_reduction(reduction)
+    batch = batch_shape(net, trace)
+    dtype = trace.h[net.output].dtype
+    if weights is None:
+        return jnp.full(batch, 1 / math.prod(batch) if reduction == "mean" else 1, dtype)
+    check_floating(weights, "weights")
+    if weights.shape != batch:
+        raise ValueError(f"weights has shape {weights.shape}, expected the batch shape {batch}: one for each example")
+    weights = jnp.asarray(weights, dtype)
+    return weights / jnp.sum(weights) if reduction == "mean" else weights
+
+
+def check_reduction(reduction: str) -> None:
+    """Refuse what is no `Reduction`."""
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")

@@ -1,0 +1,470 @@
+"""The training loop: stochastic gradient descent over a `TrainState`, a whole epoch in one compiled scan.
+
+For those who do not want to write the loop there is `fit`; for those who do, `run`, `epoch` and `step`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from jaxbp._backprop import value_and_grad
+from jaxbp._forward import forward
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+from jaxbp._objective import objective
+from jaxbp._parameters import Params, init_params
+
+Gradient = Callable[[Params, Any, Any], tuple[Array, Params]]
+"""`(params, x, y) -> (value, grads)`: `jaxbp.value_and_grad(net, loss)`, or one of jax's own."""
+
+
+class TrainState(NamedTuple):
+    """Everything that one step of training changes.
+
+    Attributes:
+        params: The parameters of the network.
+        opt_state: The state of the optax optimizer.
+        key: The source of the next epochs' permutations.
+        step: The number of updates made, an int32 scalar.
+    """
+
+    params: Params
+    opt_state: Any
+    key: Array
+    step: Array
+
+
+class Steps(NamedTuple):
+    """What an epoch saw, one row for each step.
+
+    Attributes:
+        loss: The mean loss of each step's batch, before its update, `(steps,)`.
+        observed: What `observe` returned, stacked over steps; None without it.
+    """
+
+    loss: Array
+    observed: Any
+
+
+class Epoch(NamedTuple):
+    """One finished epoch.
+
+    Attributes:
+        number: Counted from 1.
+        loss: The mean loss over the epoch's examples, each taken before the update it took part in.
+        state: The state after it; it stays valid while training goes on.
+        steps: What was seen in each step.
+        seconds: How long it took, in seconds; the first one includes compilation.
+    """
+
+    number: int
+    loss: float
+    state: TrainState
+    steps: Steps
+    seconds: float
+
+
+class Fit(NamedTuple):
+    """A finished training.
+
+    Attributes:
+        params: The trained parameters.
+        history: One dict for each epoch: `epoch`, `loss`, `seconds`, and what `evaluate` says of the
+            validation data as `validation_loss` and `validation_accuracy`.
+        state: The final state, to train on from.
+    """
+
+    params: Params
+    history: list[dict[str, float]]
+    state: TrainState
+
+
+class DivergedError(FloatingPointError):
+    """Training met a value that is not finite.
+
+    Attributes:
+        epoch: The epoch, counted from 1.
+        step: The step within the epoch, counted from 1.
+        where: The first unit, in the order of computation, whose value was not finite; else `"loss"`, or the
+            parameter that an update left not finite, such as `"params.h1.x"`.
+    """
+
+    def __init__(self, epoch: int, step: int, where: str):
+        self.epoch, self.step, self.where = epoch, step, where
+        super().__init__(
+            f"training diverged in epoch {epoch} at step {step}: {where} is the first that is not finite; "
+            "a smaller learning rate, gradient clipping or scaled inputs may help"
+        )
+
+
+def init_state(
+    key: Array,
+    net: Network,
+    optimizer: optax.GradientTransformation,
+    *,
+    params: Params | None = None,
+    dtype: Any = float,
+) -> TrainState:
+    """A state to start training from.
+
+    Args:
+        key: A key from `jax.random.key`, for the parameters and the permutations.
+        net: The network.
+        optimizer: Any optax optimizer.
+        params: Where to start; fresh ones from `init_params` when None. They are copied.
+        dtype: The dtype of fresh parameters.
+
+    Returns:
+        A `TrainState` at step 0.
+
+    Raises:
+        TypeError: A dtype that is not floating.
+
+    Example:
+        >>> import jax, jaxbp, optax
+        >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
+        >>> jaxbp.train.init_state(jax.random.key(0), net, optax.sgd(0.1)).step
+        Array(0, dtype=int32)
+    """
+    init_key, key = jax.random.split(key)
+    start: Params = init_params(init_key, net, dtype) if params is None else jax.tree.map(jnp.array, params)
+    return TrainState(start, optimizer.init(start), key, jnp.zeros((), jnp.int32))
+
+
+def step(
+    state: TrainState, x: Any, y: Array, *, gradient: Gradient, optimizer: optax.GradientTransformation
+) -> tuple[TrainState, Array]:
+    """One update from one batch: W ← W − η ∂L/∂W, or what the optimizer makes of the gradient.
+
+    Args:
+        state: Where training stands.
+        x: A batch of inputs, an array or a dict of them.
+        y: Its targets.
+        gradient: `(params, x, y) -> (value, grads)`.
+        optimizer: Any optax optimizer.
+
+    Returns:
+        The next state, and the loss of the batch before the update.
+
+    Raises:
+        TypeError, ValueError: As `gradient`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp, optax
+        >>> net, sgd = jaxbp.layered([3, 2, 1], output=jaxbp.linear), optax.sgd(0.1)
+        >>> state = jaxbp.train.init_state(jax.random.key(0), net, sgd)
+        >>> gradient = jaxbp.value_and_grad(net, jaxbp.squared_error)
+        >>> state, loss = jaxbp.train.step(state, jnp.ones((5, 3)), jnp.ones((5, 1)), gradient=gradient, optimizer=sgd)
+        >>> state.step
+        Array(1, dtype=int32)
+
+    Source: the chapter, step 4: "stochastic gradient descent for input-output pattern (X, y)".
+    """
+    loss, grads = gradient(state.params, x, y)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params: Any = optax.apply_updates(state.params, updates)
+    return TrainState(params, opt_state, state.key, state.step + 1), loss
+
+
+@partial(jax.jit, static_argnames=("gradient", "optimizer", "batch_size", "observe"), donate_argnames="state")
+def epoch(
+    state: TrainState,
+    x: Any,
+    y: Array,
+    *,
+    gradient: Gradient,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    observe: Callable[[Params, Any, Array], Any] | None = None,
+) -> tuple[TrainState, Steps]:
+    """One pass over the data in a fresh order, as one compiled scan whose state is donated.
+
+    Each batch is gathered on the device; a last, smaller batch takes part too. With `batch_size=1` this is the
+    chapter's pattern-by-pattern descent.
+
+    Args:
+        state: Where training stands. Its buffers are used up: copy it if you need it again.
+        x: All inputs, the examples on the first axis; an array or a dict of them.
+        y: All targets, the examples on the first axis.
+        gradient: `(params, x, y) -> (value, grads)`.
+        optimizer: Any optax optimizer.
+        batch_size: The number of examples in a step.
+        observe: `(params, x, y) -> pytree`, seen before each update and stacked over the steps.
+
+    Returns:
+        The next state, and `Steps(loss, observed)`.
+
+    Raises:
+        ValueError: A batch size below 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp, optax
+        >>> net, sgd = jaxbp.layered([3, 2, 1], output=jaxbp.linear), optax.sgd(0.1)
+        >>> state = jaxbp.train.init_state(jax.random.key(0), net, sgd)
+        >>> gradient = jaxbp.value_and_grad(net, jaxbp.squared_error)
+        >>> state, steps = jaxbp.train.epoch(
+        ...     state, jnp.ones((5, 3)), jnp.ones((5, 1)), gradient=gradient, optimizer=sgd, batch_size=2
+        ... )
+        >>> steps.loss.shape
+        (3,)
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    examples = y.shape[0]
+    key, permutation_key = jax.random.split(state.key)
+    order = jax.random.permutation(permutation_key, examples)
+    whole = examples // batch_size * batch_size
+
+    def body(state: TrainState, batch: Array) -> tuple[TrainState, Steps]:
+        xb, yb = jax.tree.map(lambda v: v.at[batch].get(mode="promise_in_bounds"), (x, y))
+        observed = None if observe is None else observe(state.params, xb, yb)
+        state, loss = step(state, xb, yb, gradient=gradient, optimizer=optimizer)
+        return state, Steps(loss, observed)
+
+    state = state._replace(key=key)
+    state, steps = jax.lax.scan(body, state, order[:whole].reshape(-1, batch_size))
+    if whole < examples:
+        state, last = body(state, order[whole:])
+        steps = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), steps, last)
+    return state, steps
+
+
+def run(
+    net: Network,
+    loss: Loss,
+    x: Any,
+    y: Array,
+    *,
+    optimizer: optax.GradientTransformation,
+    batch_size: int = 32,
+    state: TrainState | None = None,
+    key: Array | None = None,
+    gradient: Gradient | None = None,
+    observe: Callable[[Params, Any, Array], Any] | None = None,
+) -> Iterator[Epoch]:
+    """Train for as long as you iterate, one epoch at a time.
+
+    Args:
+        net: The network.
+        loss: The loss of one example; steps descend its mean over a batch.
+        x: All inputs, the examples on the first axis; an array or a dict of them.
+        y: All targets, the examples on the first axis.
+        optimizer: Any optax optimizer.
+        batch_size: The number of examples in a step; the last step of an epoch may have fewer.
+        state: Where to start, as from `init_state`; it is not used up.
+        key: For a fresh state when there is none; `jax.random.key(0)` when None.
+        gradient: `(params, x, y) -> (value, grads)`; explicit backpropagation when None.
+        observe: As for `epoch`.
+
+    Yields:
+        `Epoch(number, loss, state, steps, seconds)`, without end: `break` when it is good enough.
+
+    Raises:
+        TypeError, ValueError: Arguments that do not fit, or data with values that cannot be learned from.
+        DivergedError: A value was not finite; epochs yielded before it stay valid.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp, optax
+        >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
+        >>> for done in jaxbp.train.run(
+        ...     net, jaxbp.squared_error, jnp.ones((5, 3)), jnp.ones((5, 1)), optimizer=optax.sgd(0.1)
+        ... ):
+        ...     if done.number == 3:
+        ...         break
+        >>> done.state.step
+        Array(3, dtype=int32)
+
+    Source: the chapter, "repeatedly cycling through the training data in epochs".
+    """
+    current = state or init_state(jax.random.key(0) if key is None else key, net, optimizer)
+    check_data(net, loss, x, y)
+    x, y = jax.tree.map(jnp.asarray, (x, y))
+    jax.eval_shape(objective(net, loss), current.params, x, y)  # refuse what does not fit before anything is compiled
+    one_epoch = partial(
+        epoch,
+        x=x,
+        y=y,
+        gradient=gradient or value_and_grad(net, loss),
+        optimizer=optimizer,
+        batch_size=batch_size,
+    )
+    number = 0
+    while True:
+        number += 1
+        start = time.perf_counter()
+        after, steps = one_epoch(_copy(current), observe=observe)
+        losses = np.asarray(steps.loss, np.float64)
+        if not (np.all(np.isfinite(losses)) and _all_finite(after.params)):
+            _, replayed = one_epoch(_copy(current), observe=partial(_finite_units, net, loss))
+            raise _diagnosis(net, number, replayed, after.params)
+        current = after
+        yield Epoch(number, _mean_loss(losses, y.shape[0], batch_size), current, steps, time.perf_counter() - start)
+
+
+def fit(
+    net: Network,
+    loss: Loss,
+    x: Any,
+    y: Array,
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    epochs: int = 10,
+    batch_size: int = 32,
+    seed: int = 0,
+    params: Params | None = None,
+    validation: tuple[Any, Array] | None = None,
+) -> Fit:
+    """Train a network by explicit backpropagation.
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        x: All inputs, the examples on the first axis; an array or a dict of them.
+        y: All targets, the examples on the first axis.
+        optimizer: Any optax optimizer; SGD with learning rate 0.1 and momentum 0.9 when None.
+        epochs: How often to go through the data.
+        batch_size: The number of examples in a step.
+        seed: For the parameters and the permutations: the same seed gives the same numbers.
+        params: Where to start; fresh ones when None.
+        validation: `(x, y)` to evaluate on after each epoch.
+
+    Returns:
+        `Fit(params, history, state)`.
+
+    Raises:
+        TypeError, ValueError: Arguments that do not fit, or data with values that cannot be learned from.
+        DivergedError: A value was not finite.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+        >>> xor = jnp.array([0, 1, 1, 0])
+        >>> net = jaxbp.layered([2, 8, 1], hidden=jaxbp.tanh, output=jaxbp.sigmoid)
+        >>> fitted = jaxbp.train.fit(net, jaxbp.binary_cross_entropy, x, xor, epochs=200, batch_size=4)
+        >>> jnp.round(jaxbp.apply(net, fitted.params, x)).ravel()
+        Array([0., 1., 1., 0.], dtype=float32)
+    """
+    optimizer = optimizer or optax.sgd(0.1, momentum=0.9)
+    state = init_state(jax.random.key(seed), net, optimizer, params=params)
+    history: list[dict[str, float]] = []
+    running = run(net, loss, x, y, optimizer=optimizer, batch_size=batch_size, state=state)
+    for _, done in zip(range(epochs), running, strict=False):
+        state = done.state
+        row = {"epoch": done.number, "loss": done.loss, "seconds": done.seconds}
+        if validation is not None:
+            scores = evaluate(net, loss, state.params, *validation)
+            row |= {f"validation_{name}": float(score) for name, score in scores.items()}
+        history.append(row)
+    return Fit(state.params, history, state)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def evaluate(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> dict[str, Array]:
+    """The mean loss, and for a classification loss the accuracy.
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        params: The parameters.
+        x: Inputs, as for `forward`.
+        y: Targets, as for `backprop`.
+
+    Returns:
+        `{"loss": …}` and, where the loss takes class ids, `"accuracy"`: the share of examples whose largest
+        output is that of the class; for a single output, which lies on the target's side of the middle.
+
+    Raises:
+        TypeError, ValueError: As `backprop`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 2], hidden=(), output=jaxbp.softmax)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> sorted(jaxbp.train.evaluate(net, jaxbp.cross_entropy, params, jnp.ones((5, 3)), jnp.zeros(5, int)))
+        ['accuracy', 'loss']
+    """
+    scores = {"loss": objective(net, loss)(params, x, y)}
+    if loss.encode is not None:
+        o = forward(net, params, x).h[net.output]
+        y = loss.targets(o, y)
+        if o.shape[-1] == 1:
+            middle = jnp.mean(loss.encode(jnp.array([0, 1]), 1))
+            correct = (o > middle) == (y > middle)
+        else:
+            correct = jnp.argmax(o, axis=-1) == jnp.argmax(y, axis=-1)
+        scores["accuracy"] = jnp.mean(correct)
+    return scores
+
+
+def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
+    """Look at the values of the data on the host, for what no shape can tell.
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        x: All inputs, an array or a dict of them.
+        y: All targets.
+
+    Raises:
+        ValueError: A value of x that is not finite, a class id out of range, a target the loss cannot take.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([2, 3], hidden=(), output=jaxbp.softmax)
+        >>> jaxbp.train.check_data(net, jaxbp.cross_entropy, jnp.ones((2, 2)), jnp.array([1, 3]))
+        Traceback (most recent call last):
+            ...
+        ValueError: class id 3 at example 1 is outside 0…2; 1 of 2 are
+    """
+    for name, values in x.items() if isinstance(x, dict) else [("x", x)]:
+        finite = np.isfinite(np.asarray(values))
+        if not finite.all():
+            first = ", ".join(map(str, np.argwhere(~finite)[0]))
+            raise ValueError(
+                f"{name}[{first}] is not finite; {np.count_nonzero(~finite)} of {finite.size} values are not"
+            )
+    complaint = loss.complaint_about(y, net.shapes[net.output][-1])
+    if complaint:
+        raise ValueError(complaint)
+
+
+def _copy(state: TrainState) -> TrainState:
+    return jax.tree.map(jnp.copy, state)
+
+
+def _mean_loss(losses: np.ndarray, examples: int, batch_size: int) -> float:
+    sizes = np.full(losses.shape, batch_size)
+    sizes[-1] = examples - batch_size * (len(losses) - 1)
+    return float(np.sum(losses * sizes) / examples)
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _finite_units(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> Array:
+    """Whether the values of each unit, in order of computation, and then the loss are finite."""
+    trace = forward(net, params, x)
+    units = [_all_finite((trace.a[u], trace.h[u])) for u in net.order]
+    return jnp.stack([*units, jnp.isfinite(objective(net, loss)(params, x, y))])
+
+
+def _diagnosis(net: Network, number: int, replayed: Steps, params: Params) -> DivergedError:
+    finite = np.asarray(replayed.observed)
+    bad = np.argwhere(~finite)
+    if bad.size:
+        row, column = bad[0]
+        return DivergedError(number, int(row) + 1, [*net.order, "loss"][column])
+    for u in net.order:
+        for source, W in params[u].items():
+            if not np.all(np.isfinite(np.asarray(W))):
+                return DivergedError(number, len(finite), f"params.{u}.{source}")
+    return DivergedError(number, len(finite), "loss")
