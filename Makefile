@@ -10,7 +10,7 @@ test: $(VENV)/installed
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m basedpyright
-	$(PYTHON) -m pytest -n 2
+	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)

@@ -1,6 +1,7 @@
 """Activation functions h = Φ(a) and their pull-backs δ = (∂h/∂a)ᵀ Δ."""
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
@@ -182,11 +183,14 @@ def _check_takes(function: Callable[..., Array], what: str, arguments: tuple[str
         ) from None
 
 
-# At a kink each derivative is what jax.grad gives for the jax.nn function. Where Φ' can be written in h alone
-# it is: then a need not be kept for the backward pass.
+# Each value stands beside its derivative. At a kink the derivative is what jax.grad gives for the jax.nn function,
+# and where Φ' can be written in h alone it is: then a need not be kept for the backward pass. The values are
+# functions of this module because jax's own, being jitted, cannot be pickled.
+
+_GELU_SCALE = math.sqrt(2 / math.pi)
 
 
-def _identity(a: Array) -> Array:
+def _linear(a: Array) -> Array:
     return a
 
 
@@ -194,33 +198,65 @@ def _linear_derivative(a: Array, h: Array) -> Array:
     return jnp.ones_like(a)
 
 
+def _sigmoid(a: Array) -> Array:
+    return jax.nn.sigmoid(a)
+
+
 def _sigmoid_derivative(a: Array, h: Array) -> Array:
     return h * (1 - h)
+
+
+def _tanh(a: Array) -> Array:
+    return jnp.tanh(a)
 
 
 def _tanh_derivative(a: Array, h: Array) -> Array:
     return (1 + h) * (1 - h)  # 1 − h², which cancels near ±1
 
 
+def _relu(a: Array) -> Array:
+    return jax.nn.relu(a)
+
+
 def _relu_derivative(a: Array, h: Array) -> Array:
     return h > 0
+
+
+def _hard_tanh(a: Array) -> Array:
+    return jax.nn.hard_tanh(a)
 
 
 def _hard_tanh_derivative(a: Array, h: Array) -> Array:
     return ~((a < -1) | (a > 1))  # 1 at ±1 and at NaN, as jax.nn has it
 
 
+def _leaky_relu(a: Array) -> Array:
+    return jax.nn.leaky_relu(a)
+
+
 def _leaky_relu_derivative(a: Array, h: Array) -> Array:
     return jnp.where(a >= 0, 1.0, 0.01).astype(a.dtype)
+
+
+def _softplus(a: Array) -> Array:
+    return jax.nn.softplus(a)
 
 
 def _softplus_derivative(a: Array, h: Array) -> Array:
     return jax.nn.sigmoid(a)
 
 
+def _silu(a: Array) -> Array:
+    return jax.nn.silu(a)
+
+
 def _silu_derivative(a: Array, h: Array) -> Array:
     s = jax.nn.sigmoid(a)
     return s + a * (s * (1 - s))
+
+
+def _gelu(a: Array) -> Array:
+    return jax.nn.gelu(a)
 
 
 def _gelu_derivative(a: Array, h: Array) -> Array:
@@ -229,20 +265,22 @@ def _gelu_derivative(a: Array, h: Array) -> Array:
     return 0.5 * (1 + t) + a * (0.5 * _GELU_SCALE) * ((1 + t) * (1 - t)) * (1 + 3 * 0.044715 * a**2)
 
 
+def _softmax(a: Array) -> Array:
+    return jax.nn.softmax(a)
+
+
 def _softmax_pullback(a: Array, h: Array, Delta: Array) -> Array:
     # (diag h − h hᵀ) Δ: the Jacobian is symmetric and never written out
     return h * (Delta - jnp.sum(h * Delta, axis=-1, keepdims=True))
 
 
-_GELU_SCALE = (2 / jnp.pi) ** 0.5
-
-linear = elementwise(_identity, _linear_derivative, name="linear")
-sigmoid = elementwise(jax.nn.sigmoid, _sigmoid_derivative, name="sigmoid")
-tanh = elementwise(jnp.tanh, _tanh_derivative, name="tanh")
-relu = elementwise(jax.nn.relu, _relu_derivative, name="relu", initializer="he_normal")
-hard_tanh = elementwise(jax.nn.hard_tanh, _hard_tanh_derivative, name="hard_tanh")
-leaky_relu = elementwise(jax.nn.leaky_relu, _leaky_relu_derivative, name="leaky_relu", initializer="he_normal")
-softplus = elementwise(jax.nn.softplus, _softplus_derivative, name="softplus", initializer="he_normal")
-gelu = elementwise(jax.nn.gelu, _gelu_derivative, name="gelu", initializer="he_normal")
-silu = elementwise(jax.nn.silu, _silu_derivative, name="silu", initializer="he_normal")
-softmax = vector_activation(jax.nn.softmax, _softmax_pullback, name="softmax")
+linear = elementwise(_linear, _linear_derivative, name="linear")
+sigmoid = elementwise(_sigmoid, _sigmoid_derivative, name="sigmoid")
+tanh = elementwise(_tanh, _tanh_derivative, name="tanh")
+relu = elementwise(_relu, _relu_derivative, name="relu", initializer="he_normal")
+hard_tanh = elementwise(_hard_tanh, _hard_tanh_derivative, name="hard_tanh")
+leaky_relu = elementwise(_leaky_relu, _leaky_relu_derivative, name="leaky_relu", initializer="he_normal")
+softplus = elementwise(_softplus, _softplus_derivative, name="softplus", initializer="he_normal")
+gelu = elementwise(_gelu, _gelu_derivative, name="gelu", initializer="he_normal")
+silu = elementwise(_silu, _silu_derivative, name="silu", initializer="he_normal")
+softmax = vector_activation(_softmax, _softmax_pullback, name="softmax")

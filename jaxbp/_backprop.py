@@ -20,7 +20,7 @@ from jaxbp._forward import Trace, forward
 from jaxbp._graph import BIAS
 from jaxbp._losses import Loss
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, check_reduction, example_losses, example_scale
+from jaxbp._objective import Reduction, check_reduction, example_losses, example_scale, total
 from jaxbp._parameters import Params, check_params
 from jaxbp.collect import Collector, Pair
 
@@ -115,7 +115,7 @@ def backprop(
         check_params(net, feedback, "feedback")
         backward_params = feedback
     scale = example_scale(net, trace, weights, reduction)
-    value = jnp.sum(scale * example_losses(net, loss, trace, y))
+    value = total(example_losses(net, loss, trace, y), scale)
 
     Delta: dict[str, Array] = {}
     delta: dict[str, Array] = {}
@@ -181,7 +181,7 @@ def _output_signals(net: Network, loss: Loss, trace: Trace, y: Any, scale: Array
         )
     rule = loss.simplification(activation)
     delta = activation.pullback(a, o, Delta) if rule is None else rule.delta(a, o, y)
-    return scale * Delta, scale * delta
+    return (scale * Delta).astype(o.dtype), (scale * delta).astype(a.dtype)
 
 
 def _pairs(net: Network, params: Params, trace: Trace, delta: dict[str, Array]) -> dict[str, dict[str, Pair]]:

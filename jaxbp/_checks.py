@@ -34,7 +34,7 @@ def check_keys(got: Mapping[str, Any], expected: Iterable[str], holds: str, has:
 
 def suggestion(name: object, known: Iterable[str]) -> str:
     """A half-sentence that proposes the nearest known name, or nothing."""
-    near = get_close_matches(str(name), list(known), n=1)
+    near = get_close_matches(str(name), list(known), n=1, cutoff=0.5)  # as low as 'h2' for 'h1'
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 

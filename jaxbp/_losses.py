@@ -25,7 +25,7 @@ class Simplification:
     Attributes:
         activation: The output activation for which it holds.
         value: `(a, y) -> L` for each example: `(*batch, width), (*batch, width) -> (*batch,)`.
-        delta: `(a, o, y) -> ∂L/∂a`, all of shape `(*batch, width)`.
+        delta: `(a, o, y) -> ∂L/∂a`, all of shape `(*batch, width)`; it may be wider than float16 or bfloat16.
     """
 
     activation: Activation
@@ -106,22 +106,28 @@ class Loss:
             )
         return self.encode(y, width).astype(o.dtype)
 
-    def complaint_about(self, y: Any, width: int) -> str | None:
-        """What is wrong with the values of `y`, for an output of this width, or None.
+    def complaint_about(self, y: Any, shape: tuple[int, ...]) -> str | None:
+        """What is wrong with the values of a data set's targets, or None.
 
         Only values on the host can be looked at, so this runs before a jitted loop, not inside it.
+
+        Args:
+            y: All targets, `(examples, *shape)`, or class ids, `(examples, *shape[:-1])`.
+            shape: The shape of the output for one example.
+
+        Returns:
+            A sentence for an error message.
         """
         values = np.asarray(y)
-        if self.encode is not None and not np.issubdtype(values.dtype, np.floating) and values.shape[-1:] != (width,):
-            classes = max(width, 2)
+        if self.encode is not None and values.ndim == len(shape):
+            classes = max(shape[-1], 2)
             outside = np.flatnonzero((values < 0) | (values >= classes))
-            if outside.size:
-                first = outside[0]
-                return (
-                    f"class id {values.reshape(-1)[first]} at example {first} is outside 0…{classes - 1}; "
-                    f"{outside.size} of {values.size} are"
-                )
-            return None
+            if not outside.size:
+                return None
+            return (
+                f"class id {values.flat[outside[0]]} at example {outside[0]} is outside 0…{classes - 1}; "
+                f"{outside.size} of {values.size} are"
+            )
         if not np.all(np.isfinite(values)):
             return f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values of y are not finite"
         return self.complaint(values) if self.complaint else None
@@ -188,7 +194,7 @@ def _softmax_cross_entropy(a: Float[Array, "*batch k"], y: Float[Array, "*batch 
 
 
 def _softmax_cross_entropy_delta(a: Array, o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Array:
-    return o * jnp.sum(y, axis=-1, keepdims=True) - y
+    return _without_rounding(jax.nn.softmax, a, o) * jnp.sum(y, axis=-1, keepdims=True) - y
 
 
 def _binary_cross_entropy(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
@@ -205,7 +211,12 @@ def _sigmoid_binary_cross_entropy(a: Float[Array, "*batch k"], y: Float[Array, "
 
 
 def _sigmoid_binary_cross_entropy_delta(a: Array, o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Array:
-    return o - y
+    return _without_rounding(jax.nn.sigmoid, a, o) - y
+
+
+def _without_rounding(value: Callable[[Array], Array], a: Array, o: Array) -> Array:
+    """The output o = Φ(a), in float32 where o is narrower: o − y would cancel the few digits that it has."""
+    return value(a.astype(jnp.float32)) if jnp.finfo(o.dtype).bits < 32 else o
 
 
 def _perceptron(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:

@@ -50,8 +50,7 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
 
     def value(params: Params, x: Any, y: Any, weights: Any = None, offsets: Trace | None = None) -> Array:
         trace = forward(net, params, x, offsets=offsets)
-        scale = example_scale(net, trace, weights, reduction)
-        return jnp.sum(scale * example_losses(net, loss, trace, y))
+        return total(example_losses(net, loss, trace, y), example_scale(net, trace, weights, reduction))
 
     return value
 
@@ -74,7 +73,7 @@ def example_scale(net: Network, trace: Trace, weights: Any, reduction: Reduction
     """∂L/∂L_i for each example: 1/N or 1 without weights, else w_i / Σ w_i or w_i."""
     check_reduction(reduction)
     batch = batch_shape(net, trace)
-    dtype = trace.h[net.output].dtype
+    dtype = jnp.promote_types(trace.h[net.output].dtype, jnp.float32)  # 1/N itself is rounded in bfloat16
     if weights is None:
         return jnp.full(batch, 1 / math.prod(batch) if reduction == "mean" else 1, dtype)
     check_floating(weights, "weights")
@@ -82,6 +81,11 @@ def example_scale(net: Network, trace: Trace, weights: Any, reduction: Reduction
         raise ValueError(f"weights has shape {weights.shape}, expected the batch shape {batch}: one for each example")
     weights = jnp.asarray(weights, dtype)
     return weights / jnp.sum(weights) if reduction == "mean" else weights
+
+
+def total(losses: Array, scale: Array) -> Array:
+    """Σ_i scale_i L_i, accumulated in at least float32, in the dtype of the losses."""
+    return jnp.sum(scale * losses).astype(losses.dtype)
 
 
 def check_reduction(reduction: str) -> None:

@@ -6,7 +6,7 @@ needs of a kind of connection it asks the connection for.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array
 
@@ -33,6 +33,7 @@ Pairs = Mapping[str, Mapping[str, Pair]]
 """The pairs of a sweep by unit, then by source: a tree like the parameters'."""
 
 
+@runtime_checkable
 class Collector(Protocol):
     """Anything that makes a result of the pairs of one sweep; a frozen dataclass, so that it is static under jit."""
 

@@ -430,7 +430,7 @@ def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
             raise ValueError(
                 f"{name}[{first}] is not finite; {np.count_nonzero(~finite)} of {finite.size} values are not"
             )
-    complaint = loss.complaint_about(y, net.shapes[net.output][-1])
+    complaint = loss.complaint_about(y, net.shapes[net.output])
     if complaint:
         raise ValueError(complaint)
 

@@ -1,0 +1,255 @@
+"""The one table of networks, losses and batches that the tests run over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxbp
+from jaxbp import Dense, Identity, Network, Unit, layered
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, a loss and a batch of random data for them: the same numbers in any dtype."""
+
+    name: str
+    net: Network
+    loss: jaxbp.Loss
+    batch: tuple[int, ...] = (5,)
+    targets: str = "normal"
+    """What y is drawn from: normal, ids, one_hot, soft, unnormalised, bits, probabilities, signs."""
+    weighted: bool = False
+    reduction: str = "mean"
+    small: bool = field(default=True)
+    """Whether central differences over every coordinate are affordable."""
+
+    def params(self, dtype: Any) -> Any:
+        rng = np.random.default_rng(len(self.name))
+
+        def draw(shape: tuple[int, ...]) -> Any:
+            # biases of zero would hide a gradient that depends on them
+            scale = shape[0] ** -0.5 if len(shape) > 1 else 0.3
+            return _exact(scale * rng.normal(size=shape), dtype)
+
+        return {u: {s: draw(shape) for s, shape in self.net.weight_shapes(u).items()} for u in self.net.units}
+
+    def x(self, dtype: Any) -> Any:
+        rng = np.random.default_rng(1)
+        arrays = {
+            name: _exact(rng.normal(size=(*self.batch, *self.net.shapes[name])), dtype) for name in self.net.inputs
+        }
+        return arrays if len(arrays) > 1 else arrays.popitem()[1]
+
+    def y(self, dtype: Any) -> Any:
+        rng = np.random.default_rng(2)
+        shape = (*self.batch, *self.net.shapes[self.net.output])
+        width = shape[-1]
+        ids = np.asarray(rng.integers(0, max(width, 2), size=shape[:-1]))
+        positive = rng.uniform(0.1, 1.0, size=shape)
+        values: dict[str, Callable[[], np.ndarray]] = {
+            "normal": lambda: rng.normal(size=shape),
+            "one_hot": lambda: np.eye(width)[ids],
+            "soft": lambda: positive / positive.sum(-1, keepdims=True),
+            "unnormalised": lambda: positive,
+            "bits": lambda: rng.integers(0, 2, size=shape).astype(float),
+            "probabilities": lambda: rng.uniform(size=shape),
+            "signs": lambda: rng.choice([-1.0, 1.0], size=shape),
+        }
+        return jnp.asarray(ids) if self.targets == "ids" else _exact(values[self.targets](), dtype)
+
+    def weights(self, dtype: Any) -> Any:
+        return _exact(np.random.default_rng(3).uniform(0.1, 2, size=self.batch), dtype) if self.weighted else None
+
+    def arguments(self, dtype: Any) -> tuple[Any, Any, Any, Any]:
+        """params, x, y, weights."""
+        return self.params(dtype), self.x(dtype), self.y(dtype), self.weights(dtype)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _exact(values: np.ndarray, dtype: Any) -> Any:
+    """Values that bfloat16 and float16 hold without rounding, so that all dtypes start from the same numbers."""
+    return jnp.asarray(np.clip(np.round(values * 64), -255, 255) / 64, dtype)
+
+
+def _of(activation: jaxbp.Activation, bias: bool = True) -> Network:
+    return layered([3, 4, 4, 2], hidden=activation, output=jaxbp.linear, bias=bias)
+
+
+def _sine_derivative(a, h):
+    return jnp.cos(a)
+
+
+def _unit_vector(a):
+    return a / jnp.sqrt(1 + jnp.sum(a * a, axis=-1, keepdims=True))
+
+
+def _unit_vector_pullback(a, h, Delta):
+    return (Delta - h * jnp.sum(h * Delta, axis=-1, keepdims=True)) / jnp.sqrt(
+        1 + jnp.sum(a * a, axis=-1, keepdims=True)
+    )
+
+
+def _quartic(o, y):
+    return jnp.sum((o - y) ** 4, axis=-1) / 4
+
+
+def _quartic_gradient(o, y):
+    return (o - y) ** 3
+
+
+SINE = jaxbp.elementwise(jnp.sin, _sine_derivative, name="sine")
+UNIT_VECTOR = jaxbp.vector_activation(_unit_vector, _unit_vector_pullback)
+QUARTIC = jaxbp.Loss(_quartic, _quartic_gradient, name="quartic")
+
+SKIP = Network(
+    inputs={"x": 4},
+    units={
+        "h1": Unit(5, jaxbp.tanh, {"x": Dense()}),
+        "h2": Unit(3, jaxbp.sigmoid, {"h1": Dense()}),
+        "o": Unit(3, jaxbp.softmax, {"h2": Dense(), "h1": Dense(), "x": Dense()}, bias=False),
+    },
+)
+RESIDUAL = Network(
+    inputs={"x": 4},
+    units={
+        "h1": Unit(4, jaxbp.gelu, {"x": Dense()}),
+        "h2": Unit(4, jaxbp.tanh, {"h1": Dense()}),
+        "sum": Unit(4, jaxbp.linear, {"h1": Identity(), "h2": Identity(), "x": Identity()}, bias=False),
+        "o": Unit(2, jaxbp.linear, {"sum": Dense()}),
+    },
+)
+TWO_INPUTS = Network(
+    inputs={"image": 4, "text": 3},
+    units={
+        "h1": Unit(5, jaxbp.relu, {"image": Dense(), "text": Dense(initializer="lecun_normal")}),
+        "o": Unit(2, jaxbp.softmax, {"h1": Dense()}),
+    },
+)
+LATE_INPUT = Network(
+    inputs={"x": 3, "late": 2},
+    units={
+        "h1": Unit(4, jaxbp.silu, {"x": Dense()}),
+        "h2": Unit(4, jaxbp.softplus, {"h1": Dense(), "late": Dense()}),
+        "o": Unit(1, jaxbp.sigmoid, {"h2": Dense()}),
+    },
+)
+FAN_OUT = Network(  # h1 is read by three units
+    inputs={"x": 3},
+    units={
+        "h1": Unit(4, jaxbp.tanh, {"x": Dense()}),
+        "left": Unit(2, jaxbp.sigmoid, {"h1": Dense()}),
+        "right": Unit(3, jaxbp.softmax, {"h1": Dense()}),
+        "middle": Unit(4, jaxbp.hard_tanh, {"h1": Identity()}, bias=False),
+        "o": Unit(2, jaxbp.linear, {"left": Dense(), "right": Dense(), "middle": Dense()}),
+    },
+)
+OUT_OF_ORDER = Network(  # listed against the direction of computation, the output last
+    inputs={"x": 3},
+    units={
+        "second": Unit(3, jaxbp.tanh, {"first": Dense(), "x": Identity()}),
+        "first": Unit(2, jaxbp.sigmoid, {"x": Dense()}),
+        "o": Unit(2, jaxbp.linear, {"second": Dense(), "first": Dense()}),
+    },
+)
+SOFTMAX_INSIDE = Network(  # a vector activation in a hidden unit, and no bias anywhere
+    inputs={"x": 3},
+    units={
+        "h1": Unit(4, jaxbp.softmax, {"x": Dense()}, bias=False),
+        "h2": Unit(3, UNIT_VECTOR, {"h1": Dense()}, bias=False),
+        "o": Unit(3, jaxbp.tanh, {"h2": Dense()}, bias=False),
+    },
+)
+SEQUENCE = Network(  # units with a shape: Dense acts on the last axis at each position
+    inputs={"x": (3, 4)},
+    units={
+        "h1": Unit((3, 5), jaxbp.tanh, {"x": Dense()}),
+        "o": Unit((3, 2), jaxbp.softmax, {"h1": Dense(), "x": Dense()}),
+    },
+)
+
+_softmax = layered([4, 5, 3], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
+_sigmoid = layered([4, 5, 3], hidden=jaxbp.tanh, output=jaxbp.sigmoid)
+_binary = layered([4, 3, 1], hidden=jaxbp.relu, output=jaxbp.sigmoid)
+
+ALL = [
+    *(
+        Case(f"{activation.name}", _of(activation), jaxbp.squared_error)
+        for activation in (
+            jaxbp.linear,
+            jaxbp.sigmoid,
+            jaxbp.tanh,
+            jaxbp.relu,
+            jaxbp.hard_tanh,
+            jaxbp.leaky_relu,
+            jaxbp.softplus,
+            jaxbp.gelu,
+            jaxbp.silu,
+            jaxbp.softmax,
+            SINE,
+            UNIT_VECTOR,
+        )
+    ),
+    Case("tanh without bias", _of(jaxbp.tanh, bias=False), jaxbp.squared_error),
+    Case("single layer", layered([4, 3], hidden=(), output=jaxbp.softmax), jaxbp.cross_entropy, targets="ids"),
+    Case("softmax, ids", _softmax, jaxbp.cross_entropy, targets="ids"),
+    Case("softmax, one-hot", _softmax, jaxbp.cross_entropy, targets="one_hot"),
+    Case("softmax, soft targets", _softmax, jaxbp.cross_entropy, targets="soft"),
+    Case("softmax, rows that do not sum to 1", _softmax, jaxbp.cross_entropy, targets="unnormalised"),
+    Case("softmax, unfused", _softmax, jaxbp.unfused(jaxbp.cross_entropy), targets="soft"),
+    Case("softmax, squared error", _softmax, jaxbp.squared_error, targets="one_hot"),
+    Case("sigmoid, squared error", _sigmoid, jaxbp.squared_error, targets="bits"),
+    Case("sigmoid, cross entropy", _sigmoid, jaxbp.cross_entropy, targets="soft"),
+    Case("sigmoid, bits", _sigmoid, jaxbp.binary_cross_entropy, targets="bits"),
+    Case("sigmoid, probabilities", _sigmoid, jaxbp.binary_cross_entropy, targets="probabilities"),
+    Case("sigmoid, ids one against all", _sigmoid, jaxbp.binary_cross_entropy, targets="ids"),
+    Case("sigmoid, unfused", _sigmoid, jaxbp.unfused(jaxbp.binary_cross_entropy), targets="probabilities"),
+    Case("one output, ids", _binary, jaxbp.binary_cross_entropy, targets="ids"),
+    Case("perceptron, signs", layered([4, 3], hidden=(), output=jaxbp.linear), jaxbp.perceptron, targets="signs"),
+    Case("perceptron, ids", layered([4, 1], hidden=(), output=jaxbp.linear), jaxbp.perceptron, targets="ids"),
+    Case("user's loss", _of(jaxbp.tanh), QUARTIC),
+    Case("no batch axis", _softmax, jaxbp.cross_entropy, batch=(), targets="soft"),
+    Case("no batch axis, id", _softmax, jaxbp.cross_entropy, batch=(), targets="ids"),
+    Case("two batch axes", _softmax, jaxbp.cross_entropy, batch=(2, 3), targets="ids"),
+    Case("batch of one", _softmax, jaxbp.cross_entropy, batch=(1,), targets="ids"),
+    Case("weights", _softmax, jaxbp.cross_entropy, targets="ids", weighted=True),
+    Case("weights, two batch axes", _sigmoid, jaxbp.squared_error, batch=(2, 2), weighted=True),
+    Case("sum", _softmax, jaxbp.cross_entropy, targets="ids", reduction="sum"),
+    Case("weighted sum", _of(jaxbp.tanh), jaxbp.squared_error, weighted=True, reduction="sum"),
+    Case("skip connection", SKIP, jaxbp.cross_entropy, targets="ids"),
+    Case("residual", RESIDUAL, jaxbp.squared_error),
+    Case("two inputs", TWO_INPUTS, jaxbp.cross_entropy, targets="one_hot"),
+    Case("late input", LATE_INPUT, jaxbp.binary_cross_entropy, batch=(2, 3), targets="ids"),
+    Case("fan out", FAN_OUT, jaxbp.squared_error),
+    Case("out of order", OUT_OF_ORDER, jaxbp.squared_error, weighted=True),
+    Case("softmax inside", SOFTMAX_INSIDE, jaxbp.squared_error),
+    Case("sequence", SEQUENCE, jaxbp.cross_entropy, targets="ids"),
+    Case("sequence, no batch axis", SEQUENCE, jaxbp.squared_error, batch=()),
+    Case(
+        "deep",
+        layered([6, *[8] * 12, 4], hidden=jaxbp.tanh, output=jaxbp.softmax),
+        jaxbp.cross_entropy,
+        targets="ids",
+        small=False,
+    ),
+    Case(
+        "wide",
+        layered([64, 128, 10], hidden=jaxbp.relu, output=jaxbp.softmax),
+        jaxbp.cross_entropy,
+        batch=(32,),
+        targets="ids",
+        small=False,
+    ),
+]
+
+# The tests of one case share a float64 reference, so one worker runs them all.
+CASES = [pytest.param(case, id=case.name, marks=pytest.mark.xdist_group(case.name)) for case in ALL]
+
+
+def case_named(name: str) -> Case:
+    return next(case for case in ALL if case.name == name)

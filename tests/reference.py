@@ -1,0 +1,53 @@
+"""Opinions on a gradient that share nothing with the library's backward pass, and how to compare with them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxbp
+
+
+def autodiff(case: Any, params: Any, x: Any, y: Any, weights: Any) -> tuple[Any, Any, dict, dict]:
+    """value, grads, Delta and delta by jax.grad of the objective, the latter two by adding zeros at each unit."""
+    value = jaxbp.objective(case.net, case.loss, case.reduction)
+    trace = jaxbp.forward(case.net, params, x)
+    zeros = jax.tree.map(jnp.zeros_like, trace)
+    loss, (grads, offsets) = jax.value_and_grad(value, argnums=(0, 4))(params, x, y, weights, zeros)
+    # a fused value is computed from the logits, past the output: ∂L/∂o is then that of the unfused one
+    unfused = jaxbp.objective(case.net, jaxbp.unfused(case.loss), case.reduction)
+    at_output = jax.grad(unfused, argnums=4)(params, x, y, weights, zeros)
+    Delta = offsets.h | {case.net.output: at_output.h[case.net.output]}
+    return loss, grads, Delta, offsets.a
+
+
+def central_differences(f: Any, params: Any, eps: float = 1e-5) -> Any:
+    """(f(W + eps) − f(W − eps)) / 2 eps for every coordinate of every leaf, in float64."""
+    leaves, treedef = jax.tree.flatten(jax.tree.map(lambda W: np.asarray(W, np.float64), params))
+    sizes = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    shapes = [leaf.shape for leaf in leaves]
+
+    def at(flat: jax.Array) -> jax.Array:
+        pieces = jnp.split(flat, sizes)
+        return f(treedef.unflatten([p.reshape(s) for p, s in zip(pieces, shapes, strict=True)]))
+
+    flat = jnp.concatenate([jnp.asarray(leaf).ravel() for leaf in leaves])
+    steps = eps * jnp.eye(flat.size)
+    differences = jax.jit(jax.vmap(lambda d: (at(flat + d) - at(flat - d)) / (2 * eps)))(steps)
+    pieces = np.split(np.asarray(differences), sizes)
+    return treedef.unflatten([p.reshape(s) for p, s in zip(pieces, shapes, strict=True)])
+
+
+def relative_error(ours: Any, theirs: Any) -> float:
+    """The largest over leaves of ‖ours − theirs‖ / ‖theirs‖; infinite where structures or shapes differ."""
+    if jax.tree.structure(ours) != jax.tree.structure(theirs):
+        return np.inf
+    errors = [0.0]
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        if a.shape != b.shape:
+            return np.inf
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        norm = np.linalg.norm(b)
+        errors.append(np.linalg.norm(a - b) / norm if norm else np.linalg.norm(a))
+    return float(np.max(errors))

@@ -1,0 +1,135 @@
+"""Losses: their gradients, the simplifications, what targets they take and refuse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxbp
+
+RNG = np.random.default_rng(0)
+PROBABILITIES = jnp.asarray(RNG.dirichlet(np.ones(3), size=5))
+TARGETS = {
+    jaxbp.squared_error: RNG.normal(size=(5, 3)),
+    jaxbp.cross_entropy: RNG.dirichlet(np.ones(3), size=5),
+    jaxbp.binary_cross_entropy: RNG.uniform(size=(5, 3)),
+    jaxbp.perceptron: RNG.choice([-1.0, 1.0], size=(5, 3)),
+}
+FUSED = [(jaxbp.cross_entropy, jaxbp.softmax), (jaxbp.binary_cross_entropy, jaxbp.sigmoid)]
+
+
+@pytest.mark.parametrize("loss", TARGETS, ids=repr)
+def test_gradient_is_that_of_the_value(loss):
+    y = jnp.asarray(TARGETS[loss])
+    expected = jax.grad(lambda o: jnp.sum(loss.value(o, y)))(PROBABILITIES)
+    np.testing.assert_allclose(loss.gradient(PROBABILITIES, y), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_values_by_hand():
+    o, y = jnp.array([[0.25, 0.75]]), jnp.array([[0.0, 1.0]])
+    assert jaxbp.squared_error.value(o, y)[0] == 0.5 * (0.25**2 + 0.25**2)
+    np.testing.assert_allclose(jaxbp.cross_entropy.value(o, y)[0], -np.log(0.75))
+    np.testing.assert_allclose(jaxbp.binary_cross_entropy.value(o, y)[0], -2 * np.log(0.75))
+    assert jaxbp.perceptron.value(jnp.array([[2.0, 3.0]]), jnp.array([[1.0, -1.0]]))[0] == 3
+
+
+@pytest.mark.parametrize(("loss", "activation"), FUSED, ids=repr)
+@pytest.mark.parametrize("targets", ["one-hot", "soft"])
+def test_fused_equals_unfused_where_the_product_is_finite(loss, activation, targets):
+    a = jnp.asarray(RNG.normal(size=(5, 3)) * 3)
+    y = jnp.eye(3)[jnp.array([0, 1, 2, 1, 0])] if targets == "one-hot" else jnp.asarray(TARGETS[loss])
+    o = activation.value(a)
+    rule = loss.simplification(activation)
+    np.testing.assert_allclose(rule.value(a, y), loss.value(o, y), rtol=1e-12)
+    product = activation.pullback(a, o, loss.gradient(o, y))
+    np.testing.assert_allclose(rule.delta(a, o, y), product, rtol=1e-11, atol=1e-14)
+    assert jaxbp.unfused(loss).simplification(activation) is None
+    assert jaxbp.unfused(loss).value is loss.value
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
+@pytest.mark.parametrize(("loss", "activation"), FUSED, ids=repr)
+def test_fused_is_finite_and_right_at_logits_of_1e4(loss, activation, dtype):
+    net = jaxbp.layered([2, 2], hidden=(), output=activation, bias=False)
+    params = {"o": {"x": jnp.eye(2, dtype=dtype)}}
+    x, y = jnp.array([1e4, -1e4], dtype), jnp.array([0.0, 1.0], dtype)
+    value, grads = jaxbp.value_and_grad(net, loss)(params, x, y)
+    logit, delta = float(x[0]), jnp.array([1.0, -1.0], dtype)
+    assert float(value) == (2 * logit if dtype != jnp.bfloat16 else float(jnp.asarray(2 * logit, dtype)))
+    np.testing.assert_array_equal(grads["o"]["x"], jnp.outer(x, delta))
+    unfused = jaxbp.value_and_grad(net, jaxbp.unfused(loss))(params, x, y)[0]
+    assert not np.isfinite(float(unfused))
+
+
+def test_a_label_that_is_zero_costs_nothing_even_where_the_output_is_zero():
+    o, y = jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]])
+    assert jaxbp.cross_entropy.value(o, y)[0] == 0
+    np.testing.assert_array_equal(jaxbp.cross_entropy.gradient(o, y), [[-1, 0]])
+    assert jaxbp.binary_cross_entropy.value(o, y)[0] == 0
+
+
+def test_perceptron_moves_at_a_margin_of_zero():
+    np.testing.assert_array_equal(jaxbp.perceptron.gradient(jnp.array([0.0]), jnp.array([1.0])), [-1])
+
+
+@pytest.mark.parametrize("dtype", [int, np.uint8, np.int64])
+def test_class_ids_are_rows(dtype):
+    o = jnp.zeros((2, 3))
+    np.testing.assert_array_equal(jaxbp.cross_entropy.targets(o, jnp.array([2, 0], dtype)), [[0, 0, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(jaxbp.perceptron.targets(o, jnp.array([2, 0], dtype)), [[-1, -1, 1], [1, -1, -1]])
+    single = jaxbp.binary_cross_entropy.targets(jnp.zeros((2, 1)), jnp.array([1, 0], dtype))
+    np.testing.assert_array_equal(single, [[1], [0]])
+
+
+@pytest.mark.parametrize("bad", [-1, 3])
+def test_an_id_out_of_range_is_never_a_silent_zero(bad):
+    assert jnp.isnan(jaxbp.cross_entropy.targets(jnp.zeros((2, 3)), jnp.array([0, bad]))[1]).all()
+
+
+REFUSED = [
+    (jaxbp.cross_entropy, jnp.zeros((4, 3)), ValueError, r"y has shape \(4, 3\), but the output has shape \(5, 3\)"),
+    (jaxbp.cross_entropy, jnp.zeros(4, int), ValueError, r"or integer class ids of shape \(5,\)"),
+    (jaxbp.cross_entropy, jnp.zeros(5), TypeError, r"class ids must be integers, but y has dtype float.*astype\(int\)"),
+    (jaxbp.squared_error, jnp.zeros(5, int), TypeError, r"squared_error takes no class ids; pass targets of shape"),
+    (jaxbp.squared_error, [0.0, 1.0], TypeError, r"y is of type list; pass an array"),
+]
+
+
+@pytest.mark.parametrize(("loss", "y", "error", "message"), REFUSED)
+def test_targets_that_do_not_fit_are_refused(loss, y, error, message):
+    with pytest.raises(error, match=message):
+        loss.targets(jnp.zeros((5, 3)), y)
+
+
+COMPLAINTS = [
+    (jaxbp.cross_entropy, np.array([0, 3, 1]), "class id 3 at example 1 is outside 0…2; 1 of 3 are"),
+    (jaxbp.cross_entropy, np.array([-1, 0, 1]), "class id -1 at example 0 is outside 0…2"),
+    (jaxbp.cross_entropy, np.array([[0, 1.0, 0], [0, 0, 0]]), "the target row of example 1 sums to 0"),
+    (jaxbp.cross_entropy, np.array([[0, 2.0, -1]]), "1 targets are negative"),
+    (jaxbp.squared_error, np.array([[0, np.nan, 1]]), "1 of 3 values of y are not finite"),
+    (jaxbp.binary_cross_entropy, np.array([[0, 2.0, 1]]), r"1 targets are outside \[0, 1\]"),
+    (jaxbp.perceptron, np.array([[0, 1.0, -1]]), "1 targets are neither −1 nor \\+1"),
+]
+
+
+@pytest.mark.parametrize(("loss", "y", "message"), COMPLAINTS)
+def test_values_that_cannot_be_learned_from_are_complained_about(loss, y, message):
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(loss.complaint_about(y, shape=(3,)))
+
+
+@pytest.mark.parametrize("loss", TARGETS, ids=repr)
+def test_good_targets_give_no_complaint(loss):
+    assert loss.complaint_about(TARGETS[loss], shape=(3,)) is None
+
+
+def test_a_loss_of_the_wrong_shape_is_refused():
+    net = jaxbp.layered([3, 2], hidden=(), output=jaxbp.linear)
+    params = jaxbp.init_params(jax.random.key(0), net)
+    x = y = jnp.ones((5, 3)), jnp.ones((5, 2))
+    scalar = jaxbp.Loss(lambda o, y: jnp.sum((o - y) ** 2), lambda o, y: 2 * (o - y), name="total")
+    with pytest.raises(ValueError, match=r"value of loss 'total' has shape \(\) .* expected \(5,\): sum it over the"):
+        jaxbp.backprop(net, scalar, params, *x)
+    summed = jaxbp.Loss(lambda o, y: jnp.sum(o - y, -1), lambda o, y: jnp.ones(o.shape[:-1]), name="summed")
+    with pytest.raises(ValueError, match=r"gradient of loss 'summed' has shape \(5,\) for an output of shape \(5, 2\)"):
+        jaxbp.backprop(net, summed, params, *y)

@@ -1,0 +1,210 @@
+"""JAX's own habits: the public functions under jit, vmap, scan, checkpoint, jvp, export and shardings."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import RESIDUAL, SKIP, TWO_INPUTS, case_named
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxbp
+
+NAMES = ["softmax, ids", "skip connection", "residual", "two inputs", "fan out", "sequence", "weights"]
+CASES = [pytest.param(case_named(name), id=name) for name in NAMES]
+
+
+def both(case):
+    explicit = jaxbp.value_and_grad(case.net, case.loss)
+    return explicit, jax.value_and_grad(jaxbp.objective(case.net, case.loss))
+
+
+def assert_equal(ours, theirs):
+    chex.assert_trees_all_equal_structs(ours, theirs)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_eager_is_jit(case):
+    explicit, _ = both(case)
+    arguments = case.arguments(jnp.float64)
+    assert_equal(explicit(*arguments), jax.jit(explicit)(*arguments))
+
+
+@pytest.mark.parametrize("case", [p for p in CASES if not p.values[0].weighted])
+def test_vmap_over_examples(case):
+    explicit, auto = both(case)
+    params, x, y, _ = case.arguments(jnp.float64)
+    ours = jax.jit(jax.vmap(explicit, in_axes=(None, 0, 0)))(params, x, y)
+    assert_equal(ours, jax.jit(jax.vmap(auto, in_axes=(None, 0, 0)))(params, x, y))
+    batch_gradient = explicit(params, x, y)[1]
+    chex.assert_trees_all_close(jax.tree.map(lambda g: g.mean(0), ours[1]), batch_gradient, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_vmap_over_parameters(case):
+    explicit, auto = both(case)
+    params, *data = case.arguments(jnp.float64)
+    ensemble = jax.tree.map(lambda W: jnp.stack([W, 0.5 * W, -W]), params)
+
+    def over(f):
+        return jax.jit(jax.vmap(lambda p: f(p, *data)))(ensemble)
+
+    assert_equal(over(explicit), over(auto))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_inside_scan_and_checkpoint(case):
+    params, *data = case.arguments(jnp.float64)
+
+    def descend(f):
+        def body(params, _):
+            value, grads = jax.checkpoint(f)(params, *data)
+            return jax.tree.map(lambda W, g: W - 0.1 * g, params, grads), value
+
+        return jax.jit(lambda p: jax.lax.scan(body, p, length=5))(params)
+
+    assert_equal(*map(descend, both(case)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_jvp_through_it_is_a_hessian_vector_product(case):
+    params, *data = case.arguments(jnp.float64)
+    direction = jax.tree.map(lambda W: jnp.cos(jnp.arange(W.size, dtype=W.dtype)).reshape(W.shape), params)
+
+    def product(f):
+        return jax.jit(lambda p: jax.jvp(lambda q: f(q, *data), (p,), (direction,)))(params)
+
+    assert_equal(*map(product, both(case)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_grad_through_it_is_a_hessian_vector_product_too(case):
+    params, *data = case.arguments(jnp.float64)
+
+    def squared_norm_gradient(f):
+        return jax.jit(jax.grad(lambda p: sum(jnp.sum(g**2) for g in jax.tree.leaves(f(p, *data)[1]))))(params)
+
+    assert_equal(*map(squared_norm_gradient, both(case)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lowers_for_every_platform(case):
+    explicit, _ = both(case)
+    shapes = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), case.arguments(jnp.float32))
+    exported = jax.export.export(jax.jit(explicit), platforms=("cpu", "cuda", "tpu"))(*shapes)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    value, grads = exported.call(*case.arguments(jnp.float32))
+    chex.assert_trees_all_close(grads, explicit(*case.arguments(jnp.float32))[1], rtol=1e-4, atol=1e-6)
+    assert np.isfinite(value)
+
+
+def make_net():
+    return jaxbp.Network(
+        inputs={"x": 4},
+        units={
+            "h1": jaxbp.Unit(5, jaxbp.tanh, {"x": jaxbp.Dense()}),
+            "o": jaxbp.Unit(3, jaxbp.softmax, {"h1": jaxbp.Dense(), "x": jaxbp.Dense()}),
+        },
+    )
+
+
+def test_equal_specifications_compile_once():
+    chex.clear_trace_counter()
+    params, x, y = jaxbp.init_params(jax.random.key(0), make_net()), jnp.ones((5, 4)), jnp.zeros(5, int)
+    back = jax.jit(chex.assert_max_traces(jaxbp.backprop, n=1), static_argnums=(0, 1))
+    evaluate = jax.jit(chex.assert_max_traces(jaxbp.apply, n=1), static_argnums=0)
+    for _ in range(3):
+        back(make_net(), jaxbp.cross_entropy, params, x, y)
+        evaluate(make_net(), params, x)
+    first = jaxbp.value_and_grad(make_net(), jaxbp.cross_entropy)
+    assert first is jaxbp.value_and_grad(make_net(), jaxbp.cross_entropy)
+    assert jaxbp.objective(make_net(), jaxbp.cross_entropy) is jaxbp.objective(make_net(), jaxbp.cross_entropy)
+    assert first is not jaxbp.value_and_grad(make_net(), jaxbp.unfused(jaxbp.cross_entropy))
+
+
+def test_backprop_is_a_pytree():
+    params, x, y, _ = case_named("skip connection").arguments(jnp.float64)
+    back = jax.jit(jaxbp.backprop, static_argnums=(0, 1))(SKIP, jaxbp.cross_entropy, params, x, y)
+    doubled = jax.tree.map(lambda v: 2 * v, back)
+    np.testing.assert_array_equal(doubled.delta["h1"], 2 * back.delta["h1"])
+
+
+def test_mixed_dtypes_give_cotangents_of_each_primal():
+    params, x, y, _ = case_named("residual").arguments(jnp.bfloat16)
+    x = x.astype(jnp.float32)
+    back = jaxbp.backprop(RESIDUAL, jaxbp.squared_error, params, x, y.astype(jnp.float32))
+    theirs = jax.grad(jaxbp.objective(RESIDUAL, jaxbp.squared_error), argnums=(0, 1))(params, x, y)
+    chex.assert_trees_all_equal_shapes_and_dtypes((back.grads, back.Delta["x"]), theirs)
+    chex.assert_trees_all_close(back.Delta["x"], theirs[1], rtol=2e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["highest", "bfloat16"])
+def test_the_users_matmul_precision_reaches_every_product(precision):
+    case = case_named("skip connection")
+    explicit, auto = both(case)
+    with jax.default_matmul_precision(precision):
+        ours = jax.make_jaxpr(explicit)(*case.arguments(jnp.float32))
+        theirs = jax.make_jaxpr(auto)(*case.arguments(jnp.float32))
+
+    def precisions(jaxpr):
+        return {str(e.params["precision"]) for e in jaxpr.eqns if e.primitive.name == "dot_general"}
+
+    assert precisions(ours) == precisions(theirs)
+    assert len(precisions(ours)) == 1
+    assert "None" not in precisions(ours)
+
+
+needs_devices = pytest.mark.skipif(len(jax.devices()) < 4, reason="needs 4 devices: set JAX_NUM_CPU_DEVICES=4")
+
+
+def sharded(case, mesh, spec):
+    params, x, y, _ = case.arguments(jnp.float64)
+    x, y = jax.tree.map(lambda v: jnp.concatenate([v, v, v, v]), (x, y))
+    x, y = jax.device_put((x, y), NamedSharding(mesh, spec))
+    return jax.device_put(params, NamedSharding(mesh, P())), x, y
+
+
+@needs_devices
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize("name", ["skip connection", "two inputs", "residual"])
+def test_data_parallel_over_a_mesh(name, axis_type):
+    case = case_named(name)
+    explicit, auto = both(case)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(axis_type,))
+    params, x, y = sharded(case, mesh, P("data"))
+    with jax.set_mesh(mesh):
+        ours, theirs = jax.jit(explicit)(params, x, y), jax.jit(auto)(params, x, y)
+    assert_equal(ours, theirs)
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(ours))
+    back = jax.jit(jaxbp.backprop, static_argnums=(0, 1))(case.net, case.loss, params, x, y)
+    assert back.delta["o"].sharding.spec[0] == "data"
+
+
+@needs_devices
+@pytest.mark.parametrize("name", ["skip connection", "two inputs", "residual"])
+def test_inside_shard_map_it_sums_what_jax_grad_sums(name):
+    case = case_named(name)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    params, x, y = sharded(case, mesh, P("data"))
+
+    def mapped(f):
+        def local(params, x, y):
+            value, grads = f(params, x, y)
+            return jax.lax.pmean(value, "data"), grads
+
+        specs = (P(), P("data"), P("data"))
+        return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P()))(params, x, y)
+
+    assert_equal(*map(mapped, both(case)))
+
+
+def test_unfused_and_integer_targets_under_vmap_over_two_inputs():
+    case = case_named("two inputs")
+    params, x, _, _ = case.arguments(jnp.float64)
+    ids = jnp.array([0, 1, 1, 0, 1])
+    loss = jaxbp.unfused(jaxbp.cross_entropy)
+    rows = jax.vmap(lambda x, y: jaxbp.backprop(TWO_INPUTS, loss, params, x, y).delta["o"])(x, ids)
+    whole = jaxbp.backprop(TWO_INPUTS, jaxbp.cross_entropy, params, x, ids, reduction="sum").delta["o"]
+    np.testing.assert_allclose(rows, whole, rtol=1e-11, atol=1e-13)
