@@ -215,8 +215,7 @@ def epoch(
         >>> steps.loss.shape
         (3,)
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    _check_batch_size(batch_size)
     examples = y.shape[0]
     key, permutation_key = jax.random.split(state.key)
     order = jax.random.permutation(permutation_key, examples)
@@ -283,6 +282,7 @@ def run(
 
     Source: the chapter, "repeatedly cycling through the training data in epochs".
     """
+    _check_batch_size(batch_size)
     current = state or init_state(jax.random.key(0) if key is None else key, net, optimizer)
     check_data(net, loss, x, y)
     x, y = jax.tree.map(jnp.asarray, (x, y))
@@ -433,6 +433,11 @@ def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
     complaint = loss.complaint_about(y, net.shapes[net.output])
     if complaint:
         raise ValueError(complaint)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
 
 
 def _copy(state: TrainState) -> TrainState:

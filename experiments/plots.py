@@ -1,0 +1,53 @@
+"""The plots of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # files only: no window system is needed
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
+
+
+def save_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
+    """Loss, score and the size of δ in each unit, over the epochs.
+
+    Args:
+        rows: One for each epoch: `epoch`, `train_loss`, `test_loss`, `test_accuracy` or `test_r2` where there is
+            one, and `delta_norms` by unit.
+        title: Of the whole figure.
+        path: The PNG to write.
+    """
+    epochs = [row["epoch"] for row in rows]
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure.suptitle(title)
+
+    left.plot(epochs, [row["train_loss"] for row in rows], label="training, mean over the epoch")
+    left.plot(epochs, [row["test_loss"] for row in rows], label="test")
+    left.set(ylabel="loss for each example", yscale="log")
+    left.legend()
+
+    for name, label in (("test_accuracy", "test accuracy"), ("test_r2", "test R²")):
+        if name in rows[0]:
+            scores = [row[name] for row in rows]
+            middle.plot(epochs, scores, color="C1")
+            middle.set(ylabel=label)
+            middle.axhline(max(scores), color="grey", linewidth=0.8, linestyle=":")
+            middle.annotate(f"best {max(scores):.4f}", (epochs[-1], max(scores)), ha="right", va="bottom")
+
+    units = list(rows[0]["delta_norms"])
+    colors = plt.get_cmap("viridis")
+    for i, unit in enumerate(units):
+        norms = [row["delta_norms"][unit] for row in rows]
+        right.plot(epochs, norms, label=unit, color=colors(0.9 * i / max(len(units) - 1, 1)))
+    right.set(ylabel="root mean square of δ, first batch", yscale="log")
+    right.legend(title="unit", ncols=1 + len(units) // 8)
+
+    for axis in (left, middle, right):
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

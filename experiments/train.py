@@ -1,0 +1,191 @@
+"""Train a layered network by explicit backpropagation on real data: the main job.
+
+    python -m experiments.train
+    python -m experiments.train --data wine --hidden 16 16 --activation tanh --epochs 100
+    python -m experiments.train --data-dir PATH/TO/IDX --epochs 10 --batch-size 128 --learning-rate 0.1
+
+Writes `runs/NAME/` with `config.json`, one JSON line of metrics for each epoch, and `curves.png`.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jaxtyping import Array
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import jaxbp
+from experiments import plots
+from experiments.config import Config
+from experiments.data import Data, load
+
+Row = dict[str, Any]
+
+
+def main(config: Config, console: Console | None = None) -> list[Row]:
+    """Train as configured, show it, and write the run's files.
+
+    Args:
+        config: What to train, on what, and how.
+        console: Where to print; the terminal when None.
+
+    Returns:
+        The metrics of each epoch, epoch 0 being the untrained network.
+
+    Raises:
+        ValueError: A choice that does not exist or does not fit the data, before anything is compiled.
+        FileExistsError: A run of this name is there already.
+        jaxbp.train.DivergedError: A value was not finite; what was written so far stays.
+    """
+    console = console or Console()
+    optimizer = config.transformation()
+    if config.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    data = load(config.data, data_dir=config.data_dir, seed=config.seed, dtype=config.jax_dtype)
+    classification = data.classes is not None
+    net = config.network(data.x_train.shape[1], data.classes or data.y_train.shape[1], classification)
+    loss = config.loss_for(classification)
+    x, y, x_test, y_test = map(jnp.asarray, (data.x_train, data.y_train, data.x_test, data.y_test))
+    explicit = jaxbp.value_and_grad(net, loss)
+    auto = jax.value_and_grad(jaxbp.objective(net, loss))
+    state = jaxbp.train.init_state(jax.random.key(config.seed), net, optimizer, dtype=config.jax_dtype)
+    jaxbp.train.check_data(net, loss, x, y)
+
+    folder = _make_folder(config)
+    widths = " ⇒ ".join(str(width) for (width,) in net.shapes.values())
+    console.print(f"[bold]{data.name}[/]: {len(y)} training and {len(y_test)} test examples, {widths}, {loss}")
+    first = slice(0, config.batch_size)
+    console.print(_proof(explicit, auto, state.params, x[first], y[first]))
+
+    probe = jax.jit(jaxbp.backprop, static_argnums=(0, 1))
+    rows: list[Row] = []
+
+    def record(epoch: int, params: jaxbp.Params, train_loss: float, seconds: float) -> Row:
+        scores = _scores(net, loss, params, x_test, y_test)
+        back = probe(net, loss, params, x[first], y[first])
+        rows.append(
+            {
+                "epoch": epoch,
+                "train_loss": train_loss,
+                **{f"test_{name}": score for name, score in scores.items()},
+                "seconds": round(seconds, 4),
+                "delta_norms": {u: _root_mean_square(back.delta[u]) for u in net.order},
+            }
+        )
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        return rows[-1]
+
+    record(0, state.params, float(jaxbp.objective(net, loss)(state.params, x, y)), 0.0)
+    started = time.perf_counter()
+    try:
+        with _progress(console) as progress:
+            task = progress.add_task("", total=config.epochs, scores="")
+            gradient = explicit if config.gradient == "explicit" else auto
+            running = jaxbp.train.run(
+                net, loss, x, y, optimizer=optimizer, batch_size=config.batch_size, state=state, gradient=gradient
+            )
+            for _, done in zip(range(config.epochs), running, strict=False):
+                row = record(done.number, done.state.params, done.loss, done.seconds)
+                progress.update(task, advance=1, scores=_in_words(row))
+    finally:
+        plots.save_curves(rows, _title(config, data), folder / "curves.png")
+    console.print(_summary(rows, config, time.perf_counter() - started))
+    console.print(f"wrote {folder}/: config.json, metrics.jsonl, curves.png")
+    return rows
+
+
+def _make_folder(config: Config) -> Path:
+    source = config.data if config.data_dir is None else config.data_dir.name
+    folder = Path("runs") / (config.name or f"{source}-{datetime.now():%Y%m%d-%H%M%S}")
+    if (folder / "config.json").exists():
+        raise FileExistsError(f"{folder} holds a run already; choose another --name, or remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = dataclasses.asdict(config) | {"jax": jax.__version__, "device": str(jax.devices()[0])}
+    (folder / "config.json").write_text(json.dumps(settings, indent=2, default=str) + "\n")
+    return folder
+
+
+def _proof(explicit: Any, auto: Any, params: jaxbp.Params, x: Array, y: Array) -> Table:
+    """The gradient on the first batch, beside that of jax.grad: the largest relative error of each unit."""
+    ours, theirs = jax.jit(explicit)(params, x, y)[1], jax.jit(auto)(params, x, y)[1]
+    table = Table(title="explicit gradient against jax.grad, first batch", title_justify="left")
+    table.add_column("unit")
+    table.add_column("largest relative error", justify="right")
+    for unit in ours:
+        errors = [_relative_error(ours[unit][s], theirs[unit][s]) for s in ours[unit]]
+        table.add_row(unit, f"{max(errors):.1e}")
+    return table
+
+
+def _relative_error(ours: Array, theirs: Array) -> float:
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    scale = np.linalg.norm(b)
+    return float(np.linalg.norm(a - b) / scale if scale else np.linalg.norm(a))
+
+
+def _scores(net: jaxbp.Network, loss: jaxbp.Loss, params: jaxbp.Params, x: Array, y: Array) -> dict[str, float]:
+    """Loss, with accuracy for classes and R² for a regression."""
+    scores = {name: float(score) for name, score in jaxbp.train.evaluate(net, loss, params, x, y).items()}
+    if jnp.issubdtype(y.dtype, jnp.floating):
+        o, y = np.asarray(jaxbp.apply(net, params, x), np.float64), np.asarray(y, np.float64)
+        explained = 1 - np.sum((o - y) ** 2, axis=0) / np.sum((y - y.mean(axis=0)) ** 2, axis=0)
+        scores["r2"] = float(np.mean(explained))
+    return scores
+
+
+def _root_mean_square(delta: Array) -> float:
+    return float(np.sqrt(np.mean(np.asarray(delta, np.float64) ** 2)))
+
+
+def _in_words(row: Row) -> str:
+    parts = [f"loss {row['train_loss']:.4f}", f"test loss {row['test_loss']:.4f}"]
+    parts += [f"test accuracy {row['test_accuracy']:.4f}"] if "test_accuracy" in row else []
+    parts += [f"test R² {row['test_r2']:.4f}"] if "test_r2" in row else []
+    return "  ".join(parts)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("epoch {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.fields[scores]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def _summary(rows: list[Row], config: Config, seconds: float) -> Table:
+    score = next((name for name in ("test_accuracy", "test_r2") if name in rows[-1]), None)
+    shown = sorted({0, 1, len(rows) // 2, len(rows) - 1} & set(range(len(rows))))
+    table = Table(
+        title=f"{config.gradient} gradient, {config.epochs} epochs in {seconds:.1f} s", title_justify="left"
+    )
+    for column in ("epoch", "train loss", "test loss", *([score.replace("_", " ")] if score else [])):
+        table.add_column(column, justify="right")
+    for i in shown:
+        cells = [rows[i]["train_loss"], rows[i]["test_loss"], *([rows[i][score]] if score else [])]
+        table.add_row(str(rows[i]["epoch"]), *(f"{cell:.4f}" for cell in cells))
+    return table
+
+
+def _title(config: Config, data: Data) -> str:
+    return f"{data.name}, {config.activation}, {config.gradient} gradient"
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config))
+    except (ValueError, OSError, jaxbp.train.DivergedError) as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        sys.exit(1)

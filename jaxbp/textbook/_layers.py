@@ -1,0 +1,112 @@
+"""What the chapter takes for granted: a layered network, a Φ' for each element, and one example at a time."""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp._activations import Activation, Elementwise
+from jaxbp._checks import quoted
+from jaxbp._connections import Dense
+from jaxbp._forward import Trace, batch_shape, forward
+from jaxbp._graph import BIAS
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+from jaxbp._parameters import Params
+
+Signals = TypeVar("Signals")
+
+
+def layers(net: Network) -> list[tuple[str, str]]:
+    """The names (h_{r−1}, h_r) of neighbouring layers, from the input to the output.
+
+    Raises:
+        ValueError: Any other graph than x ⇒ h1 ⇒ … ⇒ hk ⇒ o with Dense connections.
+    """
+    complaint = _why_not_layered(net)
+    if complaint:
+        raise ValueError(
+            f"the textbook's forms are for layered networks x ⇒ h1 ⇒ … ⇒ hk ⇒ o with Dense connections, as "
+            f"jaxbp.layered makes them, but {complaint}; use jaxbp.backprop, which takes any graph"
+        )
+    return [(s, u) for u in net.order for s in net.units[u].connections]
+
+
+def derivative(activation: Activation, a: Array, h: Array) -> Array:
+    """Φ'(a) of an element-wise activation, as numbers."""
+    # δ = Φ'(a) ⊙ Δ at Δ = 1: that Φ' may be a mask, and what shape it must have, is the activation's own business
+    return activation.pullback(a, h, jnp.ones_like(a))
+
+
+def check_hidden_derivatives(net: Network) -> None:
+    """Refuse hidden units without a Φ' for each element.
+
+    Raises:
+        ValueError: A hidden unit with a vector activation.
+    """
+    for u in net.order:
+        activation = net.units[u].activation
+        if u != net.output and not isinstance(activation, Elementwise):
+            raise ValueError(
+                f"hidden unit {u!r} has the vector activation {activation}, and this recursion multiplies by Φ'(a) "
+                "for each element, which a vector activation has only as a Jacobian; use textbook.decoupled"
+            )
+
+
+def incident_gradients(s: str, h: Array, delta: Array, bias: bool) -> dict[str, Array]:
+    """∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1}, and the same with h_{r−1} set to 1 for the bias."""
+    grads = {s: jnp.outer(h, delta)}
+    if bias:
+        grads[BIAS] = 1 * delta
+    return grads
+
+
+def mean_over_examples(
+    net: Network,
+    loss: Loss,
+    params: Params,
+    x: Any,
+    y: Any,
+    of_example: Callable[[Trace, Array], tuple[Signals, Params]],
+) -> tuple[Signals, Params]:
+    """What the chapter writes for a single input-output pattern (x, y), for the mean loss over a batch of them.
+
+    Args:
+        net: A layered network.
+        loss: The loss of one example.
+        params: The parameters.
+        x: The input, `(*batch, width)`.
+        y: What the loss takes.
+        of_example: `(trace, y) -> (signals, grads)` for one example, without batch axes.
+
+    Returns:
+        The signals of each example, `(*batch, …)`, divided by the number of examples, and the mean of the gradients.
+    """
+    trace = forward(net, params, x)
+    y = loss.targets(trace.h[net.output], y)
+    batch = batch_shape(net, trace)
+    for _ in batch:
+        of_example = jax.vmap(of_example)
+    signals, grads = of_example(trace, y)
+    signals = jax.tree.map(lambda signal: signal / math.prod(batch), signals)
+    grads = jax.tree.map(lambda grad: jnp.mean(grad, axis=tuple(range(len(batch)))), grads)
+    return signals, grads
+
+
+def _why_not_layered(net: Network) -> str | None:
+    if len(net.inputs) > 1:
+        return f"this one has the inputs {quoted(net.inputs)}"
+    for name, shape in net.shapes.items():
+        if len(shape) > 1:
+            return f"{name!r} has the shape {shape}, not a width"
+    # with one source for each unit, and a path from every unit to the output, no graph but a chain is left
+    for u, unit in net.units.items():
+        if len(unit.connections) > 1:
+            return f"unit {u!r} reads {quoted(unit.connections)}"
+        for s, connection in unit.connections.items():
+            if type(connection) is not Dense:
+                return f"unit {u!r} reads {s!r} by {connection!r}"
+    return None

@@ -1,0 +1,279 @@
+"""The dynamic programming recursions: with post-activations as chain variables, with pre-activations, decoupled."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp._activations import Activation, Elementwise
+from jaxbp._forward import Trace
+from jaxbp._graph import BIAS
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+from jaxbp._parameters import Params
+from jaxbp.textbook._layers import (
+    check_hidden_derivatives,
+    derivative,
+    incident_gradients,
+    layers,
+    mean_over_examples,
+)
+
+
+class PostActivation(NamedTuple):
+    """What the post-activation recursion gives.
+
+    Attributes:
+        Delta: Δ(h_r, o) = ∂L/∂h_r of each unit and the input, `(*batch, width)`.
+        grads: ∂L/∂W, a tree like the parameters.
+    """
+
+    Delta: dict[str, Array]
+    grads: Params
+
+
+class PreActivation(NamedTuple):
+    """What the pre-activation recursion gives.
+
+    Attributes:
+        delta: δ(h_r, o) = ∂L/∂a_{h_r} of each unit, `(*batch, width)`.
+        grads: ∂L/∂W, a tree like the parameters.
+    """
+
+    delta: dict[str, Array]
+    grads: Params
+
+
+class Decoupled(NamedTuple):
+    """What the alternation of linear steps and activation steps gives.
+
+    Attributes:
+        Delta: Δ(h_r, o) = ∂L/∂h_r of each unit and the input, `(*batch, width)`.
+        delta: δ(h_r, o) = ∂L/∂a_{h_r} of each unit, `(*batch, width)`.
+        grads: ∂L/∂W, a tree like the parameters.
+    """
+
+    Delta: dict[str, Array]
+    delta: dict[str, Array]
+    grads: Params
+
+
+def post_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, y: Any) -> PostActivation:
+    """Backpropagation with the layer activations as chain variables.
+
+    Δ(o, o) = ∂L/∂o,  Δ(h_r, o) = Σ_{h: h_r ⇒ h} Φ'(a_h) · w(h_r, h) · Δ(h, o)
+    ∂L/∂w(h_{r−1}, h_r) = Δ(h_r, o) · h_{r−1} · Φ'(a_{h_r}),  with h_{r−1} = 1 for a bias
+
+    The backward pass of a vector output o = Φ(v), such as softmax, first goes from o to the layer of v = a_o, by
+    (∂o/∂v)ᵀ ∂L/∂o, and from there on as from a linear layer.
+
+    Args:
+        net: A layered network whose hidden activations are element-wise.
+        loss: The loss of one example; its `gradient` is used, never a simplification.
+        params: The parameters, as from `init_params`.
+        x: The input, `(*batch, width)`, floating. Any number of batch axes, also none.
+        y: What the loss takes: an array like the output, or integer class ids of the batch shape.
+
+    Returns:
+        `PostActivation(Delta, grads)` of the mean loss over the batch, in the dtype of the arguments.
+
+    Raises:
+        ValueError: A network that is not layered, or a hidden vector activation.
+        TypeError, ValueError: Arguments that do not fit the network, as for `jaxbp.backprop`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> from jaxbp import textbook
+        >>> net = jaxbp.layered([3, 2, 2], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> arguments = net, jaxbp.cross_entropy, params, jnp.ones(3), jnp.array(1)
+        >>> post, back = textbook.post_activation_recursion(*arguments), jaxbp.backprop(*arguments)
+        >>> bool(jnp.allclose(post.Delta["h1"], back.Delta["h1"], atol=1e-6))
+        True
+
+    Source: the chapter, "Training a Neural Network with Backpropagation": Δ(o, o) = ∂L/∂o, the equation for
+    Δ(h_r, o) in terms of Φ'(a_h), and ∂h_r/∂w = h_{r−1} · Φ'(a_{h_r}).
+    """
+    connections = layers(net)
+    check_hidden_derivatives(net)
+
+    def of_example(trace: Trace, y: Array) -> tuple[dict[str, Array], Params]:
+        a, h = trace
+        Delta = {net.output: loss.gradient(h[net.output], y)}
+        grads: Params = {}
+        for s, u in reversed(connections):
+            activation, W = net.units[u].activation, params[u][s]
+            if isinstance(activation, Elementwise):
+                Delta_u, Phi_prime = Delta[u], derivative(activation, a[u], h[u])
+            else:
+                Delta_u, Phi_prime = activation.pullback(a[u], h[u], Delta[u]), jnp.ones_like(a[u])
+            dh_dh_r = Phi_prime[None, :] * W
+            Delta[s] = dh_dh_r @ Delta_u
+            dh_dw = jnp.outer(h[s], Phi_prime)
+            grads[u] = {s: Delta_u[None, :] * dh_dw}
+            if net.units[u].bias:
+                grads[u][BIAS] = Delta_u * (1 * Phi_prime)
+        return Delta, grads
+
+    return PostActivation(*mean_over_examples(net, loss, params, x, y, of_example))
+
+
+def pre_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, y: Any) -> PreActivation:
+    """Backpropagation with the pre-activations as chain variables: the recursion "more commonly seen in textbooks".
+
+    δ(o, o) = Φ'(a_o) · ∂L/∂o,  δ(h_r, o) = Φ'(a_{h_r}) Σ_{h: h_r ⇒ h} w(h_r, h) · δ(h, o)
+    ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1},  with h_{r−1} = 1 for a bias
+
+    Where the chapter repeats the recursion in step 3 and under "Updates for Various Activations" it prints Φ(a_{h_r})
+    for Φ'(a_{h_r}); the derivation above it has Φ', and so has this. A vector output starts at (∂o/∂a)ᵀ ∂L/∂o.
+
+    Args:
+        net: A layered network whose hidden activations are element-wise.
+        loss: The loss of one example; its `gradient` is used, never a simplification.
+        params: The parameters, as from `init_params`.
+        x: The input, `(*batch, width)`, floating. Any number of batch axes, also none.
+        y: What the loss takes: an array like the output, or integer class ids of the batch shape.
+
+    Returns:
+        `PreActivation(delta, grads)` of the mean loss over the batch, in the dtype of the arguments.
+
+    Raises:
+        ValueError: A network that is not layered, or a hidden vector activation.
+        TypeError, ValueError: Arguments that do not fit the network, as for `jaxbp.backprop`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> from jaxbp import textbook
+        >>> net = jaxbp.layered([3, 2, 2], hidden=jaxbp.sigmoid, output=jaxbp.linear)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> pre = textbook.pre_activation_recursion(net, jaxbp.squared_error, params, jnp.ones(3), jnp.ones(2))
+        >>> pre.delta["h1"].shape, pre.grads["h1"]["x"].shape
+        ((2,), (3, 2))
+
+    Source: the chapter, "Training a Neural Network with Backpropagation": δ(o, o), the recursion for δ(h_r, o),
+    and ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1}.
+    """
+    connections = layers(net)
+    check_hidden_derivatives(net)
+
+    def of_example(trace: Trace, y: Array) -> tuple[dict[str, Array], Params]:
+        a, h = trace
+        o = net.output
+        dL_do = loss.gradient(h[o], y)
+        output = net.units[o].activation
+        if isinstance(output, Elementwise):
+            delta = {o: derivative(output, a[o], h[o]) * dL_do}
+        else:
+            delta = {o: output.pullback(a[o], h[o], dL_do)}
+        grads: Params = {}
+        for s, u in reversed(connections):
+            grads[u] = incident_gradients(s, h[s], delta[u], net.units[u].bias)
+            if s in net.units:
+                Phi_prime = derivative(net.units[s].activation, a[s], h[s])
+                delta[s] = Phi_prime * (params[u][s] @ delta[u])
+        return delta, grads
+
+    return PreActivation(*mean_over_examples(net, loss, params, x, y, of_example))
+
+
+def linear_step(W: Array, delta: Array) -> Array:
+    """The linear half of a backward step: "a simple matrix multiplication".
+
+    Δ(h_r, o) = Σ_{h: h_r ⇒ h} w(h_r, h) · δ(h, o)
+
+    Args:
+        W: The weights, `(width_s, width_u)`, floating.
+        delta: δ of the later layer, `(*batch, width_u)`, of the same dtype.
+
+    Returns:
+        Δ of the earlier layer, `(*batch, width_s)`.
+
+    Raises:
+        TypeError: Widths that do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxbp import textbook
+        >>> textbook.linear_step(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([10.0, 1.0])).tolist()
+        [12.0, 34.0]
+
+    Source: the chapter, "decoupling the effect of the activation function and that of the linear transformation".
+    """
+    return delta @ W.T
+
+
+def activation_step(activation: Activation, a: Array, h: Array, Delta: Array) -> Array:
+    """The activation half of a backward step: "an elementwise multiplication".
+
+    δ(h_r, o) = Φ'(a_{h_r}) ⊙ Δ(h_r, o);  (∂h/∂a)ᵀ Δ(h_r, o) for a vector activation
+
+    Args:
+        activation: Φ.
+        a: The pre-activation, `(*batch, width)`, floating.
+        h: The post-activation Φ(a), like `a`.
+        Delta: Δ of the layer, like `a`.
+
+    Returns:
+        δ of the layer, like `a`.
+
+    Raises:
+        ValueError: A Φ' that is not shaped like `a`.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> from jaxbp import textbook
+        >>> a = jnp.array([-1.0, 2.0])
+        >>> textbook.activation_step(jaxbp.relu, a, jaxbp.relu.value(a), jnp.array([5.0, 7.0])).tolist()
+        [0.0, 7.0]
+
+    Source: the chapter, "decoupling the effect of the activation function and that of the linear transformation".
+    """
+    return activation.pullback(a, h, Delta)
+
+
+def decoupled(net: Network, loss: Loss, params: Params, x: Any, y: Any) -> Decoupled:
+    """Backpropagation as it is "actually implemented in real systems": linear and activation steps alternate.
+
+    Δ(o, o) = ∂L/∂o,  δ(h_r, o) = Φ'(a_{h_r}) ⊙ Δ(h_r, o),  Δ(h_{r−1}, o) = W δ(h_r, o)
+    ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1},  with h_{r−1} = 1 for a bias
+
+    Args:
+        net: A layered network; any activation will do, also a vector activation in a hidden layer.
+        loss: The loss of one example; its `gradient` is used, never a simplification.
+        params: The parameters, as from `init_params`.
+        x: The input, `(*batch, width)`, floating. Any number of batch axes, also none.
+        y: What the loss takes: an array like the output, or integer class ids of the batch shape.
+
+    Returns:
+        `Decoupled(Delta, delta, grads)` of the mean loss over the batch, in the dtype of the arguments.
+
+    Raises:
+        ValueError: A network that is not layered.
+        TypeError, ValueError: Arguments that do not fit the network, as for `jaxbp.backprop`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> from jaxbp import textbook
+        >>> net = jaxbp.layered([3, 2, 2], hidden=jaxbp.softmax, output=jaxbp.sigmoid)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> form = textbook.decoupled(net, jaxbp.squared_error, params, jnp.ones(3), jnp.ones(2))
+        >>> sorted(form.Delta), sorted(form.delta), form.Delta["x"].shape
+        (['h1', 'o', 'x'], ['h1', 'o'], (3,))
+
+    Source: the chapter, "decoupling the linear transformation from the activation function".
+    """
+    connections = layers(net)
+
+    def of_example(trace: Trace, y: Array) -> tuple[tuple[dict[str, Array], dict[str, Array]], Params]:
+        a, h = trace
+        Delta = {net.output: loss.gradient(h[net.output], y)}
+        delta: dict[str, Array] = {}
+        grads: Params = {}
+        for s, u in reversed(connections):
+            delta[u] = activation_step(net.units[u].activation, a[u], h[u], Delta[u])
+            Delta[s] = linear_step(params[u][s], delta[u])
+            grads[u] = incident_gradients(s, h[s], delta[u], net.units[u].bias)
+        return (Delta, delta), grads
+
+    (Delta, delta), grads = mean_over_examples(net, loss, params, x, y, of_example)
+    return Decoupled(Delta, delta, grads)

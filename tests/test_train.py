@@ -1,0 +1,252 @@
+"""The loop: what a step, an epoch and a fit do, and how they stop."""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import TWO_INPUTS
+
+import jaxbp
+from jaxbp import train
+
+NET = jaxbp.layered([4, 5, 3], hidden=jaxbp.tanh, output=jaxbp.softmax)
+LOSS = jaxbp.cross_entropy
+EXPLICIT = jaxbp.value_and_grad(NET, LOSS)
+AUTO = jax.jit(jax.value_and_grad(jaxbp.objective(NET, LOSS)))
+
+
+def data(examples=10, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(examples, 4))
+    return jnp.asarray(x), jnp.asarray(np.argmax(x[:, :3], axis=1))
+
+
+def a_state(optimizer, seed=0):
+    return train.init_state(jax.random.key(seed), NET, optimizer)
+
+
+def by_hand(state, x, y, optimizer, batch_size):
+    """An epoch as a plain Python loop over autodiff's gradient."""
+    key, permutation_key = jax.random.split(state.key)
+    order = jax.random.permutation(permutation_key, len(y))
+    params, opt_state, losses = state.params, state.opt_state, []
+    for start in range(0, len(y), batch_size):
+        batch = order[start : start + batch_size]
+        loss, grads = AUTO(params, x[batch], y[batch])
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        losses.append(loss)
+    return params, key, jnp.stack(losses)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 64])
+def test_an_epoch_is_the_plain_loop(batch_size):
+    x, y = data()
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    params, key, losses = by_hand(a_state(optimizer), x, y, optimizer, batch_size)
+    state, steps = train.epoch(
+        a_state(optimizer), x, y, gradient=EXPLICIT, optimizer=optimizer, batch_size=batch_size
+    )
+    chex.assert_trees_all_close(state.params, params, rtol=1e-10)
+    np.testing.assert_allclose(steps.loss, losses, rtol=1e-10)
+    np.testing.assert_array_equal(jax.random.key_data(state.key), jax.random.key_data(key))
+    assert state.step == len(losses) == -(-len(y) // batch_size)
+
+
+@pytest.mark.parametrize("name", ["adam", "lion", "adagrad"])
+def test_any_optax_optimizer(name):
+    x, y = data()
+    optimizer = getattr(optax, name)(1e-2)
+    for gradient in (EXPLICIT, AUTO):
+        state, steps = train.epoch(a_state(optimizer), x, y, gradient=gradient, optimizer=optimizer, batch_size=4)
+        if gradient is EXPLICIT:
+            explicit = state.params, steps.loss
+    chex.assert_trees_all_close(explicit, (state.params, steps.loss), rtol=1e-9)
+
+
+def test_chained_and_scheduled_optimizers():
+    x, y = data()
+    optimizer = optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(optax.cosine_decay_schedule(0.5, 10)))
+    runs = train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=4)
+    losses = [next(runs).loss for _ in range(20)]
+    assert losses[-1] < losses[0]
+
+
+def test_every_example_is_seen_once_an_epoch_in_a_fresh_order():
+    x, y = jnp.eye(4)[jnp.array([0, 1, 2, 3, 0, 1, 2])] * jnp.arange(1, 8.0)[:, None], jnp.zeros(7, int)
+    optimizer = optax.sgd(0.0)
+    runs = train.run(
+        NET, LOSS, x, y, optimizer=optimizer, batch_size=1, observe=lambda params, x, y: jnp.sum(x)
+    )
+    first, second = next(runs).steps.observed, next(runs).steps.observed
+    np.testing.assert_array_equal(np.sort(first), np.arange(1, 8))
+    np.testing.assert_array_equal(np.sort(second), np.arange(1, 8))
+    assert not np.array_equal(first, second)
+
+
+def test_the_last_partial_batch_is_trained_on_and_weighed_by_its_size():
+    x, y = data(7)
+    optimizer = optax.sgd(0.0)
+    done = next(train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=3))
+    assert done.steps.loss.shape == (3,)
+    np.testing.assert_allclose(done.loss, jaxbp.objective(NET, LOSS)(done.state.params, x, y), rtol=1e-12)
+
+
+def test_several_inputs():
+    rng = np.random.default_rng(0)
+    x = {"image": jnp.asarray(rng.normal(size=(9, 4))), "text": jnp.asarray(rng.normal(size=(9, 3)))}
+    y = jnp.asarray(rng.integers(0, 2, 9))
+    fitted = train.fit(TWO_INPUTS, LOSS, x, y, epochs=20, batch_size=4)
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    x, y = data()
+    one, same, other = (train.fit(NET, LOSS, x, y, epochs=3, batch_size=4, seed=s) for s in (1, 1, 2))
+    chex.assert_trees_all_equal(one.params, same.params)
+    assert [row["loss"] for row in one.history] == [row["loss"] for row in same.history]
+    assert one.history[0]["loss"] != other.history[0]["loss"]
+
+
+def test_yielded_states_stay_valid_and_can_be_trained_on():
+    x, y = data()
+    optimizer = optax.sgd(0.1)
+    runs = train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=4)
+    first, second, third = next(runs), next(runs), next(runs)
+    resumed = train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=4, state=first.state)
+    chex.assert_trees_all_equal(next(resumed).state, second.state)
+    chex.assert_trees_all_equal(next(resumed).state, third.state)
+
+
+def test_an_epoch_donates_its_state():
+    x, y = data()
+    optimizer = optax.sgd(0.1)
+    state = a_state(optimizer)
+    train.epoch(state, x, y, gradient=EXPLICIT, optimizer=optimizer, batch_size=4)
+    assert state.params["h1"]["x"].is_deleted()
+
+
+def test_an_epoch_compiles_once():
+    x, y = data()
+    optimizer = optax.sgd(0.1)
+    before = train.epoch._cache_size()
+    runs = train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=4)
+    for _ in range(3):
+        next(runs)
+    assert train.epoch._cache_size() == before + 1
+
+
+def test_fit_learns_and_reports():
+    x, y = data(200)
+    fitted = train.fit(NET, LOSS, x, y, epochs=30, batch_size=16, validation=data(100, seed=1))
+    assert fitted.history[-1]["validation_accuracy"] >= 0.9
+    assert set(fitted.history[0]) == {"epoch", "loss", "seconds", "validation_loss", "validation_accuracy"}
+    assert [row["epoch"] for row in fitted.history] == list(range(1, 31))
+    assert fitted.state.step == 30 * 13
+
+
+def test_fit_starts_from_given_parameters_and_leaves_them_alone():
+    x, y = data()
+    params = jaxbp.init_params(jax.random.key(5), NET)
+    still = train.fit(NET, LOSS, x, y, epochs=2, optimizer=optax.sgd(0.0), params=params)
+    chex.assert_trees_all_equal(still.params, params)
+
+
+@pytest.mark.parametrize(
+    ("net", "loss", "params", "x", "y", "accuracy"),
+    [
+        (jaxbp.layered([2, 2], hidden=(), output=jaxbp.softmax, bias=False), LOSS, np.eye(2), np.eye(2), [0, 0], 0.5),
+        (
+            jaxbp.layered([1, 1], hidden=(), output=jaxbp.sigmoid, bias=False),
+            jaxbp.binary_cross_entropy,
+            np.ones((1, 1)),
+            [[1.0], [-1.0], [2.0], [3.0]],
+            [1, 0, 0, 1],
+            0.75,
+        ),
+        (
+            jaxbp.layered([1, 1], hidden=(), output=jaxbp.linear, bias=False),
+            jaxbp.perceptron,
+            np.ones((1, 1)),
+            [[0.2], [-1.0]],
+            [1, 0],
+            1.0,
+        ),
+    ],
+)
+def test_accuracy_by_hand(net, loss, params, x, y, accuracy):
+    scores = train.evaluate(net, loss, {"o": {"x": jnp.asarray(params)}}, jnp.asarray(x), jnp.asarray(y))
+    assert scores["accuracy"] == accuracy
+
+
+def test_a_regression_has_no_accuracy():
+    net = jaxbp.layered([4, 1], hidden=(), output=jaxbp.linear)
+    params = jaxbp.init_params(jax.random.key(0), net)
+    assert set(train.evaluate(net, jaxbp.squared_error, params, data()[0], jnp.ones((10, 1)))) == {"loss"}
+
+
+def test_divergence_names_epoch_step_and_unit_and_leaves_the_earlier_epochs():
+    x, y = data(32)
+    net = jaxbp.layered([4, 8, 8, 1], hidden=jaxbp.relu, output=jaxbp.linear)
+    runs = train.run(net, jaxbp.squared_error, x, x[:, :1], optimizer=optax.sgd(30.0), batch_size=8)
+    finished = []
+    with pytest.raises(train.DivergedError, match=r"training diverged in epoch \d+ at step \d: ") as caught:
+        finished.extend(itertools.islice(runs, 50))
+    error = caught.value
+    assert error.epoch == len(finished) + 1
+    assert error.where in (*net.order, "loss")
+
+
+@pytest.mark.parametrize("bad_step", [1, 2, 4])
+def test_the_step_of_the_divergence_is_the_first_bad_one(bad_step):
+    """A schedule that blows up at one known update; the forward phase after it is the first to see it."""
+    x, y = data(40)
+    optimizer = optax.scale_by_schedule(lambda count: jnp.where(count == bad_step - 1, jnp.nan, 0.0))
+    with pytest.raises(train.DivergedError) as caught:
+        next(train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=8))
+    assert (caught.value.epoch, caught.value.step, caught.value.where) == (1, bad_step + 1, "h1")
+
+
+def test_a_last_update_that_is_not_finite_is_found_in_the_parameters():
+    x, y = data(40)
+    optimizer = optax.scale_by_schedule(lambda count: jnp.where(count == 4, jnp.nan, 0.0))
+    with pytest.raises(train.DivergedError, match="epoch 1 at step 5: params.h1"):
+        next(train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=8))
+
+
+def test_a_loss_that_is_not_finite_by_itself_is_named():
+    net = jaxbp.layered([1, 2], hidden=(), output=jaxbp.softmax)
+    loss = jaxbp.unfused(jaxbp.cross_entropy)
+    x, y = jnp.array([[1e4]]), jnp.array([1])
+    params = {"o": {"x": jnp.array([[1.0, -1.0]]), "bias": jnp.zeros(2)}}
+    with pytest.raises(train.DivergedError, match="epoch 1 at step 1: loss is the first"):
+        train.fit(net, loss, x, y, params=params)
+
+
+REFUSED = [
+    (data()[0].at[3, 1].set(jnp.nan), data()[1], {}, ValueError, r"x\[3, 1\] is not finite; 1 of 40 values are not"),
+    (data()[0], data()[1].at[2].set(3), {}, ValueError, "class id 3 at example 2 is outside 0…2"),
+    (data()[0], jnp.eye(3)[data()[1]].at[4].set(0), {}, ValueError, "the target row of example 4 sums to 0"),
+    (data()[0], data()[1][:9], {}, ValueError, r"y has shape \(9,\), but the output has shape \(10, 3\)"),
+    (data()[0], data()[1].astype(float), {}, TypeError, "class ids must be integers"),
+    (data()[0][:0], data()[1][:0], {}, ValueError, "an empty batch has no mean loss"),
+    (data()[0], data()[1], {"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+]
+
+
+@pytest.mark.parametrize(("x", "y", "options", "error", "message"), REFUSED)
+def test_data_that_cannot_be_trained_on_is_refused_before_compiling(x, y, options, error, message):
+    before = train.epoch._cache_size()
+    with pytest.raises(error, match=message):
+        train.fit(NET, LOSS, x, y, epochs=1, **options)
+    assert train.epoch._cache_size() == before
+
+
+def test_nan_in_one_of_several_inputs_is_found_by_name():
+    x = {"image": jnp.ones((2, 4)), "text": jnp.ones((2, 3)).at[1, 2].set(jnp.inf)}
+    with pytest.raises(ValueError, match=r"text\[1, 2\] is not finite"):
+        train.fit(TWO_INPUTS, LOSS, x, jnp.zeros(2, int))
