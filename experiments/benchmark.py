@@ -1,8 +1,8 @@
 """Measure speed side by side in one run: alternating, medians of the ratio with their spread.
 
-    python -m experiments.benchmark                     everything
-    python -m experiments.benchmark --only gradient     the explicit gradient against jax.value_and_grad
-    python -m experiments.benchmark --only epochs       an epoch against the usual training loops
+python -m experiments.benchmark                     everything
+python -m experiments.benchmark --only gradient     the explicit gradient against jax.value_and_grad
+python -m experiments.benchmark --only epochs       an epoch against the usual training loops
 """
 
 import importlib.util
@@ -10,6 +10,8 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import jax
@@ -73,20 +75,24 @@ def gradient_table(rounds: int) -> Table:
     for column in ("network, batch", "milliseconds", "time", "lower + compile time", "temporary memory"):
         table.add_column(column, justify="right")
     for name, (widths, batch) in GRADIENTS.items():
-        explicit, auto, arguments = gradients(widths, batch)
-        lowered = [jax.jit(f).lower(*arguments) for f in (explicit, auto)]
-        compiled = [low.compile() for low in lowered]
-        ours, _, ratio = alternate([lambda c=c: c(*arguments) for c in compiled], rounds)
-        compile_ratio = alternate([lambda f=f: compile_afresh(f, arguments) for f in (explicit, auto)], rounds)[2]
-        memory = [c.memory_analysis().temp_size_in_bytes for c in compiled]
-        table.add_row(
-            f"{name}, {batch}",
-            f"{1e3 * ours[1]:.2f}",
-            in_words(ratio),
-            in_words(compile_ratio),
-            f"{memory[0] / memory[1]:.3f} ({memory[0] / 2**20:.2f} MiB)",
-        )
+        table.add_row(f"{name}, {batch}", *gradient_row(widths, batch, rounds))
     return table
+
+
+def gradient_row(widths: list[int], batch: int, rounds: int) -> list[str]:
+    """Run time, compile time and memory of one network."""
+    explicit, auto, arguments = gradients(widths, batch)
+    lowered = [jax.jit(f).lower(*arguments) for f in (explicit, auto)]
+    compiled = [low.compile() for low in lowered]
+    ours, _, ratio = alternate([partial(run, *arguments) for run in compiled], rounds)
+    memory = [run.memory_analysis().temp_size_in_bytes for run in compiled]
+    compile_ratio = alternate([partial(compile_afresh, f, arguments) for f in (explicit, auto)], rounds)[2]
+    return [
+        f"{1e3 * ours[1]:.2f}",
+        in_words(ratio),
+        in_words(compile_ratio),
+        f"{memory[0] / memory[1]:.3f} ({memory[0] / 2**20:.2f} MiB)",
+    ]
 
 
 def matmul_table(rounds: int) -> Table:
@@ -98,7 +104,7 @@ def matmul_table(rounds: int) -> Table:
     product = jax.jit(jnp.matmul)
     ours, theirs, _ = alternate([lambda: step(*arguments), lambda: product(a, b)], rounds)
     # forward, pull back and contract: three products for each matrix, two for the first, whose Δ nobody reads
-    flops = sum(2 * batch * s * u * (2 if i == 0 else 3) for i, (s, u) in enumerate(zip(widths, widths[1:], strict=False)))
+    flops = sum(2 * batch * s * u * (2 if i == 0 else 3) for i, (s, u) in enumerate(pairwise(widths)))
     rate, best = flops / ours[1] / 1e9, 2 * 2048**3 / theirs[0] / 1e9
     table = Table(title="share of the machine's matrix-product rate", title_justify="left")
     for column in ("network, batch", "GFLOP/s", "matrix product, GFLOP/s", "share"):
@@ -158,8 +164,8 @@ def alternate(functions: list[Callable[[], Any]], rounds: int) -> tuple[Timing, 
     jax.block_until_ready(functions[0]())
     calls = max(1, int(0.05 / (time.perf_counter() - start)))
     times = np.empty((rounds, 2))
-    for row in times:
-        for i in np.random.permutation(2):
+    for n, row in enumerate(times):
+        for i in (0, 1) if n % 2 else (1, 0):
             start = time.perf_counter()
             for _ in range(calls):
                 jax.block_until_ready(functions[i]())
@@ -188,9 +194,7 @@ def scanned_epoch(widths: list[int], batch: int, x: np.ndarray, y: np.ndarray) -
 
     def run() -> None:
         nonlocal state
-        state, _ = train.epoch(
-            state, x_device, y_device, gradient=gradient, optimizer=optimizer, batch_size=batch
-        )
+        state, _ = train.epoch(state, x_device, y_device, gradient=gradient, optimizer=optimizer, batch_size=batch)
         jax.block_until_ready(state)
 
     return run
@@ -203,6 +207,7 @@ def looped_epoch(widths: list[int], batch: int, x: np.ndarray, y: np.ndarray) ->
     opt_state = optimizer.init(params)
     gradient = jax.value_and_grad(jaxbp.objective(net, jaxbp.cross_entropy))
     x_device, y_device = jnp.asarray(x), jnp.asarray(y)
+    rng = np.random.default_rng(0)
 
     @jax.jit
     def step(params: Any, opt_state: Any, x: Any, y: Any, rows: Any) -> tuple[Any, Any, Any]:
@@ -212,7 +217,7 @@ def looped_epoch(widths: list[int], batch: int, x: np.ndarray, y: np.ndarray) ->
 
     def run() -> None:
         nonlocal params, opt_state
-        order = np.random.permutation(len(y))
+        order = rng.permutation(len(y))
         for start in range(0, len(y), batch):
             params, opt_state, _ = step(params, opt_state, x_device, y_device, order[start : start + batch])
         jax.block_until_ready(params)
@@ -227,7 +232,7 @@ def torch_epoch(widths: list[int], batch: int, x: np.ndarray, y: np.ndarray) -> 
     import torch
 
     layers: list[Any] = []
-    for s, u in zip(widths, widths[1:], strict=False):
+    for s, u in pairwise(widths):
         layers += [torch.nn.Linear(s, u), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers[:-1])
     criterion = torch.nn.CrossEntropyLoss()

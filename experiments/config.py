@@ -49,6 +49,11 @@ class Config:
     name: str | None = None
     """The folder under runs/; made of the data set and the time when not given."""
 
+    def __post_init__(self):
+        for field in ("batch_size", "epochs"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+
     def network(self, features: int, outputs: int, classification: bool) -> jaxbp.Network:
         """The layered network for data of this shape."""
         output = self.output or ("softmax" if classification else "linear")

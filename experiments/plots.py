@@ -16,7 +16,7 @@ def save_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
 
     Args:
         rows: One for each epoch: `epoch`, `train_loss`, `test_loss`, `test_accuracy` or `test_r2` where there is
-            one, and `delta_norms` by unit.
+            one, and `delta_rms` by unit.
         title: Of the whole figure.
         path: The PNG to write.
     """
@@ -37,10 +37,10 @@ def save_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
             middle.axhline(max(scores), color="grey", linewidth=0.8, linestyle=":")
             middle.annotate(f"best {max(scores):.4f}", (epochs[-1], max(scores)), ha="right", va="bottom")
 
-    units = list(rows[0]["delta_norms"])
+    units = list(rows[0]["delta_rms"])
     colors = plt.get_cmap("viridis")
     for i, unit in enumerate(units):
-        norms = [row["delta_norms"][unit] for row in rows]
+        norms = [row["delta_rms"][unit] for row in rows]
         right.plot(epochs, norms, label=unit, color=colors(0.9 * i / max(len(units) - 1, 1)))
     right.set(ylabel="root mean square of δ, first batch", yscale="log")
     right.legend(title="unit", ncols=1 + len(units) // 8)

@@ -55,23 +55,26 @@ def main(config: Config, console: Console | None = None) -> list[Row]:
     classification = data.classes is not None
     net = config.network(data.x_train.shape[1], data.classes or data.y_train.shape[1], classification)
     loss = config.loss_for(classification)
-    x, y, x_test, y_test = map(jnp.asarray, (data.x_train, data.y_train, data.x_test, data.y_test))
+    x, x_test = jnp.asarray(data.x_train), jnp.asarray(data.x_test)
+    y, y_test = (_targets(y, data.classes, loss, x.dtype) for y in (data.y_train, data.y_test))
     explicit = jaxbp.value_and_grad(net, loss)
     auto = jax.value_and_grad(jaxbp.objective(net, loss))
     state = jaxbp.train.init_state(jax.random.key(config.seed), net, optimizer, dtype=config.jax_dtype)
     jaxbp.train.check_data(net, loss, x, y)
+    jax.eval_shape(explicit, state.params, x, y)  # refuses what does not fit before a folder is made
 
     folder = _make_folder(config)
     widths = " ⇒ ".join(str(width) for (width,) in net.shapes.values())
     console.print(f"[bold]{data.name}[/]: {len(y)} training and {len(y_test)} test examples, {widths}, {loss}")
     first = slice(0, config.batch_size)
+    console.print("explicit gradient against jax.grad on the first batch, largest relative error of each unit:")
     console.print(_proof(explicit, auto, state.params, x[first], y[first]))
 
     probe = jax.jit(jaxbp.backprop, static_argnums=(0, 1))
     rows: list[Row] = []
 
     def record(epoch: int, params: jaxbp.Params, train_loss: float, seconds: float) -> Row:
-        scores = _scores(net, loss, params, x_test, y_test)
+        scores = _scores(net, loss, params, x_test, y_test, classification)
         back = probe(net, loss, params, x[first], y[first])
         rows.append(
             {
@@ -79,7 +82,7 @@ def main(config: Config, console: Console | None = None) -> list[Row]:
                 "train_loss": train_loss,
                 **{f"test_{name}": score for name, score in scores.items()},
                 "seconds": round(seconds, 4),
-                "delta_norms": {u: _root_mean_square(back.delta[u]) for u in net.order},
+                "delta_rms": {u: _root_mean_square(back.delta[u]) for u in net.order},
             }
         )
         with (folder / "metrics.jsonl").open("a") as file:
@@ -105,6 +108,13 @@ def main(config: Config, console: Console | None = None) -> list[Row]:
     return rows
 
 
+def _targets(y: np.ndarray, classes: int | None, loss: jaxbp.Loss, dtype: Any) -> Array:
+    """Targets as the loss takes them: rows of 0 and 1 for classes where it takes no ids."""
+    if classes is None or loss.encode is not None:
+        return jnp.asarray(y)
+    return jax.nn.one_hot(y, classes, dtype=dtype)
+
+
 def _make_folder(config: Config) -> Path:
     source = config.data if config.data_dir is None else config.data_dir.name
     folder = Path("runs") / (config.name or f"{source}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -117,11 +127,8 @@ def _make_folder(config: Config) -> Path:
 
 
 def _proof(explicit: Any, auto: Any, params: jaxbp.Params, x: Array, y: Array) -> Table:
-    """The gradient on the first batch, beside that of jax.grad: the largest relative error of each unit."""
     ours, theirs = jax.jit(explicit)(params, x, y)[1], jax.jit(auto)(params, x, y)[1]
-    table = Table(title="explicit gradient against jax.grad, first batch", title_justify="left")
-    table.add_column("unit")
-    table.add_column("largest relative error", justify="right")
+    table = Table("unit", "relative error")
     for unit in ours:
         errors = [_relative_error(ours[unit][s], theirs[unit][s]) for s in ours[unit]]
         table.add_row(unit, f"{max(errors):.1e}")
@@ -134,13 +141,19 @@ def _relative_error(ours: Array, theirs: Array) -> float:
     return float(np.linalg.norm(a - b) / scale if scale else np.linalg.norm(a))
 
 
-def _scores(net: jaxbp.Network, loss: jaxbp.Loss, params: jaxbp.Params, x: Array, y: Array) -> dict[str, float]:
+def _scores(
+    net: jaxbp.Network, loss: jaxbp.Loss, params: jaxbp.Params, x: Array, y: Array, classification: bool
+) -> dict[str, float]:
     """Loss, with accuracy for classes and R² for a regression."""
     scores = {name: float(score) for name, score in jaxbp.train.evaluate(net, loss, params, x, y).items()}
-    if jnp.issubdtype(y.dtype, jnp.floating):
-        o, y = np.asarray(jaxbp.apply(net, params, x), np.float64), np.asarray(y, np.float64)
-        explained = 1 - np.sum((o - y) ** 2, axis=0) / np.sum((y - y.mean(axis=0)) ** 2, axis=0)
-        scores["r2"] = float(np.mean(explained))
+    if "accuracy" in scores:
+        return scores
+    o, targets = (np.asarray(v, np.float64) for v in (jaxbp.apply(net, params, x), y))
+    if classification:
+        scores["accuracy"] = float(np.mean(o.argmax(axis=-1) == targets.argmax(axis=-1)))
+    else:
+        residual, total = ((targets - v) ** 2 for v in (o, targets.mean(axis=0)))
+        scores["r2"] = float(np.mean(1 - residual.sum(axis=0) / total.sum(axis=0)))
     return scores
 
 
@@ -168,9 +181,7 @@ def _progress(console: Console) -> Progress:
 def _summary(rows: list[Row], config: Config, seconds: float) -> Table:
     score = next((name for name in ("test_accuracy", "test_r2") if name in rows[-1]), None)
     shown = sorted({0, 1, len(rows) // 2, len(rows) - 1} & set(range(len(rows))))
-    table = Table(
-        title=f"{config.gradient} gradient, {config.epochs} epochs in {seconds:.1f} s", title_justify="left"
-    )
+    table = Table(title=f"{config.gradient} gradient, {seconds:.1f} s", title_justify="left")
     for column in ("epoch", "train loss", "test loss", *([score.replace("_", " ")] if score else [])):
         table.add_column(column, justify="right")
     for i in shown:
@@ -186,6 +197,6 @@ def _title(config: Config, data: Data) -> str:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config))
-    except (ValueError, OSError, jaxbp.train.DivergedError) as error:
+    except (TypeError, ValueError, OSError, jaxbp.train.DivergedError) as error:
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
         sys.exit(1)

@@ -1,6 +1,7 @@
 """Backpropagation made explicit: the textbook's Δ/δ recursions in JAX, proven equal to `jax.grad`."""
 
 from jaxbp import collect as collect
+from jaxbp import textbook as textbook
 from jaxbp import train as train
 from jaxbp._activations import Activation as Activation
 from jaxbp._activations import elementwise as elementwise

@@ -50,8 +50,8 @@ class Loss:
         >>> absolute = jaxbp.Loss(
         ...     lambda o, y: jnp.sum(jnp.abs(o - y), axis=-1), lambda o, y: jnp.sign(o - y), name="absolute"
         ... )
-        >>> absolute.value(jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 4.0]]))
-        Array([3.], dtype=float32)
+        >>> absolute.value(jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 4.0]])).tolist()
+        [3.0]
     """
 
     value: Callable[[Array, Array], Array]

@@ -348,8 +348,8 @@ def fit(
         >>> xor = jnp.array([0, 1, 1, 0])
         >>> net = jaxbp.layered([2, 8, 1], hidden=jaxbp.tanh, output=jaxbp.sigmoid)
         >>> fitted = jaxbp.train.fit(net, jaxbp.binary_cross_entropy, x, xor, epochs=200, batch_size=4)
-        >>> jnp.round(jaxbp.apply(net, fitted.params, x)).ravel()
-        Array([0., 1., 1., 0.], dtype=float32)
+        >>> jnp.round(jaxbp.apply(net, fitted.params, x)).ravel().tolist()
+        [0.0, 1.0, 1.0, 0.0]
     """
     optimizer = optimizer or optax.sgd(0.1, momentum=0.9)
     state = init_state(jax.random.key(seed), net, optimizer, params=params)

@@ -1,4 +1,4 @@
-"""Settings that hold for every test: float64 at hand, no silent rank promotion, full matmul precision, types checked."""
+"""Settings of every test: float64 at hand, no silent rank promotion, full matmul precision, shapes checked."""
 
 import os
 

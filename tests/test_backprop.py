@@ -106,9 +106,7 @@ def with_sign(case, *arguments):
 
 def without_skip_branch(case, params, x, y, weights):
     silent = {u: {s: W * (0 if (u, s) == ("o", "h1") else 1) for s, W in ws.items()} for u, ws in params.items()}
-    return jaxbp.backprop(
-        case.net, case.loss, params, x, y, weights=weights, reduction=case.reduction, feedback=silent
-    )
+    return jaxbp.backprop(case.net, case.loss, params, x, y, weights=weights, reduction=case.reduction, feedback=silent)
 
 
 _tanh = case_named("tanh")

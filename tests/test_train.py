@@ -48,9 +48,7 @@ def test_an_epoch_is_the_plain_loop(batch_size):
     x, y = data()
     optimizer = optax.sgd(0.1, momentum=0.9)
     params, key, losses = by_hand(a_state(optimizer), x, y, optimizer, batch_size)
-    state, steps = train.epoch(
-        a_state(optimizer), x, y, gradient=EXPLICIT, optimizer=optimizer, batch_size=batch_size
-    )
+    state, steps = train.epoch(a_state(optimizer), x, y, gradient=EXPLICIT, optimizer=optimizer, batch_size=batch_size)
     chex.assert_trees_all_close(state.params, params, rtol=1e-10)
     np.testing.assert_allclose(steps.loss, losses, rtol=1e-10)
     np.testing.assert_array_equal(jax.random.key_data(state.key), jax.random.key_data(key))
@@ -79,9 +77,7 @@ def test_chained_and_scheduled_optimizers():
 def test_every_example_is_seen_once_an_epoch_in_a_fresh_order():
     x, y = jnp.eye(4)[jnp.array([0, 1, 2, 3, 0, 1, 2])] * jnp.arange(1, 8.0)[:, None], jnp.zeros(7, int)
     optimizer = optax.sgd(0.0)
-    runs = train.run(
-        NET, LOSS, x, y, optimizer=optimizer, batch_size=1, observe=lambda params, x, y: jnp.sum(x)
-    )
+    runs = train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=1, observe=lambda params, x, y: jnp.sum(x))
     first, second = next(runs).steps.observed, next(runs).steps.observed
     np.testing.assert_array_equal(np.sort(first), np.arange(1, 8))
     np.testing.assert_array_equal(np.sort(second), np.arange(1, 8))
@@ -190,7 +186,7 @@ def test_a_regression_has_no_accuracy():
 
 
 def test_divergence_names_epoch_step_and_unit_and_leaves_the_earlier_epochs():
-    x, y = data(32)
+    x, _ = data(32)
     net = jaxbp.layered([4, 8, 8, 1], hidden=jaxbp.relu, output=jaxbp.linear)
     runs = train.run(net, jaxbp.squared_error, x, x[:, :1], optimizer=optax.sgd(30.0), batch_size=8)
     finished = []
@@ -214,7 +210,7 @@ def test_the_step_of_the_divergence_is_the_first_bad_one(bad_step):
 def test_a_last_update_that_is_not_finite_is_found_in_the_parameters():
     x, y = data(40)
     optimizer = optax.scale_by_schedule(lambda count: jnp.where(count == 4, jnp.nan, 0.0))
-    with pytest.raises(train.DivergedError, match="epoch 1 at step 5: params.h1"):
+    with pytest.raises(train.DivergedError, match=r"epoch 1 at step 5: params\.h1"):
         next(train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=8))
 
 

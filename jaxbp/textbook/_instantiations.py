@@ -1,6 +1,6 @@
 """The recursion for δ as the chapter prints it for each activation, and for softmax with cross-entropy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxbp._activations import Activation, hard_tanh, linear, relu, sigmoid, sof
 from jaxbp._checks import quoted
 from jaxbp._forward import Trace
 from jaxbp._losses import Loss, cross_entropy, unfused
+from jaxbp._mapping import FrozenMapping
 from jaxbp._network import Network
 from jaxbp._parameters import Params
 from jaxbp.textbook._layers import incident_gradients, layers, mean_over_examples
@@ -40,13 +41,9 @@ def _hard_tanh(a: Array, h: Array, total: Array) -> Array:
     return jnp.where((a > -1) & (a < 1), total, 0)
 
 
-UPDATES: dict[Activation, Update] = {
-    linear: _linear,
-    sigmoid: _sigmoid,
-    tanh: _tanh,
-    relu: _relu,
-    hard_tanh: _hard_tanh,
-}
+UPDATES: Mapping[Activation, Update] = FrozenMapping(
+    {linear: _linear, sigmoid: _sigmoid, tanh: _tanh, relu: _relu, hard_tanh: _hard_tanh}
+)
 """The chapter's five instantiations, in its order."""
 
 
