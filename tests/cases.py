@@ -74,7 +74,9 @@ class Case:
 
 def _exact(values: np.ndarray, dtype: Any) -> Any:
     """Values that bfloat16 and float16 hold without rounding, so that all dtypes start from the same numbers."""
-    return jnp.asarray(np.clip(np.round(values * 64), -255, 255) / 64, dtype)
+    return jnp.asarray(
+        (np.clip(np.round(values * 64), -255, 255) / 64).astype(dtype)
+    )  # cast by numpy: nothing compiles
 
 
 def _of(activation: jaxbp.Activation, bias: bool = True) -> Network:

@@ -2,7 +2,10 @@
 
 import os
 
-os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")  # for the sharding tests, before jax is first used
+# Both before jax is first used: devices for the sharding tests, and machine code that is compiled faster than it
+# runs (XLA's own passes stay as they are), since the tests compile a thousand programs and run each once.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import jax
 from jaxtyping import install_import_hook

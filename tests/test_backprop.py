@@ -6,7 +6,7 @@ from functools import cache
 import chex
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 import pytest
 from cases import CASES, SKIP, Case, case_named
 from reference import autodiff, central_differences, relative_error
@@ -50,8 +50,13 @@ def test_gradients_equal_central_differences(case):
     chex.assert_trees_all_close(back.grads, differences, atol=1e-8, rtol=0)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
+HALVES = [(dtype, param) for dtype, params in ((jnp.bfloat16, CASES), (jnp.float16, CASES[::5])) for param in params]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "case"),
+    [pytest.param(d, *p.values, id=f"{d.__name__}-{p.id}", marks=p.marks) for d, p in HALVES],
+)
 def test_half_precision_is_as_good_as_autodiff(case, dtype):
     params, *data = case.arguments(dtype)
     ours = jax.jit(explicit, static_argnums=0)(case, params, *data).grads
@@ -60,8 +65,8 @@ def test_half_precision_is_as_good_as_autodiff(case, dtype):
     _, exact, _, _ = truth(case)
 
     def distance(tree):
-        difference = jax.tree.map(lambda a, b: a.astype(b.dtype) - b, tree, exact)
-        return optax.tree.norm(difference)
+        difference = jax.tree.map(lambda a, b: np.asarray(a, np.float64) - np.asarray(b), tree, exact)
+        return np.sqrt(sum(np.sum(d**2) for d in jax.tree.leaves(difference)))
 
     assert distance(ours) <= 2 * distance(theirs)
 

@@ -49,7 +49,7 @@ def build(inputs, units, loss, batch, targets, weighted):
     return Case(f"{batch}{sorted(made)}", Network(inputs, made), loss, batch, targets, weighted)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(recipes())
 def test_any_graph_has_the_gradient_of_jax_grad(recipe):
     case = build(*recipe)

@@ -1,11 +1,9 @@
-"""The training loop: stochastic gradient descent over a `TrainState`, a whole epoch in one compiled scan.
-
-For those who do not want to write the loop there is `fit`; for those who do, `run`, `epoch` and `step`.
-"""
+"""Stochastic gradient descent over a `TrainState`: a step, a whole epoch in one compiled scan, and a fit."""
 
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import jax
@@ -15,11 +13,12 @@ import optax
 from jaxtyping import Array
 
 from jaxbp._backprop import value_and_grad
-from jaxbp._forward import forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import objective
 from jaxbp._parameters import Params, init_params
+from jaxbp.train._divergence import all_finite, diagnosis, finite_units
+from jaxbp.train._evaluation import check_data, evaluate
 
 Gradient = Callable[[Params, Any, Any], tuple[Array, Params]]
 """`(params, x, y) -> (value, grads)`: `jaxbp.value_and_grad(net, loss)`, or one of jax's own."""
@@ -84,24 +83,6 @@ class Fit(NamedTuple):
     params: Params
     history: list[dict[str, float]]
     state: TrainState
-
-
-class DivergedError(FloatingPointError):
-    """Training met a value that is not finite.
-
-    Attributes:
-        epoch: The epoch, counted from 1.
-        step: The step within the epoch, counted from 1.
-        where: The first unit, in the order of computation, whose value was not finite; else `"loss"`, or the
-            parameter that an update left not finite, such as `"params.h1.x"`.
-    """
-
-    def __init__(self, epoch: int, step: int, where: str):
-        self.epoch, self.step, self.where = epoch, step, where
-        super().__init__(
-            f"training diverged in epoch {epoch} at step {step}: {where} is the first that is not finite; "
-            "a smaller learning rate, gradient clipping or scaled inputs may help"
-        )
 
 
 def init_state(
@@ -262,12 +243,12 @@ def run(
         gradient: `(params, x, y) -> (value, grads)`; explicit backpropagation when None.
         observe: As for `epoch`.
 
-    Yields:
-        `Epoch(number, loss, state, steps, seconds)`, without end: `break` when it is good enough.
+    Returns:
+        An iterator over `Epoch(number, loss, state, steps, seconds)`, without end: `break` when it is good enough.
 
     Raises:
         TypeError, ValueError: Arguments that do not fit, or data with values that cannot be learned from.
-        DivergedError: A value was not finite; epochs yielded before it stay valid.
+        DivergedError: While iterating: a value was not finite; epochs yielded before it stay valid.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp, optax
@@ -283,10 +264,10 @@ def run(
     Source: the chapter, "repeatedly cycling through the training data in epochs".
     """
     _check_batch_size(batch_size)
-    current = state or init_state(jax.random.key(0) if key is None else key, net, optimizer)
+    start = state or init_state(jax.random.key(0) if key is None else key, net, optimizer)
+    jax.eval_shape(objective(net, loss), start.params, x, y)  # refuses what does not fit before anything is compiled
     check_data(net, loss, x, y)
     x, y = jax.tree.map(jnp.asarray, (x, y))
-    jax.eval_shape(objective(net, loss), current.params, x, y)  # refuse what does not fit before anything is compiled
     one_epoch = partial(
         epoch,
         x=x,
@@ -295,17 +276,20 @@ def run(
         optimizer=optimizer,
         batch_size=batch_size,
     )
-    number = 0
-    while True:
-        number += 1
-        start = time.perf_counter()
-        after, steps = one_epoch(_copy(current), observe=observe)
-        losses = np.asarray(steps.loss, np.float64)
-        if not (np.all(np.isfinite(losses)) and _all_finite(after.params)):
-            _, replayed = one_epoch(_copy(current), observe=partial(_finite_units, net, loss))
-            raise _diagnosis(net, number, replayed, after.params)
-        current = after
-        yield Epoch(number, _mean_loss(losses, y.shape[0], batch_size), current, steps, time.perf_counter() - start)
+
+    def generate() -> Iterator[Epoch]:
+        current = start
+        for number in count(1):
+            began = time.perf_counter()
+            after, steps = one_epoch(_copy(current), observe=observe)
+            losses = np.asarray(steps.loss, np.float64)
+            if not (np.all(np.isfinite(losses)) and all_finite(after.params)):
+                _, again = one_epoch(_copy(current), observe=partial(finite_units, net, loss))
+                raise diagnosis(net, number, np.asarray(again.observed), after.params)
+            current = after
+            yield Epoch(number, _mean_loss(losses, y.shape[0], batch_size), current, steps, time.perf_counter() - began)
+
+    return generate()
 
 
 def fit(
@@ -365,76 +349,6 @@ def fit(
     return Fit(state.params, history, state)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def evaluate(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> dict[str, Array]:
-    """The mean loss, and for a classification loss the accuracy.
-
-    Args:
-        net: The network.
-        loss: The loss of one example.
-        params: The parameters.
-        x: Inputs, as for `forward`.
-        y: Targets, as for `backprop`.
-
-    Returns:
-        `{"loss": …}` and, where the loss takes class ids, `"accuracy"`: the share of examples whose largest
-        output is that of the class; for a single output, which lies on the target's side of the middle.
-
-    Raises:
-        TypeError, ValueError: As `backprop`.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, jaxbp
-        >>> net = jaxbp.layered([3, 2], hidden=(), output=jaxbp.softmax)
-        >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> sorted(jaxbp.train.evaluate(net, jaxbp.cross_entropy, params, jnp.ones((5, 3)), jnp.zeros(5, int)))
-        ['accuracy', 'loss']
-    """
-    scores = {"loss": objective(net, loss)(params, x, y)}
-    if loss.encode is not None:
-        o = forward(net, params, x).h[net.output]
-        y = loss.targets(o, y)
-        if o.shape[-1] == 1:
-            middle = jnp.mean(loss.encode(jnp.array([0, 1]), 1))
-            correct = (o > middle) == (y > middle)
-        else:
-            correct = jnp.argmax(o, axis=-1) == jnp.argmax(y, axis=-1)
-        scores["accuracy"] = jnp.mean(correct)
-    return scores
-
-
-def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
-    """Look at the values of the data on the host, for what no shape can tell.
-
-    Args:
-        net: The network.
-        loss: The loss of one example.
-        x: All inputs, an array or a dict of them.
-        y: All targets.
-
-    Raises:
-        ValueError: A value of x that is not finite, a class id out of range, a target the loss cannot take.
-
-    Example:
-        >>> import jax.numpy as jnp, jaxbp
-        >>> net = jaxbp.layered([2, 3], hidden=(), output=jaxbp.softmax)
-        >>> jaxbp.train.check_data(net, jaxbp.cross_entropy, jnp.ones((2, 2)), jnp.array([1, 3]))
-        Traceback (most recent call last):
-            ...
-        ValueError: class id 3 at example 1 is outside 0…2; 1 of 2 are
-    """
-    for name, values in x.items() if isinstance(x, dict) else [("x", x)]:
-        finite = np.isfinite(np.asarray(values))
-        if not finite.all():
-            first = ", ".join(map(str, np.argwhere(~finite)[0]))
-            raise ValueError(
-                f"{name}[{first}] is not finite; {np.count_nonzero(~finite)} of {finite.size} values are not"
-            )
-    complaint = loss.complaint_about(y, net.shapes[net.output])
-    if complaint:
-        raise ValueError(complaint)
-
-
 def _check_batch_size(batch_size: int) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -448,28 +362,3 @@ def _mean_loss(losses: np.ndarray, examples: int, batch_size: int) -> float:
     sizes = np.full(losses.shape, batch_size)
     sizes[-1] = examples - batch_size * (len(losses) - 1)
     return float(np.sum(losses * sizes) / examples)
-
-
-@jax.jit
-def _all_finite(tree: Any) -> Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
-
-
-def _finite_units(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> Array:
-    """Whether the values of each unit, in order of computation, and then the loss are finite."""
-    trace = forward(net, params, x)
-    units = [_all_finite((trace.a[u], trace.h[u])) for u in net.order]
-    return jnp.stack([*units, jnp.isfinite(objective(net, loss)(params, x, y))])
-
-
-def _diagnosis(net: Network, number: int, replayed: Steps, params: Params) -> DivergedError:
-    finite = np.asarray(replayed.observed)
-    bad = np.argwhere(~finite)
-    if bad.size:
-        row, column = bad[0]
-        return DivergedError(number, int(row) + 1, [*net.order, "loss"][column])
-    for u in net.order:
-        for source, W in params[u].items():
-            if not np.all(np.isfinite(np.asarray(W))):
-                return DivergedError(number, len(finite), f"params.{u}.{source}")
-    return DivergedError(number, len(finite), "loss")

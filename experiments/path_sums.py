@@ -1,0 +1,360 @@
+"""Path sums against the sweep: "an exponential number of components", and dynamic programming, measured over depth.
+
+    python -m experiments.path_sums
+    python -m experiments.path_sums --widths 2 3 10 --max-seconds 1 --out runs/quick
+
+For networks of equal layers, Δ of the input and of every unit for one example, in three ways: every path one after the
+other (`textbook.accumulate_by_paths`, the heart of `textbook.path_sums`), node by node (`accumulate_by_nodes`), both
+in plain Python from the same local derivatives, and by the jitted engine, from the parameters. All three, and
+`textbook.pre_activation_recursion`, must give the same numbers. Writes `growth.png` and `measurements.json`; ends with
+exit code 1 should the claim not hold.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import matplotlib as mpl
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import jaxbp
+from jaxbp import textbook
+
+mpl.use("Agg")  # files only: no window system is needed
+import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+Result = TypeVar("Result")
+
+LOSS = jaxbp.squared_error
+MEASURABLE = 1e-4  # seconds; of a shorter enumeration the call itself is a good part
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Measure what enumerating the paths of a network costs, and what dynamic programming costs."""
+
+    widths: tuple[int, ...] = (2, 4, 8)
+    """Of all the layers of a network; each is measured over its depth."""
+    max_seconds: float = 3.0
+    """No enumeration is begun that would take longer."""
+    repeats: int = 3
+    """How often everything is timed; the fastest counts."""
+    out: Path = Path("runs/path_sums")
+    """The folder to write to."""
+
+    def __post_init__(self):
+        if not self.widths or min(self.widths) < 2:
+            raise ValueError(
+                f"widths must be at least 2, got {' '.join(map(str, self.widths)) or 'none'}: "
+                "layers of one neuron have one path, not exponentially many"
+            )
+        if self.repeats < 2:
+            raise ValueError(f"repeats must be at least 2, got {self.repeats}: the first one compiles")
+        if not 0 < self.max_seconds < math.inf:
+            raise ValueError(f"max_seconds must be positive and finite, got {self.max_seconds}")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One network: x ⇒ h1 ⇒ … ⇒ o of layers of one width, with `depth` matrices between them."""
+
+    width: int
+    depth: int
+    paths: int
+    multiplications_by_paths: int
+    multiplications_by_nodes: int
+    seconds_by_paths: float | None
+    """None where it would take too long."""
+    seconds_by_nodes: float
+    seconds_of_sweep: float
+    error: float
+    """The largest relative error of any other way to Δ and δ against the engine's."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """How the cost grows with depth for one width, and whether that is what the chapter claims."""
+
+    width: int
+    factor_of_paths: float
+    """By which enumeration takes longer for each further layer: exp of the slope of log seconds over depth."""
+    power_of_multiplications: float
+    """p of depth^p, which the multiplications of dynamic programming follow."""
+    power_of_nodes: float
+    """p of depth^p, which its seconds follow in plain Python."""
+    power_of_sweep: float
+    """p of depth^p, which the seconds of the jitted engine follow."""
+    error: float
+
+    @property
+    def exponential(self) -> bool:
+        """Enumeration grows by about the width with every layer."""
+        return self.factor_of_paths > 0.7 * self.width
+
+    @property
+    def linear(self) -> bool:
+        """Dynamic programming grows in proportion to depth, and certainly less than its square."""
+        by_count = abs(self.power_of_multiplications - 1) < 0.01
+        return by_count and max(self.power_of_nodes, self.power_of_sweep) < 1.5
+
+    @property
+    def holds(self) -> bool:
+        """Exponential, linear, and both with the same result."""
+        return self.exponential and self.linear and self.error < 1e-9
+
+
+def main(config: Growth, console: Console | None = None) -> tuple[list[Measurement], list[Claim]]:
+    """Measure, print a table and write the plot.
+
+    Args:
+        config: The widths, and how long it may take.
+        console: Where to print; the terminal when None.
+
+    Returns:
+        Every measurement, and one claim for each width.
+
+    Raises:
+        ValueError: Too little time to see how the enumeration grows.
+    """
+    console = console or Console()
+    with jax.enable_x64(True), console.status("enumerating paths …"):
+        enumerated = {width: enumerations(width, config) for width in config.widths}
+        deepest = max(map(len, enumerated.values()))
+        rows = [
+            measure(width, depth, enumerated[width], config.repeats)
+            for width in config.widths
+            for depth in range(1, deepest + 1)
+        ]
+    claims = [claim([row for row in rows if row.width == width]) for width in config.widths]
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / "measurements.json").write_text(json.dumps([*map(dataclasses.asdict, rows)], indent=1) + "\n")
+    save_plot(rows, claims, config.out / "growth.png")
+    console.print(_costs(rows))
+    console.print(_growth(claims))
+    for c in claims:
+        verdict, style = ("holds", "green") if c.holds else ("does not hold", "red")
+        console.print(f"width {c.width}: the claim {verdict}; largest relative error {c.error:.0e}", style=style)
+    console.print(f"wrote {config.out}/: growth.png, measurements.json")
+    return rows, claims
+
+
+Enumeration = tuple[float, list[list[float]]]
+"""The seconds it took, and Δ of every layer."""
+
+
+def enumerations(width: int, config: Growth) -> list[Enumeration]:
+    """Every path of ever deeper networks, depth 1 first, for as long as it is to be expected to take no too long.
+
+    Raises:
+        ValueError: Fewer than three of them take long enough to be fitted.
+    """
+    done: list[Enumeration] = []
+    rate = 1e-6  # seconds for a multiplication: a first guess, then what the last depth took
+    for depth in itertools.count(1):
+        multiplications = textbook.count_work(network(width, depth)).multiplications_by_paths
+        if multiplications * rate > config.max_seconds:
+            break
+        edges, dL_do = local_problem(width, depth)
+        done.append(timed(lambda: textbook.accumulate_by_paths(edges, dL_do), config.repeats))  # noqa: B023
+        rate = done[-1][0] / multiplications
+    if sum(seconds >= MEASURABLE for seconds, _ in done) < 3:
+        raise ValueError(
+            f"in {config.max_seconds:g} seconds only {len(done)} depths of width {width} can be enumerated, too few to "
+            "see how it grows; raise --max-seconds, or take smaller --widths"
+        )
+    return done
+
+
+def measure(width: int, depth: int, enumerated: Sequence[Enumeration], repeats: int) -> Measurement:
+    """One network in every way, compared with each other."""
+    net, arguments = network(width, depth), problem(width, depth)
+    edges, dL_do = local_problem(width, depth)
+    sweep = jax.jit(lambda *arguments: jaxbp.backprop(net, LOSS, *arguments, collect={}).Delta)
+    seconds_by_nodes, by_nodes = timed(lambda: textbook.accumulate_by_nodes(edges, dL_do), repeats)
+    seconds_of_sweep, Delta = timed(lambda: jax.block_until_ready(sweep(*arguments)), repeats)
+    seconds_by_paths, by_paths = enumerated[depth - 1] if depth <= len(enumerated) else (None, by_nodes)
+    engine = [Delta[name] for name in net.shapes]
+    delta = jaxbp.backprop(net, LOSS, *arguments, collect={}).delta
+    recursion = textbook.pre_activation_recursion(net, LOSS, *arguments).delta
+    return Measurement(
+        width=width,
+        depth=depth,
+        **textbook.count_work(net)._asdict(),
+        seconds_by_paths=seconds_by_paths,
+        seconds_by_nodes=seconds_by_nodes,
+        seconds_of_sweep=seconds_of_sweep,
+        error=max(
+            largest_error(by_paths, engine),
+            largest_error(by_nodes, engine),
+            largest_error([recursion[u] for u in net.units], [delta[u] for u in net.units]),
+        ),
+    )
+
+
+def network(width: int, depth: int) -> jaxbp.Network:
+    """`depth` matrices between layers of equal width."""
+    return jaxbp.layered([width] * (depth + 1), hidden=jaxbp.tanh, output=jaxbp.linear)
+
+
+def problem(width: int, depth: int) -> tuple[jaxbp.Params, jax.Array, jax.Array]:
+    """Parameters, an input and a target, all random."""
+    of_params, of_x, of_y = jax.random.split(jax.random.key(depth), 3)
+    params = jaxbp.init_params(of_params, network(width, depth))
+    return params, jax.random.normal(of_x, (width,)), jax.random.normal(of_y, (width,))
+
+
+def local_problem(width: int, depth: int) -> tuple[list[list[list[float]]], list[float]]:
+    """The local derivatives of that problem and ∂L/∂o, as Python numbers: what the backward phase begins with."""
+    net, (params, x, y) = network(width, depth), problem(width, depth)
+    trace = jaxbp.forward(net, params, x)
+    edges = [edge.tolist() for edge in textbook.local_derivatives(net, params, trace).values()]
+    return edges, LOSS.gradient(trace.h[net.output], y).tolist()
+
+
+def timed(f: Callable[[], Result], repeats: int) -> tuple[float, Result]:
+    """The seconds of the fastest of some repeats, and the result."""
+    calls, fastest = 1, math.inf
+    for _ in range(repeats):
+        start = time.perf_counter()
+        for _ in range(calls):
+            result = f()
+        fastest = min(fastest, (time.perf_counter() - start) / calls)
+        calls = max(1, int(5e-3 / fastest))  # a clock that is looked at too often measures itself
+    return fastest, result
+
+
+def largest_error(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
+    """The largest ‖a − b‖ / ‖b‖ of two lists of vectors."""
+    pairs = ((np.asarray(a), np.asarray(b)) for a, b in zip(ours, theirs, strict=True))
+    return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs)
+
+
+def claim(rows: Sequence[Measurement]) -> Claim:
+    """Fit how the cost grows over the depths of one width."""
+    depths = [row.depth for row in rows]
+    powers = {
+        name: slope(np.log(depths), [getattr(row, name) for row in rows])
+        for name in ("multiplications_by_nodes", "seconds_by_nodes", "seconds_of_sweep")
+    }
+    return Claim(
+        width=rows[0].width,
+        factor_of_paths=math.exp(slope(*enumeration(rows))),
+        power_of_multiplications=powers["multiplications_by_nodes"],
+        power_of_nodes=powers["seconds_by_nodes"],
+        power_of_sweep=powers["seconds_of_sweep"],
+        error=max(row.error for row in rows),
+    )
+
+
+def enumeration(rows: Sequence[Measurement]) -> tuple[list[int], list[float]]:
+    """The depths at which the enumeration was measured, and its seconds."""
+    points = [(row.depth, row.seconds_by_paths) for row in rows if (row.seconds_by_paths or 0) >= MEASURABLE]
+    return [depth for depth, _ in points], [seconds for _, seconds in points]
+
+
+def slope(x: Any, y: Any) -> float:
+    """Of the straight line through log y over x."""
+    return float(np.polyfit(x, np.log(np.asarray(y, np.float64)), 1)[0])
+
+
+def save_plot(rows: Sequence[Measurement], claims: Sequence[Claim], path: Path) -> None:
+    """Seconds and multiplications over depth, both on a log scale, with the fitted growth.
+
+    Args:
+        rows: Every measurement.
+        claims: One for each width.
+        path: The PNG to write.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.5), layout="constrained")
+    figure.suptitle("Δ of every neuron for one example: enumerating the paths, and dynamic programming")
+    for i, c in enumerate(claims):
+        color = f"C{i}"
+        of_width = [row for row in rows if row.width == c.width]
+        depths = [row.depth for row in of_width]
+        measured = [row for row in of_width if row.seconds_by_paths is not None]
+        left.plot([row.depth for row in measured], [row.seconds_by_paths for row in measured], "o", color=color)
+        left.plot(*_fit(*enumeration(of_width)), "-", color=color)
+        left.plot(depths, [row.seconds_by_nodes for row in of_width], "--", color=color)
+        left.plot(depths, [row.seconds_of_sweep for row in of_width], ":", color=color, linewidth=2)
+        right.plot(depths, [row.multiplications_by_paths for row in of_width], "o-", color=color, markersize=4)
+        right.plot(depths, [row.paths for row in of_width], "-", color=color, alpha=0.4)
+        right.plot(depths, [row.multiplications_by_nodes for row in of_width], "--", color=color)
+
+    def line(label: str, *style: Any, **options: Any) -> Line2D:
+        return Line2D([], [], color=options.pop("color", "grey"), label=label, **options)
+
+    widths = [
+        line(f"width {c.width}: × {c.factor_of_paths:.1f} for each layer", color=f"C{i}", linewidth=3)
+        for i, c in enumerate(claims)
+    ]
+    left.set(ylabel="seconds", yscale="log")
+    ways = [
+        line("every path, in Python, with its fit", marker="o"),
+        line("node by node, in Python", linestyle="--"),
+        line("jitted sweep, with the forward phase", linestyle=":", linewidth=2),
+    ]
+    left.legend(handles=[*widths, *ways], loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    right.set(ylabel="number for one example", yscale="log")
+    ways = [
+        line("multiplications, path by path", marker="o", markersize=4),
+        line("paths", alpha=0.6),
+        line("multiplications, node by node", linestyle="--"),
+    ]
+    right.legend(handles=ways, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    for axis in (left, right):
+        axis.set_xlabel("depth: matrices between the input and the output")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _fit(x: Sequence[float], y: Sequence[float]) -> tuple[Sequence[float], np.ndarray]:
+    return x, np.exp(np.polyval(np.polyfit(x, np.log(y), 1), x))
+
+
+def _costs(rows: Sequence[Measurement]) -> Table:
+    table = Table(title="the deepest network whose paths were enumerated, for one example", title_justify="left")
+    multiplications = ("multiplications\nby paths", "multiplications\nby nodes")
+    for column in ("width", "depth", "paths", *multiplications, "by paths,\ns", "by nodes,\nms", "jitted sweep,\nµs"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        following = next((r for r in rows if (r.width, r.depth) == (row.width, row.depth + 1)), None)
+        if row.seconds_by_paths is None or (following and following.seconds_by_paths is not None):
+            continue
+        counts = (row.width, row.depth, row.paths, row.multiplications_by_paths, row.multiplications_by_nodes)
+        seconds = (f"{row.seconds_by_paths:.2f}", f"{1e3 * row.seconds_by_nodes:.3f}")
+        table.add_row(*(f"{count:,}" for count in counts), *seconds, f"{1e6 * row.seconds_of_sweep:.1f}")
+    return table
+
+
+def _growth(claims: Sequence[Claim]) -> Table:
+    table = Table(title="how it grows with depth d, fitted", title_justify="left")
+    for column in ("width", "seconds by paths", "claimed", "multiplications by nodes", "seconds by nodes", "sweep"):
+        table.add_column(column, justify="right")
+    for c in claims:
+        powers = (c.power_of_multiplications, c.power_of_nodes, c.power_of_sweep)
+        factor, bound = f"× {c.factor_of_paths:.2f} for each layer", f"more than {0.7 * c.width:.1f}"
+        table.add_row(str(c.width), factor, bound, *(f"d^{power:.2f}" for power in powers))
+    return table
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(0 if all(c.holds for c in main(tyro.cli(Growth))[1]) else 1)
+    except (ValueError, OSError) as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        sys.exit(1)

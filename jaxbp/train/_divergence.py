@@ -1,0 +1,65 @@
+"""Values that are not finite: whether there are any, and which came first."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxbp._forward import forward
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+from jaxbp._objective import objective
+from jaxbp._parameters import Params
+
+
+class DivergedError(FloatingPointError):
+    """Training met a value that is not finite.
+
+    Attributes:
+        epoch: The epoch, counted from 1.
+        step: The step within the epoch, counted from 1.
+        where: The first unit, in the order of computation, whose value was not finite; else `"loss"`, or the
+            parameter that an update left not finite, such as `"params.h1.x"`.
+    """
+
+    def __init__(self, epoch: int, step: int, where: str):
+        self.epoch, self.step, self.where = epoch, step, where
+        super().__init__(
+            f"training diverged in epoch {epoch} at step {step}: {where} is the first that is not finite; "
+            "a smaller learning rate, gradient clipping or scaled inputs may help"
+        )
+
+
+@jax.jit
+def all_finite(tree: Any) -> Array:
+    """Whether every value of a tree is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def finite_units(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> Array:
+    """Whether the values of each unit, in order of computation, and then the loss are finite."""
+    trace = forward(net, params, x)
+    units = [all_finite((trace.a[u], trace.h[u])) for u in net.order]
+    return jnp.stack([*units, jnp.isfinite(objective(net, loss)(params, x, y))])
+
+
+def diagnosis(net: Network, epoch: int, finite: np.ndarray, params: Params) -> DivergedError:
+    """The error for an epoch that met a value that is not finite.
+
+    Args:
+        net: The network.
+        epoch: Which epoch, counted from 1.
+        finite: What `finite_units` saw in each of its steps, `(steps, units + 1)`.
+        params: The parameters after it.
+    """
+    bad = np.argwhere(~finite)
+    if bad.size:
+        row, column = bad[0]
+        return DivergedError(epoch, int(row) + 1, [*net.order, "loss"][column])
+    for u in net.order:
+        for source, W in params[u].items():
+            if not np.all(np.isfinite(np.asarray(W))):
+                return DivergedError(epoch, len(finite), f"params.{u}.{source}")
+    return DivergedError(epoch, len(finite), "loss")

@@ -1,0 +1,87 @@
+"""What a data set says of a network, and what is wrong with a data set."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxbp._forward import forward
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+from jaxbp._objective import objective
+from jaxbp._parameters import Params
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def evaluate(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> dict[str, Array]:
+    """The mean loss, and for a classification loss the accuracy.
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        params: The parameters.
+        x: Inputs, as for `forward`.
+        y: Targets, as for `backprop`.
+
+    Returns:
+        `{"loss": …}` and, where the loss takes class ids, `"accuracy"`: the share of examples whose largest
+        output is that of the class; for a single output, which lies on the target's side of the middle.
+
+    Raises:
+        TypeError, ValueError: As `backprop`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 2], hidden=(), output=jaxbp.softmax)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> sorted(jaxbp.train.evaluate(net, jaxbp.cross_entropy, params, jnp.ones((5, 3)), jnp.zeros(5, int)))
+        ['accuracy', 'loss']
+    """
+    scores = {"loss": objective(net, loss)(params, x, y)}
+    if loss.encode is not None:
+        o = forward(net, params, x).h[net.output]
+        y = loss.targets(o, y)
+        if o.shape[-1] == 1:
+            middle = jnp.mean(loss.encode(jnp.array([0, 1]), 1))
+            correct = (o > middle) == (y > middle)
+        else:
+            correct = jnp.argmax(o, axis=-1) == jnp.argmax(y, axis=-1)
+        scores["accuracy"] = jnp.mean(correct)
+    return scores
+
+
+def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
+    """Look at the values of the data on the host, for what no shape can tell.
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        x: All inputs, an array or a dict of them.
+        y: All targets.
+
+    Raises:
+        TypeError, ValueError: Shapes or dtypes that do not fit.
+        ValueError: A value of x that is not finite, a class id out of range, a target the loss cannot take.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([2, 3], hidden=(), output=jaxbp.softmax)
+        >>> jaxbp.train.check_data(net, jaxbp.cross_entropy, jnp.ones((2, 2)), jnp.array([1, 3]))
+        Traceback (most recent call last):
+            ...
+        ValueError: class id 3 at example 1 is outside 0…2; 1 of 2 are
+    """
+    for name, values in x.items() if isinstance(x, Mapping) else [("x", x)]:
+        finite = np.isfinite(np.asarray(values))
+        if not finite.all():
+            first = ", ".join(map(str, np.argwhere(~finite)[0]))
+            raise ValueError(
+                f"{name}[{first}] is not finite; {np.count_nonzero(~finite)} of {finite.size} values are not"
+            )
+    complaint = loss.complaint_about(y, net.shapes[net.output])
+    if complaint:
+        raise ValueError(complaint)
