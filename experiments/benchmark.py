@@ -49,7 +49,7 @@ class Benchmark:
     """Measure speed, side by side in one run."""
 
     only: Literal["all", "gradient", "matmul", "epochs"] = "all"
-    rounds: int = 15
+    rounds: int = 31
     """How often each pair is measured."""
     epoch_rounds: int = 5
     """How often each epoch is measured."""

@@ -11,7 +11,6 @@ exit code 1 should the claim not hold.
 """
 
 import dataclasses
-import itertools
 import json
 import math
 import sys
@@ -39,6 +38,7 @@ from matplotlib.ticker import MaxNLocator
 Result = TypeVar("Result")
 
 LOSS = jaxbp.squared_error
+DEEPEST = 32  # nobody waits for the paths of this one, should their number grow at all
 MEASURABLE = 1e-4  # seconds; of a shorter enumeration the call itself is a good part
 
 
@@ -130,7 +130,8 @@ def main(config: Growth, console: Console | None = None) -> tuple[list[Measureme
         ValueError: Too little time to see how the enumeration grows.
     """
     console = console or Console()
-    with jax.enable_x64(True), console.status("enumerating paths …"):
+    console.print(f"enumerating the paths, for at most {config.max_seconds:g} seconds at a time …")
+    with jax.enable_x64(True):
         enumerated = {width: enumerations(width, config) for width in config.widths}
         deepest = max(map(len, enumerated.values()))
         rows = [
@@ -156,14 +157,14 @@ Enumeration = tuple[float, list[list[float]]]
 
 
 def enumerations(width: int, config: Growth) -> list[Enumeration]:
-    """Every path of ever deeper networks, depth 1 first, for as long as it is to be expected to take no too long.
+    """Every path of ever deeper networks, depth 1 first, for as long as none is expected to take too long.
 
     Raises:
         ValueError: Fewer than three of them take long enough to be fitted.
     """
     done: list[Enumeration] = []
     rate = 1e-6  # seconds for a multiplication: a first guess, then what the last depth took
-    for depth in itertools.count(1):
+    for depth in range(1, DEEPEST + 1):
         multiplications = textbook.count_work(network(width, depth)).multiplications_by_paths
         if multiplications * rate > config.max_seconds:
             break
@@ -196,10 +197,9 @@ def measure(width: int, depth: int, enumerated: Sequence[Enumeration], repeats: 
         seconds_by_paths=seconds_by_paths,
         seconds_by_nodes=seconds_by_nodes,
         seconds_of_sweep=seconds_of_sweep,
-        error=max(
-            largest_error(by_paths, engine),
-            largest_error(by_nodes, engine),
-            largest_error([recursion[u] for u in net.units], [delta[u] for u in net.units]),
+        error=largest_error(
+            [*by_paths, *by_nodes, *(recursion[u] for u in net.units)],
+            [*engine, *engine, *(delta[u] for u in net.units)],
         ),
     )
 
@@ -237,9 +237,9 @@ def timed(f: Callable[[], Result], repeats: int) -> tuple[float, Result]:
 
 
 def largest_error(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
-    """The largest ‖a − b‖ / ‖b‖ of two lists of vectors."""
+    """The largest ‖a − b‖ / ‖b‖ of two lists of vectors; NaN if one is."""
     pairs = ((np.asarray(a), np.asarray(b)) for a, b in zip(ours, theirs, strict=True))
-    return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs)
+    return float(np.max([np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs]))
 
 
 def claim(rows: Sequence[Measurement]) -> Claim:
@@ -255,7 +255,7 @@ def claim(rows: Sequence[Measurement]) -> Claim:
         power_of_multiplications=powers["multiplications_by_nodes"],
         power_of_nodes=powers["seconds_by_nodes"],
         power_of_sweep=powers["seconds_of_sweep"],
-        error=max(row.error for row in rows),
+        error=float(np.max([row.error for row in rows])),
     )
 
 
@@ -293,8 +293,8 @@ def save_plot(rows: Sequence[Measurement], claims: Sequence[Claim], path: Path) 
         right.plot(depths, [row.paths for row in of_width], "-", color=color, alpha=0.4)
         right.plot(depths, [row.multiplications_by_nodes for row in of_width], "--", color=color)
 
-    def line(label: str, *style: Any, **options: Any) -> Line2D:
-        return Line2D([], [], color=options.pop("color", "grey"), label=label, **options)
+    def line(label: str, color: str = "grey", **options: Any) -> Line2D:
+        return Line2D([], [], color=color, label=label, **options)
 
     widths = [
         line(f"width {c.width}: × {c.factor_of_paths:.1f} for each layer", color=f"C{i}", linewidth=3)

@@ -133,7 +133,6 @@ def backprop(
     return Backprop(value, trace, Delta, delta, {name: collector(pairs) for name, collector in wanted.items()})
 
 
-@cache
 def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callable[..., tuple[Array, Params]]:
     """The value and the gradient by explicit backpropagation: a drop-in for `jax.value_and_grad(objective(…))`.
 
@@ -159,7 +158,11 @@ def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> C
         True
     """
     check_reduction(reduction)
+    return _value_and_grad(net, loss, reduction)
 
+
+@cache  # keyed by positions, so that reduction="mean" and its default are one
+def _value_and_grad(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., tuple[Array, Params]]:
     def explicit_value_and_grad(params: Params, x: Any, y: Any, weights: Any = None) -> tuple[Array, Params]:
         back = backprop(net, loss, params, x, y, weights=weights, reduction=reduction)
         return back.value, back.grads

@@ -80,20 +80,20 @@ class Dense(Connection):
         return (source[-1], unit[-1])
 
     def apply(self, W: Float[Array, "s u"], h: Float[Array, "*batch s"]) -> Float[Array, "*batch u"]:
-        """H W."""
+        """The contribution h W."""
         return h @ W
 
     def pull_back(
         self, W: Float[Array, "s u"], h: Float[Array, "*batch s"], delta: Float[Array, "*batch u"]
     ) -> Float[Array, "*batch s"]:
-        """δ Wᵀ."""
+        """The contribution δ Wᵀ."""
         Delta = jnp.einsum("...u,su->...s", delta, W, out_sharding=jax.typeof(h).sharding)
         return _as_cotangent_of(h, Delta)
 
     def contract(
         self, W: Float[Array, "s u"], h: Float[Array, "*batch s"], delta: Float[Array, "*batch u"]
     ) -> Float[Array, "s u"]:
-        """Hᵀ δ, as one matrix product: a sum of outer products would not be compiled to one."""
+        """The product hᵀ δ over the whole batch: a sum of outer products would not be compiled to one."""
         batch = ascii_lowercase[: h.ndim - 1]
         gradient = jnp.einsum(f"{batch}S,{batch}U->SU", h, delta, out_sharding=jax.typeof(W).sharding)
         return _as_cotangent_of(W, gradient)
@@ -119,13 +119,13 @@ class Identity(Connection):
             )
 
     def apply(self, W: Any, h: Float[Array, "*batch u"]) -> Float[Array, "*batch u"]:
-        """H."""
+        """The contribution h, as it is."""
         return h
 
     def pull_back(
         self, W: Any, h: Float[Array, "*batch u"], delta: Float[Array, "*batch u"]
     ) -> Float[Array, "*batch u"]:
-        """δ."""
+        """The contribution δ, as it is."""
         return _as_cotangent_of(h, delta)
 
 
@@ -143,11 +143,11 @@ class Bias:
         return unit[-1:]
 
     def apply(self, b: Float[Array, " u"], a: Float[Array, "*batch u"]) -> Float[Array, "*batch u"]:
-        """A + b."""
+        """The pre-activation a, with b added."""
         return a + jnp.broadcast_to(b, a.shape)
 
     def contract(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "*batch u"]) -> Float[Array, " u"]:
-        """1ᵀ δ."""
+        """The sum 1ᵀ δ over the batch."""
         return _as_cotangent_of(b, jnp.sum(delta, axis=tuple(range(delta.ndim - 1))))
 
 

@@ -70,7 +70,7 @@ class Loss:
         return next((rule for rule in self.simplifications if rule.activation == activation), None)
 
     def targets(self, o: Array, y: Any) -> Array:
-        """Y as an array like the output, with its dtype; class ids become rows.
+        """The targets y as an array like the output, with its dtype; class ids become rows.
 
         Args:
             o: The output, of shape `(*batch, width)`.
@@ -177,7 +177,7 @@ def _squared_error_gradient(o: Float[Array, "*batch k"], y: Float[Array, "*batch
 
 
 def _where_counted(y: Array, o: Array) -> Array:
-    """O where its logarithm is asked for, else 1: 0 · log 0 is 0 here, and so is its derivative."""
+    """The output o where its logarithm counts, else 1: 0 · log 0 is 0 here, and so is its derivative."""
     return jnp.where(y == 0, 1, o)
 
 

@@ -17,7 +17,6 @@ from jaxbp._parameters import Params
 Reduction = Literal["mean", "sum"]
 
 
-@cache
 def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callable[..., Array]:
     """The value of the loss over a batch, as a plain JAX function of the parameters.
 
@@ -47,7 +46,11 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
         (2, 1)
     """
     check_reduction(reduction)
+    return _objective(net, loss, reduction)
 
+
+@cache
+def _objective(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., Array]:
     def value(params: Params, x: Any, y: Any, weights: Any = None, offsets: Trace | None = None) -> Array:
         trace = forward(net, params, x, offsets=offsets)
         return total(example_losses(net, loss, trace, y), example_scale(net, trace, weights, reduction))

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from cases import RESIDUAL, SKIP, TWO_INPUTS, case_named
 from jax.sharding import AxisType, NamedSharding
@@ -100,6 +101,21 @@ def test_lowers_for_every_platform(case):
     assert np.isfinite(value)
 
 
+def test_an_ensemble_is_initialised_trained_and_evaluated_under_vmap():
+    case = case_named("skip connection")
+    _, x, y, _ = case.arguments(jnp.float64)
+    optimizer, gradient = optax.sgd(0.1), jaxbp.value_and_grad(case.net, case.loss)
+
+    def member(key):
+        state = jaxbp.train.init_state(key, case.net, optimizer)
+        state, steps = jaxbp.train.epoch(state, x, y, gradient=gradient, optimizer=optimizer, batch_size=2)
+        state, _ = jaxbp.train.step(state, x, y, gradient=gradient, optimizer=optimizer)
+        return state.params, steps.loss, jaxbp.train.evaluate(case.net, case.loss, state.params, x, y)
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    assert_equal(jax.tree.map(lambda v: v[1], jax.jit(jax.vmap(member))(keys)), member(keys[1]))
+
+
 def make_net():
     return jaxbp.Network(
         inputs={"x": 4},
@@ -119,7 +135,7 @@ def test_equal_specifications_compile_once():
         back(make_net(), jaxbp.cross_entropy, params, x, y)
         evaluate(make_net(), params, x)
     first = jaxbp.value_and_grad(make_net(), jaxbp.cross_entropy)
-    assert first is jaxbp.value_and_grad(make_net(), jaxbp.cross_entropy)
+    assert first is jaxbp.value_and_grad(make_net(), loss=jaxbp.cross_entropy, reduction="mean")
     assert jaxbp.objective(make_net(), jaxbp.cross_entropy) is jaxbp.objective(make_net(), jaxbp.cross_entropy)
     assert first is not jaxbp.value_and_grad(make_net(), jaxbp.unfused(jaxbp.cross_entropy))
 

@@ -1,0 +1,87 @@
+"""Activations and the signals through them: the numbers, what would change them, and what is refused."""
+
+import io
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+import jaxbp
+from experiments.activations import RULES, Signal, Signals, holds, main, sampled, signal
+
+SMALL = Signals(depth=12, width=24, examples=16)
+
+
+def test_every_activation_of_the_library_is_shown():
+    shipped = {name for name, value in vars(jaxbp).items() if isinstance(value, jaxbp.Activation)}
+    assert set(RULES) == shipped
+
+
+def test_the_signals_are_printed_and_both_figures_written(tmp_path):
+    console = Console(file=io.StringIO(), width=120)
+    signals = main(replace(SMALL, out=tmp_path / "out"), console)
+    assert set(signals) == set(RULES)
+    assert all(len(s.rms) == 12 and np.all(np.isfinite(s.rms)) for s in signals.values())
+    assert signals["softmax"].factor < signals["sigmoid"].factor < 0.3
+    assert holds(signals)
+    for name in ("derivatives", "signals"):
+        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    printed = console.file.getvalue()
+    assert "rms Δ(h1) / rms Δ(h12)" in printed
+    assert f"{signals['sigmoid'].ratio:.2e}" in printed
+
+
+def test_a_linear_network_has_the_signal_that_its_matrices_make():
+    config = replace(SMALL, depth=3, width=4, examples=5)
+    net = jaxbp.layered([4] * 5, hidden=jaxbp.linear, output=jaxbp.linear)
+    of_params, of_x, of_y = jax.random.split(jax.random.key(0), 3)
+    W = [jaxbp.init_params(of_params, net)[u][s] for s, u in (("x", "h1"), ("h1", "h2"), ("h2", "h3"), ("h3", "o"))]
+    x, y = jax.random.normal(of_x, (5, 4)), jax.random.normal(of_y, (5, 4))
+    Delta = (x @ W[0] @ W[1] @ W[2] @ W[3] - y) / 5 @ W[3].T
+    expected = [Delta]
+    for matrix in (W[2], W[1]):
+        expected.insert(0, expected[0] @ matrix.T)
+    rms = [float(jnp.sqrt(jnp.mean(D**2))) for D in expected]
+    np.testing.assert_allclose(signal(jaxbp.linear, config).rms, rms, rtol=1e-12)
+
+
+def test_a_sigmoid_that_passes_everything_back_changes_the_verdict(monkeypatch):
+    kept = jaxbp.elementwise(jax.nn.sigmoid, lambda a, h: jnp.ones_like(a), name="kept")
+    assert signal(jaxbp.sigmoid, SMALL).fate == "vanishes"
+    assert signal(kept, SMALL).fate == "is kept"
+    good = {"sigmoid": signal(jaxbp.sigmoid, SMALL), "relu": signal(jaxbp.relu, SMALL)}
+    assert holds(good)
+    assert not holds(good | {"sigmoid": signal(kept, SMALL)})
+    assert not holds(good | {"relu": good["sigmoid"]})
+
+
+def test_the_fate_is_that_of_a_layer():
+    assert Signal((1.0, 10.0, 100.0)).factor == pytest.approx(0.1)
+    assert Signal((1.0, 10.0, 100.0)).ratio == 0.01
+    assert [Signal((f, 1.0)).fate for f in (0.79, 0.81, 1.24, 1.26)] == ["vanishes", "is kept", "is kept", "explodes"]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_curves_are_the_value_and_its_derivative(name):
+    a, h, slopes = sampled(getattr(jaxbp, name))
+    centred = (h[2:] - h[:-2]) / (a[2:] - a[:-2])
+    smooth = np.all(np.abs(a[1:-1, None] - [0.0, -1.0, 1.0]) > 0.03, axis=-1)
+    np.testing.assert_allclose(slopes[1:-1, 0][smooth], centred[smooth], atol=5e-4)
+    if name == "softmax":
+        np.testing.assert_allclose(slopes.sum(axis=-1), 0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 1}, "depth must be at least 2, got 1"),
+        ({"width": 1}, "width must be at least 2, got 1"),
+        ({"examples": 0}, "examples must be at least 1, got 0"),
+    ],
+)
+def test_networks_without_a_signal_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Signals(**options)

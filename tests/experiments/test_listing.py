@@ -1,0 +1,51 @@
+"""The list of experiments: what is in it, what is not, and that nothing is imported to make it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.__main__ import main
+
+EXPERIMENT = '"""{}\n\nMore.\n"""\n\ndef main():\n    pass\n\nif __name__ == "__main__":\n    main()\n'
+
+
+def test_every_experiment_is_listed_with_its_first_line_and_no_helper_is(capsys):
+    listed = main()
+    assert {f"experiments.{name}" for name in ("train", "benchmark", "softmax_jacobian", "path_sums")} <= set(listed)
+    assert not {f"experiments.{name}" for name in ("config", "data", "idx", "plots", "__main__")} & set(listed)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(listed)
+    for line, (name, summary) in zip(printed, listed.items(), strict=True):
+        assert line.startswith(f"python -m {name} ")
+        assert line.endswith(f"  {summary}")
+        assert len(line) <= 160
+    assert listed["experiments.train"].startswith("Train a layered network by explicit backpropagation")
+
+
+def test_only_modules_that_can_be_run_count(tmp_path, capsys):
+    (tmp_path / "runs_and_fails.py").write_text("import nothing_of_this_name\n" + EXPERIMENT.format("lost"))
+    (tmp_path / "good.py").write_text(EXPERIMENT.format("Good."))
+    (tmp_path / "broken.py").write_text(EXPERIMENT.format("Reads, but does not import.") + "raise SystemExit\n")
+    (tmp_path / "helper.py").write_text('"""Help."""\n\ndef main():\n    pass\n')
+    (tmp_path / "script.py").write_text('"""Run."""\n\nif __name__ == "__main__":\n    pass\n')
+    (tmp_path / "__main__.py").write_text(EXPERIMENT.format("Itself."))
+    of = tmp_path.name
+    assert main(tmp_path) == {
+        f"{of}.broken": "Reads, but does not import.",
+        f"{of}.good": "Good.",
+        f"{of}.runs_and_fails": "(no docstring)",
+    }
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_an_empty_folder_has_no_experiments(tmp_path, capsys):
+    assert main(tmp_path) == {}
+    assert capsys.readouterr().out == ""
+
+
+def test_the_command_needs_no_jax():
+    code = "import runpy, sys; runpy.run_module('experiments', run_name='__main__'); assert 'jax' not in sys.modules"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "python -m experiments.train" in done.stdout

@@ -1,0 +1,140 @@
+"""The cost of path sums: what is measured and written, what decides the claim, and what is refused."""
+
+import io
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import path_sums
+from experiments.path_sums import Claim, Growth, claim, main
+from jaxbp import textbook
+
+SMALL = {"widths": (3,), "max_seconds": 0.02, "repeats": 2}
+
+
+def run(tmp_path, **options):
+    console = Console(file=io.StringIO(), width=120)
+    rows, claims = main(Growth(**(SMALL | options), out=tmp_path / "out"), console)
+    return rows, claims, console.file.getvalue()
+
+
+def test_the_claim_holds_and_everything_is_written(tmp_path):
+    rows, claims, printed = run(tmp_path, widths=(2, 4))
+    assert [c.width for c in claims] == [2, 4]
+    for c in claims:
+        assert c.exponential
+        assert 0.7 * c.width < c.factor_of_paths < 2 * c.width
+        np.testing.assert_allclose(c.power_of_multiplications, 1, rtol=1e-9)
+        assert c.linear
+        assert c.error < 1e-12
+        assert f"width {c.width}: the claim holds" in printed
+    deepest = max(row.depth for row in rows)
+    assert [(row.width, row.depth) for row in rows] == [(w, d) for w in (2, 4) for d in range(1, deepest + 1)]
+    for row in rows:
+        assert row.paths == sum(row.width ** (length + 1) for length in range(1, row.depth + 1))
+        assert row.multiplications_by_nodes == row.depth * row.width**2
+    written = json.loads((tmp_path / "out" / "measurements.json").read_text())
+    assert [row["paths"] for row in written] == [row.paths for row in rows]
+    assert (tmp_path / "out" / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_enumeration_is_begun_that_would_take_too_long(tmp_path):
+    rows, _, _ = run(tmp_path, widths=(2, 4))
+    assert max(row.seconds_by_paths or 0 for row in rows) < 0.1
+    assert rows[-1].seconds_by_paths is None
+
+
+def test_an_enumeration_that_grows_no_faster_than_depth_is_no_exponential(tmp_path, monkeypatch):
+    def linear(edges, dL_do):
+        time.sleep(2e-4 * len(edges))
+        return textbook.accumulate_by_nodes(edges, dL_do)
+
+    monkeypatch.setattr(textbook, "accumulate_by_paths", linear)
+    monkeypatch.setattr(path_sums, "DEEPEST", 5)
+    _, (c,), printed = run(tmp_path)
+    assert not c.exponential
+    assert c.linear
+    assert not c.holds
+    assert "width 3: the claim does not hold" in printed
+
+
+@pytest.mark.parametrize("way", ["accumulate_by_paths", "accumulate_by_nodes", "pre_activation_recursion"])
+def test_a_way_with_another_result_is_noticed(tmp_path, monkeypatch, way):
+    right = getattr(textbook, way)
+
+    def scaled(*arguments):
+        result = right(*arguments)
+        if way == "pre_activation_recursion":
+            return result._replace(delta={u: 1.001 * signal for u, signal in result.delta.items()})
+        return [[1.001 * D for D in layer] for layer in result]
+
+    monkeypatch.setattr(textbook, way, scaled)
+    _, (c,), _ = run(tmp_path, max_seconds=0.01)
+    np.testing.assert_allclose(c.error, 0.001, rtol=1e-6)
+    assert not c.holds
+
+
+def test_each_number_decides():
+    good = Claim(
+        width=4,
+        factor_of_paths=4.3,
+        power_of_multiplications=1.0,
+        power_of_nodes=0.9,
+        power_of_sweep=0.4,
+        error=1e-15,
+    )
+    assert good.holds
+    for spoilt in (
+        {"factor_of_paths": 2.7},
+        {"power_of_multiplications": 1.1},
+        {"power_of_nodes": 1.6},
+        {"power_of_sweep": 1.6},
+        {"error": 1e-6},
+        {"error": float("nan")},
+    ):
+        assert not replace(good, **spoilt).holds
+
+
+def test_the_fits_find_the_growth_that_is_there():
+    rows = [
+        path_sums.Measurement(
+            width=5,
+            depth=d,
+            paths=5**d,
+            multiplications_by_paths=5**d,
+            multiplications_by_nodes=25 * d,
+            seconds_by_paths=1e-5 * 5.5**d if d < 7 else None,
+            seconds_by_nodes=1e-6 * d,
+            seconds_of_sweep=1e-5 * d**2,
+            error=d * 1e-16,
+        )
+        for d in range(1, 9)
+    ]
+    c = claim(rows)
+    np.testing.assert_allclose(
+        [c.factor_of_paths, c.power_of_multiplications, c.power_of_nodes, c.power_of_sweep, c.error],
+        [5.5, 1, 1, 2, 8e-16],
+        rtol=1e-9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"widths": (4, 1)}, "widths must be at least 2, got 4 1: layers of one neuron have one path"),
+        ({"widths": ()}, "widths must be at least 2, got none"),
+        ({"repeats": 1}, "repeats must be at least 2, got 1"),
+        ({"max_seconds": 0.0}, "max_seconds must be positive and finite, got 0.0"),
+        ({"max_seconds": float("inf")}, "max_seconds must be positive and finite, got inf"),
+        ({"widths": (300,)}, "only 0 depths of width 300 can be enumerated, .* raise --max-seconds"),
+        ({"max_seconds": 1e-4}, "in 0.0001 seconds only . depths of width 3 can be enumerated"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, **options)
+    assert not (tmp_path / "out").exists()
