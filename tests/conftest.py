@@ -1,11 +1,17 @@
 """Settings of every test: float64 at hand, no silent rank promotion, full matmul precision, shapes checked."""
 
 import os
+from importlib.metadata import version
 
-# Both before jax is first used: devices for the sharding tests, and machine code that is compiled faster than it
-# runs (XLA's own passes stay as they are), since the tests compile a thousand programs and run each once.
+# Before jax is first used: devices for the sharding tests, and machine code that is compiled faster than it runs, since
+# the tests compile a thousand programs and run each once. XLA's own passes stay as they are. XLA aborts at a flag that
+# it does not know, hence the version beside the one that is internal.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib") == "0.10.2" else ""),
+)
 
 import jax
 from jaxtyping import install_import_hook

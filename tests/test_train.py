@@ -16,6 +16,7 @@ from jaxbp import train
 NET = jaxbp.layered([4, 5, 3], hidden=jaxbp.tanh, output=jaxbp.softmax)
 LOSS = jaxbp.cross_entropy
 EXPLICIT = jaxbp.value_and_grad(NET, LOSS)
+SGD, STILL = optax.sgd(0.1), optax.sgd(0.0)  # the same objects throughout, so that an epoch of one shape compiles once
 AUTO = jax.jit(jax.value_and_grad(jaxbp.objective(NET, LOSS)))
 
 
@@ -76,7 +77,7 @@ def test_chained_and_scheduled_optimizers():
 
 def test_every_example_is_seen_once_an_epoch_in_a_fresh_order():
     x, y = jnp.eye(4)[jnp.array([0, 1, 2, 3, 0, 1, 2])] * jnp.arange(1, 8.0)[:, None], jnp.zeros(7, int)
-    optimizer = optax.sgd(0.0)
+    optimizer = STILL
     runs = train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=1, observe=lambda params, x, y: jnp.sum(x))
     first, second = next(runs).steps.observed, next(runs).steps.observed
     np.testing.assert_array_equal(np.sort(first), np.arange(1, 8))
@@ -86,7 +87,7 @@ def test_every_example_is_seen_once_an_epoch_in_a_fresh_order():
 
 def test_the_last_partial_batch_is_trained_on_and_weighed_by_its_size():
     x, y = data(7)
-    optimizer = optax.sgd(0.0)
+    optimizer = STILL
     done = next(train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=3))
     assert done.steps.loss.shape == (3,)
     np.testing.assert_allclose(done.loss, jaxbp.objective(NET, LOSS)(done.state.params, x, y), rtol=1e-12)
@@ -110,7 +111,7 @@ def test_the_same_seed_gives_the_same_numbers():
 
 def test_yielded_states_stay_valid_and_can_be_trained_on():
     x, y = data()
-    optimizer = optax.sgd(0.1)
+    optimizer = SGD
     runs = train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=4)
     first, second, third = next(runs), next(runs), next(runs)
     resumed = train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=4, state=first.state)
@@ -120,7 +121,7 @@ def test_yielded_states_stay_valid_and_can_be_trained_on():
 
 def test_an_epoch_donates_its_state():
     x, y = data()
-    optimizer = optax.sgd(0.1)
+    optimizer = SGD
     state = a_state(optimizer)
     train.epoch(state, x, y, gradient=EXPLICIT, optimizer=optimizer, batch_size=4)
     assert state.params["h1"]["x"].is_deleted()
@@ -148,7 +149,7 @@ def test_fit_learns_and_reports():
 def test_fit_starts_from_given_parameters_and_leaves_them_alone():
     x, y = data()
     params = jaxbp.init_params(jax.random.key(5), NET)
-    still = train.fit(NET, LOSS, x, y, epochs=2, optimizer=optax.sgd(0.0), params=params)
+    still = train.fit(NET, LOSS, x, y, epochs=2, optimizer=STILL, params=params)
     chex.assert_trees_all_equal(still.params, params)
 
 
