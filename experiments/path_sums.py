@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 LOSS = jaxbp.squared_error
 DEEPEST = 32  # nobody waits for the paths of this one, should their number grow at all
-MEASURABLE = 1e-4  # seconds; of a shorter enumeration the call itself is a good part
+MEASURABLE = 5e-5  # seconds; of a shorter enumeration the call itself is a good part
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Growth:
     max_seconds: float = 3.0
     """No enumeration is begun that would take longer."""
     repeats: int = 3
-    """How often everything is timed; the fastest counts."""
+    """How often everything is timed, at least; the fastest counts."""
     out: Path = Path("runs/path_sums")
     """The folder to write to."""
 
@@ -171,10 +171,11 @@ def enumerations(width: int, config: Growth) -> list[Enumeration]:
         edges, dL_do = local_problem(width, depth)
         done.append(timed(lambda: textbook.accumulate_by_paths(edges, dL_do), config.repeats))  # noqa: B023
         rate = done[-1][0] / multiplications
-    if sum(seconds >= MEASURABLE for seconds, _ in done) < 3:
+    found = sum(seconds >= MEASURABLE for seconds, _ in done)
+    if found < 3:
         raise ValueError(
-            f"in {config.max_seconds:g} seconds only {len(done)} depths of width {width} can be enumerated, too few to "
-            "see how it grows; raise --max-seconds, or take smaller --widths"
+            f"width {width} has {found} depths whose paths take {MEASURABLE:g} to {config.max_seconds:g} seconds to "
+            "enumerate, but a growth shows in three at least; raise --max-seconds, or take smaller --widths"
         )
     return done
 
@@ -225,15 +226,14 @@ def local_problem(width: int, depth: int) -> tuple[list[list[list[float]]], list
 
 
 def timed(f: Callable[[], Result], repeats: int) -> tuple[float, Result]:
-    """The seconds of the fastest of some repeats, and the result."""
-    calls, fastest = 1, math.inf
-    for _ in range(repeats):
+    """The seconds of the fastest of at least so many calls, and the result of the last."""
+    seconds: list[float] = []
+    # what is short is called until it was seen undisturbed; the first call, which may compile, does not count for that
+    while len(seconds) < repeats or sum(seconds[1:]) < 0.03:
         start = time.perf_counter()
-        for _ in range(calls):
-            result = f()
-        fastest = min(fastest, (time.perf_counter() - start) / calls)
-        calls = max(1, int(5e-3 / fastest))  # a clock that is looked at too often measures itself
-    return fastest, result
+        result = f()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds), result
 
 
 def largest_error(ours: Sequence[Any], theirs: Sequence[Any]) -> float:

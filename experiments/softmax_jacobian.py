@@ -30,7 +30,7 @@ PAIRS = (
 )
 """Output activations and losses, the first being the MATLAB code's."""
 
-SHOWN = 8  # classes that fit on a line
+SHOWN = 5  # classes that fit on a line
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _print_pairs(console: Console, numbers: dict[str, Any]) -> None:
 
 def _table(corner: str, n: int, letter: str = "class ") -> Table:
     table = Table()
-    table.add_column(corner)
+    table.add_column(corner, no_wrap=True)
     for j in range(min(n, SHOWN)):
         table.add_column(f"{letter}{j}", justify="right")
     if n > SHOWN:

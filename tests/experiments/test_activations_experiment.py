@@ -12,7 +12,7 @@ from rich.console import Console
 import jaxbp
 from experiments.activations import RULES, Signal, Signals, holds, main, sampled, signal
 
-SMALL = Signals(depth=12, width=24, examples=16)
+SMALL = Signals(depth=12, width=64, examples=16)
 
 
 def test_every_activation_of_the_library_is_shown():
@@ -61,7 +61,7 @@ def test_a_sigmoid_that_passes_everything_back_changes_the_verdict(monkeypatch):
 def test_the_fate_is_that_of_a_layer():
     assert Signal((1.0, 10.0, 100.0)).factor == pytest.approx(0.1)
     assert Signal((1.0, 10.0, 100.0)).ratio == 0.01
-    assert [Signal((f, 1.0)).fate for f in (0.79, 0.81, 1.24, 1.26)] == ["vanishes", "is kept", "is kept", "explodes"]
+    assert [Signal((f, 1.0)).fate for f in (0.89, 0.91, 1.09, 1.11)] == ["vanishes", "is kept", "is kept", "explodes"]
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -38,20 +38,20 @@ def test_the_numbers_of_the_answer():
 
 
 def test_the_product_is_right_for_every_pair_and_the_diagonal_for_elementwise_activations_only():
-    numbers, _ = run(0.3, -2.0, 1.5, 0.0, target=2)
+    numbers, _ = run(0.3, -2.0, 1.5, target=2)
     for (activation, _), errors in numbers["pairs"].items():
         assert errors["product"] < 1e-12
         assert (errors["diagonal"] > 0.1) == (activation == "softmax")
 
 
-@pytest.mark.parametrize("n", [2, 3, 12])
+@pytest.mark.parametrize("n", [2, 12])
 def test_the_diagonal_is_wrong_by_between_one_over_root_n_and_one_over_root_2(n):
     logits = np.random.default_rng(n).normal(size=n)
     error = run(*logits.tolist(), target=n - 1)[0]["errors"]["diagonal"]
     assert 1 / math.sqrt(n) - 1e-12 <= error <= 1 / math.sqrt(2) + 1e-12
     equal, printed = run(*[0.0] * n)
     np.testing.assert_allclose(equal["errors"]["diagonal"], 1 / math.sqrt(n), rtol=1e-12)
-    assert (f"{n - 8} more" in printed) == (n > 8)
+    assert (f"{n - 5} more" in printed) == (n > 5)
 
 
 def test_a_wrong_pull_back_changes_the_answer(monkeypatch):
