@@ -43,7 +43,9 @@ def save_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
         norms = [row["delta_rms"][unit] for row in rows]
         right.plot(epochs, norms, label=unit, color=colors(0.9 * i / max(len(units) - 1, 1)))
     right.set(ylabel="root mean square of δ, first batch", yscale="log")
-    right.legend(title="unit", ncols=1 + len(units) // 8)
+    handles, labels = right.get_legend_handles_labels()
+    # beside the axes, the output first as in the sweep: inside it would cover the lines of a deep network
+    figure.legend(handles[::-1], labels[::-1], title="unit", loc="outside right center", ncols=1 + len(units) // 16)
 
     for axis in (left, middle, right):
         axis.set_xlabel("epoch")
