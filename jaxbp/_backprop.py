@@ -110,6 +110,7 @@ def backprop(
     Source: the chapter, "The backpropagation process can now be described as follows".
     """
     trace = forward(net, params, x)
+    y = loss.targets(trace.h[net.output], y)
     backward_params = params
     if feedback is not None:
         check_params(net, feedback, "feedback")
@@ -170,11 +171,10 @@ def _value_and_grad(net: Network, loss: Loss, reduction: Reduction) -> Callable[
     return explicit_value_and_grad
 
 
-def _output_signals(net: Network, loss: Loss, trace: Trace, y: Any, scale: Array) -> tuple[Array, Array]:
+def _output_signals(net: Network, loss: Loss, trace: Trace, y: Array, scale: Array) -> tuple[Array, Array]:
     """Δ_o = ∂L/∂o and δ_o = (∂o/∂a)ᵀ Δ_o, the latter in its simplified form where one is known."""
     activation = net.units[net.output].activation
     a, o = trace.a[net.output], trace.h[net.output]
-    y = loss.targets(o, y)
     scale = jnp.expand_dims(scale, tuple(range(scale.ndim, o.ndim)))
     Delta = loss.gradient(o, y)
     if Delta.shape != o.shape:

@@ -130,7 +130,7 @@ class Network:
     @property
     def output(self) -> str:
         """The name of the output unit."""
-        return next(reversed(tuple(self.units)))
+        return tuple(self.units)[-1]
 
     def weight_shapes(self, unit: str) -> dict[str, Shape]:
         """The shapes of the weights that lead into a unit, by source, with that of its bias."""

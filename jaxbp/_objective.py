@@ -53,15 +53,18 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
 def _objective(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., Array]:
     def value(params: Params, x: Any, y: Any, weights: Any = None, offsets: Trace | None = None) -> Array:
         trace = forward(net, params, x, offsets=offsets)
+        y = loss.targets(trace.h[net.output], y)
         return total(example_losses(net, loss, trace, y), example_scale(net, trace, weights, reduction))
 
     return value
 
 
-def example_losses(net: Network, loss: Loss, trace: Trace, y: Any) -> Array:
-    """L_i for each example, of the batch shape; from the logits where a simplification allows it."""
+def example_losses(net: Network, loss: Loss, trace: Trace, y: Array) -> Array:
+    """L_i for each example, of the batch shape; from the logits where a simplification allows it.
+
+    Here y is what `Loss.targets` made of it.
+    """
     a, o = trace.a[net.output], trace.h[net.output]
-    y = loss.targets(o, y)
     rule = loss.simplification(net.units[net.output].activation)
     values = loss.value(o, y) if rule is None else rule.value(a, y)
     if values.shape != o.shape[:-1]:

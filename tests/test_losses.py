@@ -1,5 +1,7 @@
 """Losses: their gradients, the simplifications, what targets they take and refuse."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,8 +116,7 @@ COMPLAINTS = [
 
 @pytest.mark.parametrize(("loss", "y", "message"), COMPLAINTS)
 def test_values_that_cannot_be_learned_from_are_complained_about(loss, y, message):
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(loss.complaint_about(y, shape=(3,)))
+    assert re.search(message, loss.complaint_about(y, shape=(3,)))
 
 
 @pytest.mark.parametrize("loss", TARGETS, ids=repr)
@@ -126,10 +127,10 @@ def test_good_targets_give_no_complaint(loss):
 def test_a_loss_of_the_wrong_shape_is_refused():
     net = jaxbp.layered([3, 2], hidden=(), output=jaxbp.linear)
     params = jaxbp.init_params(jax.random.key(0), net)
-    x = y = jnp.ones((5, 3)), jnp.ones((5, 2))
+    x, y = jnp.ones((5, 3)), jnp.ones((5, 2))
     scalar = jaxbp.Loss(lambda o, y: jnp.sum((o - y) ** 2), lambda o, y: 2 * (o - y), name="total")
     with pytest.raises(ValueError, match=r"value of loss 'total' has shape \(\) .* expected \(5,\): sum it over the"):
-        jaxbp.backprop(net, scalar, params, *x)
+        jaxbp.backprop(net, scalar, params, x, y)
     summed = jaxbp.Loss(lambda o, y: jnp.sum(o - y, -1), lambda o, y: jnp.ones(o.shape[:-1]), name="summed")
     with pytest.raises(ValueError, match=r"gradient of loss 'summed' has shape \(5,\) for an output of shape \(5, 2\)"):
-        jaxbp.backprop(net, summed, params, *y)
+        jaxbp.backprop(net, summed, params, x, y)
