@@ -19,8 +19,12 @@ from jaxbp._activations import vector_activation as vector_activation
 from jaxbp._backprop import Backprop as Backprop
 from jaxbp._backprop import backprop as backprop
 from jaxbp._backprop import value_and_grad as value_and_grad
+from jaxbp._connections import Connection as Connection
 from jaxbp._connections import Dense as Dense
 from jaxbp._connections import Identity as Identity
+from jaxbp._explain import Claim as Claim
+from jaxbp._explain import Explanation as Explanation
+from jaxbp._explain import explain as explain
 from jaxbp._forward import Trace as Trace
 from jaxbp._forward import apply as apply
 from jaxbp._forward import forward as forward

@@ -1,0 +1,199 @@
+"""Claims: what a book or a student wrote about a quantity, marked against what it is."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import chain
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, Quantity, evaluate, leaves, mapped
+from jaxbp._explain._numbers import Numbers
+from jaxbp._explain._parsing import parse, parse_name
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_EXACT = 1e-9
+_ELSEWHERE = (0, 1)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about one quantity, and whether it is true.
+
+    Attributes:
+        name: The quantity, such as `grad.o.h1[0, 1]`.
+        claimed: The number that was claimed, or that the claimed formula gives.
+        value: The number that it is.
+        holds: Whether the two agree, to the digits that were written.
+        written: The claim as it came.
+        where: The place it was made at, if one was given.
+        formula: The claimed formula; None for a number.
+        carried: For a number, what the right formula gives with the numbers claimed before; None without such.
+        follows: Whether a wrong number is what those lead to, so that the mistake was made before.
+        general: For a formula that holds, whether it does so at other weights, inputs and targets too.
+    """
+
+    name: str
+    claimed: float
+    value: float
+    holds: bool
+    written: str
+    where: str | None = None
+    formula: Expression | None = None
+    carried: float | None = None
+    follows: bool = False
+    general: bool | None = None
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A claim about one element, before it is judged.
+
+    Attributes:
+        quantity: Of which element.
+        written: The claim as it came.
+        where: The place it was made at.
+        formula: What was claimed, if it is a formula.
+        number: What was claimed, if it is a number.
+        precision: Half a unit of the last digit that was written; 0 for an exact number.
+    """
+
+    quantity: Leaf
+    written: str
+    where: str | None
+    formula: Expression | None = None
+    number: float = float("nan")
+    precision: float = 0.0
+
+
+def statements(claims: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Statement]:
+    """Every claim about every element, in the order in which they were made.
+
+    Raises:
+        ValueError: An unknown quantity, an index or a shape that does not fit, or an expression that is none.
+        TypeError: A claim that is no number, no text and no array of them.
+    """
+    if not isinstance(claims, Mapping):
+        raise TypeError(f"claims must be a dict from names of quantities to numbers or formulas, got {claims!r}")
+    return list(chain.from_iterable(_read(parse_name(name, arrays), said, arrays) for name, said in claims.items()))
+
+
+def judged(stated: Sequence[Statement], forms: Callable[[Leaf], Sequence[Expression]], numbers: Numbers) -> list[Claim]:
+    """The verdict on each statement.
+
+    Args:
+        stated: The statements.
+        forms: The right formulas of a quantity.
+        numbers: The network's numbers.
+    """
+    elsewhere = [numbers.elsewhere(seed) for seed in _ELSEWHERE] if any(s.formula for s in stated) else []
+    before: dict[Leaf, float] = {}
+    claims: list[Claim] = []
+    for s in stated:
+        if s.formula is None:
+            claims.append(_judged_number(s, forms(s.quantity), numbers, before))
+            before[s.quantity] = s.number
+        else:
+            claims.append(_judged_formula(s, s.formula, numbers, elsewhere))
+    return claims
+
+
+def _judged_number(s: Statement, forms: Sequence[Expression], numbers: Numbers, before: Mapping[Leaf, float]) -> Claim:
+    value = numbers(s.quantity)
+    holds = _close(s.number, value, s.precision)
+    carried = None
+    if forms and any(leaf in before for leaf in leaves(forms[-1])):
+        carried = evaluate(forms[-1], lambda leaf: before.get(leaf, numbers(leaf)))
+    follows = not holds and carried is not None and _close(s.number, carried, s.precision)
+    return Claim(str(s.quantity), s.number, value, holds, s.written, s.where, carried=carried, follows=follows)
+
+
+def _judged_formula(s: Statement, formula: Expression, numbers: Numbers, elsewhere: Sequence[Numbers]) -> Claim:
+    def agrees(point: Numbers) -> bool:
+        return _close(evaluate(formula, point), point(s.quantity), 0)
+
+    claimed, value, holds = evaluate(formula, numbers), numbers(s.quantity), agrees(numbers)
+    general = all(map(agrees, elsewhere)) if holds and leaves(formula) else None
+    return Claim(str(s.quantity), claimed, value, holds, s.written, s.where, formula=formula, general=general)
+
+
+def _close(claimed: float, value: float, precision: float) -> bool:
+    return abs(claimed - value) <= precision + _EXACT * max(abs(claimed), abs(value)) + 1e-13
+
+
+def _read(quantity: Leaf, said: Any, arrays: Mapping[str, np.ndarray], where: str | None = None) -> Iterator[Statement]:
+    shape = () if isinstance(quantity, Partial) or quantity.index else arrays[quantity.name].shape
+    if isinstance(said, Mapping):
+        for place, inner in said.items():
+            yield from _read(quantity, inner, arrays, str(place))
+    elif not shape and isinstance(said, list | tuple):
+        for inner in said:
+            yield from _read(quantity, inner, arrays, where)
+    elif isinstance(said, str) and not _is_number(said):
+        formula = parse(said, arrays)
+        for index in np.ndindex(shape):
+            element = _at(quantity, index)
+            yield Statement(
+                element, said, where, mapped(formula, lambda leaf, i=index: _element(leaf, i, shape, said, arrays))
+            )
+    elif shape:
+        for index, inner in _elements(quantity, said, shape):
+            yield from _read(_at(quantity, index), inner, arrays, where)
+    else:
+        written, number, precision = _number(quantity, said)
+        yield Statement(quantity, written, where, number=number, precision=precision)
+
+
+def _at(quantity: Leaf, index: Index) -> Leaf:
+    return Quantity(quantity.name, index) if index and isinstance(quantity, Quantity) else quantity
+
+
+def _element(leaf: Leaf, index: Index, shape: Index, said: str, arrays: Mapping[str, np.ndarray]) -> Leaf:
+    """What an unindexed quantity in a formula means for one element of an array that is claimed as a whole."""
+    if isinstance(leaf, Partial) or leaf.index or not arrays[leaf.name].shape:
+        return leaf
+    own = arrays[leaf.name].shape
+    if own != shape:
+        example = Quantity(leaf.name, (0,) * len(own))
+        raise ValueError(
+            f"{said!r} is claimed of something of shape {shape}, but {leaf.name} has shape {own}; say which of its "
+            f"elements is meant, e.g. {example}"
+        )
+    return Quantity(leaf.name, index)
+
+
+def _elements(quantity: Leaf, said: Any, shape: Index) -> Iterator[tuple[Index, Any]]:
+    nested = np.asarray(said, dtype=None if hasattr(said, "dtype") else object)
+    if nested.shape != shape:
+        raise ValueError(
+            f"{quantity} has shape {shape}, but what is claimed of it has shape {nested.shape}; "
+            f"claim one element, e.g. {quantity}[{', '.join('0' for _ in shape)}], or all of them"
+        )
+    for index in np.ndindex(shape):
+        yield index, nested[index]
+
+
+def _is_number(said: str) -> bool:
+    return _NUMBER.fullmatch(said.strip().replace("−", "-")) is not None
+
+
+def _number(quantity: Leaf, said: Any) -> tuple[str, float, float]:
+    """A claimed number: as written, its value, and half a unit of its last digit."""
+    roundoff = 0.0
+    if hasattr(said, "dtype") and np.shape(said) == ():
+        if jnp.issubdtype(said.dtype, jnp.floating):
+            # a computed number prints more digits than it has
+            roundoff = 100 * float(jnp.finfo(said.dtype).eps) * abs(float(said))
+        said = str(np.asarray(said)[()])
+    if isinstance(said, bool) or not isinstance(said, int | float | str) or not _is_number(str(said)):
+        raise TypeError(
+            f"{quantity} is claimed to be {said!r}; claim a number, a formula as text, or a dict of them by place"
+        )
+    written = (said if isinstance(said, str) else repr(said)).strip().replace("−", "-")
+    if re.fullmatch(r"[+-]?\d+", written):
+        return written, float(written), 0.0
+    exponent = int(Decimal(written).as_tuple().exponent)
+    return written, float(written), max(0.5 * 10.0**exponent, roundoff)

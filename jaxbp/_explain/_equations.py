@@ -1,0 +1,201 @@
+"""The formula behind each quantity of a network: what an element of it is made of."""
+
+from collections.abc import Sequence
+from functools import cache
+from math import prod
+
+import numpy as np
+
+from jaxbp._connections import Bias
+from jaxbp._explain._expressions import (
+    Expression,
+    Index,
+    Leaf,
+    Negative,
+    Number,
+    Partial,
+    Product,
+    Quantity,
+    Quotient,
+    Sum,
+    evaluate,
+)
+from jaxbp._explain._formulas import (
+    ONE,
+    activated,
+    derivative,
+    loss_gradient,
+    loss_of,
+    pulled_back,
+    simplified,
+    summed,
+    times,
+)
+from jaxbp._explain._numbers import Numbers
+from jaxbp._explain._terms import Term, Terms, terms_of
+from jaxbp._graph import BIAS
+
+_SUSPICIOUS, _ROUNDOFF = 1e-12, 1e-15
+
+
+class Equations:
+    """The recursions of the forward and the backward phase, written out for single elements.
+
+    An `example` is an index into the batch, `i`, `j` and `k` are indices of an element of a source, a unit and a
+    weight.
+    """
+
+    def __init__(self, numbers: Numbers):
+        self.numbers = numbers
+        self.net = numbers.net
+        self.examples = prod(numbers.batch)
+        self._terms = cache(self._find_terms)
+
+    def value(self, quantity: Leaf) -> float:
+        """The number of one element; 0 where the terms of its sum cancel up to what float64 makes of it."""
+        value = self.numbers(quantity)
+        if 0 < abs(value) < _SUSPICIOUS:
+            for form in self.forms(quantity)[-1:]:
+                terms = form.terms if isinstance(form, Sum) else ()
+                if abs(value) < _ROUNDOFF * sum(abs(evaluate(term, self.numbers)) for term in terms):
+                    return 0.0
+        return value
+
+    def forms(self, quantity: Leaf) -> tuple[Expression, ...]:
+        """Equal formulas for one element, the simplest last; none for what is given, or has no short one."""
+        if isinstance(quantity, Partial):
+            return self._local_derivative(quantity)
+        kind, *path = quantity.name.split(".")
+        split = len(self.numbers.batch)
+        example, element = quantity.index[:split], quantity.index[split:]
+        match kind, path:
+            case "a", [u]:
+                return (self._pre_activation(u, example, element),)
+            case "h", [u] if u in self.net.units:
+                row = self._row("a", u, example, element)
+                return (activated(self.net.units[u].activation, row, element[-1]),)
+            case "losses", []:
+                return (self._example_loss(example),)
+            case "loss", []:
+                return (self._mean_loss(),)
+            case "Delta", [u] if u == self.net.output:
+                return (self._signal_at_output(example, element),)
+            case "Delta", [s]:
+                return (self._signal_from_readers(s, example, element),)
+            case "delta", [u]:
+                return self._deltas(u, example, element)
+            case "grad", [u, s]:
+                return (self._gradient(u, s, quantity.index),)
+            case "updated", [u, s]:
+                return (self._update(u, s, quantity.index),)
+            case _:
+                return ()
+
+    def _pre_activation(self, u: str, example: Index, j: Index) -> Expression:
+        return summed(
+            [self._contribution(term, u, s, example) for s in self._sources(u) for term in self._terms(u, s).into(j)]
+        )
+
+    def _example_loss(self, example: Index) -> Expression:
+        o = self.net.output
+        rows = [(*row, 0) for row in np.ndindex(self.net.shapes[o][:-1])]
+        return summed(
+            [
+                loss_of(self.numbers.loss, self._row("h", o, example, row), self._targets(example, row), self.numbers)
+                for row in rows
+            ]
+        )
+
+    def _mean_loss(self) -> Expression:
+        if self.examples == 1:
+            return self._example_loss((0,) * len(self.numbers.batch))
+        losses = summed([Quantity("losses", example) for example in np.ndindex(self.numbers.batch)])
+        return times(Quotient(ONE, Number(self.examples)), losses)
+
+    def _signal_at_output(self, example: Index, j: Index) -> Expression:
+        row, y = self._row("h", self.net.output, example, j), self._targets(example, j)
+        return self._of_the_mean(loss_gradient(self.numbers.loss, row, y, j[-1], self.numbers))
+
+    def _signal_from_readers(self, s: str, example: Index, i: Index) -> Expression:
+        return summed(
+            [
+                times(Number(term.t), *self._weight(v, s, term), Quantity(f"delta.{v}", (*example, *term.unit)))
+                for v, unit in self.net.units.items()
+                if s in unit.connections
+                for term in self._terms(v, s).out_of(i)
+            ]
+        )
+
+    def _deltas(self, u: str, example: Index, j: Index) -> tuple[Expression, ...]:
+        activation = self.net.units[u].activation
+        a, h, Delta = (self._row(kind, u, example, j) for kind in ("a", "h", "Delta"))
+        by_product = pulled_back(activation, a, h, Delta, j[-1])
+        if u != self.net.output:
+            return (by_product,)
+        y = self._targets(example, j)
+        simple = simplified(self.numbers.loss, activation, a, h, y, j[-1], self.numbers)
+        if simple is None:
+            return (by_product,)
+        finite = all(np.isfinite(self.numbers(leaf)) for leaf in Delta)
+        return (*([by_product] if finite else []), self._of_the_mean(simple))
+
+    def _gradient(self, u: str, s: str, k: Index) -> Expression:
+        return summed(
+            [
+                times(Number(term.t), *self._source(s, example, term), Quantity(f"delta.{u}", (*example, *term.unit)))
+                for example in np.ndindex(self.numbers.batch)
+                for term in self._terms(u, s).of(k)
+            ]
+        )
+
+    def _update(self, u: str, s: str, k: Index) -> Expression:
+        step = Product((Quantity("learning_rate"), Quantity(f"grad.{u}.{s}", k)))
+        return Sum((Quantity(f"W.{u}.{s}", k), Negative(step)))
+
+    def _local_derivative(self, leaf: Partial) -> tuple[Expression, ...]:
+        """The formula of a derivative between neighbours; none for one over a longer way."""
+        (kind, u), (by_kind, *by) = leaf.of.name.split("."), leaf.by.name.split(".")
+        batch = len(self.numbers.batch)
+        example, j = leaf.of.index[:batch], leaf.of.index[batch:]
+        if (kind, by_kind, [u]) == ("h", "a", by):
+            if (*example, *j[:-1]) != leaf.by.index[:-1]:
+                return (Number(0),)
+            a, h = (self._row(k, u, example, j) for k in ("a", "h"))
+            form = derivative(self.net.units[u].activation, a, h, j[-1], leaf.by.index[-1])
+            return () if form == leaf else (form,)
+        if kind == "a" and by_kind == "W" and by[0] == u:
+            terms = [t for t in self._terms(u, by[1]).into(j) if t.weight == leaf.by.index]
+            return (summed([times(Number(t.t), *self._source(by[1], example, t)) for t in terms]),)
+        if kind == "a" and by_kind == "h" and by[0] in self._sources(u):
+            same = leaf.by.index[:batch] == example
+            terms = [t for t in self._terms(u, by[0]).into(j) if same and t.source == leaf.by.index[batch:]]
+            return (summed([times(Number(t.t), *self._weight(u, by[0], t)) for t in terms]),)
+        return ()
+
+    def _of_the_mean(self, e: Expression) -> Expression:
+        return e if self.examples == 1 else times(Quotient(ONE, Number(self.examples)), e)
+
+    def _row(self, kind: str, u: str, example: Index, j: Index) -> list[Quantity]:
+        return [Quantity(f"{kind}.{u}", (*example, *j[:-1], i)) for i in range(self.net.shapes[u][-1])]
+
+    def _targets(self, example: Index, j: Index) -> list[Quantity]:
+        return [Quantity("y", (*example, *j[:-1], i)) for i in range(self.net.shapes[self.net.output][-1])]
+
+    def _sources(self, u: str) -> Sequence[str]:
+        unit = self.net.units[u]
+        return (*unit.connections, *((BIAS,) if unit.bias else ()))
+
+    def _find_terms(self, u: str, s: str) -> Terms:
+        unit = self.net.units[u]
+        connection = Bias() if s == BIAS else unit.connections[s]
+        source = () if s == BIAS else self.net.shapes[s]
+        return terms_of(connection, self.net.weight_shapes(u).get(s), source, unit.shape)
+
+    def _weight(self, u: str, s: str, term: Term) -> tuple[Quantity, ...]:
+        return () if term.weight is None else (Quantity(f"W.{u}.{s}", term.weight),)
+
+    def _source(self, s: str, example: Index, term: Term) -> tuple[Quantity, ...]:
+        return () if term.source is None else (Quantity(f"h.{s}", (*example, *term.source)),)
+
+    def _contribution(self, term: Term, u: str, s: str, example: Index) -> Expression:
+        return times(Number(term.t), *self._weight(u, s, term), *self._source(s, example, term))

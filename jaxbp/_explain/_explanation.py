@@ -1,0 +1,147 @@
+"""A network's own worked example: every step of backpropagation with its numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxbp._checks import quoted, suggestion
+from jaxbp._explain import _html, _markup, _text
+from jaxbp._explain._claims import Claim, judged, statements
+from jaxbp._explain._equations import Equations
+from jaxbp._explain._notation import Notation
+from jaxbp._explain._numbers import Numbers
+from jaxbp._explain._parsing import parse_name
+from jaxbp._explain._steps import Step, Steps
+from jaxbp._explain._typesetting import Typesetting
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """A worked example. `str` and `print` show it as plain text; a notebook shows it with its formulas typeset.
+
+    Attributes:
+        steps: The steps in order: what is given, the forward phase, the sweep, the gradients, the updates.
+        claims: The verdict on every claim, in the order in which they were made.
+        typesetting: The notation, and the numbers.
+    """
+
+    steps: tuple[Step, ...]
+    claims: tuple[Claim, ...]
+    typesetting: Typesetting = field(repr=False)
+
+    def __str__(self) -> str:
+        return _text.rendered(self.steps, self.claims, self.typesetting)
+
+    def markdown(self) -> str:
+        """The explanation as Markdown with LaTeX maths between dollar signs."""
+        return _markup.markdown(self.steps, self.claims, self.typesetting)
+
+    def latex(self) -> str:
+        """The explanation as a LaTeX document that needs the packages amsmath and amssymb."""
+        return _markup.latex(self.steps, self.claims, self.typesetting)
+
+    def html(self, title: str = "A worked example of backpropagation") -> str:
+        """The explanation as one page that needs nothing else: no network, no scripts, formulas as MathML.
+
+        Args:
+            title: The title of the page.
+
+        Raises:
+            ImportError: latex2mathml is missing; it comes with `pip install 'jaxbp[explain]'`.
+        """
+        return _html.page(self.steps, self.claims, self.typesetting, title)
+
+    def _repr_html_(self) -> str:
+        return _html.fragment(self.steps, self.claims, self.typesetting)
+
+
+def explain(
+    net: Network,
+    loss: Loss,
+    params: Any,
+    x: Any,
+    y: Any,
+    learning_rate: float | None = None,
+    claims: Mapping[str, Any] | None = None,
+    *,
+    names: Mapping[str, str] | None = None,
+) -> Explanation:
+    """A network's own worked example: each step's formula in symbols, with its numbers, and its result.
+
+    a_u = Σ h_s W_su + b_u,  h_u = Φ_u(a_u),  L,  Δ_o = ∂L/∂o,  δ_u = (∂h_u/∂a_u)ᵀ Δ_u,  Δ_u = Σ δ_v W_uvᵀ,
+    ∂L/∂W_su = h_sᵀ δ_u,  W ← W − η ∂L/∂W
+
+    Everything is computed in float64. Several examples are shown one by one, and then the gradient of their mean;
+    δ and Δ are those of the mean. Large arrays and long sums are elided.
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        params: The parameters, as from `init_params`.
+        x: The input, `(*batch, width)`, or a dict of inputs by name.
+        y: What the loss takes: an array like the output, or class ids.
+        learning_rate: η of the update, which is left out when None.
+        claims: What a book or a student says, by the name of a quantity: a number, of which as many digits are
+            claimed as are written (text keeps final zeros: `"0.50"`; a whole number is exact), a formula over
+            quantities as text, a list of several such, a dict of them by the place where they are said, or, where
+            the name is that of an array, an array of them.
+            Names are those of `Backprop.quantities` with an index where one element is meant, and `y`,
+            `W.o.h1[0, 1]`, `losses[0]`, `learning_rate`, `updated.o.h1[0, 1]`, `d(h.o[0])/d(a.o[1])`.
+        names: Symbols in LaTeX, by unit (`"h1"`), by array (`"W.o.h1"`) or by element without a batch index
+            (`"a.h1[0]"`); the quantity's own name otherwise.
+
+    Returns:
+        `Explanation(steps, claims)`, with `str()`, `.markdown()`, `.latex()` and `.html()`.
+
+    Raises:
+        TypeError, ValueError: As `backprop`; or a claim or a name of something that is not there, a formula that
+            cannot be read.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([2, 1], output=jaxbp.sigmoid, bias=False)
+        >>> params = {"o": {"x": jnp.array([[0.5], [-1.0]])}}
+        >>> work = jaxbp.explain(
+        ...     net, jaxbp.squared_error, params, jnp.array([1.0, 2.0]), jnp.array([1.0]),
+        ...     claims={"a.o[0]": "-1.5", "delta.o[0]": "h.o[0] - y[0]"},
+        ... )
+        >>> [(claim.name, claim.holds) for claim in work.claims]
+        [('a.o[0]', True), ('delta.o[0]', False)]
+        >>> print(work.steps[3].name, *work.steps[3].equations[0].text)
+        a.o a.o[0] = W.o.x[0, 0]·x[0] + W.o.x[1, 0]·x[1] = 0.5·1 − 1·2 = −1.5
+
+    Source: the chapter, "Training a Neural Network with Backpropagation"; the worked 3-2-2 example.
+    """
+    numbers = Numbers.of(net, loss, params, x, y, learning_rate)
+    names = {} if names is None else names
+    _check_names(names, net, numbers)
+    notation = Notation(names, tuple(net.inputs), len(numbers.batch))
+    stated = statements(claims or {}, numbers.arrays)
+    verdicts = judged(stated, Equations(numbers).forms, numbers)
+    about = [(statement.quantity, claim) for statement, claim in zip(stated, verdicts, strict=True)]
+    steps = Steps(numbers, notation, about)
+    return Explanation(tuple(steps), tuple(verdicts), steps.typesetting)
+
+
+def _check_names(names: Mapping[str, str], net: Network, numbers: Numbers) -> None:
+    # one element of a batch is named like that of a single example
+    split = len(numbers.batch)
+    batched = ("a", "h", "delta", "Delta", "y")
+    single = {
+        name: array[(0,) * split] if name.partition(".")[0] in batched else array
+        for name, array in numbers.arrays.items()
+    }
+    for name, symbol in names.items():
+        if not isinstance(symbol, str):
+            raise TypeError(f"names[{name!r}] is {symbol!r}, expected LaTeX, such as 'w_1'")
+        if name in net.shapes:
+            continue
+        try:
+            parse_name(name, single)
+        except ValueError as error:
+            hint = suggestion(name, net.shapes)
+            raise ValueError(
+                f"names holds {name!r}, but {error}; units and inputs are {quoted(net.shapes)}{hint}"
+            ) from None

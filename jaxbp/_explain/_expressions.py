@@ -1,0 +1,221 @@
+"""Formulas as trees: one tree is printed in symbols, printed with its numbers, and evaluated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+
+Index: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A constant of the formula itself, such as the 1 in h (1 − h)."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A quantity by its one name, such as `a.h1[0]`; without an index the whole array."""
+
+    name: str
+    index: Index = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}[{', '.join(map(str, self.index))}]" if self.index else self.name
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The derivative of one quantity by another: of the one step between neighbours, else of all that lies between."""
+
+    of: Quantity
+    by: Quantity
+
+    def __str__(self) -> str:
+        return f"d({self.of})/d({self.by})"
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum of terms."""
+
+    terms: tuple["Expression", ...]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Terms of a sum that are left out in print, where an ellipsis stands for them."""
+
+    terms: tuple["Expression", ...]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of factors."""
+
+    factors: tuple["Expression", ...]
+
+
+@dataclass(frozen=True)
+class Quotient:
+    """A fraction."""
+
+    numerator: "Expression"
+    denominator: "Expression"
+
+
+@dataclass(frozen=True)
+class Power:
+    """A power."""
+
+    base: "Expression"
+    exponent: "Expression"
+
+
+@dataclass(frozen=True)
+class Negative:
+    """An expression with a minus sign in front."""
+
+    term: "Expression"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function by name.
+
+    Attributes:
+        name: As in text.
+        evaluate: Its value, a float from floats.
+        latex: As in LaTeX; the name in upright letters when None.
+    """
+
+    name: str
+    evaluate: Callable[..., float]
+    latex: str | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of some arguments."""
+
+    function: Function
+    arguments: tuple["Expression", ...]
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Iverson's bracket, 1 where the relations hold and 0 elsewhere: [−1 ≤ a ≤ 1]."""
+
+    parts: tuple["Expression", ...]
+    relations: tuple[str, ...]
+
+
+Leaf: TypeAlias = Quantity | Partial
+Expression: TypeAlias = (
+    Number | Quantity | Partial | Sum | Rest | Product | Quotient | Power | Negative | Call | Bracket
+)
+
+RELATIONS: dict[str, Callable[[float, float], bool]] = {
+    "<": lambda left, right: left < right,
+    "≤": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    "≥": lambda left, right: left >= right,
+}
+
+FUNCTIONS = {
+    function.name: function
+    for function in (
+        Function("exp", np.exp, r"\exp"),
+        Function("ln", np.log, r"\ln"),
+        Function("sqrt", np.sqrt, r"\sqrt"),
+        Function("abs", np.abs, r"\operatorname{abs}"),
+        Function("max", max, r"\max"),
+        Function("min", min, r"\min"),
+        Function("tanh", np.tanh, r"\tanh"),
+        Function("sigmoid", lambda a: np.exp(-np.logaddexp(0, -a)), r"\sigma"),
+    )
+}
+"""The functions that a formula may use by name."""
+
+
+def evaluate(expression: Expression, value_of: Callable[[Leaf], float]) -> float:
+    """The value of a formula, in float64; infinite or NaN where it has none.
+
+    Args:
+        expression: The formula.
+        value_of: The number of each quantity in it.
+    """
+
+    def value(e: Expression) -> np.float64:
+        match e:
+            case Number(number):
+                return np.float64(number)
+            case Quantity() | Partial():
+                return np.float64(value_of(e))
+            case Sum(terms) | Rest(terms):
+                return sum(map(value, terms), np.float64(0))
+            case Product(factors):
+                return prod(map(value, factors), start=np.float64(1))
+            case Quotient(numerator, denominator):
+                return value(numerator) / value(denominator)
+            case Power(base, exponent):
+                return value(base) ** value(exponent)
+            case Negative(term):
+                return -value(term)
+            case Call(function, arguments):
+                return np.float64(function.evaluate(*map(value, arguments)))
+            case Bracket(parts, relations):
+                numbers = [value(part) for part in parts]
+                pairs = zip(relations, numbers, numbers[1:], strict=False)
+                return np.float64(all(RELATIONS[relation](left, right) for relation, left, right in pairs))
+
+    with np.errstate(all="ignore"):
+        return float(value(expression))
+
+
+def leaves(expression: Expression) -> tuple[Leaf, ...]:
+    """Every quantity that a formula mentions, in its order."""
+    match expression:
+        case Number():
+            return ()
+        case Quantity() | Partial():
+            return (expression,)
+        case Quotient(left, right) | Power(left, right):
+            return (*leaves(left), *leaves(right))
+        case Negative(term):
+            return leaves(term)
+        case Sum(parts) | Rest(parts) | Product(parts) | Call(_, parts) | Bracket(parts, _):
+            return tuple(leaf for part in parts for leaf in leaves(part))
+
+
+def mapped(expression: Expression, leaf: Callable[[Leaf], Expression]) -> Expression:
+    """The formula with each quantity replaced."""
+
+    def all_of(parts: tuple[Expression, ...]) -> tuple[Expression, ...]:
+        return tuple(mapped(part, leaf) for part in parts)
+
+    match expression:
+        case Number():
+            return expression
+        case Quantity() | Partial():
+            return leaf(expression)
+        case Sum(terms):
+            return Sum(all_of(terms))
+        case Rest(terms):
+            return Rest(all_of(terms))
+        case Product(factors):
+            return Product(all_of(factors))
+        case Quotient(numerator, denominator):
+            return Quotient(mapped(numerator, leaf), mapped(denominator, leaf))
+        case Power(base, exponent):
+            return Power(mapped(base, leaf), mapped(exponent, leaf))
+        case Negative(term):
+            return Negative(mapped(term, leaf))
+        case Call(function, arguments):
+            return Call(function, all_of(arguments))
+        case Bracket(parts, relations):
+            return Bracket(all_of(parts), relations)

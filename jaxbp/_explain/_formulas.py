@@ -1,0 +1,233 @@
+"""The closed forms of the library's activations and losses, as the chapter prints them.
+
+What a user has made shows as a function by its name, with the same numbers.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp import _activations as activations
+from jaxbp import _losses as losses
+from jaxbp._activations import Activation, Elementwise
+from jaxbp._explain._expressions import (
+    FUNCTIONS,
+    Bracket,
+    Call,
+    Expression,
+    Function,
+    Leaf,
+    Negative,
+    Number,
+    Partial,
+    Power,
+    Product,
+    Quantity,
+    Quotient,
+    Rest,
+    Sum,
+    evaluate,
+)
+from jaxbp._explain._printing import upright
+from jaxbp._losses import Loss
+
+Leaves = Sequence[Quantity]
+ValueOf = Callable[[Leaf], float]
+
+ONE = Number(1)
+SHOWN_TERMS = 8
+EDGE_TERMS = 3
+
+
+def summed(terms: Sequence[Expression]) -> Expression:
+    """A sum; of a long one the terms in the middle are left out in print."""
+    if not terms:
+        return Number(0)
+    if len(terms) > SHOWN_TERMS:
+        terms = (*terms[:EDGE_TERMS], Rest(tuple(terms[EDGE_TERMS:-EDGE_TERMS])), *terms[-EDGE_TERMS:])
+    return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+
+
+def times(*factors: Expression) -> Expression:
+    """A product without its ones."""
+    flat = [part for factor in factors for part in (factor.factors if isinstance(factor, Product) else (factor,))]
+    kept = tuple(factor for factor in flat if factor != ONE)
+    return kept[0] if len(kept) == 1 else Product(kept) if kept else ONE
+
+
+def minus(left: Expression, right: Expression) -> Expression:
+    """A difference."""
+    return Sum((left, Negative(right)))
+
+
+def call(name: str, *arguments: Expression) -> Expression:
+    """One of the functions that have a name."""
+    return Call(FUNCTIONS[name], arguments)
+
+
+def activated(activation: Activation, a: Leaves, j: int) -> Expression:
+    """An element of h = Φ(a), from a row of pre-activations."""
+    if activation == activations.softmax:
+        return Quotient(call("exp", a[j]), summed([call("exp", a_i) for a_i in a]))
+    form = _VALUES.get(activation)
+    if form is not None:
+        return form(a[j])
+    if isinstance(activation, Elementwise):
+        return Call(Function(activation.name, lambda *row: _at(activation.value, row, 0)), (a[j],))
+    return Call(Function(f"{activation.name}_{j}", lambda *row: _at(activation.value, row, j)), tuple(a))
+
+
+def derivative(activation: Activation, a: Leaves, h: Leaves, i: int, j: int) -> Expression:
+    """The element ∂h_i/∂a_j of the Jacobian of a row."""
+    if activation == activations.softmax:
+        return times(h[i], minus(ONE, h[i])) if i == j else Negative(times(h[i], h[j]))
+    if not isinstance(activation, Elementwise):
+        return Partial(h[i], a[j])
+    if i != j:
+        return Number(0)
+    form = _DERIVATIVES.get(activation)
+    if form is not None:
+        return form(a[j], h[j])
+    slope = Function(f"{activation.name}′", lambda *row: _slope(activation, *row), f"{upright(activation.name)}'")
+    return Call(slope, (a[j],))
+
+
+def pulled_back(activation: Activation, a: Leaves, h: Leaves, Delta: Leaves, j: int) -> Expression:
+    """An element of δ = (∂h/∂a)ᵀ Δ, from rows."""
+    if isinstance(activation, Elementwise):
+        return times(derivative(activation, a, h, j, j), Delta[j])
+    if activation == activations.softmax:
+        # one subtraction for each of the others, instead of a sum of negative terms in parentheses
+        terms = [
+            times(h[j], minus(ONE, h[j]), Delta[j]) if i == j else Negative(times(h[i], h[j], Delta[i]))
+            for i in range(len(a))
+        ]
+        return summed(terms)
+    return summed([times(derivative(activation, a, h, i, j), Delta[i]) for i in range(len(a))])
+
+
+def loss_of(loss: Loss, o: Leaves, y: Leaves, value_of: ValueOf) -> Expression:
+    """The loss of one row of outputs."""
+    pairs = list(zip(o, y, strict=True))
+    if loss.value == losses.squared_error.value:
+        return times(Quotient(ONE, Number(2)), summed([Power(minus(o_i, y_i), Number(2)) for o_i, y_i in pairs]))
+    if loss.value == losses.cross_entropy.value:
+        return Negative(summed([_log_term(y_i, o_i, value_of) for o_i, y_i in pairs]))
+    if loss.value == losses.binary_cross_entropy.value:
+        terms: list[Expression] = []
+        for o_i, y_i in pairs:
+            terms += [_log_term(y_i, o_i, value_of), _log_term(minus(ONE, y_i), minus(ONE, o_i), value_of)]
+        return Negative(summed(terms))
+    if loss.value == losses.perceptron.value:
+        return summed([call("max", Number(0), Negative(times(y_i, o_i))) for o_i, y_i in pairs])
+    width = len(o)
+    function = Function(loss.name, lambda *row: _float(loss.value, np.array(row[:width]), np.array(row[width:])))
+    return Call(function, (*o, *y))
+
+
+def loss_gradient(loss: Loss, o: Leaves, y: Leaves, j: int, value_of: ValueOf) -> Expression:
+    """An element of ∂L/∂o for one row of outputs."""
+    if loss.value == losses.squared_error.value:
+        return minus(o[j], y[j])
+    if loss.value in (losses.cross_entropy.value, losses.binary_cross_entropy.value):
+        # 0 · log 0 is 0 here, and so is its derivative
+        first = Number(0) if value_of(y[j]) == value_of(o[j]) == 0 else Negative(Quotient(y[j], o[j]))
+        if loss.value == losses.cross_entropy.value:
+            return first
+        if value_of(y[j]) == value_of(o[j]) == 1:
+            return first
+        return Sum((first, Quotient(minus(ONE, y[j]), minus(ONE, o[j]))))
+    if loss.value == losses.perceptron.value:
+        return times(Negative(y[j]), Bracket((times(y[j], o[j]), Number(0)), ("≤",)))
+    width = len(o)
+    function = Function(
+        f"∂{loss.name}_{j}",
+        lambda *row: _at(lambda o: loss.gradient(o, jnp.asarray(row[width:])), row[:width], j),
+        rf"\partial_{{{j}}} {upright(loss.name)}",
+    )
+    return Call(function, (*o, *y))
+
+
+def simplified(
+    loss: Loss, activation: Activation, a: Leaves, o: Leaves, y: Leaves, j: int, value_of: ValueOf
+) -> Expression | None:
+    """An element of δ_o by the known simplification of loss and output activation, if there is one."""
+    rule = loss.simplification(activation)
+    if rule is None:
+        return None
+    if rule == losses.binary_cross_entropy.simplifications[0]:
+        return minus(o[j], y[j])
+    if rule == losses.cross_entropy.simplifications[0]:
+        whole = sum(map(value_of, y))
+        return minus(o[j] if whole == 1 else times(o[j], summed(y)), y[j])
+    width = len(o)
+    function = Function(
+        f"delta_{j}",
+        lambda *row: _at(lambda a: rule.delta(a, activation.value(a), jnp.asarray(row[width:])), row[:width], j),
+        rf"\delta_{{{j}}}",
+    )
+    return Call(function, (*a, *y))
+
+
+def _sigmoid(a: Expression) -> Expression:
+    return Quotient(ONE, Sum((ONE, call("exp", Negative(a)))))
+
+
+def _sigma(a: Expression) -> Expression:
+    return call("sigmoid", a)
+
+
+def _leaky_relu_derivative(a: Expression) -> Expression:
+    return Sum((Number(0.01), Product((Number(0.99), Bracket((a, Number(0)), ("≥",))))))
+
+
+def _gelu(a: Expression) -> Expression:
+    inner = Product((call("sqrt", Number(2 / np.pi)), Sum((a, Product((Number(0.044715), Power(a, Number(3))))))))
+    return Product((Quotient(ONE, Number(2)), a, Sum((ONE, call("tanh", inner)))))
+
+
+_VALUES: dict[Activation, Callable[[Expression], Expression]] = {
+    activations.linear: lambda a: a,
+    activations.sigmoid: _sigmoid,
+    activations.tanh: lambda a: call("tanh", a),
+    activations.relu: lambda a: call("max", Number(0), a),
+    activations.hard_tanh: lambda a: call("max", Number(-1), call("min", ONE, a)),
+    activations.leaky_relu: lambda a: call("max", a, Product((Number(0.01), a))),
+    activations.softplus: lambda a: call("ln", Sum((ONE, call("exp", a)))),
+    activations.silu: lambda a: Product((a, _sigma(a))),
+    activations.gelu: _gelu,
+}
+
+_DERIVATIVES: dict[Activation, Callable[[Expression, Expression], Expression]] = {
+    activations.linear: lambda a, h: ONE,
+    activations.sigmoid: lambda a, h: Product((h, minus(ONE, h))),
+    activations.tanh: lambda a, h: minus(ONE, Power(h, Number(2))),
+    activations.relu: lambda a, h: Bracket((a, Number(0)), (">",)),
+    activations.hard_tanh: lambda a, h: Bracket((Number(-1), a, ONE), ("≤", "≤")),
+    activations.leaky_relu: lambda a, h: _leaky_relu_derivative(a),
+    activations.softplus: lambda a, h: _sigmoid(a),
+    activations.silu: lambda a, h: Sum((_sigma(a), Product((h, minus(ONE, _sigma(a)))))),
+}
+
+
+def _log_term(y: Expression, o: Expression, value_of: ValueOf) -> Expression:
+    """The term y ln o, where 0 · log 0 is 0."""
+    return Number(0) if evaluate(y, value_of) == evaluate(o, value_of) == 0 else Product((y, call("ln", o)))
+
+
+def _at(function: Callable[[jax.Array], jax.Array], row: Sequence[float], j: int) -> float:
+    with jax.enable_x64(True):
+        return float(function(jnp.asarray(row, jnp.float64))[j])
+
+
+def _float(function: Callable[..., jax.Array], *rows: np.ndarray) -> float:
+    with jax.enable_x64(True):
+        return float(function(*map(jnp.asarray, rows)))
+
+
+def _slope(activation: Elementwise, a: float) -> float:
+    with jax.enable_x64(True):
+        point = jnp.asarray([a], jnp.float64)
+        return float(activation.derivative(point, activation.value(point))[0])

@@ -1,0 +1,131 @@
+"""An explanation as one self-contained HTML page: formulas as MathML, no scripts, nothing to load."""
+
+import re
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from jaxbp._explain._claims import Claim
+from jaxbp._explain._markup import said
+from jaxbp._explain._steps import Equation, Step
+from jaxbp._explain._typesetting import Typesetting
+from jaxbp._explain._verdicts import mark, remark, reservation, summary
+
+
+def page(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting, title: str) -> str:
+    """The whole document."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)}</title>\n</head>\n<body>\n"
+        f"{fragment(steps, claims, typesetting, title)}\n</body>\n</html>\n"
+    )
+
+
+def fragment(
+    steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting, title: str | None = None
+) -> str:
+    """The part of it that a notebook shows."""
+    lines = ["<style>", _STYLE, "</style>", '<div class="jaxbp-work">']
+    if title:
+        lines.append(f"<h1>{escape(title)}</h1>")
+    if claims:
+        lines += [f"<p>{escape(summary(claims))}.</p>", *_mistakes(steps, claims, typesetting)]
+    section = None
+    for step in steps:
+        if step.section != section:
+            section = step.section
+            lines.append(f"<h2>{escape(section)}</h2>")
+        lines += _step(step, typesetting)
+    return "\n".join([*lines, "</div>"])
+
+
+def _mistakes(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting) -> Iterator[str]:
+    equations = {
+        claim: equation for step in steps for equation in step.equations if equation for claim in equation.claims
+    }
+    doubtful = [claim for claim in claims if not claim.holds or claim.general is False]
+    if not doubtful:
+        return
+    yield "<table><thead><tr><th></th><th>where</th><th>claimed</th><th>right</th></tr></thead><tbody>"
+    for claim in doubtful:
+        equation = equations[claim]
+        symbol, *pieces = equation.latex
+        right = pieces[-1:] if claim.formula is None else dict.fromkeys([pieces[len(equation.forms) - 1], pieces[-1]])
+        yield (
+            f'<tr class="{_class(claim)}"><td class="mark">{mark(claim)}</td>'
+            f'<td><a href="#{_anchor(equation)}">{escape(claim.where or claim.name)}</a></td>'
+            f"<td>{_math(f'{symbol} {pieces[0].split()[0]} {said(claim, typesetting)}')}</td>"
+            f"<td>{'' if claim.holds else _math(' '.join(right))} "
+            f"{escape(reservation(claim, typesetting.text.number))}</td></tr>"
+        )
+    yield "</tbody></table>"
+
+
+def _step(step: Step, typesetting: Typesetting) -> Iterator[str]:
+    given = "" if step.rule else " given"
+    yield f'<section class="step{given}"><h3>{escape(step.title)} <code>{escape(step.name)}</code></h3>'
+    if step.rule:
+        yield f'<div class="rule">{_math(step.rule)}</div>'
+    for equation in step.equations:
+        if equation is None:
+            yield '<div class="equation">…</div>'
+            continue
+        symbol, *pieces = equation.latex
+        shown = "".join(f"<span>{_math(piece)}</span>" for piece in pieces)
+        yield (
+            f'<div class="equation" id="{_anchor(equation)}" title="{escape(equation.name)}">'
+            f"<span>{_math(symbol)}</span>{shown}</div>"
+        )
+        for claim in equation.claims:
+            note = remark(claim, typesetting.text.number)
+            note = f"— {note}" if note else ""
+            place = f"{escape(claim.where)}: " if claim.where else ""
+            yield (
+                f'<div class="claim {_class(claim)}"><span class="mark">{mark(claim)}</span> {place}'
+                f"{_math(said(claim, typesetting))} {escape(note)}</div>"
+            )
+    yield "</section>"
+
+
+def _class(claim: Claim) -> str:
+    return "wrong" if not claim.holds else "here" if claim.general is False else "right"
+
+
+def _anchor(equation: Equation) -> str:
+    return escape(equation.name.replace(" ", ""))
+
+
+def _math(latex: str) -> str:
+    try:
+        from latex2mathml.converter import convert
+    except ImportError:
+        raise ImportError("a page needs latex2mathml for its formulas: pip install 'jaxbp[explain]'") from None
+    # a sign has no room around it, but the converter takes each minus for a difference
+    return _SIGN.sub(r'\1<mo form="prefix">&#x02212;</mo>', convert(latex))
+
+
+_SIGN = re.compile(r"(<mrow>|<mo[^>]*>(?:=|&#x0003D;|&#x02248;|&#x02190;|&#x00028;|\()</mo>)<mo>&#x02212;</mo>")
+
+
+_STYLE = """
+.jaxbp-work { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 70rem; margin: 0 auto; padding: 1rem; }
+.jaxbp-work h2 { margin: 2rem 0 .5rem; border-bottom: 2px solid #d0d7de; }
+.jaxbp-work h3 { margin: 1.2rem 0 .3rem; font-size: 1.05rem; }
+.jaxbp-work code { color: #57606a; font-size: .85em; font-weight: normal; }
+.jaxbp-work math { font-size: 1.15em; font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math",
+  "DejaVu Math TeX Gyre", math; }
+.jaxbp-work .rule { color: #57606a; margin-bottom: .3rem; }
+.jaxbp-work .equation { display: flex; flex-wrap: wrap; align-items: baseline; gap: .2rem .5rem; }
+.jaxbp-work .equation { padding: .25rem 0 .25rem 1.5rem; }
+.jaxbp-work .given { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 1rem; }
+.jaxbp-work .given h3 { flex-basis: 100%; }
+.jaxbp-work .claim { margin: .1rem 0 .4rem 3rem; padding: .1rem .6rem; border-left: 4px solid; }
+.jaxbp-work .mark { font-weight: bold; }
+.jaxbp-work .right { border-color: #1a7f37; } .jaxbp-work .right .mark { color: #1a7f37; }
+.jaxbp-work .wrong { border-color: #cf222e; background: #fff0ef; } .jaxbp-work .wrong .mark { color: #cf222e; }
+.jaxbp-work .here { border-color: #9a6700; background: #fff8e5; } .jaxbp-work .here .mark { color: #9a6700; }
+.jaxbp-work table { border-collapse: collapse; margin: 1rem 0; }
+.jaxbp-work th, .jaxbp-work td { text-align: left; padding: .3rem .6rem; border: 1px solid #d0d7de; }
+.jaxbp-work :target { outline: 2px solid #0969da; }
+"""

@@ -1,0 +1,151 @@
+"""The numbers of a network: every quantity of one forward and backward phase, by its name, in float64."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp._backprop import backprop
+from jaxbp._connections import Bias
+from jaxbp._explain._expressions import Leaf, Partial
+from jaxbp._forward import Trace, forward
+from jaxbp._graph import BIAS
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+from jaxbp._objective import example_losses
+from jaxbp._parameters import check_params
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """A network at one point: parameters, inputs and targets, and all that follows from them.
+
+    Attributes:
+        net: The network.
+        loss: The loss of one example.
+        params: The parameters, as float64 arrays on the host.
+        x: The inputs by name, likewise.
+        y: The targets, of the output's shape.
+        learning_rate: η, or None where there is no update.
+    """
+
+    net: Network
+    loss: Loss
+    params: dict[str, dict[str, np.ndarray]]
+    x: dict[str, np.ndarray]
+    y: np.ndarray
+    learning_rate: float | None
+
+    @classmethod
+    def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any, learning_rate: float | None) -> "Numbers":
+        """The numbers for arguments as they are given to `backprop`."""
+        check_params(net, params)
+        wide = {u: {s: _widened(params[u][s]) for s in net.weight_shapes(u)} for u in net.units}
+        with jax.enable_x64(True):
+            trace = forward(net, jax.tree.map(jnp.asarray, wide), x)  # refuses what does not fit
+            targets = loss.targets(trace.h[net.output], y)
+        named = x if isinstance(x, Mapping) else dict.fromkeys(net.inputs, x)
+        return cls(
+            net,
+            loss,
+            wide,
+            {name: _widened(named[name]) for name in net.inputs},
+            np.asarray(targets),
+            learning_rate,
+        )
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every quantity by name: those of `Backprop.quantities`, the weights, what is given, and the updates."""
+        with jax.enable_x64(True):
+            params = jax.tree.map(jnp.asarray, self.params)
+            back = backprop(self.net, self.loss, params, jax.tree.map(jnp.asarray, self.x), jnp.asarray(self.y))
+            arrays = {name: np.asarray(array) for name, array in back.quantities().items()}
+            if self.batch:
+                arrays["losses"] = np.asarray(example_losses(self.net, self.loss, back.trace, jnp.asarray(self.y)))
+        arrays["y"] = self.y
+        for u, weights in self.params.items():
+            arrays |= {f"W.{u}.{s}": W for s, W in weights.items()}
+            if self.learning_rate is not None:
+                arrays |= {
+                    f"updated.{u}.{s}": W - self.learning_rate * arrays[f"grad.{u}.{s}"] for s, W in weights.items()
+                }
+        if self.learning_rate is not None:
+            arrays["learning_rate"] = np.asarray(self.learning_rate)
+        return arrays
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The batch shape."""
+        name, value = next(iter(self.x.items()))
+        return value.shape[: value.ndim - len(self.net.shapes[name])]
+
+    def __call__(self, leaf: Leaf) -> float:
+        """The number of one quantity."""
+        return self._partial(leaf) if isinstance(leaf, Partial) else float(self.arrays[leaf.name][leaf.index])
+
+    def elsewhere(self, seed: int) -> "Numbers":
+        """The same network at another point: other weights and inputs, and the targets of other outputs.
+
+        An input of nothing but ones stays: it is the constant unit behind a bias.
+        """
+        rng = np.random.default_rng(seed)
+
+        def moved(array: np.ndarray) -> np.ndarray:
+            return array + rng.normal(0, 0.5, array.shape)
+
+        return Numbers(
+            self.net,
+            self.loss,
+            jax.tree.map(moved, self.params),
+            {name: x if np.all(x == 1) else moved(x) for name, x in self.x.items()},
+            np.roll(self.y, 1, axis=-1),
+            self.learning_rate,
+        )
+
+    def _partial(self, leaf: Partial) -> float:
+        (kind, u, *_), (by_kind, *by_path) = leaf.of.name.split("."), leaf.by.name.split(".")
+        of_index, by_index = leaf.of.index, leaf.by.index
+        with jax.enable_x64(True):
+            trace = Trace(*({n: jnp.asarray(self.arrays[f"{k}.{n}"]) for n in names} for k, names in self._traced()))
+            one = jnp.zeros(self.arrays[leaf.of.name].shape).at[of_index].set(1)
+            # between neighbours the rules of the sweep are the derivative; Jᵀ times a unit vector is a row of J
+            unit = self.net.units.get(u)
+            if unit is not None and (kind, by_kind, u) == ("h", "a", by_path[0]):
+                return float(unit.activation.pullback(trace.a[u], trace.h[u], one)[by_index])
+            if unit is not None and kind == "a" and by_kind == "h" and by_path[0] in unit.connections:
+                s = by_path[0]
+                W = jax.tree.map(jnp.asarray, self.params[u].get(s))
+                return float(unit.connections[s].pull_back(W, trace.h[s], one)[by_index])
+            if unit is not None and kind == "a" and by_kind == "W" and by_path[0] == u:
+                s = by_path[1]
+                connection = Bias() if s == BIAS else unit.connections[s]
+                return float(connection.contract(jnp.asarray(self.params[u][s]), trace.h.get(s), one)[by_index])
+            return self._total(leaf, trace)
+
+    def _total(self, leaf: Partial, trace: Trace) -> float:
+        kind, u = leaf.of.name.split(".")
+
+        def element(params: Any, offsets: Trace) -> Any:
+            return getattr(forward(self.net, params, self.x, offsets=offsets), kind)[u][leaf.of.index]
+
+        zeros = jax.tree.map(jnp.zeros_like, trace)
+        by_params, by_offsets = jax.grad(element, (0, 1))(jax.tree.map(jnp.asarray, self.params), zeros)
+        by_kind, *path = leaf.by.name.split(".")
+        by = by_params[path[0]][path[1]] if by_kind == "W" else getattr(by_offsets, by_kind)[path[0]]
+        return float(by[leaf.by.index])
+
+    def _traced(self) -> tuple[tuple[str, list[str]], ...]:
+        return ("a", list(self.net.units)), ("h", [*self.net.inputs, *self.net.units])
+
+
+def _widened(array: Any) -> np.ndarray:
+    """An array in float64, where the 0.2 that somebody wrote is 0.2 and not the nearest number of a narrower dtype."""
+    array = np.asarray(array)
+    if array.dtype == np.float64:
+        return array
+    return np.array([float(str(number)) for number in array.flat]).reshape(array.shape)

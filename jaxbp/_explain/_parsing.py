@@ -1,0 +1,161 @@
+"""Names and short expressions as people write them: text to a formula, without ever running it."""
+
+import ast
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import numpy as np
+
+from jaxbp._checks import quoted
+from jaxbp._explain._expressions import (
+    FUNCTIONS,
+    Call,
+    Expression,
+    Leaf,
+    Negative,
+    Number,
+    Partial,
+    Power,
+    Product,
+    Quantity,
+    Quotient,
+    Sum,
+)
+
+_SYNONYMS = {"log": "ln", "σ": "sigmoid"}
+_BY = {"a": "delta", "h": "Delta", "W": "grad"}
+
+
+def parse_name(text: str, arrays: Mapping[str, np.ndarray]) -> Leaf:
+    """A quantity by its name, with or without an index, or a derivative `d(a.o[0])/d(W.o.h1[0, 1])`.
+
+    Raises:
+        ValueError: A name that is none of the known ones, or an index that its array does not have.
+    """
+    parsed = parse(text, arrays)
+    if not isinstance(parsed, Quantity | Partial):
+        raise ValueError(f"{text!r} names no quantity; a name looks like 'a.o[1]', 'loss' or 'grad.o.h1[0, 1]'")
+    return parsed
+
+
+def parse(text: str, arrays: Mapping[str, np.ndarray]) -> Expression:
+    """A short expression over quantities, such as `(h.o[0] - y[0]) * h.h1[1]`.
+
+    Args:
+        text: Numbers, names of quantities, + − * / ** and ^, parentheses, `exp ln sqrt abs max min tanh sigmoid`,
+            and derivatives `d(…)/d(…)`.
+        arrays: The quantities it may mention.
+
+    Raises:
+        ValueError: Anything else, or a quantity that is not there.
+    """
+    # names of units need not be Python's, so quantities are taken out before the grammar is left to Python
+    known = sorted(arrays, key=len, reverse=True)
+    found: list[str] = []
+
+    def placeholder(match: re.Match[str]) -> str:
+        found.append(match[0])
+        return f"_{len(found) - 1}_"
+
+    pattern = rf"(?<![\w.])(?:{'|'.join(map(re.escape, known))})(?![\w.])"
+    source = re.sub(pattern, placeholder, text.replace("−", "-").replace("·", "*").replace("^", "**"))
+    source = re.sub(r"\bd\(([^()]*)\)\s*/\s*d\(([^()]*)\)", r"d(\1, \2)", source)  # one thing, not a fraction
+    try:
+        tree = ast.parse(source.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise ValueError(f"{text!r} cannot be read as an expression over quantities") from None
+    return _Reader(text, found, arrays).read(tree)
+
+
+class _Reader:
+    def __init__(self, text: str, found: list[str], arrays: Mapping[str, np.ndarray]):
+        self.text = text
+        self.found = found
+        self.arrays = arrays
+
+    def read(self, node: ast.expr) -> Expression:
+        match node:
+            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                return Number(value)
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return Negative(self.read(operand))
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                return self.read(operand)
+            case ast.Call(func=ast.Name(id="d"), args=[of, by], keywords=[]):
+                return self._derivative(self._element(of), self._element(by))
+            case ast.BinOp(left=left, op=operator, right=right):
+                return self._operation(operator, self.read(left), self.read(right))
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+                function = FUNCTIONS.get(_SYNONYMS.get(name, name))
+                if function is None:
+                    raise ValueError(f"{self.text!r} uses {name!r}; the functions are {quoted(FUNCTIONS)}")
+                if not (len(arguments) > 1 if name in ("max", "min") else len(arguments) == 1):
+                    raise ValueError(f"{self.text!r} gives {len(arguments)} arguments to {name!r}")
+                return Call(function, tuple(map(self.read, arguments)))
+            case ast.Name() | ast.Attribute() | ast.Subscript():
+                return self._element(node)
+            case _:
+                raise ValueError(
+                    f"{self.text!r} holds {ast.unparse(node)!r}; an expression is made of numbers, quantities, "
+                    f"+ - * / ** and {quoted(FUNCTIONS)}"
+                )
+
+    def _operation(self, operator: ast.operator, left: Expression, right: Expression) -> Expression:
+        match operator:
+            case ast.Add():
+                return Sum((*_terms(left), right))
+            case ast.Sub():
+                return Sum((*_terms(left), Negative(right)))
+            case ast.Mult():
+                return Product((*(left.factors if isinstance(left, Product) else (left,)), right))
+            case ast.Div():
+                return Quotient(left, right)
+            case ast.Pow():
+                return Power(left, right)
+            case _:
+                raise ValueError(f"{self.text!r} uses an operator other than + - * / **")
+
+    def _element(self, node: ast.expr) -> Quantity:
+        index: tuple[int, ...] = ()
+        if isinstance(node, ast.Subscript):
+            written = ast.unparse(node.slice).strip("()")
+            if not re.fullmatch(r"-?\d+(, *-?\d+)*,?", written):
+                raise ValueError(f"{self.text!r}: an index is made of integers, got [{written}]")
+            index = tuple(int(i) for i in written.split(",") if i)
+            node = node.value
+        placeholder = re.fullmatch(r"_(\d+)_", node.id) if isinstance(node, ast.Name) else None
+        if placeholder is None or int(placeholder[1]) >= len(self.found):
+            raise _unknown(self._original(node), self.arrays)
+        name = self.found[int(placeholder[1])]
+        shape = self.arrays[name].shape
+        if index and (len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True))):
+            raise ValueError(f"{Quantity(name, index)} does not exist: {name} has shape {shape}")
+        return Quantity(name, index)
+
+    def _original(self, node: ast.expr) -> str:
+        return re.sub(r"_(\d+)_", lambda match: self.found[int(match[1])], ast.unparse(node))
+
+    def _derivative(self, of: Quantity, by: Quantity) -> Leaf:
+        by_kind, _, path = by.name.partition(".")
+        of_kind = of.name.partition(".")[0]
+        if of.name == "loss" and by_kind in _BY:
+            return Quantity(f"{_BY[by_kind]}.{path}", by.index)
+        if of_kind not in ("a", "h") or by_kind not in _BY:
+            raise ValueError(f"{self.text!r}: d(…)/d(…) is of the loss, an a or an h, by an a, an h or a W")
+        for quantity in (of, by):
+            if not quantity.index and self.arrays[quantity.name].shape:
+                raise ValueError(f"{self.text!r}: say which element of {quantity.name} is meant, e.g. {quantity}[0]")
+        return Partial(of, by)
+
+
+def _terms(left: Expression) -> tuple[Expression, ...]:
+    return left.terms if isinstance(left, Sum) else (left,)
+
+
+def _unknown(name: str, arrays: Mapping[str, np.ndarray]) -> ValueError:
+    near = get_close_matches(name, list(arrays), n=3, cutoff=0.4)
+    return ValueError(
+        f"there is no quantity {name!r}; "
+        + (f"did you mean {quoted(near)}?" if near else f"known are {quoted(arrays)}")
+    )

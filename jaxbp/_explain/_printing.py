@@ -1,0 +1,213 @@
+"""Formulas in print: the tree as plain text, or as LaTeX."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxbp._explain._expressions import (
+    Bracket,
+    Call,
+    Expression,
+    Function,
+    Leaf,
+    Negative,
+    Number,
+    Partial,
+    Power,
+    Product,
+    Quantity,
+    Quotient,
+    Rest,
+    Sum,
+)
+
+DIGITS = 4
+"""Significant digits of a printed number."""
+
+SHOWN_ARGUMENTS = 4
+
+_SUM, _PRODUCT, _ATOM = range(3)  # how tightly a printed formula holds together
+
+
+def rounded(value: float) -> bool:
+    """Whether print shows less of a number than there is, so that ≈ is due."""
+    return abs(float(f"{value:.{DIGITS}g}") - value) > 1e-12 * abs(value)
+
+
+@dataclass(frozen=True)
+class Printer(ABC):
+    """Prints a formula; the subclasses say how its parts look.
+
+    Attributes:
+        leaf: What to print for a quantity, its symbol or its number.
+    """
+
+    leaf: Callable[[Leaf], str]
+
+    minus: str = "-"
+    ellipsis: str = "..."
+
+    def __call__(self, expression: Expression) -> str:
+        """The formula in print."""
+        return self._show(expression)[0]
+
+    @classmethod
+    @abstractmethod
+    def number(cls, value: float) -> str:
+        """A number to as many digits as are printed."""
+
+    @abstractmethod
+    def parenthesised(self, text: str) -> str:
+        """The text in parentheses."""
+
+    @abstractmethod
+    def product(self, factors: list[str]) -> str:
+        """Factors side by side."""
+
+    @abstractmethod
+    def quotient(self, numerator: Expression, denominator: Expression) -> tuple[str, int]:
+        """A fraction, and how tightly it holds together."""
+
+    @abstractmethod
+    def power(self, base: str, exponent: Expression) -> str:
+        """A power."""
+
+    @abstractmethod
+    def call(self, function: Function, arguments: list[str]) -> str:
+        """A function of its arguments."""
+
+    @abstractmethod
+    def relation(self, relation: str) -> str:
+        """A sign between two numbers."""
+
+    def _show(self, e: Expression) -> tuple[str, int]:
+        match e:
+            case Number(value):
+                return self._tight(self.number(value))
+            case Quantity() | Partial():
+                return self._tight(self.leaf(e))
+            case Rest():
+                return self.ellipsis, _ATOM
+            case Sum((only,)):
+                return self._show(only)
+            case Sum(terms):
+                return self._sum([self._at_least(_PRODUCT, term) for term in terms]), _SUM
+            case Product((only,)):
+                return self._show(only)
+            case Product(factors):
+                shown = [self._at_least(_PRODUCT, factors[0])]
+                shown += [self._positive(_PRODUCT, factor) for factor in factors[1:]]
+                return self.product(shown), _PRODUCT
+            case Quotient(numerator, denominator):
+                return self.quotient(numerator, denominator)
+            case Power(base, exponent):
+                return self.power(self._positive(_ATOM, base), exponent), _ATOM
+            case Negative(term):
+                text, strength = self._show(term)
+                if strength == _ATOM and text.startswith(self.minus):  # −(−0.3) is 0.3
+                    return text.removeprefix(self.minus), _ATOM
+                return self.minus + self._positive(_PRODUCT, term), _PRODUCT
+            case Call(function, arguments):
+                shown = [self(argument) for argument in arguments]
+                if len(shown) > SHOWN_ARGUMENTS:
+                    shown[2:-1] = [self.ellipsis]
+                return self.call(function, shown), _ATOM
+            case Bracket(parts, relations):
+                pairs = zip(relations, parts[1:], strict=True)
+                return f"[{self(parts[0])}{''.join(f' {self.relation(r)} {self(part)}' for r, part in pairs)}]", _ATOM
+
+    def _tight(self, text: str) -> tuple[str, int]:
+        return text, _PRODUCT if "×" in text or r"\times" in text else _ATOM
+
+    def _at_least(self, strength: int, e: Expression) -> str:
+        text, has = self._show(e)
+        return text if has >= strength else self.parenthesised(text)
+
+    def _positive(self, strength: int, e: Expression) -> str:
+        text, has = self._show(e)
+        return text if has >= strength and not text.startswith(self.minus) else self.parenthesised(text)
+
+    def _sum(self, terms: list[str]) -> str:
+        text = terms[0]
+        for term in terms[1:]:
+            negative = term.startswith(self.minus)
+            text += f" {self.minus} {term.removeprefix(self.minus)}" if negative else f" + {term}"
+        return text
+
+
+@dataclass(frozen=True)
+class Text(Printer):
+    """Formulas as plain text."""
+
+    minus: str = "−"
+    ellipsis: str = "…"
+
+    @classmethod
+    def number(cls, value: float) -> str:
+        return f"{value + 0.0:.{DIGITS}g}".replace("-", cls.minus)  # + 0.0 makes a plain 0 of −0
+
+    def parenthesised(self, text: str) -> str:
+        return f"({text})"
+
+    def product(self, factors: list[str]) -> str:
+        return "·".join(factors)
+
+    def quotient(self, numerator: Expression, denominator: Expression) -> tuple[str, int]:
+        return f"{self._at_least(_PRODUCT, numerator)}/{self._positive(_ATOM, denominator)}", _PRODUCT
+
+    def power(self, base: str, exponent: Expression) -> str:
+        return f"{base}²" if exponent == Number(2) else f"{base}^{self._positive(_ATOM, exponent)}"
+
+    def call(self, function: Function, arguments: list[str]) -> str:
+        return f"{function.name}({', '.join(arguments)})"
+
+    def relation(self, relation: str) -> str:
+        return relation
+
+
+@dataclass(frozen=True)
+class Latex(Printer):
+    """Formulas as LaTeX maths."""
+
+    ellipsis: str = r"\cdots"
+
+    @classmethod
+    def number(cls, value: float) -> str:
+        mantissa, _, exponent = f"{value + 0.0:.{DIGITS}g}".partition("e")
+        mantissa = mantissa.replace("inf", r"\infty").replace("nan", r"\mathrm{NaN}")
+        return rf"{mantissa} \times 10^{{{int(exponent)}}}" if exponent else mantissa
+
+    def parenthesised(self, text: str) -> str:
+        tall = r"\frac" in text  # only then: stretched parentheses around scripts are too large
+        return rf"\left({text}\right)" if tall else f"({text})"
+
+    def product(self, factors: list[str]) -> str:
+        text = factors[0]
+        for factor in factors[1:]:
+            # a number beside another factor would be read as a part of it
+            numeric = re.match(r"\d|\(-[\d.]+\)$", factor)
+            text += (r" \cdot " if numeric else r" \, ") + factor
+        return text
+
+    def quotient(self, numerator: Expression, denominator: Expression) -> tuple[str, int]:
+        return rf"\frac{{{self(numerator)}}}{{{self(denominator)}}}", _ATOM
+
+    def power(self, base: str, exponent: Expression) -> str:
+        return f"{{{base}}}^{{{self(exponent)}}}"  # braces: the base may have an exponent of its own
+
+    def call(self, function: Function, arguments: list[str]) -> str:
+        if function.name == "exp":
+            return f"e^{{{arguments[0]}}}"
+        if function.name == "sqrt":
+            return rf"\sqrt{{{arguments[0]}}}"
+        return f"{function.latex or upright(function.name)}{self.parenthesised(', '.join(arguments))}"
+
+    def relation(self, relation: str) -> str:
+        return {"≤": r"\le", "≥": r"\ge"}.get(relation, relation)
+
+
+def upright(name: str) -> str:
+    """A word in LaTeX maths; a single letter stays a variable."""
+    escaped = name.replace("\\", "").translate({ord(c): f"\\{c}" for c in "_#$%&{}"})
+    return escaped if len(name) == 1 else rf"\mathrm{{{escaped}}}"

@@ -1,0 +1,235 @@
+"""The steps of a worked example: the forward phase, the sweep, the gradients, the update, in order."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from jaxbp._connections import Shape
+from jaxbp._explain._claims import Claim
+from jaxbp._explain._equations import Equations
+from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, Quantity, leaves
+from jaxbp._explain._notation import Notation
+from jaxbp._explain._numbers import Numbers
+from jaxbp._explain._printing import Printer, rounded
+from jaxbp._explain._typesetting import Typesetting
+from jaxbp._graph import BIAS
+
+SHOWN_ELEMENTS = 24
+SHOWN_EXAMPLES = 4
+EDGE_ELEMENTS = 2
+_OF_EXAMPLES = ("a", "h", "losses", "Delta", "delta")
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One element of a quantity: the formula in symbols, with its numbers, and the result.
+
+    Attributes:
+        name: The quantity, `a.h1[0]`.
+        forms: Equal formulas for it, the simplest last; none where it is given.
+        value: The result.
+        claims: What was claimed of it.
+        typesetting: In which symbols and with which numbers it is printed.
+    """
+
+    quantity: Leaf
+    forms: tuple[Expression, ...]
+    value: float
+    claims: tuple[Claim, ...]
+    typesetting: Typesetting = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The quantity, such as `a.h1[0]`."""
+        return str(self.quantity)
+
+    @property
+    def latex(self) -> tuple[str, ...]:
+        """The equation in LaTeX, in pieces: the symbol, then `= …` for each formula, the numbers, the result."""
+        arrow, nearly = r"\leftarrow", r"\approx"
+        return self._pieces(self.typesetting.latex, self.typesetting.latex_numbers, arrow, nearly)
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """The equation in plain text, in the same pieces."""
+        return self._pieces(self.typesetting.text, self.typesetting.text_numbers, "←", "≈")
+
+    def _pieces(self, symbols: Printer, numbers: Printer, arrow: str, nearly: str) -> tuple[str, ...]:
+        shown = [symbols(form) for form in self.forms]
+        if self.forms and leaves(self.forms[-1]):
+            shown.append(numbers(self.forms[-1]))
+        value = self.typesetting.equations.value(self.quantity)
+        result = numbers.number(value)
+        shown = [*(s for i, s in enumerate(shown) if s != result and s not in shown[:i]), result]
+        assigns = self.name.startswith("updated.")
+        signs = [arrow if assigns else "=", *["="] * (len(shown) - 1)]
+        if rounded(value):
+            signs[-1] = nearly if len(shown) > 1 or not assigns else arrow
+        return (symbols(self.quantity), *(f"{sign} {piece}" for sign, piece in zip(signs, shown, strict=True)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """The equations of one quantity.
+
+    Attributes:
+        name: The quantity, `a.h1`; that of one example of a batch, `a.h1[0]`.
+        title: What it is, in words.
+        rule: The formula for the whole array, in LaTeX; empty where it is given.
+        equations: One for each element; None stands for elements that are left out.
+        section: The part of the page it belongs to: what is given, an example, the mean.
+        value: The whole array, float64.
+    """
+
+    name: str
+    title: str
+    rule: str
+    equations: tuple[Equation | None, ...]
+    section: str
+    value: np.ndarray = field(repr=False)
+
+
+class Steps:
+    """All steps of a network's worked example.
+
+    Args:
+        numbers: The network at one point.
+        notation: The symbols to print.
+        claims: What was claimed, each beside the element that it is about; such elements are never left out.
+    """
+
+    def __init__(self, numbers: Numbers, notation: Notation, claims: Sequence[tuple[Leaf, Claim]]):
+        self.numbers = numbers
+        self.net = numbers.net
+        self.equations = Equations(numbers)
+        self.typesetting = Typesetting(notation, self.equations)
+        self.claims: dict[Leaf, list[Claim]] = {}
+        for leaf, claim in claims:
+            self.claims.setdefault(leaf, []).append(claim)
+
+    def __iter__(self) -> Iterator[Step]:
+        yield from self.given()
+        several = prod(self.numbers.batch) > 1
+        for example in self.examples():
+            section = f"Example {', '.join(map(str, example))}" if several else "One example"
+            yield from self.forward(example, section)
+            yield from self.backward(example, section)
+        section = f"Mean over all {prod(self.numbers.batch)} examples" if several else "One example"
+        if several:
+            yield self._step("loss", "Loss", r"L = \frac{1}{N} \sum_i L_i", section)
+        yield from self.gradients(section)
+        if self.numbers.learning_rate is not None:
+            yield from self.updates(section)
+
+    def examples(self) -> list[Index]:
+        """The examples to show: the first and the last few, and those that something is claimed of."""
+        of_examples = [leaf for leaf in map(_element_of, self.claims) if leaf.name.partition(".")[0] in _OF_EXAMPLES]
+        claimed = [leaf.index[: len(self.numbers.batch)] for leaf in of_examples]
+        shown = _shown(self.numbers.batch, claimed, SHOWN_EXAMPLES)
+        return [example for example in shown if example is not None]
+
+    def given(self) -> Iterator[Step]:
+        """The inputs, the targets, the weights and the learning rate."""
+        for name in self.net.inputs:
+            yield self._step(f"h.{name}", f"Input {name}", "", "Given")
+        yield self._step("y", "Target", "", "Given")
+        for u, s in self._weights():
+            yield self._step(f"W.{u}.{s}", _words("Bias" if s == BIAS else "Weights", u, s), "", "Given")
+        if self.numbers.learning_rate is not None:
+            yield self._step("learning_rate", "Learning rate", "", "Given")
+
+    def forward(self, example: Index, section: str) -> Iterator[Step]:
+        """The forward phase of one example."""
+        for u in self.net.order:
+            rule = r"a_u = \sum_{s \Rightarrow u} h_s W_{su} + b_u"
+            yield self._step(f"a.{u}", f"Pre-activation of {u}", rule, section, example)
+            activation = self.net.units[u].activation.name
+            yield self._step(f"h.{u}", f"Activation of {u}, {activation}", r"h_u = \Phi_u(a_u)", section, example)
+        name = "losses" if prod(self.numbers.batch) > 1 else "loss"
+        yield self._step(name, f"Loss, {self.numbers.loss.name}", "L = L(o, y)", section, example)
+
+    def backward(self, example: Index, section: str) -> Iterator[Step]:
+        """The sweep for one example."""
+        start, recursion = (
+            r"\Delta_o = \frac{\partial L}{\partial o}",
+            r"\Delta_u = \frac{\partial L}{\partial h_u} = \sum_{u \Rightarrow v} \delta_v W_{uv}^{\top}",
+        )
+        pulled = (
+            r"\delta_u = \frac{\partial L}{\partial a_u} = "
+            r"\left(\frac{\partial h_u}{\partial a_u}\right)^{\top} \Delta_u"
+        )
+        for u in reversed(self.net.order):
+            rule = start if u == self.net.output else recursion
+            yield self._step(f"Delta.{u}", f"Error signal at the output of {u}", rule, section, example)
+            yield self._step(f"delta.{u}", f"Error signal at the pre-activation of {u}", pulled, section, example)
+        for name in self.net.inputs:
+            if any(_element_of(leaf).name == f"Delta.{name}" for leaf in self.claims):
+                yield self._step(f"Delta.{name}", f"Error signal at the input {name}", recursion, section, example)
+
+    def gradients(self, section: str) -> Iterator[Step]:
+        """The gradient of every weight, the output first, as the sweep finds them."""
+        for u, s in sorted(self._weights(), key=lambda weight: -self.net.order.index(weight[0])):
+            rule = r"\frac{\partial L}{\partial W_{su}} = h_s^{\top} \delta_u"
+            if s == BIAS:
+                rule = r"\frac{\partial L}{\partial b_u} = 1^{\top} \delta_u"
+            yield self._step(f"grad.{u}.{s}", _words("Gradient of the", u, s), rule, section)
+
+    def updates(self, section: str) -> Iterator[Step]:
+        """A step of gradient descent."""
+        for u, s in self._weights():
+            rule = r"W \leftarrow W - \eta \, \frac{\partial L}{\partial W}"
+            yield self._step(f"updated.{u}.{s}", _words("Update of the", u, s), rule, section)
+
+    def _weights(self) -> list[tuple[str, str]]:
+        return [(u, s) for u in self.net.order for s in self.net.weight_shapes(u)]
+
+    def _step(self, name: str, title: str, rule: str, section: str, example: Index = ()) -> Step:
+        array = self.numbers.arrays[name]
+        example = example[: array.ndim]  # the loss of a batch of one has no example axis
+        claimed = [leaf for leaf in self.claims if self._belongs(leaf, name, example)]
+        wanted = [leaf.index[len(example) :] for leaf in claimed if isinstance(leaf, Quantity)]
+        indices = _shown(array.shape[len(example) :], wanted)
+        elements = [None if index is None else Quantity(name, (*example, *index)) for index in indices]
+        derivatives = [leaf for leaf in claimed if isinstance(leaf, Partial)]
+        equations = tuple(None if leaf is None else self._equation(leaf) for leaf in (*elements, *derivatives))
+        label = str(Quantity(name, example)) if prod(self.numbers.batch) > 1 else name
+        return Step(label, title, rule, equations, section, array[example])
+
+    def _equation(self, leaf: Leaf) -> Equation:
+        claims = tuple(self.claims.get(leaf, ()))
+        return Equation(leaf, self.equations.forms(leaf), self.numbers(leaf), claims, self.typesetting)
+
+    def _belongs(self, leaf: Leaf, name: str, example: Index) -> bool:
+        quantity = _element_of(leaf)
+        return quantity.name == name and quantity.index[: len(example)] == example
+
+
+def _element_of(leaf: Leaf) -> Quantity:
+    """Where a derivative is shown: at the quantity that is differentiated."""
+    return leaf.of if isinstance(leaf, Partial) else leaf
+
+
+def _words(what: str, u: str, s: str) -> str:
+    if s == BIAS:
+        return f"{what} of {u}" if what == "Bias" else f"{what} bias of {u}"
+    return f"{what} from {s} to {u}" if what == "Weights" else f"{what} weights from {s} to {u}"
+
+
+def _shown(shape: Shape, wanted: Sequence[Index], whole: int = SHOWN_ELEMENTS) -> list[Index | None]:
+    """The indices to show of an array of this shape, with one None for what is left out between them."""
+    if prod(shape) <= whole:
+        return list(np.ndindex(shape))
+    edges = [
+        range(n) if n <= 2 * EDGE_ELEMENTS else (*range(EDGE_ELEMENTS), *range(n - EDGE_ELEMENTS, n)) for n in shape
+    ]
+    chosen = sorted({*product(*edges), *wanted})
+    shown: list[Index | None] = []
+    for index in chosen:
+        before = shown[-1] if shown else None
+        if before is not None and np.ravel_multi_index(index, shape) > np.ravel_multi_index(before, shape) + 1:
+            shown.append(None)
+        shown.append(index)
+    return shown

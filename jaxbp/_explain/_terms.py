@@ -1,0 +1,161 @@
+"""The terms that a connection adds up: a_u[j] = Σ t · W[k] · h_s[i], and who appears in them.
+
+A connection is linear in W and in h_s, so three questions tell all of it: which terms lead into an element of the
+unit, which lead out of an element of the source, and which belong to a weight.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp._connections import Bias, Connection, Dense, Identity, Shape
+from jaxbp._explain._expressions import Index
+
+_LARGEST_TABLE = 1_000_000
+
+
+class Term(NamedTuple):
+    """One term t · W[weight] · h_s[source] of a_u[unit]; weight or source is None where there is none."""
+
+    t: float
+    weight: Index | None
+    source: Index | None
+    unit: Index
+
+
+class Terms(ABC):
+    """The terms of one connection."""
+
+    @abstractmethod
+    def into(self, unit: Index) -> list[Term]:
+        """Those that make up an element of the unit."""
+
+    @abstractmethod
+    def out_of(self, source: Index) -> list[Term]:
+        """Those that an element of the source appears in."""
+
+    @abstractmethod
+    def of(self, weight: Index) -> list[Term]:
+        """Those that a weight appears in."""
+
+
+def terms_of(connection: Connection | Bias, weight: Shape | None, source: Shape, unit: Shape) -> Terms:
+    """The terms of a connection between a source and a unit of these shapes.
+
+    Raises:
+        ValueError: A connection of another kind that is too large to look into, or not linear in its weight.
+    """
+    match connection:
+        case Dense():
+            return _DenseTerms(source, unit)
+        case Identity():
+            return _IdentityTerms()
+        case Bias():
+            return _BiasTerms(unit)
+        case _:
+            return _ProbedTerms(connection, weight, source, unit)
+
+
+@dataclass(frozen=True)
+class _DenseTerms(Terms):
+    source: Shape
+    unit: Shape
+
+    def into(self, unit: Index) -> list[Term]:
+        *row, j = unit
+        return [Term(1, (i, j), (*row, i), unit) for i in range(self.source[-1])]
+
+    def out_of(self, source: Index) -> list[Term]:
+        *row, i = source
+        return [Term(1, (i, j), source, (*row, j)) for j in range(self.unit[-1])]
+
+    def of(self, weight: Index) -> list[Term]:
+        i, j = weight
+        return [Term(1, weight, (*row, i), (*row, j)) for row in np.ndindex(self.unit[:-1])]
+
+
+@dataclass(frozen=True)
+class _IdentityTerms(Terms):
+    def into(self, unit: Index) -> list[Term]:
+        return [Term(1, None, unit, unit)]
+
+    def out_of(self, source: Index) -> list[Term]:
+        return [Term(1, None, source, source)]
+
+    def of(self, weight: Index) -> list[Term]:
+        return []
+
+
+@dataclass(frozen=True)
+class _BiasTerms(Terms):
+    unit: Shape
+
+    def into(self, unit: Index) -> list[Term]:
+        return [Term(1, unit[-1:], None, unit)]
+
+    def out_of(self, source: Index) -> list[Term]:
+        return []
+
+    def of(self, weight: Index) -> list[Term]:
+        return [Term(1, weight, None, (*row, *weight)) for row in np.ndindex(self.unit[:-1])]
+
+
+@dataclass(frozen=True)
+class _ProbedTerms(Terms):
+    """Terms of a connection that we know nothing of: found by applying it to unit vectors."""
+
+    connection: Connection
+    weight: Shape | None
+    source: Shape
+    unit: Shape
+
+    def into(self, unit: Index) -> list[Term]:
+        return [term for term in self._all if term.unit == unit]
+
+    def out_of(self, source: Index) -> list[Term]:
+        return [term for term in self._all if term.source == source]
+
+    def of(self, weight: Index) -> list[Term]:
+        return [term for term in self._all if term.weight == weight]
+
+    @cached_property
+    def _all(self) -> list[Term]:
+        shapes = ((1,) if self.weight is None else self.weight, self.source, self.unit)
+        size = int(np.prod([np.prod(shape) for shape in shapes]))
+        if size > _LARGEST_TABLE:
+            raise ValueError(
+                f"{self.connection!r} from shape {self.source} to {self.unit} is too large to be explained term by "
+                f"term: {size} combinations of weight, source and unit"
+            )
+        sources = jnp.eye(int(np.prod(self.source))).reshape(-1, *self.source)
+        if self.weight is None:
+            table = jnp.asarray(self.connection.apply(None, sources))[None]
+        else:
+            weights = jnp.eye(int(np.prod(self.weight))).reshape(-1, *self.weight)
+            table = jax.vmap(lambda W: self.connection.apply(W, sources))(weights)
+            self._check_linear(np.asarray(table), sources)
+        if table.shape[2:] != self.unit:
+            raise ValueError(
+                f"{self.connection!r} gives a contribution of shape {table.shape[2:]} to a unit of shape {self.unit}"
+            )
+        found = []
+        for k, i, *j in zip(*np.nonzero(np.asarray(table)), strict=True):
+            weight = None if self.weight is None else _unravelled(k, self.weight)
+            unit = tuple(map(int, j))
+            found.append(Term(float(table[(k, i, *j)]), weight, _unravelled(i, self.source), unit))
+        return found
+
+    def _check_linear(self, table: np.ndarray, sources: jax.Array) -> None:
+        W = np.random.default_rng(0).normal(size=self.weight)
+        applied = np.asarray(self.connection.apply(jnp.asarray(W), sources))
+        if not np.allclose(np.tensordot(W.reshape(-1), table, 1), applied, rtol=1e-4, atol=1e-5):
+            raise ValueError(f"{self.connection!r} is not linear in its weight, so its work cannot be shown as a sum")
+
+
+def _unravelled(flat: int, shape: Shape) -> Index:
+    return tuple(map(int, np.unravel_index(flat, shape)))

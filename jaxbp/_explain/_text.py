@@ -1,0 +1,43 @@
+"""An explanation as plain text for a terminal."""
+
+from collections.abc import Iterator, Sequence
+
+from jaxbp._explain._claims import Claim
+from jaxbp._explain._steps import Step
+from jaxbp._explain._typesetting import Typesetting
+from jaxbp._explain._verdicts import mark, remark, summary
+
+
+def rendered(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting) -> str:
+    """All steps, each with its equations below it and the claims below those."""
+    return "\n".join(_lines(steps, claims, typesetting))
+
+
+def _lines(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting) -> Iterator[str]:
+    section = None
+    for step in steps:
+        if step.section != section:
+            section = step.section
+            yield from (section, "=" * len(section), "")
+        yield f"{step.title}  [{step.name}]"
+        for equation in step.equations:
+            if equation is None:
+                yield "    …"
+                continue
+            yield f"    {' '.join(equation.text)}"
+            for claim in equation.claims:
+                yield f"      {claim_line(claim, typesetting)}"
+        yield ""
+    if claims:
+        yield summary(claims)
+
+
+def claim_line(claim: Claim, typesetting: Typesetting) -> str:
+    """A claim with its mark, in one line."""
+    number = typesetting.text.number
+    place = f"{claim.where}: " if claim.where else ""
+    said = claim.written.replace("-", "−")
+    if claim.formula is not None:
+        said = f"{typesetting.text(claim.formula)} = {number(claim.claimed)}"
+    note = remark(claim, number)
+    return f"{mark(claim)} {place}{said}" + (f" ({note})" if note else "")
