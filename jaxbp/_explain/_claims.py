@@ -10,13 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, Quantity, evaluate, leaves, mapped
+from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, Quantity, evaluate, leaves, magnitude, mapped
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import parse, parse_name
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_EXACT = 1e-9
-_ELSEWHERE = (0, 1)
+_EXACT, _ROUNDOFF = 1e-9, 1e-15
+_ELSEWHERE = range(4)
 
 
 @dataclass(frozen=True)
@@ -103,17 +103,20 @@ def judged(stated: Sequence[Statement], forms: Callable[[Leaf], Sequence[Express
 
 def _judged_number(s: Statement, forms: Sequence[Expression], numbers: Numbers, before: Mapping[Leaf, float]) -> Claim:
     value = numbers(s.quantity)
-    holds = _close(s.number, value, s.precision)
-    carried = None
-    if forms and any(leaf in before for leaf in leaves(forms[-1])):
-        carried = evaluate(forms[-1], lambda leaf: before.get(leaf, numbers(leaf)))
-    follows = not holds and carried is not None and _close(s.number, carried, s.precision)
+    # 0.5 + 0.1 − 0.6 is 0 to whoever claims it
+    roundoff = _ROUNDOFF * magnitude(forms[-1], numbers) if forms else 0.0
+    holds = _close(s.number, value, s.precision + roundoff)
+    touched = [form for form in reversed(forms) if any(leaf in before for leaf in leaves(form))]
+    led_to = [evaluate(form, lambda leaf: before[leaf] if leaf in before else numbers(leaf)) for form in touched]
+    followed = [number for number in led_to if _close(s.number, number, s.precision)]
+    carried = next(iter([*followed, *led_to]), None)
+    follows = not holds and bool(followed)
     return Claim(str(s.quantity), s.number, value, holds, s.written, s.where, carried=carried, follows=follows)
 
 
 def _judged_formula(s: Statement, formula: Expression, numbers: Numbers, elsewhere: Sequence[Numbers]) -> Claim:
     def agrees(point: Numbers) -> bool:
-        return _close(evaluate(formula, point), point(s.quantity), 0)
+        return _close(evaluate(formula, point), point(s.quantity), _ROUNDOFF * magnitude(formula, point))
 
     claimed, value, holds = evaluate(formula, numbers), numbers(s.quantity), agrees(numbers)
     general = all(map(agrees, elsewhere)) if holds and leaves(formula) else None
@@ -121,7 +124,9 @@ def _judged_formula(s: Statement, formula: Expression, numbers: Numbers, elsewhe
 
 
 def _close(claimed: float, value: float, precision: float) -> bool:
-    return abs(claimed - value) <= precision + _EXACT * max(abs(claimed), abs(value)) + 1e-13
+    if not np.isfinite([claimed, value]).all():
+        return claimed == value
+    return abs(claimed - value) <= precision + _EXACT * max(abs(claimed), abs(value))
 
 
 def _read(quantity: Leaf, said: Any, arrays: Mapping[str, np.ndarray], where: str | None = None) -> Iterator[Statement]:

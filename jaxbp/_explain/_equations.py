@@ -18,7 +18,7 @@ from jaxbp._explain._expressions import (
     Quantity,
     Quotient,
     Sum,
-    evaluate,
+    magnitude,
 )
 from jaxbp._explain._formulas import (
     ONE,
@@ -56,8 +56,7 @@ class Equations:
         value = self.numbers(quantity)
         if 0 < abs(value) < _SUSPICIOUS:
             for form in self.forms(quantity)[-1:]:
-                terms = form.terms if isinstance(form, Sum) else ()
-                if abs(value) < _ROUNDOFF * sum(abs(evaluate(term, self.numbers)) for term in terms):
+                if isinstance(form, Sum) and abs(value) < _ROUNDOFF * magnitude(form, self.numbers):
                     return 0.0
         return value
 

@@ -1,7 +1,7 @@
 """A network's own worked example: every step of backpropagation with its numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jaxbp._checks import quoted, suggestion
@@ -13,11 +13,12 @@ from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import parse_name
 from jaxbp._explain._steps import Step, Steps
 from jaxbp._explain._typesetting import Typesetting
+from jaxbp._explain._verdicts import summary
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """A worked example. `str` and `print` show it as plain text; a notebook shows it with its formulas typeset.
 
@@ -29,7 +30,10 @@ class Explanation:
 
     steps: tuple[Step, ...]
     claims: tuple[Claim, ...]
-    typesetting: Typesetting = field(repr=False)
+    typesetting: Typesetting
+
+    def __repr__(self) -> str:
+        return f"Explanation({len(self.steps)} steps; {summary(self.claims)})"
 
     def __str__(self) -> str:
         return _text.rendered(self.steps, self.claims, self.typesetting)
@@ -53,8 +57,11 @@ class Explanation:
         """
         return _html.page(self.steps, self.claims, self.typesetting, title)
 
-    def _repr_html_(self) -> str:
-        return _html.fragment(self.steps, self.claims, self.typesetting)
+    def _repr_html_(self) -> str | None:
+        try:
+            return _html.fragment(self.steps, self.claims, self.typesetting)
+        except ImportError:
+            return None  # a notebook then shows the plain text
 
 
 def explain(

@@ -177,6 +177,25 @@ def evaluate(expression: Expression, value_of: Callable[[Leaf], float]) -> float
         return float(value(expression))
 
 
+def magnitude(expression: Expression, value_of: Callable[[Leaf], float]) -> float:
+    """The value of a formula if none of its terms cancelled: what its rounding errors are relative to."""
+
+    def size(e: Expression) -> float:
+        match e:
+            case Sum(terms) | Rest(terms):
+                return sum(map(size, terms))
+            case Product(factors):
+                return prod(map(size, factors))
+            case Negative(term):
+                return size(term)
+            case Quotient(numerator, denominator):
+                return abs(size(numerator) / (evaluate(denominator, value_of) or np.inf))
+            case _:
+                return abs(evaluate(e, value_of))
+
+    return size(expression)
+
+
 def leaves(expression: Expression) -> tuple[Leaf, ...]:
     """Every quantity that a formula mentions, in its order."""
     match expression:

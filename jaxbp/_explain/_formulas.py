@@ -129,17 +129,17 @@ def loss_of(loss: Loss, o: Leaves, y: Leaves, value_of: ValueOf) -> Expression:
 
 def loss_gradient(loss: Loss, o: Leaves, y: Leaves, j: int, value_of: ValueOf) -> Expression:
     """An element of ∂L/∂o for one row of outputs."""
-    if loss.value == losses.squared_error.value:
+    if loss.gradient == losses.squared_error.gradient:
         return minus(o[j], y[j])
-    if loss.value in (losses.cross_entropy.value, losses.binary_cross_entropy.value):
+    if loss.gradient in (losses.cross_entropy.gradient, losses.binary_cross_entropy.gradient):
         # 0 · log 0 is 0 here, and so is its derivative
         first = Number(0) if value_of(y[j]) == value_of(o[j]) == 0 else Negative(Quotient(y[j], o[j]))
-        if loss.value == losses.cross_entropy.value:
+        if loss.gradient == losses.cross_entropy.gradient:
             return first
         if value_of(y[j]) == value_of(o[j]) == 1:
             return first
         return Sum((first, Quotient(minus(ONE, y[j]), minus(ONE, o[j]))))
-    if loss.value == losses.perceptron.value:
+    if loss.gradient == losses.perceptron.gradient:
         return times(Negative(y[j]), Bracket((times(y[j], o[j]), Number(0)), ("≤",)))
     width = len(o)
     function = Function(
@@ -161,7 +161,7 @@ def simplified(
         return minus(o[j], y[j])
     if rule == losses.cross_entropy.simplifications[0]:
         whole = sum(map(value_of, y))
-        return minus(o[j] if whole == 1 else times(o[j], summed(y)), y[j])
+        return minus(o[j] if abs(whole - 1) < 1e-14 * len(y) else times(o[j], summed(y)), y[j])
     width = len(o)
     function = Function(
         f"delta_{j}",

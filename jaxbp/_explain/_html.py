@@ -105,7 +105,11 @@ def _math(latex: str) -> str:
     return _SIGN.sub(r'\1<mo form="prefix">&#x02212;</mo>', convert(latex))
 
 
-_SIGN = re.compile(r"(<mrow>|<mo[^>]*>(?:=|&#x0003D;|&#x02248;|&#x02190;|&#x00028;|\()</mo>)<mo>&#x02212;</mo>")
+_BEFORE_A_SIGN = "=≈←([,<>≤≥"
+_SIGN = re.compile(
+    rf"(<mrow>|<mo[^>]*>(?:[{re.escape(_BEFORE_A_SIGN)}]|{'|'.join(f'&#x{ord(c):05X};' for c in _BEFORE_A_SIGN)})</mo>)"
+    r"<mo>&#x02212;</mo>"
+)
 
 
 _STYLE = """
@@ -118,6 +122,7 @@ _STYLE = """
 .jaxbp-work .rule { color: #57606a; margin-bottom: .3rem; }
 .jaxbp-work .equation { display: flex; flex-wrap: wrap; align-items: baseline; gap: .2rem .5rem; }
 .jaxbp-work .equation { padding: .25rem 0 .25rem 1.5rem; }
+.jaxbp-work .equation > span, .jaxbp-work .claim { max-width: 100%; box-sizing: border-box; overflow: auto hidden; }
 .jaxbp-work .given { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 1rem; }
 .jaxbp-work .given h3 { flex-basis: 100%; }
 .jaxbp-work .claim { margin: .1rem 0 .4rem 3rem; padding: .1rem .6rem; border-left: 4px solid; }
@@ -125,7 +130,7 @@ _STYLE = """
 .jaxbp-work .right { border-color: #1a7f37; } .jaxbp-work .right .mark { color: #1a7f37; }
 .jaxbp-work .wrong { border-color: #cf222e; background: #fff0ef; } .jaxbp-work .wrong .mark { color: #cf222e; }
 .jaxbp-work .here { border-color: #9a6700; background: #fff8e5; } .jaxbp-work .here .mark { color: #9a6700; }
-.jaxbp-work table { border-collapse: collapse; margin: 1rem 0; }
+.jaxbp-work table { border-collapse: collapse; margin: 1rem 0; display: block; overflow: auto hidden; }
 .jaxbp-work th, .jaxbp-work td { text-align: left; padding: .3rem .6rem; border: 1px solid #d0d7de; }
 .jaxbp-work :target { outline: 2px solid #0969da; }
 """

@@ -71,7 +71,8 @@ def _latex_lines(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: 
                 yield r"\begin{itemize}"
                 for claim in equation.claims:
                     line = _marked(claim, typesetting, f"${said(claim, typesetting)}$", _escaped)
-                    yield r"\item " + line.replace("✓", r"$\checkmark$").replace("✗", r"$\times$")
+                    line = line.replace("✓", r"$\checkmark$").replace("✗", r"$\times$")
+                    yield r"\item " + line.replace("−", "$-$")
                 yield r"\end{itemize}"
 
 
@@ -92,7 +93,10 @@ def _marked(claim: Claim, typesetting: Typesetting, maths: str, escape: Callable
 
 
 def _escaped(text: str) -> str:
-    return text.translate({ord(c): f"\\{c}" for c in "_#$%&{}"})
+    return text.translate({ord(c): escape for c, escape in _ESCAPES.items()})
+
+
+_ESCAPES = {c: f"\\{c}" for c in "_#$%&{}"} | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
 
 
 _PREAMBLE = r"""\documentclass{article}

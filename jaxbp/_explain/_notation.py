@@ -57,6 +57,8 @@ class Notation:
         given = self._given(leaf)
         if given is not None:
             return unicode_of(given)
+        if any(part in self.names for part in path):
+            return unicode_of(_with_scripts(*self._default(kind, path), _joined(leaf.index)))
         plain = {"loss": "L", "losses": "L", "learning_rate": "η"}.get(kind, kind)
         if kind == "h" and path[0] in self.inputs:
             return str(Quantity(path[0], leaf.index))
@@ -103,6 +105,8 @@ def _joined(index: Index) -> str:
 
 
 def _with_scripts(letter: str, above: str, below: str) -> str:
+    if (below and "_" in letter) or (above and "^" in letter):
+        letter = f"{{{letter}}}"  # a given symbol that has scripts of its own
     return letter + (f"^{{{above}}}" if above else "") + (f"_{{{below}}}" if below else "")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import jax
@@ -54,8 +55,8 @@ class Numbers:
             loss,
             wide,
             {name: _widened(named[name]) for name in net.inputs},
-            np.asarray(targets),
-            learning_rate,
+            _widened(y) if jnp.issubdtype(y.dtype, jnp.floating) else np.asarray(targets),
+            None if learning_rate is None else float(_widened(learning_rate)),
         )
 
     @cached_property
@@ -65,7 +66,7 @@ class Numbers:
             params = jax.tree.map(jnp.asarray, self.params)
             back = backprop(self.net, self.loss, params, jax.tree.map(jnp.asarray, self.x), jnp.asarray(self.y))
             arrays = {name: np.asarray(array) for name, array in back.quantities().items()}
-            if self.batch:
+            if prod(self.batch) > 1:
                 arrays["losses"] = np.asarray(example_losses(self.net, self.loss, back.trace, jnp.asarray(self.y)))
         arrays["y"] = self.y
         for u, weights in self.params.items():
@@ -95,17 +96,26 @@ class Numbers:
         """
         rng = np.random.default_rng(seed)
 
-        def moved(array: np.ndarray) -> np.ndarray:
-            return array + rng.normal(0, 0.5, array.shape)
+        def moved(array: np.ndarray, fan_in: int = 1) -> np.ndarray:
+            # signs flip, so that each piece of a piecewise linear activation is seen; wide layers must not saturate
+            return rng.choice([-1, 1], array.shape) * array + rng.normal(0, fan_in**-0.5, array.shape)
 
         return Numbers(
             self.net,
             self.loss,
-            jax.tree.map(moved, self.params),
+            jax.tree.map(lambda W: moved(W, prod(W.shape[:-1])), self.params),
             {name: x if np.all(x == 1) else moved(x) for name, x in self.x.items()},
-            np.roll(self.y, 1, axis=-1),
+            self._other_targets(),
             self.learning_rate,
         )
+
+    def _other_targets(self) -> np.ndarray:
+        """Targets that differ and that the loss takes: those of other outputs, or the opposite; else the same."""
+        for other in (np.roll(self.y, 1, axis=-1), 1 - self.y, -self.y):
+            refused = self.loss.complaint is not None and self.loss.complaint(other)
+            if not np.array_equal(other, self.y) and not refused:
+                return other
+        return self.y
 
     def _partial(self, leaf: Partial) -> float:
         (kind, u, *_), (by_kind, *by_path) = leaf.of.name.split("."), leaf.by.name.split(".")

@@ -52,14 +52,17 @@ def parse(text: str, arrays: Mapping[str, np.ndarray]) -> Expression:
     """
     # names of units need not be Python's, so quantities are taken out before the grammar is left to Python
     known = sorted(arrays, key=len, reverse=True)
-    found: list[str] = []
+    found: dict[str, str] = {}
+    stem = "q"
+    while stem in text:
+        stem += "q"
 
     def placeholder(match: re.Match[str]) -> str:
-        found.append(match[0])
-        return f"_{len(found) - 1}_"
+        found[f"{stem}{len(found)}"] = match[0]
+        return list(found)[-1]
 
     pattern = rf"(?<![\w.])(?:{'|'.join(map(re.escape, known))})(?![\w.])"
-    source = re.sub(pattern, placeholder, text.replace("−", "-").replace("·", "*").replace("^", "**"))
+    source = re.sub(pattern, placeholder, text).replace("−", "-").replace("·", "*").replace("^", "**")
     source = re.sub(r"\bd\(([^()]*)\)\s*/\s*d\(([^()]*)\)", r"d(\1, \2)", source)  # one thing, not a fraction
     try:
         tree = ast.parse(source.strip(), mode="eval").body
@@ -69,7 +72,7 @@ def parse(text: str, arrays: Mapping[str, np.ndarray]) -> Expression:
 
 
 class _Reader:
-    def __init__(self, text: str, found: list[str], arrays: Mapping[str, np.ndarray]):
+    def __init__(self, text: str, found: Mapping[str, str], arrays: Mapping[str, np.ndarray]):
         self.text = text
         self.found = found
         self.arrays = arrays
@@ -97,7 +100,7 @@ class _Reader:
                 return self._element(node)
             case _:
                 raise ValueError(
-                    f"{self.text!r} holds {ast.unparse(node)!r}; an expression is made of numbers, quantities, "
+                    f"{self.text!r} holds {self._original(node)!r}; an expression is made of numbers, quantities, "
                     f"+ - * / ** and {quoted(FUNCTIONS)}"
                 )
 
@@ -119,22 +122,21 @@ class _Reader:
     def _element(self, node: ast.expr) -> Quantity:
         index: tuple[int, ...] = ()
         if isinstance(node, ast.Subscript):
-            written = ast.unparse(node.slice).strip("()")
+            written = self._original(node.slice).strip("()")
             if not re.fullmatch(r"-?\d+(, *-?\d+)*,?", written):
                 raise ValueError(f"{self.text!r}: an index is made of integers, got [{written}]")
             index = tuple(int(i) for i in written.split(",") if i)
             node = node.value
-        placeholder = re.fullmatch(r"_(\d+)_", node.id) if isinstance(node, ast.Name) else None
-        if placeholder is None or int(placeholder[1]) >= len(self.found):
+        name = self.found.get(node.id) if isinstance(node, ast.Name) else None
+        if name is None:
             raise _unknown(self._original(node), self.arrays)
-        name = self.found[int(placeholder[1])]
         shape = self.arrays[name].shape
         if index and (len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True))):
             raise ValueError(f"{Quantity(name, index)} does not exist: {name} has shape {shape}")
         return Quantity(name, index)
 
     def _original(self, node: ast.expr) -> str:
-        return re.sub(r"_(\d+)_", lambda match: self.found[int(match[1])], ast.unparse(node))
+        return re.sub(r"\w+", lambda match: self.found.get(match[0], match[0]), ast.unparse(node))
 
     def _derivative(self, of: Quantity, by: Quantity) -> Leaf:
         by_kind, _, path = by.name.partition(".")

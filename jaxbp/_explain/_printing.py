@@ -66,8 +66,8 @@ class Printer(ABC):
         """Factors side by side."""
 
     @abstractmethod
-    def quotient(self, numerator: Expression, denominator: Expression) -> tuple[str, int]:
-        """A fraction, and how tightly it holds together."""
+    def quotient(self, numerator: Expression, denominator: Expression) -> str:
+        """A fraction."""
 
     @abstractmethod
     def power(self, base: str, exponent: Expression) -> str:
@@ -100,7 +100,9 @@ class Printer(ABC):
                 shown += [self._positive(_PRODUCT, factor) for factor in factors[1:]]
                 return self.product(shown), _PRODUCT
             case Quotient(numerator, denominator):
-                return self.quotient(numerator, denominator)
+                return self.quotient(numerator, denominator), _PRODUCT
+            case Power(Power() as base, exponent):
+                return self.power(self.parenthesised(self(base)), exponent), _ATOM
             case Power(base, exponent):
                 return self.power(self._positive(_ATOM, base), exponent), _ATOM
             case Negative(term):
@@ -118,7 +120,8 @@ class Printer(ABC):
                 return f"[{self(parts[0])}{''.join(f' {self.relation(r)} {self(part)}' for r, part in pairs)}]", _ATOM
 
     def _tight(self, text: str) -> tuple[str, int]:
-        return text, _PRODUCT if "×" in text or r"\times" in text else _ATOM
+        loose = any(sign in text for sign in ("×", r"\times", "/", r"\frac"))
+        return text, _PRODUCT if loose else _ATOM
 
     def _at_least(self, strength: int, e: Expression) -> str:
         text, has = self._show(e)
@@ -153,8 +156,8 @@ class Text(Printer):
     def product(self, factors: list[str]) -> str:
         return "·".join(factors)
 
-    def quotient(self, numerator: Expression, denominator: Expression) -> tuple[str, int]:
-        return f"{self._at_least(_PRODUCT, numerator)}/{self._positive(_ATOM, denominator)}", _PRODUCT
+    def quotient(self, numerator: Expression, denominator: Expression) -> str:
+        return f"{self._at_least(_PRODUCT, numerator)}/{self._positive(_ATOM, denominator)}"
 
     def power(self, base: str, exponent: Expression) -> str:
         return f"{base}²" if exponent == Number(2) else f"{base}^{self._positive(_ATOM, exponent)}"
@@ -190,8 +193,8 @@ class Latex(Printer):
             text += (r" \cdot " if numeric else r" \, ") + factor
         return text
 
-    def quotient(self, numerator: Expression, denominator: Expression) -> tuple[str, int]:
-        return rf"\frac{{{self(numerator)}}}{{{self(denominator)}}}", _ATOM
+    def quotient(self, numerator: Expression, denominator: Expression) -> str:
+        return rf"\frac{{{self(numerator)}}}{{{self(denominator)}}}"
 
     def power(self, base: str, exponent: Expression) -> str:
         return f"{{{base}}}^{{{self(exponent)}}}"  # braces: the base may have an exponent of its own

@@ -48,7 +48,8 @@ def terms_of(connection: Connection | Bias, weight: Shape | None, source: Shape,
     """The terms of a connection between a source and a unit of these shapes.
 
     Raises:
-        ValueError: A connection of another kind that is too large to look into, or not linear in its weight.
+        ValueError: A connection of another kind that is too large to look into, or not linear in its weight
+            and in its source.
     """
     match connection:
         case Dense():
@@ -132,29 +133,36 @@ class _ProbedTerms(Terms):
                 f"{self.connection!r} from shape {self.source} to {self.unit} is too large to be explained term by "
                 f"term: {size} combinations of weight, source and unit"
             )
-        sources = jnp.eye(int(np.prod(self.source))).reshape(-1, *self.source)
-        if self.weight is None:
-            table = jnp.asarray(self.connection.apply(None, sources))[None]
-        else:
-            weights = jnp.eye(int(np.prod(self.weight))).reshape(-1, *self.weight)
-            table = jax.vmap(lambda W: self.connection.apply(W, sources))(weights)
-            self._check_linear(np.asarray(table), sources)
+        with jax.enable_x64(True):
+            sources = jnp.eye(int(np.prod(self.source))).reshape(-1, *self.source)
+            if self.weight is None:
+                table = np.asarray(self.connection.apply(None, sources))[None]
+            else:
+                weights = jnp.eye(int(np.prod(self.weight))).reshape(-1, *self.weight)
+                table = np.asarray(jax.vmap(lambda W: self.connection.apply(W, sources))(weights))
         if table.shape[2:] != self.unit:
             raise ValueError(
                 f"{self.connection!r} gives a contribution of shape {table.shape[2:]} to a unit of shape {self.unit}"
             )
+        self._check_linear(table)
         found = []
-        for k, i, *j in zip(*np.nonzero(np.asarray(table)), strict=True):
+        for k, i, *j in zip(*np.nonzero(table), strict=True):
             weight = None if self.weight is None else _unravelled(k, self.weight)
             unit = tuple(map(int, j))
             found.append(Term(float(table[(k, i, *j)]), weight, _unravelled(i, self.source), unit))
         return found
 
-    def _check_linear(self, table: np.ndarray, sources: jax.Array) -> None:
-        W = np.random.default_rng(0).normal(size=self.weight)
-        applied = np.asarray(self.connection.apply(jnp.asarray(W), sources))
-        if not np.allclose(np.tensordot(W.reshape(-1), table, 1), applied, rtol=1e-4, atol=1e-5):
-            raise ValueError(f"{self.connection!r} is not linear in its weight, so its work cannot be shown as a sum")
+    def _check_linear(self, table: np.ndarray) -> None:
+        rng = np.random.default_rng(0)
+        h = rng.normal(size=self.source)
+        W = None if self.weight is None else rng.normal(size=self.weight)
+        with jax.enable_x64(True):
+            applied = np.asarray(self.connection.apply(None if W is None else jnp.asarray(W), jnp.asarray(h)))
+        weights = np.ones(1) if W is None else W.reshape(-1)
+        by_terms = np.tensordot(weights, np.tensordot(h.reshape(-1), table, (0, 1)), 1)
+        if not np.allclose(by_terms, applied, rtol=1e-9, atol=1e-12):
+            of = "its source" if W is None else "its weight and in its source"
+            raise ValueError(f"{self.connection!r} is not linear in {of}, so its work cannot be shown as a sum")
 
 
 def _unravelled(flat: int, shape: Shape) -> Index:

@@ -33,5 +33,5 @@ def summary(claims: tuple[Claim, ...]) -> str:
     """How many claims hold."""
     right = sum(claim.holds for claim in claims)
     here = sum(claim.general is False for claim in claims)
-    text = f"{len(claims)} claims: {right} right, {len(claims) - right} wrong"
+    text = f"{len(claims)} claim{'s' * (len(claims) != 1)}: {right} right, {len(claims) - right} wrong"
     return f"{text}; {here} of the right ones only at these numbers" if here else text

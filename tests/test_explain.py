@@ -1,0 +1,746 @@
+"""Explanations: every formula gives the number beside it, and that number is the engine's; how they are printed."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import ALL, QUARTIC, SINE, Case, case_named
+
+import jaxbp
+from jaxbp._explain import _equations, _formulas, _terms
+from jaxbp._explain._expressions import Number, evaluate
+from jaxbp._explain._notation import unicode_of
+
+pytestmark = pytest.mark.xdist_group("explain")  # one worker keeps what it has explained
+
+TOLERANCE = 1e-12
+CANCELLED = 1e-3  # below this an error is measured against it: sums of terms near 1 leave no more digits
+RATE = 0.1
+
+
+# What a user makes.
+
+
+def _summing(a):
+    return np.triu(np.ones((a.shape[-1], a.shape[-1]), a.dtype))
+
+
+# h_i = a_1 + … + a_i: the Jacobian of softmax is symmetric, so it would hide a missing transpose
+RUNNING_SUM = jaxbp.vector_activation(
+    lambda a: a @ _summing(a), lambda a, h, Delta: Delta @ _summing(a).T, name="running_sum"
+)
+
+
+@dataclass(frozen=True)
+class Masked(jaxbp.Connection):
+    """A matrix of which only the upper triangle counts."""
+
+    def weight_shape(self, source, unit):
+        return (source[-1], unit[-1])
+
+    def apply(self, W, h):
+        return h @ jnp.triu(W)
+
+    def pull_back(self, W, h, delta):
+        return delta @ jnp.triu(W).T
+
+    def contract(self, W, h, delta):
+        return jnp.triu(jnp.einsum("ns,nu->su", h, delta))
+
+
+@dataclass(frozen=True)
+class Shared(jaxbp.Connection):
+    """One weight, without an axis, for all elements."""
+
+    def weight_shape(self, source, unit):
+        return ()
+
+    def apply(self, W, h):
+        return W * h
+
+    def pull_back(self, W, h, delta):
+        return W * delta
+
+    def contract(self, W, h, delta):
+        return jnp.sum(h * delta)
+
+
+@dataclass(frozen=True)
+class Faint(jaxbp.Connection):
+    """A tenth of the source, in reverse: no weight, and a factor that float32 has not."""
+
+    def weight_shape(self, source, unit):
+        return None
+
+    def apply(self, W, h):
+        return 0.1 * h[..., ::-1]
+
+    def pull_back(self, W, h, delta):
+        return 0.1 * delta[..., ::-1]
+
+
+@dataclass(frozen=True)
+class Squared(Shared):
+    """Not linear in its weight."""
+
+    def apply(self, W, h):
+        return W**2 * h
+
+
+@dataclass(frozen=True)
+class Constant(Shared):
+    """Linear in its weight, but no product with the source."""
+
+    def apply(self, W, h):
+        return W * jnp.ones_like(h)
+
+
+@dataclass(frozen=True)
+class Absolute(Faint):
+    """Not linear in the source, and without a weight."""
+
+    def apply(self, W, h):
+        return jnp.abs(h)
+
+
+def reading(connection) -> jaxbp.Network:
+    """Two units, of which the second reads the first and the input by this connection too."""
+    return jaxbp.Network(
+        {"x": 3},
+        {
+            "h1": jaxbp.Unit(3, jaxbp.tanh, {"x": connection}),
+            "o": jaxbp.Unit(3, jaxbp.linear, {"h1": jaxbp.Dense(), "x": connection}),
+        },
+    )
+
+
+def _halved_error(a, y):
+    return jnp.sum((a - y) ** 2, axis=-1) / 2
+
+
+SIMPLIFIED = replace(
+    jaxbp.squared_error,
+    name="simplified",
+    simplifications=(jaxbp.Simplification(jaxbp.linear, _halved_error, lambda a, o, y: a - y),),
+)
+TWICE_THE_SLOPE = replace(jaxbp.squared_error, name="twice", gradient=lambda o, y: 2 * (o - y))
+
+
+def of(hidden, output=jaxbp.linear, loss=jaxbp.squared_error, targets="normal", batch=(5,), widths=(3, 4, 4, 2)):
+    name = f"{widths} {hidden} {output} {loss} {targets} {batch}"
+    return Case(name, jaxbp.layered(widths, hidden=hidden, output=output), loss, batch, targets)
+
+
+# Explaining runs eagerly, and eager JAX compiles each operation once for each shape. So the cases share a few.
+FROM_THE_TABLE = [case_named(name) for name in ("late input", "fan out", "out of order", "sequence")]
+SIGMOID = of(jaxbp.sigmoid)
+ELIDED = of((), widths=(12, 4), batch=())
+OF_OTHERS = [
+    of([jaxbp.relu, jaxbp.leaky_relu], jaxbp.softmax, jaxbp.cross_entropy, "soft"),
+    of([jaxbp.gelu, jaxbp.silu], jaxbp.softmax, jaxbp.cross_entropy, "unnormalised"),
+    of(jaxbp.softmax, jaxbp.softmax, jaxbp.unfused(jaxbp.cross_entropy), "ids"),
+    of(jaxbp.softplus, jaxbp.sigmoid, jaxbp.binary_cross_entropy, "bits"),
+    of(jaxbp.sigmoid, jaxbp.sigmoid, jaxbp.unfused(jaxbp.binary_cross_entropy), "probabilities"),
+    of(jaxbp.hard_tanh, jaxbp.tanh, jaxbp.perceptron, "signs"),
+    of([SINE, RUNNING_SUM]),
+    of(jaxbp.tanh, RUNNING_SUM),
+    of(jaxbp.tanh, loss=QUARTIC),
+    of(jaxbp.tanh, loss=SIMPLIFIED),
+    of(jaxbp.tanh, loss=TWICE_THE_SLOPE),
+    Case("masked", reading(Masked()), jaxbp.squared_error, (2,)),
+    Case("shared", reading(Shared()), jaxbp.squared_error, (2,)),
+    Case("faint", reading(Faint()), jaxbp.squared_error, (2,)),
+    ELIDED,
+]
+CASES = [*FROM_THE_TABLE, *OF_OTHERS]
+
+
+def explain(case: Case, learning_rate: float | None = RATE, **options) -> jaxbp.Explanation:
+    return jaxbp.explain(case.net, case.loss, *case.arguments(jnp.float64)[:3], learning_rate, **options)
+
+
+explained = cache(explain)
+
+
+def worst_error(work: jaxbp.Explanation) -> float:
+    """The comparison most tests here make: each form of each equation, evaluated, against the number beside it."""
+    errors = [0.0]
+    for equation in equations(work):
+        numbers = equation.typesetting.equations.numbers
+        for form in equation.forms:
+            error = abs(evaluate(form, numbers) - equation.value) / max(abs(equation.value), CANCELLED)
+            errors.append(error)
+    return float(np.max(errors))  # NaN is an error too
+
+
+def equations(work: jaxbp.Explanation) -> list:
+    return [equation for step in work.steps for equation in step.equations if equation is not None]
+
+
+def quantities(case: Case) -> dict[str, np.ndarray]:
+    """What the engine says about a case, by the names that steps have."""
+    params, x, y, _ = case.arguments(jnp.float64)
+    back = jaxbp.backprop(case.net, case.loss, params, x, y)
+    known = {name: np.asarray(array) for name, array in back.quantities().items()}
+    known["y"] = np.asarray(case.loss.targets(back.trace.h[case.net.output], y))
+    known["learning_rate"] = np.asarray(RATE)
+    for u, s in weights(case.net):
+        known[f"W.{u}.{s}"] = np.asarray(params[u][s])
+        known[f"updated.{u}.{s}"] = known[f"W.{u}.{s}"] - RATE * known[f"grad.{u}.{s}"]
+    if np.prod(case.batch) > 1:
+        rows = case.loss.value(back.trace.h[case.net.output], jnp.asarray(known["y"]))
+        known["losses"] = np.asarray(rows).reshape(*case.batch, -1).sum(axis=-1)
+    return known
+
+
+def weights(net: jaxbp.Network) -> list[tuple[str, str]]:
+    return [(u, s) for u in net.order for s in net.weight_shapes(u)]
+
+
+def expected_steps(case: Case) -> list[tuple[str, str]]:
+    """Section and name of every step."""
+    net, several = case.net, np.prod(case.batch) > 1
+    steps = [("Given", f"h.{name}") for name in net.inputs] + [("Given", "y")]
+    steps += [("Given", f"W.{u}.{s}") for u, s in weights(net)] + [("Given", "learning_rate")]
+    edges = [range(n) if n <= 4 else (0, 1, n - 2, n - 1) for n in case.batch]
+    for example in product(*edges):
+        section = f"Example {', '.join(map(str, example))}" if several else "One example"
+        names = [f"{kind}.{u}" for u in net.order for kind in ("a", "h")] + ["losses" if several else "loss"]
+        names += [f"{kind}.{u}" for u in reversed(net.order) for kind in ("Delta", "delta")]
+        steps += [(section, f"{name}[{', '.join(map(str, example))}]" if several else name) for name in names]
+    section = f"Mean over all {np.prod(case.batch)} examples" if several else "One example"
+    if several:
+        steps.append((section, "loss"))
+    backwards = sorted(weights(net), key=lambda weight: -net.order.index(weight[0]))
+    steps += [(section, f"grad.{u}.{s}") for u, s in backwards]
+    return steps + [(section, f"updated.{u}.{s}") for u, s in weights(net)]
+
+
+def test_the_cases_cover_every_kind():
+    units = [unit for case in CASES for unit in case.net.units.values()]
+    activations = {value for value in vars(jaxbp).values() if isinstance(value, jaxbp.Activation)}
+    losses = {value for value in vars(jaxbp).values() if isinstance(value, jaxbp.Loss)}
+    assert activations == set(_formulas._VALUES) | {jaxbp.softmax}
+    assert {unit.activation for unit in units} >= activations
+    assert {case.loss for case in CASES} >= losses
+    assert {type(c) for unit in units for c in unit.connections.values()} >= {jaxbp.Dense, jaxbp.Identity}
+    assert {len(case.batch) for case in CASES} == {0, 1, 2}
+    assert {case.targets for case in CASES} >= {case.targets for case in ALL} - {"one_hot"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_every_formula_gives_the_number_beside_it(case):
+    assert worst_error(explained(case)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_every_step_is_there_in_order_with_a_formula_for_every_number(case):
+    work = explained(case)
+    assert [(step.section, step.name) for step in work.steps] == expected_steps(case)
+    for step in work.steps:
+        assert all(equation.forms or not step.rule for equation in step.equations if equation is not None)
+        assert bool(step.rule) == (step.section != "Given")
+        shown = sum(equation is not None for equation in step.equations)
+        assert shown == step.value.size or (step.value.size > 24 and None in step.equations)
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_every_number_is_the_engines(case):
+    known = quantities(case)
+    for step in explained(case).steps:
+        for equation in filter(None, step.equations):
+            engines = known[equation.quantity.name][equation.quantity.index]
+            np.testing.assert_allclose(equation.value, engines, rtol=TOLERANCE, err_msg=equation.name)
+        shown = [equation.value for equation in step.equations if equation is not None]
+        assert None in step.equations or shown == step.value.ravel().tolist()
+
+
+# Each planted bug makes one formula wrong in one place. The comparison above must catch every one.
+
+
+def _forget_phi_prime(monkeypatch):
+    monkeypatch.setitem(_formulas._DERIVATIVES, jaxbp.sigmoid, lambda a, h: h)
+
+
+def _take_another_value(monkeypatch):
+    monkeypatch.setitem(_formulas._VALUES, jaxbp.sigmoid, lambda a: _formulas.call("tanh", a))
+
+
+def _forget_the_mean(monkeypatch):
+    monkeypatch.setattr(_equations.Equations, "_of_the_mean", lambda self, e: e)
+
+
+def _transpose_the_jacobian(monkeypatch):
+    right = _formulas.derivative
+    monkeypatch.setattr(_formulas, "derivative", lambda activation, a, h, i, j: right(activation, a, h, j, i))
+
+
+def _forget_an_input(monkeypatch):
+    right = _terms._DenseTerms.into
+    monkeypatch.setattr(_terms._DenseTerms, "into", lambda self, unit: right(self, unit)[1:])
+
+
+def _forget_a_reader(monkeypatch):
+    right = _terms._DenseTerms.out_of
+    monkeypatch.setattr(_terms._DenseTerms, "out_of", lambda self, source: right(self, source)[1:])
+
+
+def _forget_the_rest(monkeypatch):
+    monkeypatch.setattr(_formulas, "Rest", lambda terms: Number(0))
+
+
+def _take_the_wrong_simplification(monkeypatch):
+    monkeypatch.setattr(_equations, "simplified", lambda loss, activation, a, o, y, j, value_of: o[j])
+
+
+@pytest.mark.parametrize(
+    ("case", "bug"),
+    [
+        (SIGMOID, _forget_phi_prime),
+        (SIGMOID, _take_another_value),
+        (SIGMOID, _forget_the_mean),
+        (SIGMOID, _forget_an_input),
+        (SIGMOID, _forget_a_reader),
+        (ELIDED, _forget_the_rest),
+        (of(jaxbp.tanh, jaxbp.softmax, jaxbp.cross_entropy, "soft"), _take_the_wrong_simplification),
+        (of([SINE, RUNNING_SUM]), _transpose_the_jacobian),
+    ],
+    ids=lambda bug: getattr(bug, "__name__", ""),
+)
+def test_a_wrong_formula_is_caught(case, bug, monkeypatch):
+    assert worst_error(explain(case)) <= TOLERANCE
+    bug(monkeypatch)
+    assert not worst_error(explain(case)) <= 1e6 * TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("connection", "message"),
+    [
+        (Squared(), r"Squared\(\) is not linear in its weight and in its source"),
+        (Constant(), r"Constant\(\) is not linear in its weight and in its source"),
+        (Absolute(), r"Absolute\(\) is not linear in its source"),
+    ],
+    ids=repr,
+)
+def test_a_connection_that_is_no_sum_is_refused(connection, message):
+    with pytest.raises(ValueError, match=f"{message}, so its work cannot be shown as a sum"):
+        explain(Case("", reading(connection), jaxbp.squared_error, (2,)))
+
+
+def test_a_connection_of_too_many_terms_is_refused(monkeypatch):
+    monkeypatch.setattr(_terms, "_LARGEST_TABLE", 3**4 - 1)
+    with pytest.raises(ValueError, match=r"Masked\(\) from shape \(3,\) to \(3,\) is too large .* 81 combinations"):
+        explain(Case("", reading(Masked()), jaxbp.squared_error, (2,)))
+
+
+def test_an_explanation_is_the_same_in_float32_mode():
+    case = Case("faint", reading(Faint()), jaxbp.squared_error, (2,))
+    params, x, y, _ = case.arguments(jnp.float32)
+
+    def work():
+        return jaxbp.explain(case.net, case.loss, params, x, y, RATE)
+
+    with jax.enable_x64(False):
+        narrow = work()
+        assert worst_error(narrow) <= TOLERANCE
+    assert str(narrow) == str(work())
+
+
+def test_arguments_that_do_not_fit_are_refused_as_by_the_engine():
+    case = case_named("no batch axis")
+    params, x, y, _ = case.arguments(jnp.float64)
+    with pytest.raises(ValueError, match="params holds the units 'o', but the network has 'h1', 'o'"):
+        jaxbp.explain(case.net, case.loss, {"o": params["o"]}, x, y)
+    with pytest.raises(ValueError, match=r"y has shape \(2,\), but the output has shape \(3,\)"):
+        jaxbp.explain(case.net, case.loss, params, x, y[:2])
+    with pytest.raises(TypeError, match="y is of type list"):
+        jaxbp.explain(case.net, case.loss, params, x, [1.0, 0.0, 0.0])
+
+
+# Batches, and what is left out.
+
+SMALL = of((), loss=jaxbp.squared_error, widths=(2, 2), batch=())
+PAIR = replace(SMALL, batch=(2,))
+MANY = replace(SMALL, batch=(7,))
+
+
+def sections(work: jaxbp.Explanation) -> list[str]:
+    return list(dict.fromkeys(step.section for step in work.steps))
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        (SMALL, ["Given", "One example"]),
+        (replace(SMALL, batch=(1,)), ["Given", "One example"]),
+        (PAIR, ["Given", "Example 0", "Example 1", "Mean over all 2 examples"]),
+        (MANY, ["Given", *(f"Example {i}" for i in (0, 1, 5, 6)), "Mean over all 7 examples"]),
+        (replace(SMALL, batch=(1, 2)), ["Given", "Example 0, 0", "Example 0, 1", "Mean over all 2 examples"]),
+    ],
+    ids=repr,
+)
+def test_examples_have_their_sections(case, expected):
+    assert sections(explained(case)) == expected
+    assert worst_error(explained(case)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["a.o[3, 1]", "delta.o[3, 0]", "losses[3]", "d(a.o[3, 0])/d(h.x[3, 1])"])
+def test_an_example_of_which_something_is_claimed_is_shown(name):
+    work = explain(MANY, claims={name: "0"})
+    assert "Example 3" in sections(work)
+    assert [claim.name for equation in equations(work) for claim in equation.claims] == [name]
+
+
+def test_a_batch_of_one_has_one_loss():
+    with pytest.raises(ValueError, match="there is no quantity 'losses'; did you mean 'loss'"):
+        explain(replace(SMALL, batch=(1,)), claims={"losses[0]": "9"})
+
+
+def test_without_a_learning_rate_nothing_is_updated():
+    work = explain(SMALL, learning_rate=None)
+    assert not [step for step in work.steps if "updat" in step.name or "learning" in step.name]
+    assert len(work.steps) == len(explained(SMALL).steps) - 3
+
+
+DIGITS = of(jaxbp.relu, jaxbp.softmax, jaxbp.cross_entropy, "ids", (32,), (784, 128, 10))
+HIDDEN_AWAY = {"W.h1.x[300, 60]": "0", "grad.h1.x[300, 60]": "0"}
+
+
+def test_large_networks_are_elided_but_for_what_is_claimed():
+    work = explain(DIGITS, claims=HIDDEN_AWAY)
+    lines = str(work).splitlines()
+    assert len(lines) <= 600
+    assert max(map(len, lines)) <= 350
+    assert sum(line == "    …" for line in lines) > 50
+    assert sorted(claim.name for equation in equations(work) for claim in equation.claims) == sorted(HIDDEN_AWAY)
+    assert worst_error(work) <= TOLERANCE
+    weights = next(step for step in work.steps if step.name == "W.h1.x")
+    shown = [equation and equation.quantity.index for equation in weights.equations]
+    at = shown.index((300, 60))
+    assert shown[at - 2 : at + 3] == [(1, 127), None, (300, 60), None, (782, 0)]
+
+
+# Symbols.
+
+TWO_TWO_ONE = jaxbp.layered([2, 2, 1], hidden=jaxbp.tanh, output=jaxbp.sigmoid)
+PARAMS = {
+    "h1": {"x": np.array([[0.5, -0.4], [0.3, 0.2]]), "bias": np.array([0.1, -0.1])},
+    "o": {"h1": np.array([[0.7], [-0.6]]), "bias": np.array([0.2])},
+}
+X, Y = np.array([1.0, 0.5]), np.array([1.0])
+BOOK = {
+    "x": "x",
+    "h1": "(1)",
+    "o": "(2)",
+    "a.h1": "z^{(1)}",
+    "a.o[0]": "z_o",
+    "h.o[0]": r"\hat{y}_1",
+    "W.h1.x[1, 0]": "w_{10}",
+    "W.o.h1": "w^{(2)}",
+    "learning_rate": r"\alpha",
+}
+
+
+def named(names, **options) -> jaxbp.Explanation:
+    return jaxbp.explain(TWO_TWO_ONE, jaxbp.binary_cross_entropy, PARAMS, X, Y, RATE, names=names, **options)
+
+
+def line_of(work: jaxbp.Explanation, name: str) -> tuple[str, str]:
+    """The equation of a quantity, in plain text and in LaTeX."""
+    equation = next(equation for equation in equations(work) if equation.name == name)
+    return " ".join(equation.text), " ".join(equation.latex)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "latex"),
+    [
+        ("W.h1.x[1, 0]", "w₁₀ = 0.3", "w_{10} = 0.3"),
+        ("h.x[0]", "x₀ = 1", "x_{0} = 1"),
+        ("a.h1[0]", "z⁽¹⁾₀ = ", "z^{(1)}_{0} = "),
+        ("a.o[0]", "z_o = w⁽²⁾_(0,0)·h⁽¹⁾₀ + ", r"z_o = w^{(2)}_{0,0} \, h^{(1)}_{0} + "),
+        ("h.o[0]", "ŷ₁ = 1/(1 + exp(−z_o))", r"\hat{y}_1 = \frac{1}{1 + e^{-z_o}}"),
+        ("delta.h1[0]", "∂L/∂z⁽¹⁾₀ = (1 − h⁽¹⁾₀²)·Δ⁽¹⁾₀", r"\frac{\partial L}{\partial z^{(1)}_{0}} = "),
+        ("Delta.o[0]", "∂L/∂ŷ₁ = ", r"\frac{\partial L}{\partial \hat{y}_1} = "),
+        ("grad.h1.x[1, 0]", "∂L/∂w₁₀ = x₁·∂L/∂z⁽¹⁾₀", r"\frac{\partial L}{\partial w_{10}} = x_{1} \, "),
+        ("updated.h1.x[1, 0]", "w₁₀ ← w₁₀ − α·∂L/∂w₁₀", r"w_{10} \leftarrow w_{10} - \alpha \, \frac"),
+        ("grad.h1.bias[0]", "∂L/∂b⁽¹⁾₀ = ", r"\frac{\partial L}{\partial b^{(1)}_{0}} = "),
+    ],
+)
+def test_symbols_are_the_books_in_text_and_in_latex(name, text, latex):
+    in_text, in_latex = line_of(named(BOOK), name)
+    assert in_text.startswith(text)
+    assert in_latex.startswith(latex)
+
+
+def test_symbols_without_names_are_the_librarys():
+    text, latex = line_of(named(None), "delta.h1[0]")
+    assert text.startswith("δ.h1[0] = (1 − h.h1[0]²)·Δ.h1[0] = ")
+    assert latex.startswith(r"\delta^{\mathrm{h1}}_{0} = (1 - {h^{\mathrm{h1}}_{0}}^{2}) \, \Delta^{\mathrm{h1}}_{0}")
+
+
+def test_the_symbol_of_an_element_stands_for_it_in_each_example():
+    work = explain(PAIR, names={"a.o[0]": "z_1", "h.o": "o"})
+    assert line_of(work, "a.o[1, 0]")[0].startswith("z₁[1] = ")
+    assert line_of(work, "a.o[1, 0]")[1].startswith("{z_1}_{[1]} = ")
+    assert line_of(work, "h.o[1, 0]")[1].startswith("o_{1,0} = {z_1}_{[1]}")
+
+
+@pytest.mark.parametrize(
+    ("latex", "text"),
+    [
+        ("w_{10}", "w₁₀"),
+        ("a^{(1)}", "a⁽¹⁾"),
+        (r"\hat{y}_1", "ŷ₁"),
+        (r"\delta^{(2)}_3", "δ⁽²⁾₃"),
+        (r"\mathrm{net}_1", "net₁"),
+        ("w_{ij}", "w_(ij)"),
+        ("z_o", "z_o"),
+        (r"\eta", "η"),
+    ],
+)
+def test_symbols_in_unicode(latex, text):
+    assert unicode_of(latex) == text
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ({"a.h2[0]": "z"}, ValueError, r"names holds 'a.h2\[0\]', but there is no quantity 'a.h2'; .*'a.h1'"),
+        ({"a.h1[2]": "z"}, ValueError, r"names holds 'a.h1\[2\]', but a.h1\[2\] does not exist: a.h1 has shape \(2,\)"),
+        ({"h2": "z"}, ValueError, "units and inputs are 'x', 'h1', 'o' .did you mean 'h1'"),
+        ({"a.h1[0] + 1": "z"}, ValueError, "'a.h1.0. . 1' names no quantity"),
+        ({"h1": 1}, TypeError, "names.'h1'. is 1, expected LaTeX"),
+    ],
+)
+def test_names_of_nothing_are_refused(names, error, message):
+    with pytest.raises(error, match=message):
+        named(names)
+
+
+def test_a_number_that_float32_has_not_is_shown_and_claimed_as_it_was_written():
+    net = jaxbp.layered([1, 1], output=jaxbp.linear, bias=False)
+    work = jaxbp.explain(
+        net,
+        jaxbp.squared_error,
+        {"o": {"x": np.float32([[0.2]])}},
+        np.float32([1.1]),
+        np.float32([0.7]),
+        np.float32(0.1),
+        claims={
+            "W.o.x[0, 0]": "0.2 * 1",
+            "a.o[0]": "0.2 * 1.1",
+            "y[0]": "0.7 * 1",
+            "learning_rate": "0.1 * 1",
+            "updated.o.x[0, 0]": "0.2 + 0.1 * 0.48 * 1.1",
+        },
+    )
+    assert [claim.name for claim in work.claims if not claim.holds] == []
+    assert line_of(work, "W.o.x[0, 0]")[0] == "W.o.x[0, 0] = 0.2"
+    assert line_of(work, "a.o[0]")[0].endswith("= 0.2·1.1 = 0.22")
+
+
+# Renderers.
+
+CLAIMS = {"h.h1[0]": {"slide 1": "0.64"}, "delta.o[0]": {"slide 2": ["h.o[0] - y[0]", "y[0] - h.o[0]"]}}
+GOLDEN = Path(__file__).parent / "golden" / "explanation.md"
+RENDERERS = {
+    "text": str,
+    "markdown": jaxbp.Explanation.markdown,
+    "latex": jaxbp.Explanation.latex,
+    "html": jaxbp.Explanation.html,
+    "notebook": jaxbp.Explanation._repr_html_,
+}
+
+
+@cache
+def worked() -> jaxbp.Explanation:
+    return named(None, claims=CLAIMS)
+
+
+@pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS)
+def test_every_step_and_every_claim_is_on_the_page(render):
+    page = render(worked()).replace(r"\_", "_")
+    at = [page.index(step.title) for step in worked().steps]
+    assert at == sorted(at)
+    assert "3 claims: 2 right, 1 wrong" in page
+    for place in ("slide 1", "slide 2"):
+        assert place in page
+
+
+def test_markdown_is_as_committed():
+    markdown = named(None, claims={"a.o[0]": "0.60", "delta.o[0]": {"slide 2": "h.o[0] - y[0]"}}).markdown()
+    assert markdown == GOLDEN.read_text(encoding="utf-8"), (
+        f"the page has changed; if it is better so, write explanation.markdown() to {GOLDEN} and read the difference"
+    )
+
+
+@pytest.mark.parametrize("render", ["markdown", "latex"])
+def test_maths_is_balanced(render):
+    page = RENDERERS[render](named(BOOK, claims=CLAIMS))
+    for opening, closing in (("{", "}"), (r"\left(", r"\right)"), (r"\[", r"\]"), (r"\begin{", r"\end{")):
+        assert page.count(opening) == page.count(closing)
+    assert all(line.count("$") % 2 == 0 and line.count("$$") in (0, 2) for line in page.splitlines())
+
+
+def test_latex_holds_nothing_that_pdflatex_has_not():
+    net = jaxbp.Network({"in_1": 1}, {"100%": jaxbp.Unit(1, jaxbp.tanh, {"in_1": jaxbp.Dense()})})
+    params = {"100%": {"in_1": np.array([[-0.5]]), "bias": np.array([0.1])}}
+    claims = {"a.100%[0]": {r"R&D, p_1, x^2, {7}, ~3, \n": "-0.5"}, "y[0]": "−3"}
+    page = jaxbp.explain(net, jaxbp.squared_error, params, np.ones(1), -np.ones(1), claims=claims).latex()
+    assert page.isascii()
+    assert r"R\&D, p\_1, x\^{}2, \{7\}, \~{}3, \textbackslash{}n" in page
+    assert r"a^{\mathrm{100\%}}_{0}" in page
+    assert "it is $-$0.4" in page
+
+
+def test_powers_of_fractions_are_in_parentheses():
+    squares = {"a.o[0]": ["(h.o[0]/2)**2", "(h.o[0]**2)**3", "d(h.o[0])/d(a.o[0])**2", "2**(h.o[0]**2)"]}
+    work = named(None, claims=squares)
+    printers = work.typesetting
+    shown = [(printers.text(claim.formula), printers.latex(claim.formula)) for claim in work.claims]
+    o, o_a = r"h^{o}_{0}", r"\frac{\partial h^{o}_{0}}{\partial a^{o}_{0}}"
+    assert shown == [
+        ("(h.o[0]/2)²", rf"{{\left(\frac{{{o}}}{{2}}\right)}}^{{2}}"),
+        ("(h.o[0]²)^3", rf"{{({{{o}}}^{{2}})}}^{{3}}"),
+        ("(∂h.o[0]/∂a.o[0])²", rf"{{\left({o_a}\right)}}^{{2}}"),
+        ("2^h.o[0]²", rf"{{2}}^{{{{{o}}}^{{2}}}}"),
+    ]
+
+
+def test_an_explanation_in_a_message_is_short():
+    assert repr(worked()) == f"Explanation({len(worked().steps)} steps; 3 claims: 2 right, 1 wrong)"
+
+
+MATHML = "http://www.w3.org/1998/Math/MathML"
+
+
+def test_a_page_needs_nothing_else():
+    page = worked().html("R&D <1>")
+    assert page.startswith("<!doctype html>")
+    assert "<title>R&amp;D &lt;1&gt;</title>" in page
+    for outside in ("http", "url(", "@import", "src=", "<script", "<iframe"):
+        assert outside not in page.replace(f'xmlns="{MATHML}"', "")
+    assert re.findall('href="([^#"]*)', page) == ["data:,"] + [""] * page.count('href="#')
+
+
+def test_every_formula_of_a_page_is_typeset():
+    work = named(BOOK, claims=CLAIMS)
+    formulas = [latex for equation in equations(work) for latex in equation.latex]
+    page = work.html()
+    rules = sum(bool(step.rule) for step in work.steps)
+    in_the_table = 2  # the claim that is wrong, and what is right
+    assert page.count("<math ") == page.count("</math>") == len(formulas) + rules + len(work.claims) + in_the_table
+    outside_of_maths = re.sub("<style>.*?</style>|<math .*?</math>|<[^>]*>", "", page, flags=re.DOTALL)
+    assert not re.search(r"[\\$^{}]", outside_of_maths)
+    assert "\\" not in page
+
+
+def test_every_link_of_a_page_leads_somewhere():
+    page = explain(
+        MANY, claims={"a.o[3, 1]": "9", "d(a.o[3, 0])/d(h.x[3, 1])": "9", "loss": "9", "losses[2]": "9"}
+    ).html()
+    ids = re.findall('id="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert len(re.findall('href="#([^"]*)"', page)) == 4
+    assert set(re.findall('href="#([^"]*)"', page)) <= set(ids)
+
+
+@pytest.mark.parametrize("names", [{"a.h1": "a_1"}, {"h1": "h_1"}, {"x": "x_1"}, {"W.o.h1": "W_2^T"}, {"h.h1": "h^2"}])
+def test_symbols_with_scripts_of_their_own_are_typeset(names):
+    assert named(names).html().count("<math ") == named(None).html().count("<math ")
+
+
+@pytest.mark.parametrize("unit", ["layer-1", "in_2", "lambda", "1", "100%", "a&b", "ä", "h^2", "<b>", "#", "$5"])
+def test_units_of_any_name_are_typeset(unit):
+    net = jaxbp.Network({"x": 1}, {unit: jaxbp.Unit(1, jaxbp.tanh, {"x": jaxbp.Dense()})})
+    params = {unit: {"x": np.ones((1, 1)), "bias": np.ones(1)}}
+    work = jaxbp.explain(net, jaxbp.squared_error, params, np.ones(1), np.ones(1), claims={f"a.{unit}[0]": "9"})
+    page = work.html()
+    assert f"<h3>Pre-activation of {unit} ".replace("&", "&amp;").replace("<b", "&lt;b").replace("b>", "b&gt;") in page
+    assert page.count("<math ") == page.count("</math>") > 20
+    assert f"a.{unit}[0]" in str(work)
+
+
+def test_only_html_needs_latex2mathml(monkeypatch):
+    for module in [name for name in sys.modules if name.partition(".")[0] == "latex2mathml"]:
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, "latex2mathml", None)
+    monkeypatch.setitem(sys.modules, "latex2mathml.converter", None)
+    with pytest.raises(ImportError, match=r"pip install 'jaxbp\[explain\]'"):
+        worked().html()
+    assert worked()._repr_html_() is None  # a notebook falls back to plain text
+    assert all(RENDERERS[render](worked()) for render in ("text", "markdown", "latex"))
+
+
+def test_importing_jaxbp_does_not_import_latex2mathml():
+    script = "import sys, jaxbp; print([name for name in sys.modules if 'latex2mathml' in name])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# In a browser.
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OPTIONS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,800", "--enable-logging=stderr", "--v=0"),
+    *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--disable-quic",
+]
+PROBE = """<script>
+const box = e => e.getBoundingClientRect(), maths = [...document.querySelectorAll("math")];
+const wrong = document.querySelector("div.claim.wrong");
+const inside = r => r.height > 0 && r.width > 0 && r.left >= 0 && r.right <= innerWidth;
+document.body.dataset.found = JSON.stringify({
+  formulas: maths.length,
+  drawn: maths.filter(e => box(e).height > 0 && box(e).width > 0).length,
+  native: maths.filter(e => e instanceof MathMLElement).length,
+  errors: document.querySelectorAll("merror").length,
+  resources: performance.getEntriesByType("resource").length,
+  overflow: Math.max(0, document.documentElement.scrollWidth - innerWidth),
+  wrong: wrong.offsetParent !== null && inside(box(wrong)),
+  mark: wrong.querySelector(".mark").textContent,
+  colour: getComputedStyle(wrong.querySelector(".mark")).color,
+  title: document.title,
+});
+</script>"""
+
+
+def in_browser(page: str, folder: Path) -> tuple[dict, str]:
+    """What a script at the end of a copy of the page finds, and what the browser has logged."""
+    (folder / "page.html").write_text(page.replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    profile = f"--user-data-dir={folder / 'profile'}"
+    command = [BROWSER, *OPTIONS, profile, "--dump-dom", (folder / "page.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(html.unescape(re.search('data-found="([^"]*)"', done.stdout)[1])), done.stderr
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the path")
+def test_a_page_is_typeset_by_a_browser_without_any_network(tmp_path):
+    # an activation with a fraction, and sums that are wider than the window
+    case = of(jaxbp.sigmoid, jaxbp.softmax, jaxbp.cross_entropy, "soft", (), (12, 4, 2))
+    page = explain(case, claims={"a.h1[0]": "9", "delta.o[0]": "y[0] - h.o[0]"}).html()
+    found, log = in_browser(page, tmp_path)
+    formulas = page.count("<math ")
+    assert found == {
+        "formulas": formulas,
+        "drawn": formulas,
+        "native": formulas,
+        "errors": 0,
+        "resources": 0,
+        "overflow": 0,
+        "wrong": True,
+        "mark": "✗",
+        "colour": "rgb(207, 34, 46)",
+        "title": "A worked example of backpropagation",
+    }
+    assert "CONSOLE" not in log
