@@ -1,7 +1,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: train test
+.PHONY: train test test-slow
 
 train: $(VENV)/installed  ## make train ARGS="--data wine"
 	$(PYTHON) -m experiments.train $(ARGS)
@@ -11,6 +11,9 @@ test: $(VENV)/installed
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m basedpyright
 	$(PYTHON) -m pytest -n 2 --dist loadgroup
+
+test-slow: $(VENV)/installed  ## every mistake at every place, and thousands of right gradients
+	$(PYTHON) -m pytest -n 2 --dist loadgroup -m slow -rP
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)

@@ -3,6 +3,7 @@
 python -m experiments.benchmark                     everything
 python -m experiments.benchmark --only gradient     the explicit gradient against jax.value_and_grad
 python -m experiments.benchmark --only epochs       an epoch against the usual training loops
+python -m experiments.benchmark --only check        a whole report on a hand gradient
 """
 
 import importlib.util
@@ -41,6 +42,10 @@ EPOCHS = {
     "784-128-10, batch 128": ([784, 128, 10], 128),
     "784-512-512-10, batch 128": ([784, 512, 512, 10], 128),
 }
+CHECKS = {
+    "784-128-10, batch 32": ([784, 128, 10], 32),
+    "5 layers of 512, batch 64": ([512] * 6, 64),
+}
 LEARNING_RATE = 0.1
 
 
@@ -48,7 +53,7 @@ LEARNING_RATE = 0.1
 class Benchmark:
     """Measure speed, side by side in one run."""
 
-    only: Literal["all", "gradient", "matmul", "epochs"] = "all"
+    only: Literal["all", "gradient", "matmul", "epochs", "check"] = "all"
     rounds: int = 31
     """How often each pair is measured."""
     epoch_rounds: int = 5
@@ -67,6 +72,8 @@ def main(config: Benchmark) -> None:
         console.print(matmul_table(config.rounds))
     if config.only in ("all", "epochs"):
         console.print(epoch_table(config.epoch_rounds, config.examples))
+    if config.only in ("all", "check"):
+        console.print(check_table(config.epoch_rounds))
 
 
 def gradient_table(rounds: int) -> Table:
@@ -138,6 +145,42 @@ def epoch_table(rounds: int, examples: int) -> Table:
         ]
         table.add_row(name, f"{np.median(times['jaxbp']):.3f}", *cells)
     return table
+
+
+def check_table(rounds: int) -> Table:
+    """Seconds for a whole report after the first, on gradients that are right, and wrong in several ways."""
+    table = Table(title="jaxbp.check: median seconds for a report, after the first", title_justify="left")
+    for column in ("network", "the first", "right", "Φ' missing", "and a bias missing", "noise"):
+        table.add_column(column, justify="right")
+    for name, (widths, batch) in CHECKS.items():
+        net = jaxbp.layered(widths, hidden=jaxbp.tanh, output=jaxbp.softmax)
+        params = jaxbp.init_params(jax.random.key(0), net)
+        x = jax.random.normal(jax.random.key(1), (batch, widths[0]))
+        y = jax.random.randint(jax.random.key(2), (batch,), 0, widths[-1])
+        report = partial(jaxbp.check, net, jaxbp.cross_entropy, params, x, y)
+        gradients_of_kind = hand_gradients(net, params, x, y)
+        first = seconds(lambda report=report, mine=gradients_of_kind[0]: report(mine))
+        times = [np.median([seconds(partial(report, mine)) for _ in range(rounds)]) for mine in gradients_of_kind]
+        table.add_row(name, *(f"{time:.2f}" for time in (first, *times)))
+    return table
+
+
+def hand_gradients(net: jaxbp.Network, params: Any, x: Any, y: Any) -> list[Any]:
+    """A right gradient; one without Φ' at h1; that without the output's bias too; and one with noise."""
+    back = jaxbp.backprop(net, jaxbp.cross_entropy, params, x, y)
+    Delta, rng = back.Delta["h1"], np.random.default_rng(0)
+    without_slope = back.grads | {"h1": {"x": x.T @ Delta, "bias": jnp.sum(Delta, axis=0)}}
+    output = back.grads[net.output]
+    without_bias = without_slope | {net.output: output | {"bias": jnp.zeros_like(output["bias"])}}
+    noisy = jax.tree.map(lambda W: W * rng.uniform(0.9, 1.1, W.shape), back.grads)
+    return [back.grads, without_slope, without_bias, noisy]
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """The time of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def gradients(widths: list[int], batch: int) -> tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]:

@@ -23,9 +23,11 @@ class SharedBias(jaxbp.Connection):
 
     Attributes:
         width: The number of elements of the unit.
+        initializer: What the bias starts from.
     """
 
     width: int
+    initializer: str = "zeros"
 
     def weight_shape(self, source: tuple[int, ...], unit: tuple[int, ...]) -> tuple[int, ...]:
         """A single number."""

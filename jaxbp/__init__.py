@@ -1,6 +1,7 @@
 """Backpropagation made explicit: the textbook's Δ/δ recursions in JAX, proven equal to `jax.grad`."""
 
 from jaxbp import collect as collect
+from jaxbp import testing as testing
 from jaxbp import textbook as textbook
 from jaxbp import train as train
 from jaxbp._activations import Activation as Activation
@@ -19,6 +20,11 @@ from jaxbp._activations import vector_activation as vector_activation
 from jaxbp._backprop import Backprop as Backprop
 from jaxbp._backprop import backprop as backprop
 from jaxbp._backprop import value_and_grad as value_and_grad
+from jaxbp._check import Finding as Finding
+from jaxbp._check import Mistake as Mistake
+from jaxbp._check import Report as Report
+from jaxbp._check import check as check
+from jaxbp._check import check_function as check_function
 from jaxbp._connections import Connection as Connection
 from jaxbp._connections import Dense as Dense
 from jaxbp._connections import Identity as Identity

@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from jaxbp._explain._expressions import (
     Bracket,
@@ -187,9 +188,9 @@ class Latex(Printer):
 
     def product(self, factors: list[str]) -> str:
         text = factors[0]
-        for factor in factors[1:]:
-            # a number beside another factor would be read as a part of it
-            numeric = re.match(r"\d|\(-[\d.]+\)$", factor)
+        for before, factor in pairwise(factors):
+            # a number beside another factor would be read as a part of it, one before a function as its base
+            numeric = re.match(r"\d|\(-[\d.]+\)$", factor) or (before[-1].isdigit() and factor.startswith("\\"))
             text += (r" \cdot " if numeric else r" \, ") + factor
         return text
 

@@ -1,0 +1,188 @@
+"""Check a hand gradient: whether it is right, where it goes wrong, and which mistake explains it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import islice, product
+from typing import Any
+
+import numpy as np
+
+from jaxbp._check._facts import Corner, Facts, central_difference, corners
+from jaxbp._check._findings import compared, in_order, where
+from jaxbp._check._handed import Handed, handed_in
+from jaxbp._check._pass import run
+from jaxbp._check._ranking import ranked, telling_apart
+from jaxbp._check._report import Finding, Report
+from jaxbp._check._rounding import rounding_errors
+from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mistakes_of
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+
+_MOST_SUBGRADIENTS = 256
+
+
+def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> Report:
+    """Compare a hand gradient with `jax.grad`, and say where it goes wrong and why.
+
+    The reference is `jax.grad` of `objective` in float64, whatever the dtypes; where that and what was handed in
+    differ, central differences are asked too. Then known mistakes (a missing Φ', a missing transpose, a dropped
+    branch, a lost 1/N, …, up to three of them together) are evaluated until one gives the same numbers.
+
+    Args:
+        net: The network.
+        loss: The loss of one example; the gradient is that of the mean over the batch.
+        params: The parameters, as from `init_params`.
+        x: The input, `(*batch, width)`, or a dict of inputs by name.
+        y: What the loss takes: an array like the output, or class ids.
+        mine: The gradient as a tree like `params`, of arrays or nested lists; or some quantities by name, such as
+            `{"delta.o": …, "Delta.h2": …, "grad.h2.h1": …, "loss": …}`; or a function `(params, x, y)` that returns
+            the gradients, or `(value, gradients)`. The more is handed in, the closer a mistake can be located.
+
+    Returns:
+        `Report(verdict, first_wrong, explanations, …)`, which prints as a few lines.
+
+    Raises:
+        TypeError, ValueError: What was handed in has a name, a shape or a type that does not fit, or the other
+            arguments do not fit each other.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> x, y = jax.random.normal(jax.random.key(1), (5, 3)), jnp.array([0, 1, 1, 0, 1])
+        >>> def mine(params, x, y):
+        ...     h = jnp.tanh(x @ params["h1"]["x"] + params["h1"]["bias"][None])
+        ...     o = jax.nn.softmax(h @ params["o"]["h1"] + params["o"]["bias"][None])
+        ...     delta_o = (o - jax.nn.one_hot(y, 2)) / 5
+        ...     delta_h1 = delta_o @ params["o"]["h1"].T  # and what of tanh'?
+        ...     return {
+        ...         "h1": {"x": x.T @ delta_h1, "bias": delta_h1.sum(0)},
+        ...         "o": {"h1": h.T @ delta_o, "bias": delta_o.sum(0)},
+        ...     }
+        >>> report = jaxbp.check(net, jaxbp.cross_entropy, params, x, y, mine)
+        >>> report.verdict, report.first_wrong
+        ('wrong', 'grad.h1.x')
+        >>> print(report.explanations[0].text)
+        Φ' is left out: delta.h1 = (1 − h.h1²) ⊙ Delta.h1, not Delta.h1
+
+    Source: the chapter, whose recursions the mistakes are mistakes in.
+    """
+    facts = Facts.of(net, loss, params, x, y)
+    handed = handed_in(facts, params, x, y, mine)
+    order = in_order(facts, handed.arrays)
+    tolerated = dict.fromkeys(facts.right, 0.0)
+    findings = tuple(compared(facts, handed, name, 0.0) for name in order)
+    on_corners = corners(facts, handed.epsilon)
+    if any(finding.status != "right" for finding in findings):
+        tolerated = rounding_errors(facts, handed.epsilon, on_corners)
+        findings = tuple(compared(facts, handed, name, tolerated[name]) for name in order)
+    wrong = [finding for finding in findings if finding.status == "wrong"]
+    if not wrong:
+        rounded = any(finding.status == "precision" for finding in findings)
+        return Report("precision" if rounded else "right", findings, notes=tuple(_about_corners(on_corners)))
+    if on_corners and _is_subgradient(facts, handed, tolerated, on_corners):
+        return Report("kink", findings, notes=tuple(_about_corners(on_corners)))
+    observed = Observed(_batched(facts, handed), _closeness(facts, handed, tolerated))
+    forward_is_right = not any(finding.name.startswith(("a.", "h.")) for finding in wrong)
+    finite = all(np.all(np.isfinite(array)) for array in observed.arrays.values())
+    explicable = observed.arrays and forward_is_right and finite
+    found, complete = explanations(facts, observed) if explicable else ([], True)
+    best_first = ranked(facts, observed, found)
+    gave_up = (
+        [] if complete else [f"{MOST_TRIALS} combinations were tried; hand in more quantities to narrow them down"]
+    )
+    notes = [
+        *gave_up,
+        *_second_opinion(facts, wrong),
+        *_about_corners(on_corners),
+        *telling_apart(facts, observed, best_first),
+    ]
+    return Report(
+        "wrong",
+        findings,
+        wrong[0].name,
+        where(facts, findings, wrong[0].name),
+        tuple(dict.fromkeys(mistakes_of(changes) for changes in best_first)),
+        tuple(notes),
+    )
+
+
+def _batched(facts: Facts, handed: Handed) -> dict[str, np.ndarray]:
+    """What was handed in of the backward phase, with the batch as one axis."""
+    return {
+        name: array if name.startswith("grad.") else array.reshape(facts.right[name].shape)
+        for name, array in handed.arrays.items()
+        if name.partition(".")[0] in ("Delta", "delta", "grad")
+    }
+
+
+def _closeness(facts: Facts, handed: Handed, tolerated: Mapping[str, float]) -> Close:
+    relative = min(max(1e-8, 100 * handed.epsilon), 0.03)
+
+    def close(name: str, mine: np.ndarray, predicted: np.ndarray) -> bool:
+        if mine.shape != predicted.shape:
+            return False
+        size = max(np.max(np.abs(mine)), np.max(np.abs(predicted)))
+        # rounding grows with what is rounded: a mistake may make a quantity larger than it should be
+        true_size = np.max(np.abs(facts.right[name]))
+        allowed = relative * size + handed.resolution + tolerated[name] * max(1, size / true_size if true_size else 1)
+        with np.errstate(invalid="ignore"):
+            return bool(np.all(np.abs(mine - predicted) <= allowed))
+
+    return close
+
+
+def _is_subgradient(
+    facts: Facts, handed: Handed, tolerated: Mapping[str, float], on_corners: Mapping[str, Corner]
+) -> bool:
+    """Whether another slope between the two sides of each corner gives what was handed in."""
+    choices = [
+        [np.where(c.mask, (1 - t) * c.left + t * c.right, facts.slopes[u]) for t in (0, 0.5, 1)] + [facts.slopes[u]]
+        for u, c in on_corners.items()
+    ]
+    backward = _batched(facts, handed)
+    if any(
+        compared(facts, handed, name, tolerated[name]).status == "wrong"
+        for name in handed.arrays
+        if name not in backward
+    ):
+        return False
+    for slopes in islice(product(*choices), _MOST_SUBGRADIENTS):
+        right = dict(facts.right)
+        at = replace(facts, right=right)
+        at.slopes.update(dict(zip(on_corners, slopes, strict=True)))
+        o = facts.net.output
+        if o in on_corners:
+            right[f"delta.{o}"] = at.slopes[o] * right[f"Delta.{o}"]
+        quantities = run(at, ()).quantities()
+        close = _closeness(replace(facts, right={**right, **quantities}), handed, tolerated)
+        if all(close(name, backward[name], quantities[name]) for name in backward):
+            return True
+    return False
+
+
+def _about_corners(on_corners: Mapping[str, Corner]) -> list[str]:
+    return [
+        f"{np.count_nonzero(corner.mask)} of {corner.mask.size} elements of a.{u} sit on a corner of the activation, "
+        "where every slope between those on its two sides is valid"
+        for u, corner in on_corners.items()
+    ]
+
+
+def _second_opinion(facts: Facts, wrong: Iterable[Finding]) -> list[str]:
+    """What central differences say where jax.grad and the hand gradient differ."""
+    notes: list[str] = []
+    for finding in wrong:
+        if not finding.name.startswith("grad."):
+            continue
+        right = facts.right[finding.name]
+        direction = np.random.default_rng(0).normal(size=right.shape)
+        direction /= np.linalg.norm(direction)
+        theirs = central_difference(facts, finding.name, direction)
+        ours = float(np.vdot(right, direction))
+        if abs(theirs - ours) > 1e-5 * max(np.linalg.norm(right), abs(facts.right["loss"])):
+            notes.append(
+                f"the two references disagree at {finding.name}: along a random direction jax.grad has {ours:.6g}, "
+                f"central differences {theirs:.6g}; the loss has a corner here, or a custom derivative rule is wrong"
+            )
+    return notes

@@ -1,0 +1,158 @@
+"""A backward pass in which single steps can be changed: the sweep as a hand program with a mistake would run it.
+
+Δ_u = Σ_{u ⇒ v} δ_v W_uvᵀ,  δ_u = (∂h_u/∂a_u)ᵀ Δ_u,  ∂L/∂W_su = h_sᵀ δ_u
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp._activations import Elementwise
+from jaxbp._check._facts import Facts
+from jaxbp._check._report import Mistake
+from jaxbp._connections import Dense, Identity
+from jaxbp._graph import BIAS
+
+Stage = Literal["output", "term", "sum", "delta", "gradient"]
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """A mistake as something that takes the place of a right step.
+
+    Attributes:
+        mistake: What it is, in words.
+        stage: Which step: Δ and δ of the output; one reader's term of Δ_u; their sum; δ_u; a gradient.
+        unit: The unit or input whose step it is.
+        apply: The step. For `"output"`: `(state) -> (Delta, delta)`; `"term"`: `(state) -> term`; `"sum"`:
+            `(terms) -> Delta`; `"delta"`: `(facts, Delta, delta) -> delta`; `"gradient"`: `(state, delta) -> gradient`.
+        key: The reader of a term, the source of a gradient.
+        learning_rate: That of weights that were updated too early.
+    """
+
+    mistake: Mistake
+    stage: Stage
+    unit: str
+    apply: Callable[..., Any] = field(repr=False)
+    key: str | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """A backward pass as far as it has come.
+
+    Attributes:
+        facts: The network and its batch.
+        Delta: Δ of the units so far.
+        delta: δ of them.
+        gradients: The gradients of their weights, by name.
+        changes: The mistakes that were made.
+    """
+
+    facts: Facts
+    Delta: Mapping[str, np.ndarray] = field(default_factory=dict)
+    delta: Mapping[str, np.ndarray] = field(default_factory=dict)
+    gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    _terms: dict[tuple[str, object], np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    def through(self, u: str, changes: Iterable[Change] = ()) -> "Pass":
+        """The pass after the step of one unit, or of an input, with changes."""
+        changes = tuple(changes)
+        Delta, delta = self.signals(u, changes)
+        after = replace(self, Delta={**self.Delta, u: Delta}, changes=self.changes + changes)
+        if u in self.facts.net.inputs:
+            return after
+        return after.with_gradients(u, delta, changes)
+
+    def with_gradients(self, u: str, delta: np.ndarray, changes: Iterable[Change]) -> "Pass":
+        """The pass with δ_u and the gradients that follow from it."""
+        by_source = {change.key: change for change in changes if change.stage == "gradient"}
+        gradients = {
+            f"grad.{u}.{s}": by_source[s].apply(self, delta) if s in by_source else gradient(self.facts, u, s, delta)
+            for s in self.facts.params[u]
+        }
+        return replace(self, delta={**self.delta, u: delta}, gradients={**self.gradients, **gradients})
+
+    def signals(self, u: str, changes: Iterable[Change]) -> tuple[np.ndarray, np.ndarray]:
+        """Δ_u and δ_u; for an input Δ alone, twice."""
+        facts = self.facts
+        by_stage = {(change.stage, change.key): change for change in changes}
+        if u == facts.net.output:
+            output = by_stage.get(("output", None))
+            Delta, delta = output.apply(self) if output else (facts.right[f"Delta.{u}"], facts.right[f"delta.{u}"])
+        else:
+            terms = {v: self._term(u, v, by_stage.get(("term", v))) for v in facts.readers[u]}
+            combine = by_stage.get(("sum", None))
+            Delta = combine.apply(terms) if combine else np.sum(list(terms.values()), axis=0)
+            delta = Delta if u in facts.net.inputs else pulled_back(facts, u, Delta)
+        change = by_stage.get(("delta", None))
+        return Delta, delta if change is None else change.apply(facts, Delta, delta)
+
+    def _term(self, s: str, v: str, change: Change | None) -> np.ndarray:
+        """One reader's term of Δ_s, computed once: a search asks for it in many combinations."""
+        place = (f"{v}.{s}", change)
+        if place not in self._terms:
+            right = pulled_through(self.facts, v, s, self.delta[v]) if change is None else change.apply(self)
+            self._terms[place] = right
+        return self._terms[place]
+
+    def quantities(self) -> dict[str, np.ndarray]:
+        """Every backward quantity of the pass by its name."""
+        named = {f"Delta.{u}": Delta for u, Delta in self.Delta.items()}
+        named |= {f"delta.{u}": delta for u, delta in self.delta.items()}
+        return {**named, **self.gradients}
+
+
+def backward_order(facts: Facts) -> tuple[str, ...]:
+    """The units from the output on, then the inputs."""
+    return (*reversed(facts.net.order), *facts.net.inputs)
+
+
+def run(facts: Facts, changes: Iterable[Change]) -> Pass:
+    """A whole backward pass with these changes."""
+    changes = tuple(changes)
+    state = Pass(facts)
+    for u in backward_order(facts):
+        state = state.through(u, [change for change in changes if change.unit == u])
+    return state
+
+
+def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray) -> np.ndarray:
+    """The term δ_v W_svᵀ of Δ_s."""
+    connection = facts.net.units[v].connections[s]
+    match connection:
+        case Dense():
+            return delta @ facts.params[v][s].T
+        case Identity():
+            return delta
+        case _:
+            with jax.enable_x64(True):
+                W = jax.tree.map(jnp.asarray, facts.params[v].get(s))
+                return np.asarray(connection.pull_back(W, jnp.asarray(facts.h[s]), jnp.asarray(delta)))
+
+
+def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:
+    """δ_u = (∂h_u/∂a_u)ᵀ Δ_u."""
+    activation = facts.net.units[u].activation
+    if isinstance(activation, Elementwise):
+        return facts.slopes[u] * Delta
+    with jax.enable_x64(True):
+        return np.asarray(activation.pullback(*map(jnp.asarray, (facts.a[u], facts.h[u], Delta))))
+
+
+def gradient(facts: Facts, u: str, s: str, delta: np.ndarray, h: np.ndarray | None = None) -> np.ndarray:
+    """The gradient h_sᵀ δ_u, with another h where one is given, or 1ᵀ δ_u of the bias."""
+    if s == BIAS:
+        return delta.sum(axis=tuple(range(delta.ndim - 1)))
+    connection, W = facts.net.units[u].connections[s], facts.params[u][s]
+    h = facts.h[s] if h is None else h
+    if isinstance(connection, Dense):
+        return h.reshape(-1, h.shape[-1]).T @ delta.reshape(-1, delta.shape[-1])
+    with jax.enable_x64(True):
+        return np.asarray(connection.contract(*map(jnp.asarray, (W, h, delta))))

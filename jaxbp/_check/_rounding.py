@@ -1,0 +1,94 @@
+"""How far a right program may be off in a number format: what changes when all of its numbers are rounded."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp._check._facts import Corner, Facts
+from jaxbp._check._pass import Pass, backward_order
+from jaxbp._connections import Connection, Dense, Identity
+from jaxbp._graph import BIAS
+
+_SAMPLES = 6
+_SAFETY = 12.0
+
+
+def rounding_errors(facts: Facts, epsilon: float, on_corners: Mapping[str, Corner]) -> dict[str, float]:
+    """The largest error of any element of each quantity that rounding can explain.
+
+    Both phases run a few times with every number changed by up to its last digit, at random; the largest change,
+    with a margin, is what the format explains. Sums that cancel and masks that flip show in it, as they do in
+    programs.
+
+    Args:
+        facts: The network and its batch.
+        epsilon: The relative size of one rounding.
+        on_corners: Where units sit on a corner of their activation; that is no matter of rounding, and no mask
+            flips there.
+    """
+    exact = _noisy_quantities(facts, 0, np.random.default_rng(0), on_corners)
+    errors = dict.fromkeys(facts.right, 0.0)
+    for seed in range(_SAMPLES):
+        # some programs round more often than once for each quantity
+        noisy = _noisy_quantities(facts, epsilon * (1 + seed % 3), np.random.default_rng(seed), on_corners)
+        for name, array in noisy.items():
+            with np.errstate(invalid="ignore"):
+                error = np.abs(array - exact[name])
+            errors[name] = max(errors[name], float(np.max(error, initial=0, where=np.isfinite(error))))
+    return {name: _SAFETY * error for name, error in errors.items()}
+
+
+def _noisy_quantities(
+    facts: Facts, epsilon: float, rng: np.random.Generator, on_corners: Mapping[str, Corner]
+) -> Mapping[str, np.ndarray]:
+    def rounded(array: np.ndarray) -> np.ndarray:
+        return array * (1 + epsilon * rng.uniform(-1, 1, np.shape(array)))
+
+    net = facts.net
+    params = {u: {s: rounded(W) for s, W in weights.items()} for u, weights in facts.params.items()}
+    h = {s: rounded(facts.h[s]) for s in net.inputs}
+    a: dict[str, np.ndarray] = {}
+    for u in net.order:
+        unit = net.units[u]
+        terms = [rounded(_applied(c, params[u].get(s), h[s])) for s, c in unit.connections.items()]
+        a[u] = rounded(np.sum(terms, axis=0) + params[u].get(BIAS, 0))
+        with jax.enable_x64(True):
+            h[u] = rounded(np.asarray(unit.activation.value(jnp.asarray(a[u]))))
+    right = dict(facts.right)
+    at = replace(facts, params=params, a=a, h=h, right=right)
+    for u, corner in on_corners.items():
+        at.slopes[u] = np.where(corner.mask, facts.slopes[u], at.slopes[u])
+    right |= _output_signals(at)
+    state = Pass(at)
+    for u in backward_order(at):
+        state = state.through(u)
+        if u in net.units:
+            delta = rounded(state.delta[u])
+            state = replace(state, delta={**state.delta, u: delta}).with_gradients(u, delta, ())
+    named = {name: rounded(array) for name, array in state.quantities().items()}
+    named |= {f"a.{u}": array for u, array in a.items()} | {f"h.{s}": array for s, array in h.items()}
+    return named
+
+
+def _applied(connection: Connection, W: np.ndarray | None, h: np.ndarray) -> np.ndarray:
+    if isinstance(connection, Dense) and W is not None:
+        return h @ W
+    if isinstance(connection, Identity):
+        return h
+    with jax.enable_x64(True):
+        return np.asarray(connection.apply(jax.tree.map(jnp.asarray, W), jnp.asarray(h)))
+
+
+def _output_signals(at: Facts) -> dict[str, np.ndarray]:
+    """∂L/∂o and δ_o from rounded outputs, and the loss, which takes part in nothing else."""
+    o, N = at.net.output, at.examples
+    activation = at.net.units[o].activation
+    rule = at.loss.simplification(activation)
+    with jax.enable_x64(True):
+        a, h, y = jnp.asarray(at.a[o]), jnp.asarray(at.h[o]), jnp.asarray(at.y)
+        Delta = at.loss.gradient(h, y) / N
+        delta = activation.pullback(a, h, Delta) if rule is None else rule.delta(a, h, y) / N
+    return {f"Delta.{o}": np.asarray(Delta), f"delta.{o}": np.asarray(delta)}

@@ -1,0 +1,76 @@
+"""Assertions for test suites: a hand gradient is right, or the test fails with the report on it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxbp._check import Report, check, check_function
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+
+
+def assert_gradients_match(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> Report:
+    """Fail unless a hand gradient of a network is right, up to what its number format explains.
+
+    Args:
+        net: The network.
+        loss: The loss of one example; the gradient is that of the mean over the batch.
+        params: The parameters, as from `init_params`.
+        x: The input.
+        y: What the loss takes.
+        mine: The gradient in any form that `check` takes, e.g. your own backward pass `(params, x, y) -> gradients`.
+
+    Returns:
+        The report, for what more a test may ask of it.
+
+    Raises:
+        AssertionError: Something is wrong; the message is the report.
+        TypeError, ValueError: Arguments that do not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 2], output=jaxbp.softmax)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> x, y = jnp.array([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]]), jnp.array([0, 1])
+        >>> def backward(params, x, y):
+        ...     o = jax.nn.softmax(x @ params["o"]["x"] + params["o"]["bias"][None])
+        ...     delta = (o - jax.nn.one_hot(y, 2)) / len(x)
+        ...     return {"o": {"x": x.T @ delta, "bias": delta.sum(0)}}
+        >>> jaxbp.testing.assert_gradients_match(net, jaxbp.cross_entropy, params, x, y, backward).verdict
+        'right'
+    """
+    return _asserted(check(net, loss, params, x, y, mine))
+
+
+def assert_function_gradients_match(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:
+    """Fail unless a hand gradient of a scalar JAX function is right, up to what its number format explains.
+
+    Args:
+        f: A pure JAX function of one tree of floating arrays that returns a scalar.
+        params: The tree.
+        mine: The gradient in any form that `check_function` takes, e.g. your own function `params -> gradients`.
+
+    Returns:
+        The report, for what more a test may ask of it.
+
+    Raises:
+        AssertionError: Something is wrong; the message is the report.
+        TypeError, ValueError: Arguments that do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> params = {"w": jnp.array([1.0, -2.0])}
+        >>> half_square = lambda p: jnp.sum(p["w"] ** 2) / 2
+        >>> jaxbp.testing.assert_function_gradients_match(half_square, params, lambda p: p).verdict
+        'right'
+        >>> jaxbp.testing.assert_function_gradients_match(half_square, params, lambda p: {"w": 2 * p["w"]}
+        ... )  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        AssertionError: wrong: ...
+    """
+    return _asserted(check_function(f, params, mine))
+
+
+def _asserted(report: Report) -> Report:
+    report.raise_if_wrong()
+    return report

@@ -1,0 +1,550 @@
+"""The checker: right gradients are right, and wrong ones are located and named."""
+
+import json
+from collections import Counter, defaultdict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from wrong_networks import NETWORKS, Problem, draw, example
+from wrong_passes import Wrong, first_wrong_gradient, gradient_tree, gradients, pairs, right_pass, wrong_passes
+
+import jaxbp
+from experiments.slides import SharedBias
+from jaxbp import Dense, Network, Unit, check
+
+
+def checked(problem: Problem, mine) -> jaxbp.Report:
+    return check(problem.net, problem.loss, problem.params, problem.x, problem.y, mine)
+
+
+def slugs_of(report: jaxbp.Report) -> list[tuple[str, ...]]:
+    return [tuple(sorted(mistake.slug for mistake in together)) for together in report.alternatives]
+
+
+# Wrong gradients are located and named.
+
+SEEDS = (0, 1, 2)
+
+
+class Confusion:
+    """How often each mistake was located, and what it was called."""
+
+    def __init__(self):
+        self.located, self.total = Counter(), Counter()
+        self.called = defaultdict(Counter)
+
+    def add(self, problem: Problem, wrong: Wrong, everything: bool) -> None:
+        mine = dict(wrong.quantities) if everything else gradients(wrong)
+        report = checked(problem, mine)
+        slugs = (wrong.slug,) if isinstance(wrong.slug, str) else wrong.slug
+        kind = " and ".join(slugs) if len(slugs) == 1 else "two at once"
+        self.total[kind] += 1
+        places = wrong.first_wrong if everything else first_wrong_gradient(problem, wrong)
+        self.located[kind] += report.verdict == "wrong" and report.first_wrong in places
+        named = slugs_of(report)
+        # listed among equally good explanations, of which there is one for each set of numbers that agree
+        found = tuple(sorted(slugs)) in named
+        self.called[kind]["named" if found else " + ".join(named[0]) if named else "nothing"] += 1
+
+    def share(self, counts: Counter) -> float:
+        return sum(counts.values()) / sum(self.total.values())
+
+    @property
+    def named(self) -> Counter:
+        return Counter({kind: called["named"] for kind, called in self.called.items()})
+
+    def __str__(self) -> str:
+        lines = [f"{'mistake':30}{'cases':>6}{'located':>9}{'named':>7}  called otherwise"]
+        for kind in sorted(self.total):
+            others = {name: n for name, n in self.called[kind].items() if name != "named"}
+            lines.append(
+                f"{kind:30}{self.total[kind]:6}{self.located[kind]:9}{self.called[kind]['named']:7}  {others or ''}"
+            )
+        return "\n".join(lines)
+
+    def is_good(self) -> bool:
+        print(f"\n{self}")
+        return self.share(self.located) >= 0.95 and self.share(self.named) >= 0.90
+
+
+def one_of_each(problem: Problem, seed: int) -> list[Wrong]:
+    """One place at random for each mistake that the network allows."""
+    by_slug: dict[str, list[Wrong]] = defaultdict(list)
+    for wrong in wrong_passes(problem):
+        by_slug[wrong.slug].append(wrong)
+    rng = np.random.default_rng(seed)
+    return [places[rng.integers(len(places))] for places in by_slug.values()]
+
+
+SOME = [
+    "sigmoid layer", "equal tanh layers", "distinct relu layers", "hard tanh layers", "softplus layers",
+    "all widths equal", "sigmoid, cross-entropy", "softmax, binary cross-entropy", "no biases", "skip connections",
+    "residual", "three readers",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_mistake_is_located_and_named(half):
+    """One place for each mistake; every place, with every seed, is in the slow tests."""
+    confusion = Confusion()
+    for i, name in enumerate(SOME[half::2]):
+        problem = example(name, seed=i % 3)
+        for wrong in one_of_each(problem, i):
+            confusion.add(problem, wrong, everything=i % 2 == 1)
+    assert confusion.is_good()
+
+
+def test_two_mistakes_are_located_and_named():
+    confusion = Confusion()
+    for i, name in enumerate(SOME[:6]):
+        problem = example(name, seed=i % 3)
+        for wrong in pairs(problem, np.random.default_rng(0), 4):
+            confusion.add(problem, wrong, everything=False)
+    assert confusion.is_good()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_mistake_at_every_place_is_located_and_named(name):
+    confusion = Confusion()
+    for seed in SEEDS:
+        problem = example(name, seed)
+        for everything in (False, True):
+            for wrong in wrong_passes(problem):
+                confusion.add(problem, wrong, everything)
+        for wrong in pairs(problem, np.random.default_rng(seed), 10) if name != "softmax alone" else ():
+            confusion.add(problem, wrong, everything=False)
+    assert confusion.is_good()
+    assert confusion.share(confusion.located) == confusion.share(confusion.named) == 1
+
+
+def test_the_table_can_fail(monkeypatch):
+    """Without its catalogue the checker locates, and names nothing."""
+    monkeypatch.setattr("jaxbp._check._search.in_delta", lambda facts, u: ())
+    confusion = Confusion()
+    problem = example("sigmoid layer", 0)
+    for wrong in wrong_passes(problem):
+        if wrong.slug in ("missing-derivative", "derivative-at-output", "detached"):
+            confusion.add(problem, wrong, everything=False)
+    assert not confusion.is_good()
+    assert confusion.share(confusion.located) == 1
+
+
+# Right gradients are never called wrong.
+
+DTYPES = (jnp.float64, jnp.float32, jnp.bfloat16)
+
+
+def right_gradients(name: str, seeds: range):
+    """By autodiff and by the sweep, in each number format: the arguments of `check`."""
+    net, loss = NETWORKS[name]
+    programs = (jax.jit(jax.grad(jaxbp.objective(net, loss))), jax.jit(jaxbp.value_and_grad(net, loss)))
+    for seed in seeds:
+        problem = draw(name, np.random.default_rng(seed))
+        size = (1.0, 0.1, 3.0)[seed % 3]
+        for dtype in DTYPES:
+            params, x, y = jax.tree.map(
+                lambda array, dtype=dtype: jnp.asarray(array, dtype),
+                ({u: {s: size * W for s, W in w.items()} for u, w in problem.params.items()}, problem.x, problem.y),
+            )
+            by_autodiff = programs[0](params, x, y)
+            value, ours = programs[1](params, x, y)
+            yield net, loss, params, x, y, by_autodiff
+            yield (
+                net,
+                loss,
+                params,
+                x,
+                y,
+                {"loss": value} | {f"grad.{u}.{s}": W for u, weights in ours.items() for s, W in weights.items()},
+            )
+
+
+@pytest.mark.parametrize("name", ["equal relu layers", "softmax, binary cross-entropy", "two inputs"])
+def test_a_right_gradient_is_never_called_wrong(name):
+    verdicts = Counter(check(*arguments).verdict for arguments in right_gradients(name, range(12)))
+    assert not verdicts["wrong"]
+    assert verdicts["right"] >= 48  # of 72; precision is for what cancels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_many_right_gradients_are_not_called_wrong(name):
+    verdicts = Counter(check(*arguments).verdict for arguments in right_gradients(name, range(24)))
+    print(verdicts)
+    assert verdicts.total() == 144  # 18 networks: 2592 in all
+    assert not verdicts["wrong"]
+
+
+def test_rounding_is_no_excuse_for_a_mistake():
+    """In float32 and bfloat16 a mistake is still wrong, and named."""
+    problem = example("equal tanh layers", 0)
+    for dtype in (np.float32, jnp.bfloat16):
+        for slug in ("missing-derivative", "not-transposed", "missing-bias"):
+            wrong = next(w for w in wrong_passes(problem) if w.slug == slug)
+            report = checked(problem, jax.tree.map(lambda g, dtype=dtype: g.astype(dtype), gradients(wrong)))
+            assert report.verdict == "wrong"
+            assert report.explanations[0].slug == slug
+
+
+# What is no mistake that is known.
+
+
+def test_noise_is_wrong_and_explained_by_nothing():
+    problem = example("equal tanh layers", 0)
+    rng = np.random.default_rng(0)
+    noisy = jax.tree.map(lambda g: g * rng.uniform(0.9, 1.1, g.shape), gradient_tree(right_pass(problem)))
+    report = checked(problem, noisy)
+    assert report.verdict == "wrong"
+    assert report.alternatives == ()
+    assert "no mistake that is known here explains these numbers" in str(report)
+
+
+def test_the_gradient_of_another_batch_is_explained_by_nothing():
+    report = checked(example("sigmoid layer", 0), gradient_tree(right_pass(example("sigmoid layer", 1))))
+    assert report.verdict == "wrong"
+    assert report.alternatives == ()
+
+
+# Corners.
+
+CORNERED = Network(
+    inputs={"x": 2},
+    units={
+        "h1": Unit(2, jaxbp.relu, {"x": Dense()}),
+        "h2": Unit(2, jaxbp.hard_tanh, {"h1": Dense()}),
+        "o": Unit(1, jaxbp.linear, {"h2": Dense()}),
+    },
+)
+AT_CORNERS = {
+    "h1": {"x": np.array([[1.0, 0.5], [-1.0, 1.0]]), "bias": np.array([0.0, 0.25])},  # a.h1[0] is 0
+    "h2": {"h1": np.array([[0.5, -0.25], [1.0, 0.5]]), "bias": np.array([-0.75, 0.1])},  # a.h2[0] is 1
+    "o": {"h2": np.array([[0.75], [-1.5]]), "bias": np.array([0.1])},
+}
+
+
+def corner_gradients(at_zero: float, at_one: float, factor: float = 1.0):
+    """By hand, with a slope of one's own at each of the two corners."""
+    p, x, y = AT_CORNERS, np.array([1.0, 1.0]), 0.5
+    a1 = x @ p["h1"]["x"] + p["h1"]["bias"]
+    h1 = np.maximum(a1, 0)
+    a2 = h1 @ p["h2"]["h1"] + p["h2"]["bias"]
+    h2 = np.clip(a2, -1, 1)
+    assert a1[0] == 0
+    assert a2[0] == 1
+    delta_o = h2 @ p["o"]["h2"] + p["o"]["bias"] - y
+    delta_2 = np.array([at_one, 1.0]) * (delta_o @ p["o"]["h2"].T) * factor
+    delta_1 = np.array([at_zero, 1.0]) * (delta_2 @ p["h2"]["h1"].T)
+    return {
+        "h1": {"x": np.outer(x, delta_1), "bias": delta_1},
+        "h2": {"h1": np.outer(h1, delta_2), "bias": delta_2},
+        "o": {"h2": np.outer(h2, delta_o), "bias": delta_o},
+    }
+
+
+@pytest.mark.parametrize(
+    ("at_zero", "at_one", "verdict"),
+    [(0, 1, "right"), (1, 1, "kink"), (0, 0, "kink"), (1, 0, "kink"), (0.5, 0.5, "kink"), (2, 1, "wrong")],
+)
+def test_any_slope_between_the_two_sides_of_a_corner_is_valid(at_zero, at_one, verdict):
+    mine = corner_gradients(at_zero, at_one)
+    report = check(CORNERED, jaxbp.squared_error, AT_CORNERS, np.array([1.0, 1.0]), np.array([0.5]), mine)
+    assert report.verdict == verdict
+    assert report.ok == (verdict != "wrong")
+    assert "1 of 2 elements of a.h1 sit on a corner" in str(report)
+
+
+def test_a_corner_excuses_nothing_else():
+    mine = corner_gradients(1, 1, factor=-1.0)
+    report = check(CORNERED, jaxbp.squared_error, AT_CORNERS, np.array([1.0, 1.0]), np.array([0.5]), mine)
+    assert report.verdict == "wrong"
+    assert report.first_wrong == "grad.h2.h1"
+
+
+@jax.custom_jvp
+def _lying_tanh(a):
+    return jnp.tanh(a)
+
+
+_lying_tanh.defjvp(lambda primals, tangents: (jnp.tanh(primals[0]), 0.5 * tangents[0]))
+
+
+def test_references_that_disagree_are_reported():
+    activation = jaxbp.elementwise(_lying_tanh, lambda a, h: 1 - h**2, name="lying_tanh")
+    net = jaxbp.layered([2, 3, 1], hidden=activation, output=jaxbp.linear)
+    params = jaxbp.init_params(jax.random.key(0), net)
+    x, y = jnp.array([[1.0, -0.5]]), jnp.array([[0.25]])
+    report = check(net, jaxbp.squared_error, params, x, y, jaxbp.backprop(net, jaxbp.squared_error, params, x, y).grads)
+    assert report.verdict == "wrong"
+    assert "the two references disagree at grad.h1.x" in str(report)
+
+
+# Every form of what is handed in.
+
+SMALL = example("sigmoid layer", 0)
+RIGHT = right_pass(SMALL)
+X = SMALL.x["x"]
+
+
+def as_lists(tree):
+    return jax.tree.map(lambda g: g.tolist(), tree)
+
+
+FORMS = {
+    "numpy": gradient_tree(RIGHT),
+    "jax": jax.tree.map(jnp.asarray, gradient_tree(RIGHT)),
+    "lists": as_lists(gradient_tree(RIGHT)),
+    "everything": dict(RIGHT),
+    "one quantity": {"delta.h1": RIGHT["delta.h1"]},
+    "the loss": {"loss": float(RIGHT["loss"])},
+    "a function": lambda params, x, y: gradient_tree(RIGHT),
+    "a function with the value": lambda params, x, y: (RIGHT["loss"], gradient_tree(RIGHT)),
+    "our own": lambda *arguments: jaxbp.value_and_grad(SMALL.net, SMALL.loss)(*jax.tree.map(jnp.asarray, arguments)),
+    "six decimals": jax.tree.map(lambda g: np.round(g, 6), gradient_tree(RIGHT)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_read(form):
+    report = checked(SMALL, FORMS[form])
+    assert report.ok
+    assert report.verdict in (("precision",) if form == "six decimals" else ("right", "precision"))
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (5,), (2, 3)])
+def test_every_batch_is_read(batch):
+    net = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
+    params = jaxbp.init_params(jax.random.key(0), net)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(*batch, 3)), rng.integers(0, 2, size=batch)
+    back = jaxbp.backprop(net, jaxbp.cross_entropy, params, jnp.asarray(x), jnp.asarray(y))
+    named = {name: np.asarray(array) for name, array in back.quantities().items()}
+    assert check(net, jaxbp.cross_entropy, params, x, y, named).ok
+    named["delta.h1"] = named["Delta.h1"]
+    report = check(net, jaxbp.cross_entropy, params, x, y, named)
+    assert report.first_wrong == "delta.h1"
+    (finding,) = [finding for finding in report.findings if finding.name == "delta.h1"]
+    assert len(finding.index) == len(batch) + 1
+    assert finding.mine == named["delta.h1"][finding.index]
+
+
+MALFORMED = {
+    "nothing": ({}, ValueError, "nothing was handed in"),
+    "a number": (3.0, TypeError, "is of type float"),
+    "a missing unit": ({"o": gradient_tree(RIGHT)["o"]}, ValueError, "hold no 'h1'"),
+    "an extra unit": (gradient_tree(RIGHT) | {"h2": {}}, ValueError, "'h2', which is none of the units 'h1', 'o'"),
+    "a missing bias": (
+        gradient_tree(RIGHT) | {"o": {"h1": RIGHT["grad.o.h1"]}}, ValueError, "gradients of 'o' hold no 'bias'"
+    ),
+    "a wrong source": (
+        gradient_tree(RIGHT) | {"o": {"x": RIGHT["grad.o.h1"], "bias": 0}}, ValueError, "'x', which is none of"
+    ),
+    "an unknown quantity": ({"delta.h2": 0}, ValueError, "no quantity 'delta.h2' (did you mean 'delta.h1'?)"),
+    "a wrong shape": ({"grad.o.bias": np.zeros(4)}, ValueError, r"grad.o.bias has shape (4,), expected (3,)"),
+    "one for each example": (
+        {"grad.o.bias": np.zeros((X.shape[0], 3))}, ValueError, "it has a batch axis; a gradient is the sum"
+    ),
+    "ragged lists": ({"grad.o.h1": [[1.0, 2.0], [3.0]]}, TypeError, "grad.o.h1 cannot be read as an array"),
+    "strings": ({"grad.o.bias": ["a", "b", "c"]}, TypeError, "grad.o.bias is an array of <U1"),
+    "complex": ({"grad.o.bias": np.zeros(3, complex)}, TypeError, "grad.o.bias is an array of complex128"),
+    "booleans": ({"grad.o.bias": [True, False, True]}, TypeError, "grad.o.bias is an array of bool"),
+    "None": ({"grad.o.bias": None}, TypeError, "grad.o.bias is None"),
+    "three results": (lambda params, x, y: (1, 2, 3), ValueError, "the function returned 3 results"),
+    "no dict in a tree": (lambda params, x, y: (1.0, [1.0]), TypeError, "the gradients are of type list"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_what_cannot_be_read_is_refused_by_name(case):
+    mine, error, message = MALFORMED[case]
+    with pytest.raises(error) as raised:
+        checked(SMALL, mine)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.full(X.shape[0], 7), "y: class id 7 at example 0 is outside 0…2"),
+        (np.where(SMALL.y == 1, np.nan, SMALL.y), "values of y are not finite"),
+    ],
+)
+def test_targets_that_are_none_are_refused(y, message):
+    with pytest.raises(ValueError, match=message):
+        check(SMALL.net, SMALL.loss, SMALL.params, SMALL.x, y, gradient_tree(RIGHT))
+
+
+@pytest.mark.parametrize("name", ["loss", "h.o", "a.h1"])
+def test_a_wrong_forward_phase_is_located_and_explained_by_nothing(name):
+    report = checked(SMALL, {name: RIGHT[name] * 1.2345678912345})
+    assert report.first_wrong == name
+    assert report.alternatives == ()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_none_is_wrong_and_counted(value):
+    broken = gradient_tree(RIGHT)
+    broken["o"]["h1"] = broken["o"]["h1"].copy()
+    broken["o"]["h1"][1, 2] = value
+    report = checked(SMALL, broken)
+    assert report.first_wrong == "grad.o.h1"
+    (finding,) = [finding for finding in report.findings if finding.status == "wrong"]
+    assert finding.index == (1, 2)
+    assert "1 of its 15 elements is NaN or infinite" in str(finding)
+    assert report.alternatives == ()
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+# The report.
+
+
+def a_report():
+    return checked(
+        SMALL, gradients(next(w for w in wrong_passes(SMALL) if w.slug == "missing-derivative" and w.unit == "h1"))
+    )
+
+
+def test_the_report_says_where_and_why():
+    report = a_report()
+    assert report.first_wrong == "grad.h1.x"
+    assert str(report).splitlines()[:2] == [
+        "wrong: this is not the gradient",
+        "  grad.o.h1 is right, grad.o.bias is right, grad.h1.x is wrong: look at the step from delta.o to delta.h1",
+    ]
+    assert report.explanations == [
+        jaxbp.Mistake("missing-derivative", "h1", "Φ' is left out: delta.h1 = h.h1 (1 − h.h1) ⊙ Delta.h1, not Delta.h1")
+    ]
+    assert report.right == ["grad.o.h1", "grad.o.bias"]
+    assert len(str(report).splitlines()) < 12
+    with pytest.raises(AssertionError, match="missing-derivative"):
+        report.raise_if_wrong()
+
+
+def test_the_report_as_a_dict_has_a_score_for_partial_credit():
+    parts = json.loads(json.dumps(a_report().to_dict(), allow_nan=False))
+    assert parts["verdict"] == "wrong"
+    assert parts["quantities"]["grad.o.h1"]["score"] == 1
+    assert parts["quantities"]["grad.h1.x"]["score"] < 0.2
+    assert 0 < parts["score"] < 1
+    assert parts["explanations"][0][0]["slug"] == "missing-derivative"
+
+
+def test_explanations_that_agree_are_all_listed_with_what_tells_them_apart():
+    """With two readers, dropping one branch is the other one overwriting it; a squared error's o − y is Δ_o."""
+    problem = example("diamond", 0)
+    dropped = next(w for w in wrong_passes(problem) if w.slug == "dropped-branch")
+    report = checked(problem, gradients(dropped))
+    assert [mistake.slug for mistake in report.explanations] == ["dropped-branch", "last-branch-wins"]
+    assert "the same step of this network, on every input" in str(report)
+    # at the lowest unit a negated δ gives the same gradients as negated gradients: δ itself tells
+    negated = next(w for w in wrong_passes(SMALL) if w.slug == "sign" and w.unit == "h1")
+    assert "hand in delta.h1 too, which tells them apart" in str(checked(SMALL, gradients(negated)))
+
+
+def test_one_example_may_not_tell_two_mistakes_apart():
+    """Where all signals are positive, a mask from the signal is no mask at all: another batch tells."""
+    net = jaxbp.layered([2, 2, 1], hidden=jaxbp.relu, output=jaxbp.linear)
+    params = {
+        "h1": {"x": np.array([[1.0, 0.5], [0.25, -1.0]]), "bias": np.array([0.1, 0.2])},
+        "o": {"h1": np.array([[1.5], [0.5]]), "bias": np.array([0.3])},
+    }
+    x, y = np.array([[1.0, 2.0]]), np.array([[-1.0]])  # the second unit is off
+    back = jaxbp.backprop(net, jaxbp.squared_error, *jax.tree.map(jnp.asarray, (params, x, y)))
+    delta = back.Delta["h1"]
+    mine = {"h1": {"x": x.T @ delta, "bias": delta.sum(0)}, "o": back.grads["o"]}
+    report = check(net, jaxbp.squared_error, params, x, y, mine)
+    assert {mistake.slug for mistake in report.explanations} == {"missing-derivative", "relu-mask"}
+    assert "4 normally distributed examples tell them apart" in str(report)
+
+
+# The mistakes in the seed documents.
+
+
+def test_the_slides_swapped_indices():
+    """∂L/∂w₈ and ∂L/∂w₉ are swapped, and so are w₈ and w₉ in what flows back."""
+    net = jaxbp.layered([3, 2, 2], output=jaxbp.softmax)
+    params = {
+        "h1": {"x": np.array([[0.2, -0.5], [-0.3, 0.1], [0.4, 0.2]]), "bias": np.array([0.5, 0.5])},
+        "o": {"h1": np.array([[0.3, -0.1], [0.4, 0.2]]), "bias": np.array([0.1, 0.1])},
+    }
+    x, y = np.array([1.0, 2.0, -1.0]), np.array([1.0, 0.0])
+    a = 1 / (1 + np.exp(-(x @ params["h1"]["x"] + 0.5)))
+    e = np.exp(a @ params["o"]["h1"] + 0.1)
+    d1, d2 = e / e.sum() - y
+    (w7, w8), (w9, w10) = params["o"]["h1"]
+    back_to_a = np.array([d1 * w7 + d2 * w9, d1 * w8 + d2 * w10]) * a * (1 - a)
+    mine = {
+        "h1": {"x": np.outer(x, back_to_a), "bias": back_to_a},
+        "o": {"h1": np.array([[d1 * a[0], d1 * a[1]], [d2 * a[0], d2 * a[1]]]), "bias": np.array([d1, d2])},
+    }
+    report = check(net, jaxbp.cross_entropy, params, x, y, mine)
+    assert report.first_wrong == "grad.o.h1"
+    assert {(m.slug, m.unit) for m in report.explanations} == {
+        ("outer-product-transposed", "o"),
+        ("not-transposed", "o"),
+    }
+
+
+def test_the_chapters_activation_for_its_derivative():
+    """Step 3 of the chapter prints Φ(a) where Φ'(a) belongs."""
+    wrong = next(w for w in wrong_passes(SMALL) if w.slug == "activation-for-derivative" and w.unit == "h1")
+    h, W = RIGHT["h.h1"], SMALL.params["o"]["h1"]
+    delta = h * (RIGHT["delta.o"] @ W.T)
+    mine = gradient_tree(RIGHT) | {"h1": {"x": X.T @ delta, "bias": delta.sum(0)}}
+    np.testing.assert_allclose(mine["h1"]["x"], wrong.quantities["grad.h1.x"])
+    report = checked(SMALL, mine)
+    assert report.first_wrong == "grad.h1.x"
+    assert [(m.slug, m.unit) for m in report.explanations] == [("activation-for-derivative", "h1")]
+
+
+def test_the_questions_element_wise_softmax():
+    """(∂L/∂o) .* o .* (1 − o), as for a sigmoid, but with a softmax and cross-entropy."""
+    o = RIGHT["h.o"]
+    delta = RIGHT["Delta.o"] * o * (1 - o)
+    back = delta @ SMALL.params["o"]["h1"].T * RIGHT["h.h1"] * (1 - RIGHT["h.h1"])
+    mine = {
+        "o": {"h1": RIGHT["h.h1"].T @ delta, "bias": delta.sum(0)},
+        "h1": {"x": X.T @ back, "bias": back.sum(0)},
+    }
+    report = checked(SMALL, mine)
+    assert report.first_wrong == "grad.o.h1"
+    assert [(m.slug, m.unit) for m in report.explanations] == [("softmax-diagonal", "o")]
+
+
+# What the networks of the table have not.
+
+
+def _running_sum(a):
+    return jnp.cumsum(a, axis=-1)
+
+
+def _running_sum_pullback(a, h, Delta):
+    return jnp.flip(jnp.cumsum(jnp.flip(Delta, -1), -1), -1)
+
+
+def test_activations_and_connections_of_ones_own():
+    net = Network(
+        inputs={"x": 3, "one": 1},
+        units={
+            "h1": Unit(3, jaxbp.vector_activation(_running_sum, _running_sum_pullback), {"x": Dense()}),
+            "h2": Unit(3, jaxbp.elementwise(jnp.sin, lambda a, h: jnp.cos(a)), {"h1": Dense()}),
+            "o": Unit(2, jaxbp.linear, {"h2": Dense(), "one": SharedBias(2)}, bias=False),
+        },
+    )
+    params = jaxbp.init_params(jax.random.key(0), net)
+    params["o"]["one"] = jnp.asarray(0.25)
+    rng = np.random.default_rng(0)
+    x = {"x": jnp.asarray(rng.normal(size=(4, 3))), "one": jnp.ones((4, 1))}
+    y = jnp.asarray(rng.normal(size=(4, 2)))
+    args = (net, jaxbp.squared_error, params, x, y)
+    grads = jax.grad(jaxbp.objective(net, jaxbp.squared_error))(params, x, y)
+    assert check(*args, grads).ok
+    back = jaxbp.backprop(net, jaxbp.squared_error, params, x, y)
+    delta = back.Delta["h1"]
+    mine = {**grads, "h1": {"x": x["x"].T @ delta, "bias": delta.sum(0)}}
+    report = check(*args, mine)
+    assert report.first_wrong == "grad.h1.x"
+    # the diagonal of a running sum's Jacobian is all ones, so that these two are one
+    assert [(m.slug, m.unit) for m in report.explanations] == [("missing-derivative", "h1"), ("softmax-diagonal", "h1")]
