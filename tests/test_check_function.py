@@ -159,6 +159,11 @@ def jitted(name: str) -> Any:
     return jax.jit(CASES[name].f)
 
 
+@cache
+def by_hand(name: str) -> Any:
+    return jax.jit(CASES[name].gradient)
+
+
 def checked(name: str, mine: Any, params: Any = None) -> jaxbp.Report:
     return jaxbp.check_function(jitted(name), CASES[name].params(0) if params is None else params, mine)
 
@@ -168,35 +173,48 @@ def arrays(tree: Any) -> Any:
 
 
 def right(name: str, dtype: str = "float64") -> Any:
-    return arrays(jax.jit(CASES[name].gradient)(CASES[name].params(0, dtype)))
+    return arrays(by_hand(name)(CASES[name].params(0, dtype)))
 
 
 # Right gradients.
 
 
+def assert_not_called_wrong(name: str, dtype: str, seed: int, mine: Any) -> None:
+    report = checked(name, mine, CASES[name].params(seed, dtype))
+    assert report.verdict in (("right",) if dtype == "float64" else ("right", "precision")), report
+    assert report.first_wrong is None
+    assert report.alternatives == ()
+
+
+SAMPLE = [
+    ("least squares", "bfloat16"), ("relu", "float32"), ("softmax", "bfloat16"), *(("mlp", dtype) for dtype in DTYPES)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "dtype"), SAMPLE)
+def test_a_right_gradient_is_never_called_wrong(name, dtype):
+    assert_not_called_wrong(name, dtype, 0, by_hand(name))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", CASES)
-def test_a_right_gradient_is_never_called_wrong(name, dtype):
-    by_hand, by_jax = jax.jit(CASES[name].gradient), jax.grad(jitted(name))
-    for seed in range(4):
-        params = CASES[name].params(seed, dtype)
-        for mine in (by_hand, by_jax):
-            report = checked(name, mine, params)
-            assert report.verdict in (("right",) if dtype == "float64" else ("right", "precision")), report
-            assert report.first_wrong is None
-            assert report.alternatives == ()
+def test_many_right_gradients_are_not_called_wrong(name, dtype):
+    for seed in range(50):
+        for mine in (by_hand(name), jax.grad(jitted(name))):
+            assert_not_called_wrong(name, dtype, seed, mine)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_neither_where_it_nearly_vanishes_and_rounding_is_all_there_is(dtype):
     solution = np.linalg.lstsq(np.hstack([X, np.ones((N, 1))]), Y)[0]
-    for shift in (0, 1e-3, 1e-2):
-        params = {"W": jnp.asarray(solution[:-1] + shift, dtype), "b": jnp.asarray(solution[-1] + shift, dtype)}
-        report = checked("least squares", CASES["least squares"].gradient, params)
-        assert report.ok, report
+    params = {"W": jnp.asarray(solution[:-1], dtype), "b": jnp.asarray(solution[-1], dtype)}
+    report = checked("least squares", by_hand("least squares"), params)
+    assert report.ok, report
 
 
 def test_what_f_itself_rounds_is_no_mistake():
+    @jax.jit
     def mixed(p):
         return jnp.sum(jnp.tanh(p.astype(jnp.bfloat16) @ jnp.asarray(X[:4], jnp.bfloat16)).astype(p.dtype) ** 2)
 
@@ -207,8 +225,9 @@ def test_what_f_itself_rounds_is_no_mistake():
 
 
 def test_maxima_stay_maxima_when_numbers_are_rounded():
+    @jax.jit
     def largest(p):
-        return jnp.max(p) ** 2 + jnp.sort(p)[1] * jnp.sum(p)
+        return jnp.max(p) * jnp.sum(p)
 
     params = jnp.asarray([0.3, -1.1, 0.7, 0.2])
     mine = np.array(jax.grad(largest)(params))
@@ -219,15 +238,15 @@ def test_maxima_stay_maxima_when_numbers_are_rounded():
 
 def test_random_numbers_that_f_draws_are_its_own():
     def noisy(p):
-        return jnp.sum(p * jax.random.normal(jax.random.key(0), p.shape))
+        return jnp.sum(p * jax.random.uniform(jax.random.key(0), p.shape))
 
     params = jnp.asarray([0.3, -1.1, 0.7, 0.2], jnp.float32)
     with jax.enable_x64(False):
         mine = np.asarray(jax.grad(noisy)(params))
         report = jaxbp.check_function(noisy, params, mine)
         assert report.ok
-        assert "draw random numbers outside" in report.notes[0]
-        assert jaxbp.check_function(noisy, params, -mine).explanations[0].slug == "sign"
+        assert "f draws random numbers, which are others in float64" in report.notes[0]
+        assert jaxbp.check_function(noisy, params, -mine).verdict == "wrong"
 
 
 def test_nothing_depends_on_the_order_in_which_keys_are_written():
@@ -256,7 +275,7 @@ def test_a_pair_of_gradients_is_no_value_and_gradients():
     w, b = right("logistic")
     assert checked("logistic", lambda p: (w, b)).right == ["[0]", "[1]"]
     assert checked("logistic", lambda p: (jitted("logistic")(p), (w, b))).right == ["f(params)", "[0]", "[1]"]
-    assert checked("logistic", lambda p: (1.5, (w, b))).first_wrong == "f(params)"
+    assert checked("mlp", lambda p: (1.5, right("mlp"))).first_wrong == "f(params)"
 
 
 # Mistakes: slug, where, and what it is done to.
@@ -324,33 +343,30 @@ def ordered(order: Any, axis: int = 0) -> Callable[[Any], Any]:
 MISTAKES: list[tuple[str, Any, list[str], str, str]] = [
     # function, what is changed, slugs, the first wrong leaf, what the text says
     *((name, scaled(-1), ["sign"], first, "negated") for name, first in [
-        ("quadratic", "params"), ("least squares", "W"), ("logistic", "[0]"), ("mlp", "layers[0].W"), ("scalar", "t"),
-        ("relu", "W"), ("softmax", "W"),
+        ("quadratic", "params"), ("mlp", "layers[0].W"), ("scalar", "t"),
     ]),
-    *((name, scaled(c), ["scale"], first, says) for name, first in [
-        ("quadratic", "params"), ("mlp", "layers[0].W"),
-    ] for c, says in [
-        (2, "2 times"), (0.5, "1/2 of"), (N, "7 times"), (1 / N, "1/7 of"), (-3, "-3 times"), (0.9, "0.9 times"),
-        (np.pi, "3.14159 times"),
+    *(("quadratic", scaled(c), ["scale"], "params", says) for c, says in [
+        (2, "2 times"), (0.5, "1/2 of"), (1 / N, "1/7 of"), (-3, "-3 times"), (np.pi, "3.14159 times"),
     ]),
+    ("mlp", scaled(N), ["scale"], "layers[0].W", "the whole gradient is 7 times"),
+    ("mlp", scaled(0.9), ["scale"], "layers[0].W", "the whole gradient is 0.9 times"),
     ("scalar", scaled(2), ["scale"], "t", "2 times"),
     ("mlp", scaled(-1, "layers[1].b"), ["sign"], "layers[1].b", "gradient of layers[1].b is negated"),
     ("mlp", scaled(-1, "layers[0].b", "layers[1].b"), ["sign"], "layers[0].b", "of layers[0].b and layers[1].b is"),
     ("mlp", scaled(1 / N, "layers[0].b"), ["scale"], "layers[0].b", "1/7 of the right one"),
-    ("mlp", changed("layers[1].W", np.transpose), ["transpose"], "layers[1].W", "the transpose of"),
     ("least squares", changed("W", np.transpose), ["transpose"], "W", "the transpose of"),
     ("mlp", both(changed("layers[0].W", np.transpose), changed("layers[1].W", np.transpose)), ["transpose"],
      "layers[0].W", "layers[0].W and layers[1].W is the transpose"),
     ("mlp", swapped_biases, ["permuted-leaves"], "layers[0].b", "layers[0].b and layers[1].b are swapped"),
     ("quadratic", changed("params", ordered([3, 2, 1, 0])), ["permuted-rows"], "params", "elements of the gradient"),
     ("mlp", changed("layers[0].W", ordered([3, 2, 1, 0])), ["permuted-rows"], "layers[0].W", "the rows"),
-    ("mlp", changed("layers[0].W", ordered([1, 2, 3, 4, 0], 1)), ["permuted-rows"], "layers[0].W", "rolled by −1"),
-    ("mlp", changed("out[0]", ordered([0, 3, 2, 1, 4])), ["permuted-rows"], "out[0]", "1 and 3 are swapped"),
-    ("mlp", changed("out[0]", ordered([2, 0, 4, 1, 3])), ["permuted-rows"], "out[0]", "the right ones' 2, 0, 4, 1, 3"),
+    ("mlp", changed("layers[0].W", ordered([1, 2, 3, 4, 0], 1)), ["permuted-rows"], "layers[0].W",
+     "the columns of the gradient of layers[0].W stand in another order: 1 in the place of 0, 2"),
+    ("mlp", changed("out[0]", ordered([0, 3, 2, 1, 4])), ["permuted-rows"], "out[0]",
+     "another order: 3 in the place of 1, 1 in the place of 3"),
     ("least squares", per_example, ["missing-broadcast-sum"], "b", "the sum over axis 0"),
     ("least squares", changed("b", repeated), ["missing-broadcast-sum"], "b", "the mean over axis 0"),
     ("mlp", changed("layers[0].W", zeroed()), ["zeroed-block"], "layers[0].W", "is zero throughout"),
-    ("mlp", changed("layers[0].W", zeroed(slice(1, 3))), ["zeroed-block"], "layers[0].W", "layers[0].W[1:3, :]"),
     ("mlp", changed("layers[0].W", zeroed(slice(None), 2)), ["zeroed-block"], "layers[0].W", "layers[0].W[:, 2] is"),
     ("mlp", changed("layers[1].W", zeroed(slice(1, 4), slice(2, 4))), ["zeroed-block"],
      "layers[1].W", "layers[1].W[1:4, 2:4] is zero"),
@@ -359,9 +375,9 @@ MISTAKES: list[tuple[str, Any, list[str], str, str]] = [
     ("mlp", scaled(0), ["zeroed-block"], "layers[0].W", "the whole gradient is zero throughout"),
     ("mlp", both(changed("layers[1].W", np.transpose), scaled(-1, "out[0]")), ["sign", "transpose"],
      "layers[1].W", "out[0] is negated"),
-    ("mlp", both(swapped_biases, scaled(2, "out[1]")), ["scale", "permuted-leaves"], "layers[0].b",
-     "2 times"),
-    ("softmax", both(scaled(2, "b"), changed("W", zeroed(0))), ["scale", "zeroed-block"], "W", "2 times"),
+    ("mlp", both(swapped_biases, scaled(2, "out[1]")), ["permuted-leaves", "scale"], "layers[0].b",
+     "layers[0].b and layers[1].b are swapped"),
+    ("least squares", both(scaled(2, "b"), changed("W", zeroed(0))), ["scale", "zeroed-block"], "W", "2 times"),
 ]  # fmt: skip
 
 
@@ -383,20 +399,20 @@ def paths(name: str) -> list[Any]:
     return [path for path, _ in jax.tree_util.tree_flatten_with_path(right(name))[0]]
 
 
-TOO_FEW_DIGITS = ("1/7 of the right one", "1 and 3 are swapped", "2 times")  # in a vector of five in bfloat16
+# in vectors of five in bfloat16
+TOO_FEW_DIGITS = ("1/7 of the right one", "layers[0].b and layers[1].b are swapped", "3 in the place of 1")
+COARSE = [row for row in MISTAKES if row[0] == "mlp" and "0.9" not in row[4]]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(
-    "row", [row for row in MISTAKES if row[0] == "mlp" and "0.9" not in row[4]], ids=lambda r: r[4]
-)
+@pytest.mark.parametrize(("row", "dtype"), [(row, DTYPES[1 + i % 2]) for i, row in enumerate(COARSE[::2])])
 def test_mistakes_are_named_in_coarse_formats_too(row, dtype):
     name, change, slugs, first, says = row
     mine = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), change(right(name, dtype)))
     report = checked(name, mine, CASES[name].params(0, dtype))
     assert (report.verdict, report.first_wrong) == ("wrong", first)
     found = [[mistake.slug for mistake in together] for together in report.alternatives]
-    assert slugs in found or (dtype == "bfloat16" and says in TOO_FEW_DIGITS and not found), report
+    too_few = dtype == "bfloat16" and any(few in says for few in TOO_FEW_DIGITS)
+    assert slugs in found or (too_few and not found), report
 
 
 def test_one_wrong_element_is_located():
@@ -423,17 +439,27 @@ def test_equally_good_explanations_are_all_listed():
     ]
 
 
+def assert_unexplained(name: str, dtype: str, seed: int) -> None:
+    rng, params = np.random.default_rng(seed), CASES[name].params(0, dtype)
+    size = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(right(name)))
+    mine = jax.tree.map(lambda leaf: jnp.asarray(size * rng.normal(size=leaf.shape), dtype), params)
+    report = checked(name, mine, params)
+    assert report.verdict == "wrong"
+    assert report.alternatives == (), report
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("name", ["mlp", "scalar"])
+def test_noise_has_no_explanation(name, dtype):
+    assert_unexplained(name, dtype, 0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", CASES)
-def test_noise_has_no_explanation(name, dtype):
-    params = CASES[name].params(0, dtype)
-    for seed in range(2):
-        rng = np.random.default_rng(seed)
-        size = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(right(name)))
-        mine = jax.tree.map(lambda leaf: jnp.asarray(size * rng.normal(size=leaf.shape), dtype), params)  # noqa: B023
-        report = checked(name, mine, params)
-        assert report.verdict == "wrong"
-        assert report.alternatives == (), report
+def test_much_noise_has_no_explanation(name, dtype):
+    for seed in range(50):
+        assert_unexplained(name, dtype, seed)
 
 
 def test_too_little_evidence_is_none():
@@ -444,37 +470,25 @@ def test_too_little_evidence_is_none():
 # Corners.
 
 
+@jax.jit
 def at_corner(p: Any) -> Any:
-    return jnp.sum(jax.nn.relu(p) * jnp.arange(1.0, 5.0)) + jnp.sum(jnp.abs(p) ** 2)
+    return jnp.sum(jax.nn.relu(p) * jnp.arange(1.0, 5.0).reshape(2, 2)) + jnp.sum(jnp.abs(p) ** 2)
 
 
-@pytest.mark.parametrize("slope", [0.3, 1.0])
-def test_a_corner_allows_every_slope_between_its_sides(slope):
-    params = jnp.asarray([0.5, 0.0, -0.5, 0.0])
-    mine = np.array([2.0, 2 * slope, -1.0, 4 * slope])
+@pytest.mark.parametrize(("slope", "verdict"), [(0.0, "right"), (0.3, "kink"), (1.0, "kink")])
+def test_a_corner_allows_every_slope_between_its_sides(slope, verdict):
+    params = jnp.asarray([[0.5, 0.0], [-0.5, 0.0]])
+    mine = np.array([[2.0, 2 * slope], [-1.0, 4 * slope]])
     report = jaxbp.check_function(at_corner, params, mine)
-    assert report.verdict == "kink"
+    assert report.verdict == verdict
     assert report.ok
-    assert report.notes == (
+    assert report.notes == (verdict == "kink") * (
         "2 of 4 elements of params sit on a corner of f, where every slope between those on its two sides is valid",
     )
-    for i, outside in [(1, 2.1), (1, -0.1), (2, -1.1)]:
+    for index, outside in [((0, 1), 2.1), ((0, 1), -0.1), ((1, 0), -1.1)]:
         wrong = mine.copy()
-        wrong[i] = outside
+        wrong[index] = outside
         assert jaxbp.check_function(at_corner, params, wrong).verdict == "wrong"
-
-
-def test_a_relu_unit_on_its_corner_may_have_either_slope():
-    x = jnp.ones((1, 4))
-
-    def f(p):
-        return jnp.sum(jax.nn.relu(x @ p["W"]) * jnp.arange(1.0, 4.0)[None])
-
-    params = {"W": jnp.zeros((4, 3))}
-    assert jaxbp.check_function(f, params, {"W": np.tile(np.arange(1.0, 4.0), (4, 1))}).verdict == "kink"
-    assert jaxbp.check_function(f, params, {"W": np.zeros((4, 3))}).verdict == "right"
-    assert jaxbp.check_function(f, params, {"W": np.ones((4, 3))}).verdict == "kink"
-    assert jaxbp.check_function(f, params, {"W": -np.ones((4, 3))}).verdict == "wrong"
 
 
 def test_a_wrong_derivative_rule_is_found_out():

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-import numpy as np
-
+from jaxbp._check._compare import Handed, comparison
 from jaxbp._check._facts import Facts
-from jaxbp._check._handed import Handed, shape_of
+from jaxbp._check._handed import shape_of
 from jaxbp._check._report import Finding
 
 
@@ -24,38 +23,11 @@ def in_order(facts: Facts, names: Iterable[str]) -> list[str]:
 
 def compared(facts: Facts, handed: Handed, name: str, tolerated: float) -> Finding:
     """One quantity compared with the reference, where rounding may explain so large an error of an element."""
-    mine = handed.arrays[name]
-    expected = facts.right[name].reshape(shape_of(facts, name))
-    remark = ""
-    if name in handed.transposed:
-        expected, remark = expected.T, f"its shape {mine.shape} is that of the transpose"
-    broken = int(np.count_nonzero(~np.isfinite(mine)))
-    if broken:
-        remark = f"{broken} of its {mine.size} elements {'is' if broken == 1 else 'are'} NaN or infinite"
-    size = float(np.max(np.abs(expected), initial=0, where=np.isfinite(expected)))
-    # half precision rounds as much in one step as others in a whole pass
-    strict = (64 if handed.epsilon < 1e-5 else 4) * max(handed.epsilon, 1e-13) * size
-    allowed = max(strict, tolerated, handed.resolution * (1 + 1e-9))
-    error = errors(mine, expected, handed.largest, tolerated)
-    off = int(np.count_nonzero(error > allowed))
-    worst = tuple(map(int, np.unravel_index(int(np.argmax(error)), error.shape)))
-    transposed = name in handed.transposed
-    status = "wrong" if off or transposed else "precision" if error.max() > strict else "right"
-    relative = float(error[worst] / size) if size else float(np.inf if error[worst] else 0)
-    off = mine.size if transposed else off
-    return Finding(name, status, worst, float(mine[worst]), float(expected[worst]), relative, off, mine.size, remark)
-
-
-def errors(mine: np.ndarray, expected: np.ndarray, largest: float, tolerated: float) -> np.ndarray:
-    """The absolute error of each element; infinite for a NaN, and for infinity where the format could do better."""
-    with np.errstate(all="ignore"):
-        error = np.abs(mine - expected)
-        same = (mine == expected) | (np.isnan(mine) & np.isnan(expected))
-        overflow = np.isinf(mine) & (mine * expected > 0) & (8 * np.abs(expected) > largest)
-        # 1 / (1 − o) where o is rounded to 1: no digit of it is known to the format
-        saturated = np.isinf(mine) & (mine * expected > 0) & (np.abs(expected) <= tolerated)
-    error = np.where(np.isfinite(error), error, np.inf)
-    return np.where(same, 0, np.where(overflow | saturated, tolerated, error))
+    shape = handed.arrays[name].shape
+    expected, remark = facts.right[name].reshape(shape_of(facts, name)), ""
+    if shape != expected.shape:
+        expected, remark = expected.T, f"its shape {shape} is that of the transpose"
+    return comparison(name, expected, handed, tolerated, remark)[0]
 
 
 def where(facts: Facts, findings: Iterable[Finding], first: str) -> str:

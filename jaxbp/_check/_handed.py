@@ -1,34 +1,14 @@
 """What was handed in, whatever form it came in: named arrays, or a complaint that names what is the matter."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from jaxbp._check._compare import Handed, as_numbers
 from jaxbp._check._facts import Facts
 from jaxbp._checks import quoted, suggestion
 from jaxbp._graph import BIAS
-
-
-@dataclass(frozen=True, eq=False)
-class Handed:
-    """Quantities by name, as float64 arrays in the shape in which they came.
-
-    Attributes:
-        arrays: The quantities.
-        transposed: The gradients that came in the shape of their transpose.
-        epsilon: The rounding of the coarsest number format that took part.
-        largest: The largest number that all the formats have.
-        resolution: Half a unit of the last decimal, where all numbers are rounded decimals; else 0.
-    """
-
-    arrays: dict[str, np.ndarray]
-    transposed: frozenset[str]
-    epsilon: float
-    largest: float
-    resolution: float
 
 
 def handed_in(facts: Facts, params: Any, x: Any, y: Any, mine: Any) -> Handed:
@@ -91,7 +71,6 @@ def _check_names(got: Mapping[str, Any], expected: Mapping[str, Any], holds: str
 
 def _checked(facts: Facts, named: Mapping[str, Any], params: Any, x: Any) -> Handed:
     arrays: dict[str, np.ndarray] = {}
-    transposed: set[str] = set()
     dtypes = [np.asarray(W).dtype for weights in params.values() for W in weights.values()]
     dtypes += [np.asarray(value).dtype for value in (x.values() if isinstance(x, Mapping) else [x])]
     for name, value in named.items():
@@ -99,18 +78,13 @@ def _checked(facts: Facts, named: Mapping[str, Any], params: Any, x: Any) -> Han
             raise ValueError(
                 f"there is no quantity {name!r}{suggestion(name, facts.right)}; known are {quoted(facts.right)}"
             )
-        array = _as_numbers(name, value)
+        array = as_numbers(name, value)
         expected = shape_of(facts, name)
         is_gradient = name.startswith("grad.") and not name.endswith(f".{BIAS}")
-        if array.shape != expected and is_gradient and array.shape == expected[::-1]:
-            transposed.add(name)
-        elif array.shape != expected:
+        if array.shape != expected and not (is_gradient and array.shape == expected[::-1]):
             raise ValueError(f"{name} has shape {array.shape}, expected {expected}{_shape_hint(facts, name, array)}")
-        dtypes.append(array.dtype)
-        arrays[name] = array.astype(np.float64)
-    formats = [jnp.finfo(dtype) for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
-    epsilon, largest = max(float(f.eps) for f in formats), min(float(f.max) for f in formats)
-    return Handed(arrays, frozenset(transposed), epsilon, largest, _resolution(list(arrays.values())))
+        arrays[name] = array
+    return Handed.of(arrays, dtypes)
 
 
 def shape_of(facts: Facts, name: str) -> tuple[int, ...]:
@@ -121,30 +95,7 @@ def shape_of(facts: Facts, name: str) -> tuple[int, ...]:
     return array.shape
 
 
-def _as_numbers(name: str, value: Any) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} cannot be read as an array: {error}") from None
-    if array.dtype == np.bool_ or not (
-        jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
-    ):
-        what = f"an array of {array.dtype}" if array.dtype != object else f"{value!r:.80}"
-        raise TypeError(f"{name} is {what}, expected an array of real numbers, all rows of one length")
-    return array
-
-
 def _shape_hint(facts: Facts, name: str, array: np.ndarray) -> str:
     if facts.batch and array.shape == (*facts.batch, *shape_of(facts, name)):
         return ": it has a batch axis; a gradient is the sum over the examples"
     return ""
-
-
-def _resolution(arrays: Sequence[np.ndarray]) -> float:
-    """Numbers that somebody printed with a few decimals are right as far as these go."""
-    numbers = np.concatenate([array.ravel() for array in arrays])
-    numbers = numbers[np.isfinite(numbers) & (numbers != 0)]
-    for decimals in range(1, 11):
-        if numbers.size and np.all(np.abs(np.round(numbers, decimals) - numbers) <= 1e-15 * np.abs(numbers)):
-            return 0.5 * 10.0**-decimals
-    return 0.0

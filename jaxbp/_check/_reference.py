@@ -1,0 +1,128 @@
+"""The reference: a scalar function at its parameters, its gradient, what rounding does to that, and its slopes."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from jaxbp._check._compare import magnitude
+from jaxbp._check._noise import Noise, steps
+from jaxbp._check._trees import VALUE, Tree
+
+_SAMPLES, _SAFETY = 4, 1.5  # right programs in bfloat16 stay below 0.4 of the worst sample
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A function at its parameters.
+
+    Attributes:
+        f: The function.
+        tree: The parameters.
+        wide: Whether all is in float64, or in the dtypes as they came.
+    """
+
+    f: Callable[[Any], Any]
+    tree: Tree
+    wide: bool = True
+
+    def check(self) -> None:
+        """Refuse what is no scalar function."""
+        if not callable(self.f):
+            raise TypeError(f"f is of type {type(self.f).__name__}, expected a function of params")
+        with self.precision():
+            value = jax.eval_shape(self.f, self.params)
+        if not hasattr(value, "shape") or value.shape != ():
+            shapes = jax.tree.map(lambda a: a.shape, value)
+            raise ValueError(f"f returns an array of shape {shapes}, expected a scalar; sum or average it")
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(f"f returns {value.dtype}, expected a floating scalar")
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """In which the function is evaluated."""
+        return jax.enable_x64(True) if self.wide else nullcontext()
+
+    @cached_property
+    def _leaves(self) -> dict[str, Any]:
+        with self.precision():
+            return {n: jnp.asarray(leaf, float) if self.wide else leaf for n, leaf in self.tree.leaves.items()}
+
+    @property
+    def params(self) -> Any:
+        """The parameters."""
+        return self.tree.of_leaves(list(self._leaves.values()))
+
+    def _named(self, results: Iterable[Any]) -> dict[str, np.ndarray]:
+        arrays = zip([VALUE, *self.tree.leaves], results, strict=True)
+        return {name: np.asarray(array).astype(np.float64) for name, array in arrays}
+
+    @cached_property
+    def right(self) -> dict[str, np.ndarray]:
+        """The value and the gradients by path."""
+        with self.precision():
+            return self._named(jaxpr_as_fun(self._program)(*self._leaves.values()))
+
+    @cached_property
+    def _program(self) -> ClosedJaxpr:
+        with self.precision():
+            return jax.make_jaxpr(jax.value_and_grad(self.f))(self.params)
+
+    @cached_property
+    def as_it_is(self) -> "Reference":
+        """The same in the dtypes as they came."""
+        dtypes = {jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in self.tree.leaves.values()}
+        return replace(self, wide=False) if self.wide and dtypes != {np.dtype(np.float64)} else self
+
+    @property
+    def draws_others(self) -> bool:
+        """Whether f draws random numbers, and others in float64 than as it is."""
+        drawn = any(step.primitive.name == "random_bits" for step in steps(self._program.jaxpr))
+        return drawn and self.as_it_is is not self
+
+    @property
+    def epsilon(self) -> float:
+        """The rounding of the coarsest format that f itself computes in."""
+        results = [variable.aval for step in steps(self._program.jaxpr) for variable in step.outvars]
+        dtypes = [aval.dtype for aval in results if isinstance(aval, ShapedArray)]
+        return max((float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, jnp.floating)), default=0.0)
+
+    def rounding_errors(self, epsilon: float) -> dict[str, float]:
+        """The largest error of any element of each quantity that rounding can explain.
+
+        The program of jax.grad runs a few times with every number changed at random by up to three of its last digits:
+        some programs round more often than once for each quantity. Nor is jax.grad itself wrong in the dtypes as they
+        came.
+        """
+        errors = {name: 2 * magnitude(array - self.right[name]) for name, array in self.as_it_is.right.items()}
+        for seed in range(_SAMPLES):
+            with self.precision():
+                noise = Noise(3 * epsilon, np.random.default_rng(seed))
+                noisy = self._named(noise.run(self._program, list(self._leaves.values())))
+            errors = {
+                name: max(error, _SAFETY * magnitude(noisy[name] - self.right[name])) for name, error in errors.items()
+            }
+        return errors
+
+    def slopes(self, name: str, direction: np.ndarray) -> tuple[float, float]:
+        """The one-sided derivatives along a direction of one leaf, by differences of the second order."""
+        step = 1e-5 * self.scale(name)
+
+        def value(steps: int) -> float:
+            with self.precision():
+                moved = {**self._leaves, name: self._leaves[name] + steps * step * direction}
+                return float(self.f(self.tree.of_leaves(list(moved.values()))))
+
+        here = float(self.right[VALUE])
+        left = (3 * here - 4 * value(-1) + value(-2)) / (2 * step)
+        return left, (4 * value(1) - 3 * here - value(2)) / (2 * step)
+
+    def scale(self, name: str) -> float:
+        """The largest element of one leaf, or 1."""
+        return magnitude(np.asarray(self.tree.leaves[name], np.float64)) or 1.0
