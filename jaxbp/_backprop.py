@@ -129,7 +129,7 @@ def backprop(
             signal = connection.pull_back(backward_params[u].get(s), trace.h[s], delta[u])
             Delta[s] = Delta[s] + signal if s in Delta else signal
 
-    pairs = _pairs(net, params, trace, delta)
+    pairs = _pairs(net, params, trace, delta, scale)
     wanted = {"grads": collectors.gradient} if collect is None else collect
     return Backprop(value, trace, Delta, delta, {name: collector(pairs) for name, collector in wanted.items()})
 
@@ -187,9 +187,11 @@ def _output_signals(net: Network, loss: Loss, trace: Trace, y: Array, scale: Arr
     return (scale * Delta).astype(o.dtype), (scale * delta).astype(a.dtype)
 
 
-def _pairs(net: Network, params: Params, trace: Trace, delta: dict[str, Array]) -> dict[str, dict[str, Pair]]:
+def _pairs(
+    net: Network, params: Params, trace: Trace, delta: dict[str, Array], scale: Array
+) -> dict[str, dict[str, Pair]]:
     pairs: dict[str, dict[str, Pair]] = {}
     for u, unit in net.units.items():
         kinds = {**unit.connections, BIAS: Bias()}
-        pairs[u] = {s: Pair(kinds[s], W, trace.h.get(s), delta[u]) for s, W in params[u].items()}
+        pairs[u] = {s: Pair(kinds[s], W, trace.h.get(s), delta[u], scale) for s, W in params[u].items()}
     return pairs

@@ -48,6 +48,26 @@ class Connection(ABC):
         """The gradient ∂L/∂W = h_sᵀ δ_u, summed over the batch, shaped and typed like W."""
         raise TypeError(f"{type(self).__name__} has no weights to take a gradient of")
 
+    # What collectors ask for, of one batch axis; a kind of connection that can do without forming the gradient of
+    # each example says so.
+
+    def contract_each(self, W: Any, h: Any, delta: Array) -> Array:
+        """The gradient of each example, g_i = h_iᵀ δ_i: `(N, *shape)`."""
+        return jax.vmap(self.contract, in_axes=(None, 0, 0))(W, h, delta)
+
+    def squared_norms(self, W: Any, h: Any, delta: Array) -> Array:
+        """The squared norm ‖g_i‖² of the gradient of each example, `(N,)`."""
+        return _sum_but_first(self.contract_each(W, h, delta) ** 2)
+
+    def sum_of_squares(self, W: Any, h: Any, delta: Array) -> Array:
+        """The sum Σ_i g_i² of the squared elements, shaped like W."""
+        return jnp.sum(self.contract_each(W, h, delta) ** 2, axis=0)
+
+    def gram(self, W: Any, h: Any, delta: Array) -> Array:
+        """The inner products ⟨g_i, g_j⟩, `(N, N)`."""
+        gradients = self.contract_each(W, h, delta).reshape(delta.shape[0], -1)
+        return gradients @ gradients.T
+
 
 @dataclass(frozen=True)
 class Dense(Connection):
@@ -97,6 +117,37 @@ class Dense(Connection):
         batch = ascii_lowercase[: h.ndim - 1]
         gradient = jnp.einsum(f"{batch}S,{batch}U->SU", h, delta, out_sharding=jax.typeof(W).sharding)
         return _as_cotangent_of(W, gradient)
+
+    def contract_each(
+        self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
+    ) -> Float[Array, "n s u"]:
+        """The outer product of each example, or their sum over its rows."""
+        rows = ascii_lowercase[: h.ndim - 2]
+        return jnp.einsum(f"N{rows}S,N{rows}U->NSU", h, delta)
+
+    def squared_norms(
+        self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
+    ) -> Float[Array, " n"]:
+        """‖h_i‖² ‖δ_i‖²; with rows p, Σ_pq (h_ip · h_iq)(δ_ip · δ_iq), if that is smaller than the gradient."""
+        H, D = (array.reshape(array.shape[0], -1, array.shape[-1]) for array in (h, delta))
+        rows = H.shape[1]
+        if rows == 1:
+            return jnp.sum(H**2, axis=(1, 2)) * jnp.sum(D**2, axis=(1, 2))
+        if rows**2 > W.size:
+            return super().squared_norms(W, h, delta)
+        return jnp.sum(jnp.einsum("nps,nqs->npq", H, H) * jnp.einsum("npu,nqu->npq", D, D), axis=(1, 2))
+
+    def sum_of_squares(
+        self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
+    ) -> Float[Array, "s u"]:
+        """The product (h²)ᵀ δ², of elements squared."""
+        return self.contract(W, h**2, delta**2) if h.ndim == 2 else super().sum_of_squares(W, h, delta)
+
+    def gram(
+        self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
+    ) -> Float[Array, "n n"]:
+        """(h hᵀ) ⊙ (δ δᵀ)."""
+        return (h @ h.T) * (delta @ delta.T) if h.ndim == 2 else super().gram(W, h, delta)
 
 
 @dataclass(frozen=True)
@@ -149,6 +200,27 @@ class Bias:
     def contract(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "*batch u"]) -> Float[Array, " u"]:
         """The sum 1ᵀ δ over the batch."""
         return _as_cotangent_of(b, jnp.sum(delta, axis=tuple(range(delta.ndim - 1))))
+
+    def contract_each(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "n *rows u"]) -> Float[Array, "n u"]:
+        """δ of each example, summed over its rows."""
+        return jnp.sum(delta, axis=tuple(range(1, delta.ndim - 1)))
+
+    def squared_norms(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "n *rows u"]) -> Float[Array, " n"]:
+        """‖δ_i‖²."""
+        return jnp.sum(self.contract_each(b, h, delta) ** 2, axis=1)
+
+    def sum_of_squares(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "n *rows u"]) -> Float[Array, " u"]:
+        """1ᵀ δ²."""
+        return jnp.sum(self.contract_each(b, h, delta) ** 2, axis=0)
+
+    def gram(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "n *rows u"]) -> Float[Array, "n n"]:
+        """The product δ δᵀ: the constant unit is +1 for every example."""
+        each = self.contract_each(b, h, delta)
+        return each @ each.T
+
+
+def _sum_but_first(array: Array) -> Array:
+    return jnp.sum(array, axis=tuple(range(1, array.ndim)))
 
 
 def _as_cotangent_of(primal: Array, cotangent: Array) -> Array:

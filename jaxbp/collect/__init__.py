@@ -1,0 +1,35 @@
+"""Collectors: what to make of each pair (h_s, δ_u) that the backward sweep meets.
+
+The sweep gives a collector one `Pair` for each weight of the network. A collector never sees the graph; what it
+needs of a kind of connection it asks the connection for.
+"""
+
+from jaxbp.collect._gradient import Gradient as Gradient
+from jaxbp.collect._gradient import PerExampleDot as PerExampleDot
+from jaxbp.collect._gradient import PerExampleGradient as PerExampleGradient
+from jaxbp.collect._gradient import gradient as gradient
+from jaxbp.collect._gradient import per_example_dot as per_example_dot
+from jaxbp.collect._gradient import per_example_gradient as per_example_gradient
+from jaxbp.collect._gram import Gram as Gram
+from jaxbp.collect._gram import Grams as Grams
+from jaxbp.collect._gram import gram as gram
+from jaxbp.collect._kronecker import Kronecker as Kronecker
+from jaxbp.collect._kronecker import KroneckerFactors as KroneckerFactors
+from jaxbp.collect._kronecker import kronecker as kronecker
+from jaxbp.collect._moments import GradientNoiseScale as GradientNoiseScale
+from jaxbp.collect._moments import NoiseScale as NoiseScale
+from jaxbp.collect._moments import SecondMoment as SecondMoment
+from jaxbp.collect._moments import SignalToNoise as SignalToNoise
+from jaxbp.collect._moments import Variance as Variance
+from jaxbp.collect._moments import gradient_noise_scale as gradient_noise_scale
+from jaxbp.collect._moments import second_moment as second_moment
+from jaxbp.collect._moments import signal_to_noise as signal_to_noise
+from jaxbp.collect._moments import variance as variance
+from jaxbp.collect._norms import Clipped as Clipped
+from jaxbp.collect._norms import SquaredNorm as SquaredNorm
+from jaxbp.collect._norms import SquaredNorms as SquaredNorms
+from jaxbp.collect._norms import clipped as clipped
+from jaxbp.collect._norms import squared_norm as squared_norm
+from jaxbp.collect._pairs import Collector as Collector
+from jaxbp.collect._pairs import Pair as Pair
+from jaxbp.collect._pairs import Pairs as Pairs

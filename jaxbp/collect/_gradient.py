@@ -1,0 +1,99 @@
+"""The gradient, and the gradients of single examples."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp._checks import check_keys
+from jaxbp._connections import Bias
+from jaxbp.collect._pairs import Pair, Pairs, added, for_each
+
+Tree = dict[str, dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient of the value, summed over the batch: ∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u.
+
+    Returns:
+        A tree like the parameters, with their shapes and dtypes.
+
+    Source: the chapter, ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1}.
+    """
+
+    def __call__(self, pairs: Pairs) -> Tree:
+        """Contract each pair into the gradient of its weight."""
+        return for_each(pairs, lambda pair: pair.connection.contract(pair.weight, pair.h, pair.delta))
+
+
+@dataclass(frozen=True)
+class PerExampleGradient:
+    """What each example adds to the gradient: g_i = scale_i ∂L_i/∂W, with Σ_i g_i = ∂L/∂W.
+
+    Returns:
+        A tree like the parameters, of arrays `(*batch, *shape)`. This is as large as the batch times the
+        parameters; the other collectors never form it where a matrix alone joins two units.
+    """
+
+    def __call__(self, pairs: Pairs) -> Tree:
+        """Contract each example of each pair."""
+        return for_each(pairs, per_example_gradient_of)
+
+
+@dataclass(frozen=True)
+class PerExampleDot:
+    """The inner product of what each example adds to the gradient with a given tree: ⟨g_i, V⟩.
+
+    With V a gradient on other data it is the first-order influence of the example on those, in one pass, because
+    ⟨h_iᵀ δ_i, V⟩ = (h_i V) · δ_i.
+
+    Attributes:
+        other: V, a tree like the parameters.
+
+    Returns:
+        An array `(*batch,)`, the sum over all weights.
+
+    Raises:
+        ValueError: A tree of another network.
+    """
+
+    other: Any = field(repr=False)
+
+    def __call__(self, pairs: Pairs) -> Array:
+        """Apply V in place of the weights, and multiply by δ."""
+        check_keys(self.other, pairs, "per_example_dot got a tree that holds the units", "the network has")
+        products: list[Array] = []
+        for unit, of_unit in pairs.items():
+            check_keys(
+                self.other[unit], of_unit, f"per_example_dot got weights of {unit!r} from", "the network has them from"
+            )
+            products += [_dot(pair, self.other[unit][source]) for source, pair in of_unit.items()]
+        return added(products)
+
+
+def per_example_gradient_of(pair: Pair) -> Array:
+    """What each example adds to one gradient, `(*batch, *shape)`."""
+    each = pair.of_each_example()
+    gradients = each.connection.contract_each(each.weight, each.h, each.delta)
+    return jnp.reshape(gradients, (*pair.scale.shape, *pair.weight.shape))
+
+
+def _dot(pair: Pair, V: Array) -> Array:
+    if V.shape != pair.weight.shape:
+        raise ValueError(f"per_example_dot got an array of shape {V.shape} for a weight of shape {pair.weight.shape}")
+    if pair.h is None or isinstance(pair.connection, Bias):
+        product = pair.delta * jnp.broadcast_to(V, pair.delta.shape)
+    else:
+        product = pair.connection.apply(V, pair.h) * pair.delta
+    return jnp.sum(product, axis=tuple(range(pair.scale.ndim, product.ndim)))
+
+
+gradient = Gradient()
+per_example_gradient = PerExampleGradient()
+
+
+def per_example_dot(other: Any) -> PerExampleDot:
+    """The inner product of each example's gradient with a tree like the parameters; see `PerExampleDot`."""
+    return PerExampleDot(other)

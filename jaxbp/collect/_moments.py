@@ -1,0 +1,106 @@
+"""Moments of the gradients of single examples over the batch: what a step of stochastic gradient descent is made of."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp.collect._gradient import Tree
+from jaxbp.collect._pairs import Pair, Pairs, added, for_each
+
+
+@dataclass(frozen=True)
+class SecondMoment:
+    """The second moment of the examples' own gradients, for each parameter: Σ_i p_i (∂L_i/∂W)².
+
+    The p_i are the weights of the examples, which add up to 1: 1/N without weights.
+
+    Returns:
+        A tree like the parameters.
+    """
+
+    def __call__(self, pairs: Pairs) -> Tree:
+        """Ask each connection for the sum of squares, over δ weighted for it."""
+        return for_each(pairs, _second_moment)
+
+
+@dataclass(frozen=True)
+class Variance:
+    """The variance of the examples' own gradients, for each parameter: Σ_i p_i (∂L_i/∂W)² − (Σ_i p_i ∂L_i/∂W)².
+
+    Returns:
+        A tree like the parameters; never negative.
+    """
+
+    def __call__(self, pairs: Pairs) -> Tree:
+        """The second moment less the square of the mean."""
+        return jax.tree.map(lambda second, mean: jnp.maximum(second - mean**2, 0), second_moment(pairs), _mean(pairs))
+
+
+@dataclass(frozen=True)
+class SignalToNoise:
+    """The square of the mean gradient over its variance, for each parameter; infinite where all examples agree.
+
+    Returns:
+        A tree like the parameters.
+    """
+
+    def __call__(self, pairs: Pairs) -> Tree:
+        """Mean and variance from the same pairs."""
+        return jax.tree.map(lambda mean, spread: mean**2 / spread, _mean(pairs), variance(pairs))
+
+
+class NoiseScale(NamedTuple):
+    """How noisy the gradient of a batch is.
+
+    Attributes:
+        trace: tr Σ, the sum of the variances of all parameters.
+        squared_norm: ‖G‖² of the mean gradient, less what the noise adds to it: tr Σ / N.
+        batch_size: tr Σ / ‖G‖², the simple noise scale: the batch size at which noise and signal are alike.
+    """
+
+    trace: Array
+    squared_norm: Array
+    batch_size: Array
+
+
+@dataclass(frozen=True)
+class GradientNoiseScale:
+    """The simple noise scale tr Σ / ‖G‖² of the batch.
+
+    Returns:
+        `NoiseScale(trace, squared_norm, batch_size)`, scalars; of examples that all count alike.
+
+    Source: McCandlish et al., An empirical model of large-batch training, 2018.
+    """
+
+    def __call__(self, pairs: Pairs) -> NoiseScale:
+        """Unbiased: the variance with N − 1, and the norm without the noise in it."""
+        examples = next(pair.scale.size for of_unit in pairs.values() for pair in of_unit.values())
+        spread, mean = jax.tree.leaves(variance(pairs)), jax.tree.leaves(_mean(pairs))
+        trace = added(jnp.sum(v) for v in spread) * examples / max(examples - 1, 1)
+        norm = added(jnp.sum(g**2) for g in mean) - trace / examples
+        return NoiseScale(trace, norm, trace / norm)
+
+
+def _second_moment(pair: Pair) -> Array:
+    each = pair.of_each_example()
+    return each.connection.sum_of_squares(each.weight, each.h, each.delta * each.over_examples(each.own_weight()))
+
+
+def _mean(pairs: Pairs) -> Tree:
+    """The mean of the examples' own gradients: the gradient itself, but where the value is a sum."""
+
+    def mean(pair: Pair) -> Array:
+        total = pair.connection.contract(pair.weight, pair.h, pair.delta)
+        return total / jnp.sum(pair.scale).astype(total.dtype)
+
+    return for_each(pairs, mean)
+
+
+second_moment = SecondMoment()
+variance = Variance()
+signal_to_noise = SignalToNoise()
+gradient_noise_scale = GradientNoiseScale()

@@ -1,0 +1,137 @@
+"""Norms of the gradients of single examples, and the sum of gradients clipped by them."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp.collect._gradient import Tree
+from jaxbp.collect._pairs import Pair, Pairs, added, for_each
+
+
+class SquaredNorms(NamedTuple):
+    """Squared norms ‖g_i‖² of what each example adds to the gradient, g_i = scale_i ∂L_i/∂W.
+
+    Attributes:
+        weights: Of each weight alone: a tree like the parameters, of arrays `(*batch,)`.
+        units: Of all weights that lead into a unit: arrays `(*batch,)` by unit.
+        total: Of the whole gradient, `(*batch,)`.
+    """
+
+    weights: Tree
+    units: dict[str, Array]
+    total: Array
+
+
+@dataclass(frozen=True)
+class SquaredNorm:
+    """The squared norm of each example's gradient: ‖h_iᵀ δ_i‖² = ‖h_i‖² ‖δ_i‖², which forms no gradient.
+
+    Returns:
+        `SquaredNorms(weights, units, total)`.
+
+    Source: Goodfellow, Efficient per-example gradient computations, 2015.
+    """
+
+    def __call__(self, pairs: Pairs) -> SquaredNorms:
+        """Ask each connection for its norms, and add them up."""
+        weights = for_each(pairs, _squared_norms)
+        # a unit without weights has no part in the gradient
+        units = {unit: added(of_unit.values()) for unit, of_unit in weights.items() if of_unit}
+        return SquaredNorms(weights, units, added(units.values()))
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """The gradient with each example's own gradient clipped: Σ_i scale_i min(1, C / ‖∇L_i‖) ∇L_i.
+
+    One backward recursion serves: δ_i is weighted, and contracted again. With a noise multiplier σ and a key,
+    normal noise of standard deviation σ C max_i scale_i is added, which makes it the gradient of DP-SGD.
+
+    Attributes:
+        max_norm: C, the largest norm of an example's own gradient ∇L_i, over all weights.
+        noise_multiplier: σ.
+        key: A key from `jax.random.key`, where there is noise; a fresh one for every step.
+
+    Returns:
+        A tree like the parameters.
+
+    Source: Abadi et al., Deep learning with differential privacy, 2016; Li et al., 2022, for the reweighting.
+    """
+
+    max_norm: float
+    noise_multiplier: float = 0.0
+    key: Array | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if isinstance(self.max_norm, int | float) and not self.max_norm > 0:
+            raise ValueError(f"max_norm must be positive, got {self.max_norm}")
+        if isinstance(self.noise_multiplier, int | float) and not self.noise_multiplier >= 0:
+            raise ValueError(f"noise_multiplier must not be negative, got {self.noise_multiplier}")
+        if self.noise_multiplier and self.key is None:
+            raise ValueError("a noise_multiplier needs a key: pass key=jax.random.key(…), a fresh one for every step")
+
+    def __call__(self, pairs: Pairs) -> Tree:
+        """Weigh δ by the norms, and contract again."""
+        scale = next(pair.scale for of_unit in pairs.values() for pair in of_unit.values())
+        norms = jnp.sqrt(squared_norm(pairs).total).astype(scale.dtype)
+        # ‖g_i‖ = scale_i ‖∇L_i‖; an example of weight 0 adds nothing, clipped or not
+        factors = jnp.minimum(1, self.max_norm * scale / jnp.where(norms > 0, norms, jnp.inf))
+        factors = jnp.where(norms > 0, factors, 1)
+
+        def contracted(pair: Pair) -> Array:
+            return pair.connection.contract(pair.weight, pair.h, pair.delta * pair.over_examples(factors))
+
+        gradients = for_each(pairs, contracted)
+        if self.key is None or not self.noise_multiplier:
+            return gradients
+        return _with_noise(gradients, self.key, self.noise_multiplier * self.max_norm * jnp.max(scale))
+
+
+def _squared_norms(pair: Pair) -> Array:
+    each = pair.of_each_example()
+    norms = each.connection.squared_norms(each.weight, each.h, each.delta)
+    return jnp.reshape(norms, pair.scale.shape)
+
+
+def _with_noise(tree: Tree, key: Array, deviation: Array) -> Tree:
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    noisy = [
+        leaf + (deviation * jax.random.normal(k, leaf.shape, deviation.dtype)).astype(leaf.dtype)
+        for leaf, k in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(structure, noisy)
+
+
+squared_norm = SquaredNorm()
+
+
+def clipped(max_norm: float, *, noise_multiplier: float = 0.0, key: Array | None = None) -> Clipped:
+    """The gradient with each example's own gradient clipped to a norm, with noise if asked for; see `Clipped`.
+
+    Args:
+        max_norm: C > 0.
+        noise_multiplier: σ ≥ 0.
+        key: For the noise.
+
+    Returns:
+        A collector.
+
+    Raises:
+        ValueError: A norm that is not positive, a negative multiplier, or noise without a key.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> private = jaxbp.collect.clipped(1.0, noise_multiplier=1.1, key=jax.random.key(1))
+        >>> back = jaxbp.backprop(
+        ...     net, jaxbp.squared_error, params, jnp.ones((4, 3)), jnp.ones((4, 1)), collect={"private": private}
+        ... )
+        >>> jax.tree.structure(back.collected["private"]) == jax.tree.structure(params)
+        True
+    """
+    return Clipped(max_norm, noise_multiplier, key)

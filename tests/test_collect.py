@@ -1,0 +1,233 @@
+"""Collectors against their definitions by vmap(jax.grad), over networks, losses and batches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import Case, case_named
+from reference import relative_error
+
+import jaxbp
+from jaxbp import collect
+
+NAMES = (
+    "softmax, ids", "no batch axis", "two batch axes", "batch of one", "weights", "weights, two batch axes", "sum",
+    "weighted sum", "skip connection", "residual", "two inputs", "softmax inside", "sequence",
+    "sequence, no batch axis", "tanh without bias",
+)  # fmt: skip
+SOME = [pytest.param(case_named(name), id=name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
+MAX_NORM = 0.75
+DEFINED = (
+    "gradient", "per_example_gradient", "per_example_dot", "squared_norm", "clipped", "second_moment", "variance",
+    "gram",
+)  # fmt: skip
+
+
+def own_gradients(case: Case, params, x, y, weights):
+    """∇L_i of each example by vmap(jax.grad), its scale_i, and the gradient, with the batch as one axis."""
+    axes = len(case.batch)
+    value = jaxbp.objective(case.net, case.loss, "sum")
+    flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[axes:]), (x, y))
+    gradients = jax.vmap(jax.grad(value), in_axes=(None, 0, 0))(params, *flat)
+    N = max(int(np.prod(case.batch)), 1)
+    w = jnp.ones(N) if weights is None else weights.reshape(-1)
+    return gradients, w / w.sum() if case.reduction == "mean" else w
+
+
+def over_examples(scale, gradient):
+    return scale.reshape(-1, *[1] * (gradient.ndim - 1)) * gradient
+
+
+def definitions(case: Case, params, x, y, weights, other):
+    own, scale = own_gradients(case, params, x, y, weights)
+    added = jax.tree.map(lambda g: over_examples(scale, g), own)
+    p = scale / scale.sum()
+    second = jax.tree.map(lambda g: jnp.sum(over_examples(p, g**2), axis=0), own)
+    mean = jax.tree.map(lambda g: jnp.sum(over_examples(p, g), axis=0), own)
+    rows = {u: [g.reshape(g.shape[0], -1) for g in jax.tree.leaves(w)] for u, w in added.items()}
+    grams = {u: sum(g @ g.T for g in gs) for u, gs in rows.items() if gs}
+    total = sum(grams.values())
+    own_norms = jnp.sqrt(jnp.diagonal(total)) / scale
+    factors = jnp.minimum(1, MAX_NORM / own_norms)
+    dots = sum(
+        jnp.sum(g * v[None], axis=tuple(range(1, g.ndim)))
+        for g, v in zip(jax.tree.leaves(added), jax.tree.leaves(other), strict=True)
+    )
+
+    def batched(a):
+        return a.reshape(*case.batch, *a.shape[1:])
+
+    return {
+        "gradient": jax.tree.map(lambda g: g.sum(0), added),
+        "per_example_gradient": jax.tree.map(batched, added),
+        "per_example_dot": batched(dots),
+        "squared_norm": (
+            jax.tree.map(lambda g: batched(jnp.sum(g**2, axis=tuple(range(1, g.ndim)))), added),
+            {u: batched(jnp.diagonal(K)) for u, K in grams.items()},
+            batched(jnp.diagonal(total)),
+        ),
+        "clipped": jax.tree.map(lambda g: jnp.sum(over_examples(factors, g), axis=0), added),
+        "second_moment": second,
+        "variance": jax.tree.map(lambda s, m: s - m**2, second, mean),
+        "gram": (grams, total),
+    }
+
+
+def collected(case: Case, params, x, y, weights, other):
+    collectors = {name: getattr(collect, name) for name in DEFINED if name not in ("clipped", "per_example_dot")}
+    collectors |= {"clipped": collect.clipped(MAX_NORM), "per_example_dot": collect.per_example_dot(other)}
+    back = jaxbp.backprop(
+        case.net, case.loss, params, x, y, weights=weights, reduction=case.reduction, collect=collectors
+    )
+    return {name: tuple(v) if isinstance(v, tuple) else v for name, v in back.collected.items()}
+
+
+@pytest.mark.parametrize("case", SOME)
+def test_each_collector_is_its_definition(case):
+    params, x, y, weights = case.arguments(jnp.float64)
+    other = jax.tree.map(lambda W: jnp.cos(W + 1), params)
+    both = jax.jit(lambda *args: (collected(case, *args), definitions(case, *args)))
+    ours, theirs = both(params, x, y, weights, other)
+    assert set(ours) == set(theirs)
+    for name in theirs:
+        error = relative_error(ours[name], theirs[name]) if name != "variance" else _absolute(ours[name], theirs[name])
+        assert error <= 1e-10, name
+
+
+def _absolute(ours, theirs):
+    """Where all examples agree the variance is nothing but rounding."""
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    return max((float(np.max(np.abs(a - b))) for a, b in pairs), default=0.0)
+
+
+# What the definitions leave open.
+
+CASE = case_named("softmax, ids")
+
+
+def collect_one(collector, case=CASE, dtype=jnp.float64):
+    params, x, y, weights = case.arguments(dtype)
+    back = jaxbp.backprop(
+        case.net, case.loss, params, x, y, weights=weights, reduction=case.reduction, collect={"it": collector}
+    )
+    return back.collected["it"]
+
+
+def test_a_wrong_rule_is_caught(monkeypatch):
+    """‖h‖ ‖δ‖ for ‖h‖² ‖δ‖² in one connection must not pass for a norm, nor for what is clipped by it."""
+    norms = jaxbp.Dense.squared_norms
+    monkeypatch.setattr(jaxbp.Dense, "squared_norms", lambda self, W, h, delta: jnp.sqrt(norms(self, W, h, delta)))
+    arguments = (*CASE.arguments(jnp.float64), jax.tree.map(jnp.cos, CASE.arguments(jnp.float64)[0]))
+    ours, theirs = collected(CASE, *arguments), definitions(CASE, *arguments)
+    assert relative_error(ours["squared_norm"], theirs["squared_norm"]) > 1e-3
+    assert relative_error(ours["clipped"], theirs["clipped"]) > 1e-3
+    assert relative_error(ours["gram"], theirs["gram"]) <= 1e-10
+
+
+def test_a_large_norm_clips_nothing_and_a_small_one_everything():
+    gradient = collect_one(collect.gradient)
+    assert relative_error(collect_one(collect.clipped(1e6)), gradient) <= 1e-12
+    N, total = CASE.batch[0], collect_one(collect.clipped(1e-3))
+    norm = np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(total)))
+    assert norm <= 1e-3 * (1 + 1e-12)  # the mean of N gradients of norm 1e-3
+    assert norm > 1e-3 / N
+
+
+def test_noise_has_the_deviation_that_privacy_asks_for():
+    quiet = collect_one(collect.clipped(MAX_NORM))
+    keys = jax.random.split(jax.random.key(0), 40)
+    draws = [collect_one(collect.clipped(MAX_NORM, noise_multiplier=2.0, key=key)) for key in keys]
+    noise = [
+        np.ravel(a - b) for draw in draws for a, b in zip(jax.tree.leaves(draw), jax.tree.leaves(quiet), strict=True)
+    ]
+    values = np.concatenate(noise)
+    assert values.size > 1000
+    deviation = 2.0 * MAX_NORM / CASE.batch[0]
+    np.testing.assert_allclose(values.std(), deviation, rtol=0.1)
+    assert abs(values.mean()) < 4 * deviation / np.sqrt(values.size)
+
+
+def test_noise_scale_and_signal_to_noise_follow_from_mean_and_variance():
+    mean, variance = collect_one(collect.gradient), collect_one(collect.variance)
+    N = CASE.batch[0]
+    trace = sum(np.sum(v) for v in jax.tree.leaves(variance)) * N / (N - 1)
+    squared = sum(np.sum(g**2) for g in jax.tree.leaves(mean)) - trace / N
+    found = collect_one(collect.gradient_noise_scale)
+    np.testing.assert_allclose(found, (trace, squared, trace / squared), rtol=1e-10)
+    ratio = jax.tree.map(lambda g, v: g**2 / v, mean, variance)
+    assert relative_error(collect_one(collect.signal_to_noise), ratio) <= 1e-10
+
+
+def test_kronecker_factors_of_one_example_are_its_outer_product():
+    case = case_named("no batch axis")
+    factors, gradient = collect_one(collect.kronecker, case), collect_one(collect.gradient, case)
+    for u, weights in gradient.items():
+        for s, g in weights.items():
+            product = jnp.kron(factors[u][s].source, factors[u][s].unit)
+            assert relative_error(product, jnp.outer(jnp.ravel(g), jnp.ravel(g))) <= 1e-12
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_kronecker_factors_are_the_fisher_matrix_where_h_and_delta_are_independent(weighted):
+    net = jaxbp.layered([2, 2], output=jaxbp.linear)
+    params = jaxbp.init_params(jax.random.key(0), net)
+    h, r, p, q = (jax.random.normal(jax.random.key(k), (3, 2)) for k in range(4))
+    x, residual = jnp.repeat(h, 3, axis=0), jnp.tile(r, (3, 1))  # every h with every δ
+    y = jaxbp.apply(net, params, x) - residual
+    weights = jnp.repeat(jnp.exp(p[:, 0]), 3) * jnp.tile(jnp.exp(q[:, 0]), 3) if weighted else None
+    back = jaxbp.backprop(
+        net, jaxbp.squared_error, params, x, y, weights=weights, collect={"factors": collect.kronecker}
+    )
+    factors = back.collected["factors"]["o"]["x"]
+    w = jnp.ones(9) if weights is None else weights
+    each = jax.vmap(lambda x, d: jnp.outer(x, d).reshape(-1))(x, residual)
+    fisher = jnp.einsum("n,ni,nj->ij", w / w.sum(), each, each)
+    assert relative_error(jnp.kron(factors.source, factors.unit), fisher) <= 1e-10
+
+
+def test_kronecker_factors_of_shared_weights_are_refused():
+    with pytest.raises(ValueError, match="the rows of one example share a weight"):
+        collect_one(collect.kronecker, case_named("sequence"))
+
+
+def test_an_example_of_weight_zero_counts_for_nothing():
+    params, x, y, _ = CASE.arguments(jnp.float64)
+    weights = jnp.ones(CASE.batch).at[0].set(0)
+
+    def all_of(x, y, weights):
+        collectors = {"clipped": collect.clipped(MAX_NORM), "second": collect.second_moment, "v": collect.variance}
+        return jaxbp.backprop(CASE.net, CASE.loss, params, x, y, weights=weights, collect=collectors).collected
+
+    assert relative_error(all_of(x, y, weights), all_of(x[1:], y[1:], None)) <= 1e-10
+
+
+def test_half_precision_stays_half():
+    params, x, y, _ = CASE.arguments(jnp.bfloat16)
+    collectors = {
+        "clipped": collect.clipped(MAX_NORM),
+        "second": collect.second_moment,
+        "each": collect.per_example_gradient,
+    }
+    back = jaxbp.backprop(CASE.net, CASE.loss, params, x, y, collect=collectors)
+    assert {leaf.dtype for leaf in jax.tree.leaves(back.collected)} == {jnp.dtype(jnp.bfloat16)}
+    exact = collect_one(collect.clipped(MAX_NORM))
+    assert relative_error(jax.tree.map(lambda g: g.astype(float), back.collected["clipped"]), exact) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: collect.clipped(0.0), "max_norm must be positive, got 0.0"),
+        (lambda: collect.clipped(-1), "max_norm must be positive, got -1"),
+        (lambda: collect.clipped(float("nan")), "max_norm must be positive, got nan"),
+        (lambda: collect.clipped(1.0, noise_multiplier=-1.0), "noise_multiplier must not be negative"),
+        (lambda: collect.clipped(1.0, noise_multiplier=1.0), "a noise_multiplier needs a key"),
+        (
+            lambda: collect_one(collect.per_example_dot({"o": {}})),
+            "per_example_dot got a tree that holds the units 'o'",
+        ),
+    ],
+)
+def test_bad_input_is_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
