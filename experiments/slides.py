@@ -163,26 +163,18 @@ STATEMENTS = (
     ("Update rules", "updated w10", "w10 - eta * (p2 - y2) * a2"),
     ("Output bias 1", "updated b2", "b2 - eta * (p1 - y1)"),
     ("Output bias 2", "updated b2", "b2 - eta * (p2 - y2)"),
+    # steps 14 to 16 are the weights into a1, steps 17 to 19 those into a2
     *(
         statement
-        for step, w, x in (("Step 14", "w1", "x1"), ("Step 15", "w2", "x2"), ("Step 16", "w3", "x3"))
+        for k in range(6)
+        for step, w, x, j in [(f"Step {14 + k}", f"w{1 + k}", f"x{1 + k % 3}", 1 + k // 3)]
+        for back in [f"(p1 - y1) * w{6 + j} + (p2 - y2) * w{8 + j}"]
         for statement in (
-            (step, f"d(L)/d({w})", f"d(L)/d(a1) * d(a1)/d(z1) * d(z1)/d({w})"),
-            (step, "d(a1)/d(z1)", "a1 * (1 - a1)"),
-            (step, f"d(z1)/d({w})", x),
-            (step, "d(L)/d(a1)", "(p1 - y1) * w7 + (p2 - y2) * w9"),
-            (step, f"d(L)/d({w})", f"((p1 - y1) * w7 + (p2 - y2) * w9) * a1 * (1 - a1) * {x}"),
-        )
-    ),
-    *(
-        statement
-        for step, w, x in (("Step 17", "w4", "x1"), ("Step 18", "w5", "x2"), ("Step 19", "w6", "x3"))
-        for statement in (
-            (step, f"d(L)/d({w})", f"d(L)/d(a2) * d(a2)/d(z2) * d(z2)/d({w})"),
-            (step, "d(a2)/d(z2)", "a2 * (1 - a2)"),
-            (step, f"d(z2)/d({w})", x),
-            (step, "d(L)/d(a2)", "(p1 - y1) * w8 + (p2 - y2) * w10"),
-            (step, f"d(L)/d({w})", f"((p1 - y1) * w8 + (p2 - y2) * w10) * a2 * (1 - a2) * {x}"),
+            (step, f"d(L)/d({w})", f"d(L)/d(a{j}) * d(a{j})/d(z{j}) * d(z{j})/d({w})"),
+            (step, f"d(a{j})/d(z{j})", f"a{j} * (1 - a{j})"),
+            (step, f"d(z{j})/d({w})", x),
+            (step, f"d(L)/d(a{j})", back),
+            (step, f"d(L)/d({w})", f"({back}) * a{j} * (1 - a{j}) * {x}"),
         )
     ),
 )

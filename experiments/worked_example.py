@@ -9,7 +9,6 @@ the verdicts on all claims as `claims.json`. Which claims are wrong is nowhere w
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from rich.text import Text
 
 import jaxbp
 from experiments import chapter, slides
+from jaxbp._explain._text import said
+from jaxbp._explain._verdicts import reservation
 
 MARKS = {True: "[green]✓[/]", False: "[red]✗[/]"}
 
@@ -111,28 +112,17 @@ def _print_slides(console: Console, worked: jaxbp.Explanation, claims: list[jaxb
     table = Table("", "place", "claimed", "right", "which is", "remark")
     for claim in [*wrong, *here]:
         equation = by_name[claim.name]
-        said = claim.written if claim.formula is None else f"{text(claim.formula)} = {text.number(claim.claimed)}"
         value = text.number(claim.value)
         right = text(equation.forms[-1]) if equation.forms else ""
         table.add_row(
             MARKS[claim.holds],
             claim.where,
-            Text(f"{equation.text[0]} = {said}"),
+            Text(f"{equation.text[0]} = {said(claim, worked.typesetting)}"),
             Text(right if right != value else ""),
             value,
-            _remark(claim, text.number),
+            reservation(claim, text.number),
         )
     console.print(table)
-
-
-def _remark(claim: jaxbp.Claim, number: Callable[[float], str]) -> str:
-    if claim.general is False:
-        return "right here, not at other numbers"
-    if claim.follows:
-        return "follows from earlier claims"
-    if claim.carried is not None and number(claim.carried) != number(claim.value):
-        return f"the earlier claims give {number(claim.carried)}"
-    return ""
 
 
 def _print_chapter(console: Console, marked: list[tuple[chapter.Passage, jaxbp.Claim]]) -> None:

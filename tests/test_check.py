@@ -192,6 +192,15 @@ def test_rounding_is_no_excuse_for_a_mistake():
 # What is no mistake that is known.
 
 
+@pytest.mark.parametrize(("mine", "verdict"), [(1.0, "wrong"), (1.1, "wrong"), (1.04, "right")])
+def test_a_whole_number_is_exact(mine, verdict):
+    """1.0 is no 1.04 that was rounded, as little as a 1 that is claimed of it."""
+    net = jaxbp.layered([1, 1], output=jaxbp.linear, bias=False)
+    params = {"o": {"x": np.array([[1.04]])}}
+    report = check(net, jaxbp.squared_error, params, np.array([1.0]), np.array([0.0]), {"delta.o": [mine]})
+    assert report.verdict == verdict
+
+
 def test_noise_is_wrong_and_explained_by_nothing():
     problem = example("equal tanh layers", 0)
     rng = np.random.default_rng(0)

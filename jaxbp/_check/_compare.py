@@ -49,11 +49,13 @@ def as_numbers(name: str, value: Any) -> np.ndarray:
 
 
 def _resolution(arrays: Sequence[np.ndarray]) -> float:
-    """Numbers that somebody printed with a few decimals are right as far as these go."""
+    """Numbers that somebody printed with a few decimals are right as far as these go; whole numbers are exact."""
     numbers = np.concatenate([array.ravel() for array in arrays])
     numbers = numbers[np.isfinite(numbers) & (numbers != 0)]
+    if np.all(numbers == np.round(numbers)):
+        return 0.0
     for decimals in range(1, 11):
-        if numbers.size and np.all(np.abs(np.round(numbers, decimals) - numbers) <= 1e-15 * np.abs(numbers)):
+        if np.all(np.abs(np.round(numbers, decimals) - numbers) <= 1e-15 * np.abs(numbers)):
             return 0.5 * 10.0**-decimals
     return 0.0
 

@@ -1,6 +1,5 @@
 """What is true of a network on a batch: both phases in float64, by autodiff, which uses none of our backward rules."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
@@ -17,8 +16,6 @@ from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import objective
 from jaxbp._parameters import check_params
-
-Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)

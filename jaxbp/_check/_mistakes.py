@@ -6,14 +6,12 @@ readers can lose a branch.
 
 from collections.abc import Callable, Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxbp import _activations as activations
 from jaxbp._activations import Activation, Elementwise
 from jaxbp._check._facts import Facts, slope
-from jaxbp._check._pass import Change, Pass, gradient, pulled_back
+from jaxbp._check._pass import Change, Pass, gradient, output_signals, pulled_back
 from jaxbp._check._report import Mistake
 from jaxbp._connections import Dense
 from jaxbp._graph import BIAS
@@ -34,7 +32,7 @@ def at_output(facts: Facts) -> Iterator[Change]:
         yield change("scale", text, lambda state, f=factor: _scaled_output(state.facts, f(state.facts)))
     for words, shifted in _shifts(facts):
         text = f"the targets are {words}: Delta.{o} and delta.{o} belong to other targets than y"
-        yield change("labels-shifted", text, lambda state, f=shifted: _with_targets(state.facts, f(state.facts.y)))
+        yield change("labels-shifted", text, lambda state, f=shifted: output_signals(state.facts, f(state.facts.y)))
 
 
 def in_terms(state: Pass, s: str) -> Iterator[Change]:
@@ -257,17 +255,6 @@ def _shifts(facts: Facts) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarr
 def _scaled_output(facts: Facts, factor: float) -> tuple[np.ndarray, np.ndarray]:
     o = facts.net.output
     return factor * facts.right[f"Delta.{o}"], factor * facts.right[f"delta.{o}"]
-
-
-def _with_targets(facts: Facts, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    o, N = facts.net.output, facts.examples
-    rule = facts.loss.simplification(facts.net.units[o].activation)
-    with jax.enable_x64(True):
-        a, output, targets = (jnp.asarray(array) for array in (facts.a[o], facts.h[o], y))
-        Delta = np.asarray(facts.loss.gradient(output, targets)) / N
-        if rule is not None:
-            return Delta, np.asarray(rule.delta(a, output, targets)) / N
-    return Delta, pulled_back(facts, o, Delta)
 
 
 def _rows(delta: np.ndarray) -> np.ndarray:

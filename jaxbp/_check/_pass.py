@@ -137,6 +137,18 @@ def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray) -> np.ndarra
                 return np.asarray(connection.pull_back(W, jnp.asarray(facts.h[s]), jnp.asarray(delta)))
 
 
+def output_signals(facts: Facts, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Δ_o = ∂L/∂o and δ_o for these targets, the latter in its simplified form where one is known."""
+    o, N = facts.net.output, facts.examples
+    rule = facts.loss.simplification(facts.net.units[o].activation)
+    with jax.enable_x64(True):
+        a, h, targets = (jnp.asarray(array) for array in (facts.a[o], facts.h[o], y))
+        Delta = np.asarray(facts.loss.gradient(h, targets)) / N
+        if rule is not None:
+            return Delta, np.asarray(rule.delta(a, h, targets)) / N
+    return Delta, pulled_back(facts, o, Delta)
+
+
 def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:
     """δ_u = (∂h_u/∂a_u)ᵀ Δ_u."""
     activation = facts.net.units[u].activation

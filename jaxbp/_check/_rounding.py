@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbp._check._facts import Corner, Facts
-from jaxbp._check._pass import Pass, backward_order
+from jaxbp._check._pass import Pass, backward_order, output_signals
 from jaxbp._connections import Connection, Dense, Identity
 from jaxbp._graph import BIAS
 
@@ -61,7 +61,8 @@ def _noisy_quantities(
     at = replace(facts, params=params, a=a, h=h, right=right)
     for u, corner in on_corners.items():
         at.slopes[u] = np.where(corner.mask, facts.slopes[u], at.slopes[u])
-    right |= _output_signals(at)
+    o = net.output
+    right[f"Delta.{o}"], right[f"delta.{o}"] = output_signals(at, at.y)
     state = Pass(at)
     for u in backward_order(at):
         state = state.through(u)
@@ -80,15 +81,3 @@ def _applied(connection: Connection, W: np.ndarray | None, h: np.ndarray) -> np.
         return h
     with jax.enable_x64(True):
         return np.asarray(connection.apply(jax.tree.map(jnp.asarray, W), jnp.asarray(h)))
-
-
-def _output_signals(at: Facts) -> dict[str, np.ndarray]:
-    """∂L/∂o and δ_o from rounded outputs, and the loss, which takes part in nothing else."""
-    o, N = at.net.output, at.examples
-    activation = at.net.units[o].activation
-    rule = at.loss.simplification(activation)
-    with jax.enable_x64(True):
-        a, h, y = jnp.asarray(at.a[o]), jnp.asarray(at.h[o]), jnp.asarray(at.y)
-        Delta = at.loss.gradient(h, y) / N
-        delta = activation.pullback(a, h, Delta) if rule is None else rule.delta(a, h, y) / N
-    return {f"Delta.{o}": np.asarray(Delta), f"delta.{o}": np.asarray(delta)}

@@ -8,7 +8,7 @@ from jaxbp._checks import quoted, suggestion
 from jaxbp._explain import _html, _markup, _text
 from jaxbp._explain._claims import Claim, judged, statements
 from jaxbp._explain._equations import Equations
-from jaxbp._explain._notation import Notation
+from jaxbp._explain._notation import BATCHED, Notation
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import parse_name
 from jaxbp._explain._steps import Step, Steps
@@ -135,9 +135,8 @@ def explain(
 def _check_names(names: Mapping[str, str], net: Network, numbers: Numbers) -> None:
     # one element of a batch is named like that of a single example
     split = len(numbers.batch)
-    batched = ("a", "h", "delta", "Delta", "y")
     single = {
-        name: array[(0,) * split] if name.partition(".")[0] in batched else array
+        name: array[(0,) * split] if name.partition(".")[0] in BATCHED else array
         for name, array in numbers.arrays.items()
     }
     for name, symbol in names.items():

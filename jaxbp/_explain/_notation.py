@@ -10,6 +10,9 @@ from jaxbp._explain._expressions import Index, Leaf, Partial, Quantity
 from jaxbp._explain._printing import upright
 from jaxbp._graph import BIAS
 
+BATCHED = ("a", "h", "delta", "Delta", "y")
+"""The kinds of quantities whose first axes are the batch's."""
+
 _LETTERS = {"a": "a", "h": "h", "delta": r"\delta", "Delta": r"\Delta"}
 _PLAIN = {"delta": "δ", "Delta": "Δ"}
 
@@ -74,8 +77,7 @@ class Notation:
         return None
 
     def _given(self, leaf: Quantity) -> str | None:
-        batched = leaf.name.split(".")[0] in ("a", "h", "delta", "Delta", "y")
-        split = self.batch if batched else 0
+        split = self.batch if leaf.name.split(".")[0] in BATCHED else 0
         example, element = leaf.index[:split], leaf.index[split:]
         name = str(Quantity(leaf.name, element))
         if name in self.names:

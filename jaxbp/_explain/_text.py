@@ -34,10 +34,13 @@ def _lines(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typese
 
 def claim_line(claim: Claim, typesetting: Typesetting) -> str:
     """A claim with its mark, in one line."""
-    number = typesetting.text.number
     place = f"{claim.where}: " if claim.where else ""
-    said = claim.written.replace("-", "−")
-    if claim.formula is not None:
-        said = f"{typesetting.text(claim.formula)} = {number(claim.claimed)}"
-    note = remark(claim, number)
-    return f"{mark(claim)} {place}{said}" + (f" ({note})" if note else "")
+    note = remark(claim, typesetting.text.number)
+    return f"{mark(claim)} {place}{said(claim, typesetting)}" + (f" ({note})" if note else "")
+
+
+def said(claim: Claim, typesetting: Typesetting) -> str:
+    """What was claimed, in plain text."""
+    if claim.formula is None:
+        return claim.written.replace("-", "−")
+    return f"{typesetting.text(claim.formula)} = {typesetting.text.number(claim.claimed)}"
