@@ -1,7 +1,6 @@
-"""Backpropagation: one sweep over the units in reverse topological order.
+"""Backpropagation: the forward phase, the error signals, and what collectors make of both.
 
-Δ_u = ∂L/∂h_u = Σ_{u ⇒ v} δ_v W_uvᵀ
-δ_u = ∂L/∂a_u = (∂h_u/∂a_u)ᵀ Δ_u
+Δ_o = ∂L/∂o,  δ_o = (∂o/∂a)ᵀ Δ_o, and from there the recursion
 ∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u
 """
 
@@ -16,13 +15,15 @@ from jaxtyping import Array
 
 from jaxbp import collect as collectors
 from jaxbp._connections import Bias
+from jaxbp._feedback import Feedback, check_feedback
 from jaxbp._forward import Trace, forward
 from jaxbp._graph import BIAS
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_reduction, example_losses, example_scale, total
-from jaxbp._parameters import Params, check_params
-from jaxbp.collect import Collector, Pair
+from jaxbp._parameters import Params
+from jaxbp._recursion import Signals, error_signals
+from jaxbp.collect import Collector, Pair, Sweep, UnitSignals
 
 
 @jax.tree_util.register_dataclass
@@ -75,7 +76,7 @@ def backprop(
     weights: Any = None,
     reduction: Reduction = "mean",
     collect: Mapping[str, Collector] | None = None,
-    feedback: Params | None = None,
+    feedback: Feedback | None = None,
 ) -> Backprop:
     """The forward phase and the backward sweep, with every error signal by name.
 
@@ -90,7 +91,8 @@ def backprop(
         weights: One weight for each example, of the batch shape; None weighs all alike.
         reduction: `"mean"` for Σ w_i L_i / Σ w_i, `"sum"` for Σ w_i L_i.
         collect: What to make of the pairs (h_s, δ_u), by name; the gradient, as `"grads"`, when None.
-        feedback: A tree like `params` whose matrices stand in for W in the backward recursion (only there).
+        feedback: What stands in for W in the backward recursion, and only there: a tree like `params`, as from
+            `random_feedback`, or `direct_feedback`.
 
     Returns:
         `Backprop(value, trace, Delta, delta, collected)`, whose `grads` is the gradient. δ and Δ are of the
@@ -111,27 +113,24 @@ def backprop(
     """
     trace = forward(net, params, x)
     y = loss.targets(trace.h[net.output], y)
-    backward_params = params
     if feedback is not None:
-        check_params(net, feedback, "feedback")
-        backward_params = feedback
+        check_feedback(net, feedback)
     scale = example_scale(net, trace, weights, reduction)
     value = total(example_losses(net, loss, trace, y), scale)
 
-    Delta: dict[str, Array] = {}
-    delta: dict[str, Array] = {}
-    Delta[net.output], delta[net.output] = _output_signals(net, loss, trace, y, scale)
-    for u in reversed(net.order):
-        unit = net.units[u]
-        if u != net.output:
-            delta[u] = unit.activation.pullback(trace.a[u], trace.h[u], Delta[u])
-        for s, connection in unit.connections.items():
-            signal = connection.pull_back(backward_params[u].get(s), trace.h[s], delta[u])
-            Delta[s] = Delta[s] + signal if s in Delta else signal
+    Delta_o, delta_o = _output_signals(net, loss, trace, y, scale)
+    Delta, delta = error_signals(net, params, trace, Delta_o, delta_o, feedback)
 
+    def from_output(S: Array) -> Signals:
+        if feedback is not None:
+            raise ValueError("curvature is that of the network's own weights; leave feedback out, or the collector")
+        return jax.vmap(lambda column: error_signals(net, params, trace, jnp.zeros_like(Delta_o), column)[1])(S)
+
+    units = {u: UnitSignals(net.units[u].activation, trace.a[u], trace.h[u], Delta[u], delta[u]) for u in net.order}
     pairs = _pairs(net, params, trace, delta, scale)
+    sweep = Sweep(pairs, units, scale, lambda: _loss_root(net, loss, trace, y), from_output)
     wanted = {"grads": collectors.gradient} if collect is None else collect
-    return Backprop(value, trace, Delta, delta, {name: collector(pairs) for name, collector in wanted.items()})
+    return Backprop(value, trace, Delta, delta, {name: collector(sweep) for name, collector in wanted.items()})
 
 
 def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callable[..., tuple[Array, Params]]:
@@ -143,8 +142,8 @@ def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> C
         reduction: `"mean"` or `"sum"` over the examples.
 
     Returns:
-        `(params, x, y, weights=None) -> (value, grads)`; the arguments are those of `backprop`. Equal arguments
-        give the same function, so `jit` compiles it once.
+        `(params, x, y, weights=None, feedback=None) -> (value, grads)`; the arguments are those of `backprop`. Equal
+        arguments give the same function, so `jit` compiles it once.
 
     Raises:
         TypeError, ValueError: When called, as `backprop`.
@@ -164,8 +163,10 @@ def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> C
 
 @cache  # keyed by positions, so that reduction="mean" and its default are one
 def _value_and_grad(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., tuple[Array, Params]]:
-    def explicit_value_and_grad(params: Params, x: Any, y: Any, weights: Any = None) -> tuple[Array, Params]:
-        back = backprop(net, loss, params, x, y, weights=weights, reduction=reduction)
+    def explicit_value_and_grad(
+        params: Params, x: Any, y: Any, weights: Any = None, feedback: Feedback | None = None
+    ) -> tuple[Array, Params]:
+        back = backprop(net, loss, params, x, y, weights=weights, reduction=reduction, feedback=feedback)
         return back.value, back.grads
 
     return explicit_value_and_grad
@@ -187,9 +188,35 @@ def _output_signals(net: Network, loss: Loss, trace: Trace, y: Array, scale: Arr
     return (scale * Delta).astype(o.dtype), (scale * delta).astype(a.dtype)
 
 
-def _pairs(
-    net: Network, params: Params, trace: Trace, delta: dict[str, Array], scale: Array
-) -> dict[str, dict[str, Pair]]:
+def _loss_root(net: Network, loss: Loss, trace: Trace, y: Array) -> Array:
+    """Columns S_k at a_o, `(K, *batch, *shape)`, with Σ_k S_k S_kᵀ the curvature of each example's loss."""
+    activation = net.units[net.output].activation
+    a, o = trace.a[net.output], trace.h[net.output]
+    rule = loss.simplification(activation)
+    if rule is not None and rule.hessian_root is not None:
+        columns = rule.hessian_root(a, o, y)
+    elif loss.hessian_root is not None:
+        columns = jax.vmap(lambda column: activation.pullback(a, o, column))(loss.hessian_root(o, y))
+    else:
+        raise TypeError(
+            f"loss {loss.name!r} does not state a root of its Hessian, which curvature is made of; give it one: "
+            "Loss(…, hessian_root=lambda o, y: S), with Σ_k S_k S_kᵀ = ∂²L/∂o²"
+        )
+    for axis in range(-len(net.shapes[net.output]), -1):
+        columns = _rows_apart(columns, axis)
+    return columns.astype(a.dtype)
+
+
+def _rows_apart(columns: Array, axis: int) -> Array:
+    """Columns with one row each: the rows of an output have losses of their own, so no column may hold two of them."""
+    rows = columns.shape[axis]
+    one_row = jnp.reshape(
+        jnp.eye(rows, dtype=columns.dtype), (rows, *[1] * (columns.ndim + axis), rows, *[1] * (-1 - axis))
+    )
+    return jnp.reshape(one_row * columns[None], (-1, *columns.shape[1:]))
+
+
+def _pairs(net: Network, params: Params, trace: Trace, delta: Signals, scale: Array) -> dict[str, dict[str, Pair]]:
     pairs: dict[str, dict[str, Pair]] = {}
     for u, unit in net.units.items():
         kinds = {**unit.connections, BIAS: Bias()}

@@ -60,8 +60,8 @@ class Connection(ABC):
         return _sum_but_first(self.contract_each(W, h, delta) ** 2)
 
     def sum_of_squares(self, W: Any, h: Any, delta: Array) -> Array:
-        """The sum Σ_i g_i² of the squared elements, shaped like W."""
-        return jnp.sum(self.contract_each(W, h, delta) ** 2, axis=0)
+        """The sum Σ_ki g_ki² of the squared elements over K signals δ, `(K, N, *shape)`; shaped like W."""
+        return _sum_over_signals(lambda signal: jnp.sum(self.contract_each(W, h, signal) ** 2, axis=0), delta)
 
     def gram(self, W: Any, h: Any, delta: Array) -> Array:
         """The inner products ⟨g_i, g_j⟩, `(N, N)`."""
@@ -138,10 +138,12 @@ class Dense(Connection):
         return jnp.sum(jnp.einsum("nps,nqs->npq", H, H) * jnp.einsum("npu,nqu->npq", D, D), axis=(1, 2))
 
     def sum_of_squares(
-        self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
+        self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "k n *rows u"]
     ) -> Float[Array, "s u"]:
-        """The product (h²)ᵀ δ², of elements squared."""
-        return self.contract(W, h**2, delta**2) if h.ndim == 2 else super().sum_of_squares(W, h, delta)
+        """The product (h²)ᵀ Σ_k δ_k², of elements squared."""
+        if h.ndim > 2:
+            return super().sum_of_squares(W, h, delta)
+        return self.contract(W, h**2, jnp.sum(delta**2, axis=0))
 
     def gram(
         self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
@@ -209,14 +211,21 @@ class Bias:
         """‖δ_i‖²."""
         return jnp.sum(self.contract_each(b, h, delta) ** 2, axis=1)
 
-    def sum_of_squares(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "n *rows u"]) -> Float[Array, " u"]:
-        """1ᵀ δ²."""
-        return jnp.sum(self.contract_each(b, h, delta) ** 2, axis=0)
+    def sum_of_squares(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "k n *rows u"]) -> Float[Array, " u"]:
+        """1ᵀ Σ_k δ_k²."""
+        each = jnp.sum(delta, axis=tuple(range(2, delta.ndim - 1)))
+        return jnp.sum(each**2, axis=(0, 1))
 
     def gram(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "n *rows u"]) -> Float[Array, "n n"]:
         """The product δ δᵀ: the constant unit is +1 for every example."""
         each = self.contract_each(b, h, delta)
         return each @ each.T
+
+
+def _sum_over_signals(make: Callable[[Array], Array], signals: Array) -> Array:
+    """Σ_k make(δ_k), one after the other: what each makes may be as large as the batch times the weights."""
+    first = make(signals[0])
+    return lax.scan(lambda total, signal: (total + make(signal), None), first, signals[1:])[0]
 
 
 def _sum_but_first(array: Array) -> Array:

@@ -26,11 +26,14 @@ class Simplification:
         activation: The output activation for which it holds.
         value: `(a, y) -> L` for each example: `(*batch, width), (*batch, width) -> (*batch,)`.
         delta: `(a, o, y) -> ∂L/∂a`, all of shape `(*batch, width)`; it may be wider than float16 or bfloat16.
+        hessian_root: `(a, o, y) -> S`, columns `(K, *batch, width)` with Σ_k S_k S_kᵀ = ∂²L/∂a², for any K; None where
+            that is not known, and the Hessian with respect to the output serves.
     """
 
     activation: Activation
     value: Callable[[Array, Array], Array]
     delta: Callable[[Array, Array, Array], Array]
+    hessian_root: Callable[[Array, Array, Array], Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Loss:
         simplifications: The output activations with which the product (∂o/∂a)ᵀ ∂L/∂o is known in closed form.
         encode: `(ids, width) -> y` for integer class ids of the batch shape; None where the loss takes none.
         complaint: `y -> str | None`, what is wrong with the values of targets that are on the host.
+        hessian_root: `(o, y) -> S`, columns `(K, *batch, width)` with Σ_k S_k S_kᵀ = ∂²L/∂o², for any K; curvature
+            collectors ask for it.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -61,6 +66,7 @@ class Loss:
     simplifications: tuple[Simplification, ...] = ()
     encode: Callable[[Array, int], Array] | None = None
     complaint: Callable[[np.ndarray], str | None] | None = None
+    hessian_root: Callable[[Array, Array], Array] | None = None
 
     def __repr__(self) -> str:
         return self.name
@@ -176,6 +182,16 @@ def _squared_error_gradient(o: Float[Array, "*batch k"], y: Float[Array, "*batch
     return o - y
 
 
+def _squared_error_root(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "k *batch k"]:
+    return _columns(jnp.ones_like(o))
+
+
+def _columns(diagonal: Float[Array, "*batch k"]) -> Float[Array, "k *batch k"]:
+    """The columns of a diagonal matrix, one for each element."""
+    unit_vectors = jnp.eye(diagonal.shape[-1], dtype=diagonal.dtype)
+    return jnp.expand_dims(unit_vectors, tuple(range(1, diagonal.ndim))) * diagonal[None]
+
+
 def _where_counted(y: Array, o: Array) -> Array:
     """The output o where its logarithm counts, else 1: 0 · log 0 is 0 here, and so is its derivative."""
     return jnp.where(y == 0, 1, o)
@@ -189,12 +205,24 @@ def _cross_entropy_gradient(o: Float[Array, "*batch k"], y: Float[Array, "*batch
     return -y / _where_counted(y, o)
 
 
+def _cross_entropy_root(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "k *batch k"]:
+    return _columns(jnp.sqrt(y) / _where_counted(y, o))
+
+
 def _softmax_cross_entropy(a: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
     return -jnp.sum(y * jax.nn.log_softmax(a), axis=-1)
 
 
 def _softmax_cross_entropy_delta(a: Array, o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Array:
     return _without_rounding(jax.nn.softmax, a, o) * jnp.sum(y, axis=-1, keepdims=True) - y
+
+
+def _softmax_cross_entropy_root(
+    a: Array, o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]
+) -> Float[Array, "k *batch k"]:
+    # Σy (diag o − o oᵀ) = Σy Σ_k o_k (e_k − o) (e_k − o)ᵀ, because Σ_k o_k = 1
+    weight = jnp.sqrt(o * jnp.sum(y, axis=-1, keepdims=True))
+    return _columns(weight) - jnp.moveaxis(weight, -1, 0)[..., None] * o[None]
 
 
 def _binary_cross_entropy(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
@@ -205,6 +233,10 @@ def _binary_cross_entropy_gradient(o: Float[Array, "*batch k"], y: Float[Array, 
     return _cross_entropy_gradient(o, y) - _cross_entropy_gradient(1 - o, 1 - y)
 
 
+def _binary_cross_entropy_root(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "k *batch k"]:
+    return _columns(jnp.sqrt(y / _where_counted(y, o) ** 2 + (1 - y) / _where_counted(1 - y, 1 - o) ** 2))
+
+
 def _sigmoid_binary_cross_entropy(a: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
     # −y log σ(a) − (1 − y) log σ(−a), with log σ(a) = −softplus(−a)
     return jnp.sum(y * jax.nn.softplus(-a) + (1 - y) * jax.nn.softplus(a), axis=-1)
@@ -212,6 +244,12 @@ def _sigmoid_binary_cross_entropy(a: Float[Array, "*batch k"], y: Float[Array, "
 
 def _sigmoid_binary_cross_entropy_delta(a: Array, o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Array:
     return _without_rounding(jax.nn.sigmoid, a, o) - y
+
+
+def _sigmoid_binary_cross_entropy_root(
+    a: Float[Array, "*batch k"], o: Float[Array, "*batch k"], y: Array
+) -> Float[Array, "k *batch k"]:
+    return _columns(jnp.sqrt(o * jax.nn.sigmoid(-a)))
 
 
 def _without_rounding(value: Callable[[Array], Array], a: Array, o: Array) -> Array:
@@ -225,6 +263,10 @@ def _perceptron(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Flo
 
 def _perceptron_gradient(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch k"]:
     return jnp.where(y * o <= 0, -y, 0)  # −y at a margin of 0 too, or weights of 0 would never move
+
+
+def _perceptron_root(o: Float[Array, "*batch k"], y: Array) -> Float[Array, "1 *batch k"]:
+    return jnp.zeros_like(o)[None]  # piecewise linear
 
 
 def _distribution_complaint(y: np.ndarray) -> str | None:
@@ -246,21 +288,39 @@ def _sign_complaint(y: np.ndarray) -> str | None:
     return f"{wrong} targets are neither −1 nor +1; the perceptron criterion takes signs" if wrong else None
 
 
-squared_error = Loss(_squared_error, _squared_error_gradient, name="squared_error")
+squared_error = Loss(_squared_error, _squared_error_gradient, name="squared_error", hessian_root=_squared_error_root)
 cross_entropy = Loss(
     _cross_entropy,
     _cross_entropy_gradient,
     name="cross_entropy",
-    simplifications=(Simplification(softmax, _softmax_cross_entropy, _softmax_cross_entropy_delta),),
+    simplifications=(
+        Simplification(softmax, _softmax_cross_entropy, _softmax_cross_entropy_delta, _softmax_cross_entropy_root),
+    ),
     encode=_one_hot,
     complaint=_distribution_complaint,
+    hessian_root=_cross_entropy_root,
 )
 binary_cross_entropy = Loss(
     _binary_cross_entropy,
     _binary_cross_entropy_gradient,
     name="binary_cross_entropy",
-    simplifications=(Simplification(sigmoid, _sigmoid_binary_cross_entropy, _sigmoid_binary_cross_entropy_delta),),
+    simplifications=(
+        Simplification(
+            sigmoid,
+            _sigmoid_binary_cross_entropy,
+            _sigmoid_binary_cross_entropy_delta,
+            _sigmoid_binary_cross_entropy_root,
+        ),
+    ),
     encode=_one_hot,
     complaint=_probability_complaint,
+    hessian_root=_binary_cross_entropy_root,
 )
-perceptron = Loss(_perceptron, _perceptron_gradient, name="perceptron", encode=_signs, complaint=_sign_complaint)
+perceptron = Loss(
+    _perceptron,
+    _perceptron_gradient,
+    name="perceptron",
+    encode=_signs,
+    complaint=_sign_complaint,
+    hessian_root=_perceptron_root,
+)

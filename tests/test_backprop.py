@@ -157,8 +157,8 @@ def test_feedback_of_another_network_is_refused():
 def test_collect_makes_several_results_of_one_sweep():
     params, x, y, _ = _skip.arguments(jnp.float64)
 
-    def names(pairs):
-        return {unit: sorted(of_unit) for unit, of_unit in pairs.items()}
+    def names(sweep):
+        return {unit: sorted(of_unit) for unit, of_unit in sweep.pairs.items()}
 
     collect = {"grads": jaxbp.collect.gradient, "names": names}
     back = jaxbp.backprop(SKIP, _skip.loss, params, x, y, collect=collect)

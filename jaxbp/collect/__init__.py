@@ -1,9 +1,13 @@
 """Collectors: what to make of each pair (h_s, δ_u) that the backward sweep meets.
 
-The sweep gives a collector one `Pair` for each weight of the network. A collector never sees the graph; what it
-needs of a kind of connection it asks the connection for.
+The sweep gives a collector one `Pair` for each weight of the network, and the signals of each unit. A collector never
+sees the graph; what it needs of a kind of connection it asks the connection for.
 """
 
+from jaxbp.collect._curvature import Columns as Columns
+from jaxbp.collect._curvature import DiagonalGGN as DiagonalGGN
+from jaxbp.collect._curvature import diagonal_ggn as diagonal_ggn
+from jaxbp.collect._curvature import sampled_diagonal_ggn as sampled_diagonal_ggn
 from jaxbp.collect._gradient import Gradient as Gradient
 from jaxbp.collect._gradient import PerExampleDot as PerExampleDot
 from jaxbp.collect._gradient import PerExampleGradient as PerExampleGradient
@@ -16,6 +20,8 @@ from jaxbp.collect._gram import gram as gram
 from jaxbp.collect._kronecker import Kronecker as Kronecker
 from jaxbp.collect._kronecker import KroneckerFactors as KroneckerFactors
 from jaxbp.collect._kronecker import kronecker as kronecker
+from jaxbp.collect._kronecker import kronecker_ggn as kronecker_ggn
+from jaxbp.collect._kronecker import sampled_kronecker_ggn as sampled_kronecker_ggn
 from jaxbp.collect._moments import GradientNoiseScale as GradientNoiseScale
 from jaxbp.collect._moments import NoiseScale as NoiseScale
 from jaxbp.collect._moments import SecondMoment as SecondMoment
@@ -30,6 +36,12 @@ from jaxbp.collect._norms import SquaredNorm as SquaredNorm
 from jaxbp.collect._norms import SquaredNorms as SquaredNorms
 from jaxbp.collect._norms import clipped as clipped
 from jaxbp.collect._norms import squared_norm as squared_norm
-from jaxbp.collect._pairs import Collector as Collector
-from jaxbp.collect._pairs import Pair as Pair
-from jaxbp.collect._pairs import Pairs as Pairs
+from jaxbp.collect._statistics import NetworkStatistics as NetworkStatistics
+from jaxbp.collect._statistics import Statistics as Statistics
+from jaxbp.collect._statistics import UnitStatistics as UnitStatistics
+from jaxbp.collect._statistics import statistics as statistics
+from jaxbp.collect._sweep import Collector as Collector
+from jaxbp.collect._sweep import Pair as Pair
+from jaxbp.collect._sweep import Pairs as Pairs
+from jaxbp.collect._sweep import Sweep as Sweep
+from jaxbp.collect._sweep import UnitSignals as UnitSignals

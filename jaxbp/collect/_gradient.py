@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_keys
 from jaxbp._connections import Bias
-from jaxbp.collect._pairs import Pair, Pairs, added, for_each
+from jaxbp.collect._sweep import Pair, Sweep, added, for_each
 
 Tree = dict[str, dict[str, Array]]
 
@@ -23,9 +23,9 @@ class Gradient:
     Source: the chapter, ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1}.
     """
 
-    def __call__(self, pairs: Pairs) -> Tree:
+    def __call__(self, sweep: Sweep) -> Tree:
         """Contract each pair into the gradient of its weight."""
-        return for_each(pairs, lambda pair: pair.connection.contract(pair.weight, pair.h, pair.delta))
+        return for_each(sweep, lambda pair: pair.connection.contract(pair.weight, pair.h, pair.delta))
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class PerExampleGradient:
         parameters; the other collectors never form it where a matrix alone joins two units.
     """
 
-    def __call__(self, pairs: Pairs) -> Tree:
+    def __call__(self, sweep: Sweep) -> Tree:
         """Contract each example of each pair."""
-        return for_each(pairs, per_example_gradient_of)
+        return for_each(sweep, per_example_gradient_of)
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class PerExampleDot:
 
     other: Any = field(repr=False)
 
-    def __call__(self, pairs: Pairs) -> Array:
+    def __call__(self, sweep: Sweep) -> Array:
         """Apply V in place of the weights, and multiply by δ."""
-        check_keys(self.other, pairs, "per_example_dot got a tree that holds the units", "the network has")
+        check_keys(self.other, sweep.pairs, "per_example_dot got a tree that holds the units", "the network has")
         products: list[Array] = []
-        for unit, of_unit in pairs.items():
+        for unit, of_unit in sweep.pairs.items():
             check_keys(
                 self.other[unit], of_unit, f"per_example_dot got weights of {unit!r} from", "the network has them from"
             )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
-from jaxbp.collect._pairs import Pair, Pairs, added, for_each
+from jaxbp.collect._sweep import Pair, Sweep, added, for_each
 
 
 class Grams(NamedTuple):
@@ -30,14 +30,14 @@ class Gram:
     Source: Jacot et al., Neural tangent kernel, 2018.
     """
 
-    def __call__(self, pairs: Pairs) -> Grams:
+    def __call__(self, sweep: Sweep) -> Grams:
         """Ask each connection for its matrix, and add them up."""
 
         def of_pair(pair: Pair) -> Array:
             each = pair.of_each_example()
             return each.connection.gram(each.weight, each.h, each.delta)
 
-        units = {unit: added(of_unit.values()) for unit, of_unit in for_each(pairs, of_pair).items() if of_unit}
+        units = {unit: added(of_unit.values()) for unit, of_unit in for_each(sweep, of_pair).items() if of_unit}
         return Grams(units, added(units.values()))
 
 

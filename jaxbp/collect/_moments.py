@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._pairs import Pair, Pairs, added, for_each
+from jaxbp.collect._sweep import Pair, Sweep, added, for_each
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class SecondMoment:
         A tree like the parameters.
     """
 
-    def __call__(self, pairs: Pairs) -> Tree:
+    def __call__(self, sweep: Sweep) -> Tree:
         """Ask each connection for the sum of squares, over δ weighted for it."""
-        return for_each(pairs, _second_moment)
+        return for_each(sweep, _second_moment)
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Variance:
         A tree like the parameters; never negative.
     """
 
-    def __call__(self, pairs: Pairs) -> Tree:
+    def __call__(self, sweep: Sweep) -> Tree:
         """The second moment less the square of the mean."""
-        return jax.tree.map(lambda second, mean: jnp.maximum(second - mean**2, 0), second_moment(pairs), _mean(pairs))
+        return jax.tree.map(lambda second, mean: jnp.maximum(second - mean**2, 0), second_moment(sweep), _mean(sweep))
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class SignalToNoise:
         A tree like the parameters.
     """
 
-    def __call__(self, pairs: Pairs) -> Tree:
-        """Mean and variance from the same pairs."""
-        return jax.tree.map(lambda mean, spread: mean**2 / spread, _mean(pairs), variance(pairs))
+    def __call__(self, sweep: Sweep) -> Tree:
+        """Mean and variance from the same sweep."""
+        return jax.tree.map(lambda mean, spread: mean**2 / spread, _mean(sweep), variance(sweep))
 
 
 class NoiseScale(NamedTuple):
@@ -76,10 +76,10 @@ class GradientNoiseScale:
     Source: McCandlish et al., An empirical model of large-batch training, 2018.
     """
 
-    def __call__(self, pairs: Pairs) -> NoiseScale:
+    def __call__(self, sweep: Sweep) -> NoiseScale:
         """Unbiased: the variance with N − 1, and the norm without the noise in it."""
-        examples = next(pair.scale.size for of_unit in pairs.values() for pair in of_unit.values())
-        spread, mean = jax.tree.leaves(variance(pairs)), jax.tree.leaves(_mean(pairs))
+        examples = sweep.scale.size
+        spread, mean = jax.tree.leaves(variance(sweep)), jax.tree.leaves(_mean(sweep))
         trace = added(jnp.sum(v) for v in spread) * examples / max(examples - 1, 1)
         norm = added(jnp.sum(g**2) for g in mean) - trace / examples
         return NoiseScale(trace, norm, trace / norm)
@@ -87,17 +87,19 @@ class GradientNoiseScale:
 
 def _second_moment(pair: Pair) -> Array:
     each = pair.of_each_example()
-    return each.connection.sum_of_squares(each.weight, each.h, each.delta * each.over_examples(each.own_weight()))
+    return each.connection.sum_of_squares(
+        each.weight, each.h, (each.delta * each.over_examples(each.own_weight()))[None]
+    )
 
 
-def _mean(pairs: Pairs) -> Tree:
+def _mean(sweep: Sweep) -> Tree:
     """The mean of the examples' own gradients: the gradient itself, but where the value is a sum."""
 
     def mean(pair: Pair) -> Array:
         total = pair.connection.contract(pair.weight, pair.h, pair.delta)
         return total / jnp.sum(pair.scale).astype(total.dtype)
 
-    return for_each(pairs, mean)
+    return for_each(sweep, mean)
 
 
 second_moment = SecondMoment()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._pairs import Pair, Pairs, added, for_each
+from jaxbp.collect._sweep import Pair, Sweep, added, for_each
 
 
 class SquaredNorms(NamedTuple):
@@ -35,9 +35,9 @@ class SquaredNorm:
     Source: Goodfellow, Efficient per-example gradient computations, 2015.
     """
 
-    def __call__(self, pairs: Pairs) -> SquaredNorms:
+    def __call__(self, sweep: Sweep) -> SquaredNorms:
         """Ask each connection for its norms, and add them up."""
-        weights = for_each(pairs, _squared_norms)
+        weights = for_each(sweep, _squared_norms)
         # a unit without weights has no part in the gradient
         units = {unit: added(of_unit.values()) for unit, of_unit in weights.items() if of_unit}
         return SquaredNorms(weights, units, added(units.values()))
@@ -73,21 +73,20 @@ class Clipped:
         if self.noise_multiplier and self.key is None:
             raise ValueError("a noise_multiplier needs a key: pass key=jax.random.key(…), a fresh one for every step")
 
-    def __call__(self, pairs: Pairs) -> Tree:
+    def __call__(self, sweep: Sweep) -> Tree:
         """Weigh δ by the norms, and contract again."""
-        scale = next(pair.scale for of_unit in pairs.values() for pair in of_unit.values())
-        norms = jnp.sqrt(squared_norm(pairs).total).astype(scale.dtype)
+        norms = jnp.sqrt(squared_norm(sweep).total).astype(sweep.scale.dtype)
         # ‖g_i‖ = scale_i ‖∇L_i‖; an example of weight 0 adds nothing, clipped or not
-        factors = jnp.minimum(1, self.max_norm * scale / jnp.where(norms > 0, norms, jnp.inf))
+        factors = jnp.minimum(1, self.max_norm * sweep.scale / jnp.where(norms > 0, norms, jnp.inf))
         factors = jnp.where(norms > 0, factors, 1)
 
         def contracted(pair: Pair) -> Array:
             return pair.connection.contract(pair.weight, pair.h, pair.delta * pair.over_examples(factors))
 
-        gradients = for_each(pairs, contracted)
+        gradients = for_each(sweep, contracted)
         if self.key is None or not self.noise_multiplier:
             return gradients
-        return _with_noise(gradients, self.key, self.noise_multiplier * self.max_norm * jnp.max(scale))
+        return _with_noise(gradients, self.key, self.noise_multiplier * self.max_norm * jnp.max(sweep.scale))
 
 
 def _squared_norms(pair: Pair) -> Array:

@@ -6,6 +6,7 @@ For those who do not want to write the loop there is `fit`; for those who do, `r
 from jaxbp.train._divergence import DivergedError as DivergedError
 from jaxbp.train._evaluation import check_data as check_data
 from jaxbp.train._evaluation import evaluate as evaluate
+from jaxbp.train._kolen_pollack import kolen_pollack as kolen_pollack
 from jaxbp.train._loop import Epoch as Epoch
 from jaxbp.train._loop import Fit as Fit
 from jaxbp.train._loop import Gradient as Gradient

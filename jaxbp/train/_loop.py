@@ -20,8 +20,11 @@ from jaxbp._parameters import Params, init_params
 from jaxbp.train._divergence import all_finite, diagnosis, finite_units
 from jaxbp.train._evaluation import check_data, evaluate
 
-Gradient = Callable[[Params, Any, Any], tuple[Array, Params]]
-"""`(params, x, y) -> (value, grads)`: `jaxbp.value_and_grad(net, loss)`, or one of jax's own."""
+Gradient = Callable[[Any, Any, Any], tuple[Array, Any]]
+"""`(params, x, y) -> (value, grads)`: `jaxbp.value_and_grad(net, loss)`, or one of jax's own.
+
+The parameters are those of the network, or any tree that the gradient is of.
+"""
 
 
 class TrainState(NamedTuple):
@@ -90,7 +93,7 @@ def init_state(
     net: Network,
     optimizer: optax.GradientTransformation,
     *,
-    params: Params | None = None,
+    params: Any = None,
     dtype: Any = float,
 ) -> TrainState:
     """A state to start training from.
@@ -99,7 +102,7 @@ def init_state(
         key: A key from `jax.random.key`, for the parameters and the permutations.
         net: The network.
         optimizer: Any optax optimizer.
-        params: Where to start; fresh ones from `init_params` when None. They are copied.
+        params: Where to start, or whatever tree the gradient is of; fresh parameters when None. They are copied.
         dtype: The dtype of fresh parameters.
 
     Returns:
@@ -115,7 +118,7 @@ def init_state(
         Array(0, dtype=int32)
     """
     init_key, key = jax.random.split(key)
-    start: Params = init_params(init_key, net, dtype) if params is None else jax.tree.map(jnp.array, params)
+    start = init_params(init_key, net, dtype) if params is None else jax.tree.map(jnp.array, params)
     return TrainState(start, optimizer.init(start), key, jnp.zeros((), jnp.int32))
 
 

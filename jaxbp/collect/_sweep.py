@@ -1,6 +1,7 @@
-"""What a collector sees: a pair (h_s, δ_u) for each weight of the network."""
+"""What a collector sees: a pair (h_s, δ_u) for each weight of the network, and the signals of each unit."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxbp._activations import Activation
 from jaxbp._connections import Bias, Connection
 
 T = TypeVar("T")
@@ -55,22 +57,62 @@ class Pair(NamedTuple):
         return jnp.expand_dims(per_example, tuple(range(per_example.ndim, self.delta.ndim))).astype(self.delta.dtype)
 
 
+class UnitSignals(NamedTuple):
+    """What passes through one unit, forward and backward.
+
+    Attributes:
+        activation: Φ.
+        a: The pre-activation, `(*batch, *shape)`.
+        h: The post-activation Φ(a).
+        Delta: Δ = ∂L/∂h.
+        delta: δ = ∂L/∂a.
+    """
+
+    activation: Activation
+    a: Array
+    h: Array
+    Delta: Array
+    delta: Array
+
+
 Pairs = Mapping[str, Mapping[str, Pair]]
 """The pairs of a sweep by unit, then by source: a tree like the parameters'."""
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """One backward sweep, as a collector sees it.
+
+    Attributes:
+        pairs: (h_s, δ_u) of each weight, by unit, then by source.
+        units: What passed through each unit, in the order of computation.
+        scale: ∂L/∂L_i of each example, `(*batch,)`.
+        loss_root: `() -> S`, columns `(K, *batch, *shape)` at the pre-activation of the output with
+            Σ_k S_k S_kᵀ = H, the Hessian of each example's own loss. With respect to a_o where loss and activation are
+            known together; else with respect to o, and then pulled back through the activation.
+        from_output: `S -> δ`, the recursion repeated from other signals at the output: `(K, *batch, *shape)` of
+            each unit.
+    """
+
+    pairs: Pairs
+    units: Mapping[str, UnitSignals]
+    scale: Array
+    loss_root: Callable[[], Array]
+    from_output: Callable[[Array], dict[str, Array]]
+
+
 @runtime_checkable
 class Collector(Protocol):
-    """Anything that makes a result of the pairs of one sweep; a frozen dataclass, so that it is static under jit."""
+    """Anything that makes a result of one sweep; a frozen dataclass, so that it is static under jit."""
 
-    def __call__(self, pairs: Pairs) -> Any:
+    def __call__(self, sweep: Sweep) -> Any:
         """The result, any pytree."""
         ...
 
 
-def for_each(pairs: Pairs, make: Callable[[Pair], T]) -> dict[str, dict[str, T]]:
+def for_each(sweep: Sweep, make: Callable[[Pair], T]) -> dict[str, dict[str, T]]:
     """What is made of each pair, in a tree like the parameters'."""
-    return {unit: {source: make(pair) for source, pair in of_unit.items()} for unit, of_unit in pairs.items()}
+    return {unit: {source: make(pair) for source, pair in of_unit.items()} for unit, of_unit in sweep.pairs.items()}
 
 
 def added(arrays: Iterable[Array]) -> Array:

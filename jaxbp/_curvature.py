@@ -1,0 +1,132 @@
+"""Products of a vector with the Hessian and with the generalised Gauss-Newton matrix, neither of which is formed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp._backprop import value_and_grad
+from jaxbp._forward import forward
+from jaxbp._losses import Loss
+from jaxbp._network import Network
+from jaxbp._objective import Reduction, example_scale
+from jaxbp._parameters import Params, check_params
+from jaxbp._recursion import error_signals, gradient_of
+
+
+def hessian_vector_product(
+    net: Network,
+    loss: Loss,
+    params: Params,
+    x: Any,
+    y: Any,
+    vector: Params,
+    *,
+    weights: Any = None,
+    reduction: Reduction = "mean",
+) -> Params:
+    """The Hessian of the value times a vector: the explicit gradient, differentiated along it.
+
+    H v = d/dε ∇L(W + ε v) at ε = 0
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        params: W.
+        x: The input, as for `backprop`.
+        y: What the loss takes.
+        vector: v, a tree like `params` with its dtypes.
+        weights: One weight for each example.
+        reduction: `"mean"` or `"sum"`.
+
+    Returns:
+        H v, a tree like `params`.
+
+    Raises:
+        TypeError, ValueError: As `backprop`, or a vector that is not like the parameters.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([1, 1], output=jaxbp.linear, bias=False)
+        >>> W, v = {"o": {"x": jnp.array([[2.0]])}}, {"o": {"x": jnp.array([[1.0]])}}
+        >>> x, y = jnp.array([3.0]), jnp.array([0.0])  # L = ½ (3 W)², whose second derivative is 9
+        >>> jaxbp.hessian_vector_product(net, jaxbp.squared_error, W, x, y, v)["o"]["x"].tolist()
+        [[9.0]]
+
+    Source: Pearlmutter, Fast exact multiplication by the Hessian, 1994.
+    """
+    _check_vector(net, params, vector)
+    gradient = value_and_grad(net, loss, reduction)
+    return jax.jvp(lambda W: gradient(W, x, y, weights)[1], (params,), (vector,))[1]
+
+
+def ggn_vector_product(
+    net: Network,
+    loss: Loss,
+    params: Params,
+    x: Any,
+    y: Any,
+    vector: Params,
+    *,
+    weights: Any = None,
+    reduction: Reduction = "mean",
+) -> Params:
+    """The generalised Gauss-Newton matrix of the value times a vector: forward along it, bent by the loss, swept back.
+
+    G v = Σ_i scale_i J_iᵀ H_i J_i v
+
+    J_i is the Jacobian of an example's pre-activation at the output, and H_i the Hessian of its loss with respect to
+    that, where loss and activation are known together; else the output itself takes the place of its pre-activation.
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        params: W.
+        x: The input, as for `backprop`.
+        y: What the loss takes.
+        vector: v, a tree like `params` with its dtypes.
+        weights: One weight for each example.
+        reduction: `"mean"` or `"sum"`.
+
+    Returns:
+        G v, a tree like `params`.
+
+    Raises:
+        TypeError, ValueError: As `backprop`, or a vector that is not like the parameters.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([1, 1], output=jaxbp.linear, bias=False)
+        >>> W, v = {"o": {"x": jnp.array([[2.0]])}}, {"o": {"x": jnp.array([[1.0]])}}
+        >>> x, y = jnp.array([3.0]), jnp.array([0.0])
+        >>> jaxbp.ggn_vector_product(net, jaxbp.squared_error, W, x, y, v)["o"]["x"].tolist()
+        [[9.0]]
+
+    Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
+    """
+    _check_vector(net, params, vector)
+    trace, along = jax.jvp(lambda W: forward(net, W, x), (params,), (vector,))
+    activation = net.units[net.output].activation
+    a, o = trace.a[net.output], trace.h[net.output]
+    y = loss.targets(o, y)
+    scale = example_scale(net, trace, weights, reduction)
+    scale = jnp.expand_dims(scale, tuple(range(scale.ndim, o.ndim)))
+    rule = loss.simplification(activation)
+    if rule is None:
+        bent = jax.jvp(lambda o: loss.gradient(o, y), (o,), (along.h[net.output],))[1]
+        delta_o = activation.pullback(a, o, bent)
+    else:
+        delta_o = jax.jvp(lambda a: rule.delta(a, activation.value(a), y), (a,), (along.a[net.output],))[1]
+    delta_o = (scale * delta_o).astype(a.dtype)
+    return gradient_of(net, params, trace, error_signals(net, params, trace, jnp.zeros_like(o), delta_o)[1])
+
+
+def _check_vector(net: Network, params: Params, vector: Any) -> None:
+    check_params(net, params)
+    check_params(net, vector, "vector")
+    for u, of_unit in params.items():
+        for s, W in of_unit.items():
+            v: Array = vector[u][s]
+            if v.dtype != W.dtype:
+                raise TypeError(f"vector[{u!r}][{s!r}] has dtype {v.dtype}, but the parameter has {W.dtype}")

@@ -1,0 +1,145 @@
+"""Matrices that stand in for the network's own in the backward recursion, and there alone: feedback alignment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp._checks import check_floating, check_keys
+from jaxbp._connections import Shape
+from jaxbp._network import Network
+from jaxbp._parameters import Params, check_params, init_params
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DirectFeedback:
+    """A matrix from the output to each other unit: Δ_u = δ_o B_u.
+
+    Attributes:
+        matrices: B_u by unit, `(width_o, width_u)`; for units with several axes, of all their elements in a row.
+    """
+
+    matrices: dict[str, Array]
+
+
+Feedback = Params | DirectFeedback
+"""What `backprop` takes as `feedback`: matrices in place of W in each step, or from the output to each unit."""
+
+
+def random_feedback(key: Array, net: Network, dtype: Any = float) -> Params:
+    """Fixed random matrices in place of the weights in the backward recursion: feedback alignment.
+
+    Δ_u = Σ_{u ⇒ v} δ_v B_uvᵀ
+
+    Args:
+        key: A key from `jax.random.key`; another one than for the parameters.
+        net: The network.
+        dtype: A floating dtype.
+
+    Returns:
+        A tree like the parameters, drawn as they are by `init_params`.
+
+    Raises:
+        TypeError: A dtype that is not floating.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> B = jaxbp.random_feedback(jax.random.key(1), net)
+        >>> x, y = jnp.ones((4, 3)), jnp.ones((4, 1))
+        >>> back = jaxbp.backprop(net, jaxbp.squared_error, params, x, y, feedback=B)
+        >>> bool(jnp.allclose(back.Delta["h1"], back.delta["o"] @ B["o"]["h1"].T))
+        True
+
+    Source: Lillicrap et al., Random synaptic feedback weights support error backpropagation for deep learning, 2016.
+    """
+    return init_params(key, net, dtype)
+
+
+def sign_symmetric(params: Params, magnitudes: Params) -> Params:
+    """Feedback with the signs of the weights and magnitudes of its own: sign(W) ⊙ |B|.
+
+    Args:
+        params: W, as they are in this step.
+        magnitudes: B, a tree like the parameters, fixed, as from `random_feedback`.
+
+    Returns:
+        A tree like the parameters.
+
+    Raises:
+        ValueError: Trees of different networks.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> W, B = {"o": {"x": jnp.array([[2.0], [-3.0]])}}, {"o": {"x": jnp.array([[-0.5], [0.25]])}}
+        >>> jaxbp.sign_symmetric(W, B)["o"]["x"].ravel().tolist()
+        [0.5, -0.25]
+
+    Source: Liao, Leibo and Poggio, How important is weight symmetry in backpropagation?, 2016.
+    """
+    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, magnitudes):
+        raise ValueError(
+            f"params have the shapes {jax.tree.map(jnp.shape, params)}, magnitudes "
+            f"{jax.tree.map(jnp.shape, magnitudes)}; take both from the same network"
+        )
+    return jax.tree.map(lambda W, B: jnp.sign(W) * jnp.abs(B), params, magnitudes)
+
+
+def direct_feedback(key: Array, net: Network, dtype: Any = float) -> DirectFeedback:
+    """A fixed random matrix from the output's error signal straight to each unit: direct feedback alignment.
+
+    Δ_u = δ_o B_u
+
+    Args:
+        key: A key from `jax.random.key`; another one than for the parameters.
+        net: The network.
+        dtype: A floating dtype.
+
+    Returns:
+        `DirectFeedback(matrices)`, B_u drawn by Glorot's rule. The Δ of an input, which nothing learns from, still
+        comes from its readers.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 5, 4, 2], output=jaxbp.softmax)
+        >>> B = jaxbp.direct_feedback(jax.random.key(1), net)
+        >>> {unit: matrix.shape for unit, matrix in B.matrices.items()}
+        {'h1': (2, 5), 'h2': (2, 4)}
+
+    Source: Nøkland, Direct feedback alignment provides learning in deep neural networks, 2016.
+    """
+    shapes = matrix_shapes(net)
+    keys = jax.random.split(key, max(len(shapes), 1))
+    draw = jax.nn.initializers.glorot_uniform()
+    return DirectFeedback({u: draw(k, shape, dtype) for k, (u, shape) in zip(keys, shapes.items(), strict=False)})
+
+
+def matrix_shapes(net: Network) -> dict[str, Shape]:
+    """The shapes of direct feedback, in the order of computation."""
+    outputs = prod(net.shapes[net.output])
+    return {u: (outputs, prod(net.shapes[u])) for u in net.order if u != net.output}
+
+
+def check_feedback(net: Network, feedback: Any) -> None:
+    """Refuse feedback that belongs to another network, by names and shapes."""
+    if not isinstance(feedback, DirectFeedback):
+        check_params(net, feedback, "feedback")
+        return
+    matrices: Any = feedback.matrices
+    if not isinstance(matrices, Mapping):
+        raise TypeError(f"the matrices of direct feedback are of type {type(matrices).__name__}, expected a dict")
+    expected = matrix_shapes(net)
+    check_keys(matrices, expected, "direct feedback holds matrices to", "below its output the network has")
+    for u, shape in expected.items():
+        place = f"feedback.matrices[{u!r}]"
+        check_floating(matrices[u], place)
+        if matrices[u].shape != shape:
+            raise ValueError(
+                f"{place} has shape {matrices[u].shape}, expected {shape}; is this feedback of another network?"
+            )

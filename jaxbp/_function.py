@@ -1,0 +1,66 @@
+"""A network as a plain JAX function, whose derivative is the explicit sweep: a layer for other people's code."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from jaxbp._forward import Trace, apply, forward
+from jaxbp._network import Network
+from jaxbp._parameters import Params
+from jaxbp._recursion import error_signals, gradient_of
+
+
+@cache
+def as_function(net: Network) -> Callable[[Params, Any], Array]:
+    """A network as a JAX function with our backward pass as its `jax.custom_vjp`.
+
+    o = f(W, x);  given ∂L/∂o it returns ∂L/∂W and ∂L/∂x by the recursions, whatever L is made of
+
+    Put it into any model of flax, equinox or plain JAX: `jax.grad` of the whole then runs our sweep for this part.
+    Like every `custom_vjp` it has no forward-mode derivative (`jax.jvp`); where that is wanted, use `apply`.
+
+    Args:
+        net: The network.
+
+    Returns:
+        `(params, x) -> o`; the arguments are those of `apply`. Equal networks give the same function.
+
+    Raises:
+        TypeError, ValueError: When called, as `forward`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.linear)
+        >>> params, f = jaxbp.init_params(jax.random.key(0), net), jaxbp.as_function(net)
+        >>> def loss(params, x):
+        ...     return jnp.sum(jnp.sin(f(params, jnp.cos(x))))
+        >>> grads, Delta_x = jax.grad(loss, argnums=(0, 1))(params, jnp.ones((5, 3)))
+        >>> grads["h1"]["x"].shape, Delta_x.shape
+        ((3, 4), (5, 3))
+    """
+
+    def explicit(params: Params, x: Any) -> Array:
+        return apply(net, params, x)
+
+    def forward_phase(params: Params, x: Any) -> tuple[Array, tuple[Params, Any, Trace]]:
+        trace = forward(net, params, x)
+        return trace.h[net.output], (params, x, trace)
+
+    def backward_sweep(kept: tuple[Params, Any, Trace], Delta_o: Array) -> tuple[Any, Any]:
+        params, x, trace = kept
+        delta_o = net.units[net.output].activation.pullback(trace.a[net.output], trace.h[net.output], Delta_o)
+        Delta, delta = error_signals(net, params, trace, Delta_o, delta_o)
+        grads = gradient_of(net, params, trace, delta)
+        # what the caller's kind of mapping is, the cotangents are too
+        like_params = jax.tree_util.tree_map_with_path(lambda path, _: grads[path[0].key][path[1].key], params)
+        if not isinstance(x, dict):
+            (name,) = net.inputs
+            return like_params, Delta[name]
+        return like_params, {name: Delta[name] for name in x}
+
+    function = jax.custom_vjp(explicit)
+    function.defvjp(forward_phase, backward_sweep)
+    return function

@@ -1,0 +1,65 @@
+"""The backward recursion: from the signals at the output to those of every unit, in reverse topological order.
+
+Δ_u = ∂L/∂h_u = Σ_{u ⇒ v} δ_v W_uvᵀ
+δ_u = ∂L/∂a_u = (∂h_u/∂a_u)ᵀ Δ_u
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp._connections import Bias
+from jaxbp._feedback import DirectFeedback, Feedback
+from jaxbp._forward import Trace
+from jaxbp._graph import BIAS
+from jaxbp._network import Network
+from jaxbp._parameters import Params
+
+Signals = dict[str, Array]
+"""Δ or δ by unit."""
+
+
+def error_signals(
+    net: Network, params: Params, trace: Trace, Delta_o: Array, delta_o: Array, feedback: Feedback | None = None
+) -> tuple[Signals, Signals]:
+    """Δ of every unit and input, and δ of every unit.
+
+    Args:
+        net: The network.
+        params: W.
+        trace: The forward phase.
+        Delta_o: ∂L/∂o.
+        delta_o: ∂L/∂a_o.
+        feedback: What stands in for W.
+    """
+    direct = feedback if isinstance(feedback, DirectFeedback) else None
+    B = params if feedback is None or isinstance(feedback, DirectFeedback) else feedback
+    Delta, delta = {net.output: Delta_o}, {net.output: delta_o}
+    for u in reversed(net.order):
+        unit = net.units[u]
+        if u != net.output:
+            if direct is not None:
+                Delta[u] = _from_output(net, trace, direct.matrices[u], delta_o, u)
+            delta[u] = unit.activation.pullback(trace.a[u], trace.h[u], Delta[u])
+        for s, connection in unit.connections.items():
+            if direct is not None and s in net.units:
+                continue
+            signal = connection.pull_back(B[u].get(s), trace.h[s], delta[u])
+            Delta[s] = Delta[s] + signal if s in Delta else signal
+    return Delta, delta
+
+
+def gradient_of(net: Network, params: Params, trace: Trace, delta: Signals) -> Params:
+    """∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u."""
+    grads: Params = {}
+    for u, unit in net.units.items():
+        kinds = {**unit.connections, BIAS: Bias()}
+        grads[u] = {s: kinds[s].contract(W, trace.h.get(s), delta[u]) for s, W in params[u].items()}
+    return grads
+
+
+def _from_output(net: Network, trace: Trace, B: Array, delta_o: Array, u: str) -> Array:
+    """Δ_u = δ_o B_u, with all elements of a unit in a row."""
+    h = trace.h[u]
+    batch = delta_o.shape[: delta_o.ndim - len(net.shapes[net.output])]
+    Delta = jnp.reshape(delta_o, (*batch, -1)) @ B
+    return jnp.reshape(Delta, h.shape).astype(h.dtype)

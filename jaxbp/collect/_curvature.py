@@ -1,0 +1,107 @@
+"""The generalised Gauss-Newton matrix of each weight, from columns of the loss's curvature pulled back by the sweep."""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp.collect._gradient import Tree
+from jaxbp.collect._sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns S_k of Σ_k S_k S_kᵀ = H, the Hessian of the loss, are pulled back through the network.
+
+    Attributes:
+        samples: How many random sums Σ_k ±S_k stand for all columns; their products have the same mean. All columns,
+            one for each element of the output, when None.
+        key: A key from `jax.random.key`, where there are samples.
+    """
+
+    samples: int | None = None
+    key: Array | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if self.samples is not None and self.samples < 1:
+            raise ValueError(f"samples must be at least 1, got {self.samples}; None takes all columns")
+        if (self.samples is None) != (self.key is None):
+            raise ValueError(
+                "samples and a key belong together: pass both, with a fresh jax.random.key(…) in every step"
+            )
+
+    def __call__(self, sweep: Sweep) -> dict[str, Array]:
+        """δ_k of each example's own loss, `(K, N, *shape)` by unit."""
+        axes, S = sweep.scale.ndim, sweep.loss_root()
+        columns = sweep.from_output(S if self.key is None else self._sampled(S, axes, self.key))
+        return {u: jnp.reshape(delta, (delta.shape[0], -1, *delta.shape[1 + axes :])) for u, delta in columns.items()}
+
+    def _sampled(self, S: Array, batch_axes: int, key: Array) -> Array:
+        """Random sums over the columns of each example, which are independent of those of another."""
+        samples = self.samples or 1
+        signs = jax.random.rademacher(key, (samples, *S.shape[: 1 + batch_axes]), S.dtype) / samples**0.5
+        return jnp.sum(jnp.expand_dims(signs, tuple(range(signs.ndim, S.ndim + 1))) * S[None], axis=1)
+
+
+@dataclass(frozen=True)
+class DiagonalGGN:
+    """The diagonal of the generalised Gauss-Newton matrix of the value: of Σ_i scale_i J_iᵀ H_i J_i.
+
+    J_i is the Jacobian of an example's pre-activation at the output with respect to the parameters, and H_i the
+    Hessian of its loss with respect to that, where loss and activation are known together (softmax and cross-entropy,
+    sigmoid and binary cross-entropy); else the output itself takes the place of its pre-activation.
+
+    Attributes:
+        columns: Which columns of H are pulled back.
+
+    Returns:
+        A tree like the parameters; never negative.
+
+    Raises:
+        TypeError: The loss does not state a root of its Hessian.
+
+    Source: Schraudolph, Fast curvature matrix-vector products, 2002; Dangel et al., BackPACK, 2020.
+    """
+
+    columns: Columns = Columns()
+
+    def __call__(self, sweep: Sweep) -> Tree:
+        """Square the columns, and contract them with the squares of h."""
+        columns, result = self.columns(sweep), dict[str, dict[str, Array]]()
+        for unit, of_unit in sweep.pairs.items():
+            result[unit] = {}
+            for source, pair in of_unit.items():
+                each = pair.of_each_example()
+                delta = columns[unit] * each.over_examples(jnp.sqrt(each.scale))[None]
+                result[unit][source] = each.connection.sum_of_squares(each.weight, each.h, delta)
+        return result
+
+
+diagonal_ggn = DiagonalGGN()
+
+
+def sampled_diagonal_ggn(key: Array, samples: int = 1) -> DiagonalGGN:
+    """An unbiased estimate of `diagonal_ggn` that pulls back a few random columns in place of all.
+
+    Args:
+        key: For the signs of the columns; a fresh one for every step.
+        samples: How many columns; the cost grows, and the variance falls, in proportion.
+
+    Returns:
+        A collector.
+
+    Raises:
+        ValueError: Fewer than one sample.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> both = {"all": jaxbp.collect.diagonal_ggn, "few": jaxbp.collect.sampled_diagonal_ggn(jax.random.key(1))}
+        >>> x, y = jnp.ones((4, 3)), jnp.ones((4, 1))
+        >>> found = jaxbp.backprop(net, jaxbp.squared_error, params, x, y, collect=both).collected
+        >>> bool(jnp.allclose(found["all"]["o"]["h1"], found["few"]["o"]["h1"]))  # one output has one column
+        True
+    """
+    return DiagonalGGN(Columns(samples, key))

@@ -1,0 +1,113 @@
+"""What one wants to see of each unit while training: the size of its signals, and how much of it still answers."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp._activations import Elementwise
+from jaxbp.collect._sweep import Sweep, UnitSignals
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class UnitStatistics:
+    """What one unit is like on one batch, all scalars.
+
+    Attributes:
+        Delta_norm: ‖Δ‖ over batch and unit.
+        delta_norm: ‖δ‖ over batch and unit.
+        dead: The share of the unit's elements whose Φ' is 0 at every example, so that nothing reaches their
+            weights: dead ReLUs. None for an activation that is not element-wise.
+        saturated: The share of elements and examples at which |Φ'| is below a bound, 0.01 unless told: sigmoids
+            that are nearly 0 or 1. None for an activation that is not element-wise.
+        finite: Whether all values of `a`, `h`, `Delta` and `delta` are, by these names.
+    """
+
+    Delta_norm: Array
+    delta_norm: Array
+    dead: Array | None
+    saturated: Array | None
+    finite: dict[str, Array]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["units"], meta_fields=["order"])
+@dataclass(frozen=True)
+class NetworkStatistics:
+    """What each unit is like on one batch.
+
+    Attributes:
+        units: By unit.
+        order: The names of the units in the order of computation.
+    """
+
+    units: dict[str, UnitStatistics]
+    order: tuple[str, ...]
+
+    @property
+    def first_non_finite(self) -> str | None:
+        """The name of the first quantity that is not finite, such as `"a.h1"`, or None; the forward phase comes first.
+
+        It looks at values, so it is for results of a compiled function, not for inside one.
+        """
+        forward = [(kind, u) for u in self.order for kind in ("a", "h")]
+        backward = [(kind, u) for u in reversed(self.order) for kind in ("Delta", "delta")]
+        return next((f"{kind}.{u}" for kind, u in forward + backward if not self.units[u].finite[kind]), None)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The norms of Δ and δ of each unit, its shares of dead and of saturated elements, and the first value gone wrong.
+
+    Attributes:
+        flat: The |Φ'| below which an element counts as saturated.
+
+    Returns:
+        `NetworkStatistics(units, order)`, whose `first_non_finite` names a quantity.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([2, 3, 1], hidden=jaxbp.relu, output=jaxbp.linear)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> params["h1"]["bias"] = jnp.array([0.0, 0.0, -100.0])  # no input of this batch reaches the third element
+        >>> back = jaxbp.backprop(
+        ...     net, jaxbp.squared_error, params, jnp.ones((4, 2)), jnp.ones((4, 1)),
+        ...     collect={"statistics": jaxbp.collect.statistics},
+        ... )
+        >>> float(back.collected["statistics"].units["h1"].dead) >= 0.33
+        True
+        >>> print(back.collected["statistics"].first_non_finite)
+        None
+
+    Source: the chapter, on vanishing and exploding gradients.
+    """
+
+    flat: float = 0.01
+
+    def __call__(self, sweep: Sweep) -> NetworkStatistics:
+        """Look at each unit."""
+        axes = tuple(range(sweep.scale.ndim))
+        units = {u: _of_unit(signals, axes, self.flat) for u, signals in sweep.units.items()}
+        return NetworkStatistics(units, tuple(sweep.units))
+
+
+def _of_unit(signals: UnitSignals, batch_axes: tuple[int, ...], flat: float) -> UnitStatistics:
+    a, h, Delta, delta = signals.a, signals.h, signals.Delta, signals.delta
+    dead = saturated = None
+    if isinstance(signals.activation, Elementwise):
+        slope = signals.activation.derivative(a, h).astype(jnp.promote_types(a.dtype, jnp.float32))
+        dead = jnp.mean(jnp.all(slope == 0, axis=batch_axes), dtype=slope.dtype)
+        saturated = jnp.mean(jnp.abs(slope) < flat, dtype=slope.dtype)
+    values = {"a": a, "h": h, "Delta": Delta, "delta": delta}
+    finite = {kind: jnp.all(jnp.isfinite(value)) for kind, value in values.items()}
+    return UnitStatistics(_norm(Delta), _norm(delta), dead, saturated, finite)
+
+
+def _norm(signal: Array) -> Array:
+    wide = signal.astype(jnp.promote_types(signal.dtype, jnp.float32))
+    return jnp.sqrt(jnp.sum(wide**2))
+
+
+statistics = Statistics()
