@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxbp
+from jaxbp import collect
 
 NAMES = ["skip connection", "two inputs", "sequence", "weights"]
 CASES = [pytest.param(case_named(name), id=name) for name in NAMES]
@@ -114,6 +115,33 @@ def test_an_ensemble_is_initialised_trained_and_evaluated_under_vmap():
 
     keys = jax.random.split(jax.random.key(0), 3)
     assert_equal(jax.tree.map(lambda v: v[1], jax.jit(jax.vmap(member))(keys)), member(keys[1]))
+
+
+def test_collectors_under_jit_vmap_and_scan():
+    case = case_named("softmax, ids")
+    params, x, y, _ = case.arguments(jnp.float64)
+    ensemble = jax.tree.map(lambda W: jnp.stack([W, -0.5 * W]), params)
+
+    def everything(params):
+        collectors = {
+            "each": collect.per_example_gradient,
+            "dot": collect.per_example_dot(params),
+            "norms": collect.squared_norm,
+            "private": collect.clipped(0.5, noise_multiplier=1.0, key=jax.random.key(0)),
+            "noise": collect.gradient_noise_scale,
+            "ratio": collect.signal_to_noise,
+            "factors": collect.kronecker_ggn,
+            "diagonal": collect.sampled_diagonal_ggn(jax.random.key(1)),
+            "gram": collect.gram,
+            "statistics": collect.statistics,
+        }
+        return jaxbp.backprop(case.net, case.loss, params, x, y, collect=collectors).collected
+
+    in_turn = jax.jit(lambda ensemble: jax.lax.scan(lambda _, params: (None, everything(params)), None, ensemble)[1])
+    at_once = jax.jit(jax.vmap(everything))
+    found = at_once(ensemble)
+    assert_equal(found, in_turn(ensemble))
+    assert found["statistics"].order == ("h1", "o")
 
 
 def make_net():
