@@ -1,0 +1,11 @@
+"""The linear maps between units: apply them, pull the signal back through them, contract it into a gradient.
+
+A connection holds no weights; W comes in as an argument, which is None where the connection has none. Every
+rule broadcasts over leading batch axes.
+"""
+
+from jaxbp._connections._bias import Bias as Bias
+from jaxbp._connections._connection import Connection as Connection
+from jaxbp._connections._connection import Shape as Shape
+from jaxbp._connections._dense import Dense as Dense
+from jaxbp._connections._identity import Identity as Identity

@@ -1,0 +1,81 @@
+"""What a connection is: a linear map from a unit to a unit, with the two halves of its backward pass."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+Shape = tuple[int, ...]
+
+
+class Connection(ABC):
+    """A linear map from a unit s to a unit u, and the two halves of its backward pass.
+
+    a_u += h_s W,  Δ_s += δ_u Wᵀ,  ∂L/∂W = h_sᵀ δ_u
+
+    A kind of connection is a frozen dataclass that implements these methods (`contract` only where there is a W).
+    """
+
+    initializer: str | Callable[..., Array] | None = None
+
+    @abstractmethod
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
+        """The shape of W between a source and a unit of these shapes, None where there is no W.
+
+        Raises:
+            ValueError: No such connection can join the two shapes.
+        """
+
+    @abstractmethod
+    def apply(self, W: Any, h: Array) -> Array:
+        """The contribution h_s W to the pre-activation a_u."""
+
+    @abstractmethod
+    def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
+        """The contribution δ_u Wᵀ to Δ_s, shaped and typed like h_s."""
+
+    def contract(self, W: Any, h: Any, delta: Array) -> Array:
+        """The gradient ∂L/∂W = h_sᵀ δ_u, summed over the batch, shaped and typed like W."""
+        raise TypeError(f"{type(self).__name__} has no weights to take a gradient of")
+
+    # What collectors ask for, of one batch axis; a kind of connection that can do without forming the gradient of
+    # each example says so.
+
+    def contract_each(self, W: Any, h: Any, delta: Array) -> Array:
+        """The gradient of each example, g_i = h_iᵀ δ_i: `(N, *shape)`."""
+        return jax.vmap(self.contract, in_axes=(None, 0, 0))(W, h, delta)
+
+    def squared_norms(self, W: Any, h: Any, delta: Array) -> Array:
+        """The squared norm ‖g_i‖² of the gradient of each example, `(N,)`."""
+        return _sum_but_first(self.contract_each(W, h, delta) ** 2)
+
+    def sum_of_squares(self, W: Any, h: Any, delta: Array) -> Array:
+        """The sum Σ_ki g_ki² of the squared elements over K signals δ, `(K, N, *shape)`; shaped like W."""
+        return _sum_over_signals(lambda signal: jnp.sum(self.contract_each(W, h, signal) ** 2, axis=0), delta)
+
+    def gram(self, W: Any, h: Any, delta: Array) -> Array:
+        """The inner products ⟨g_i, g_j⟩, `(N, N)`."""
+        gradients = self.contract_each(W, h, delta).reshape(delta.shape[0], -1)
+        return gradients @ gradients.T
+
+
+def _sum_over_signals(make: Callable[[Array], Array], signals: Array) -> Array:
+    """Σ_k make(δ_k), one after the other: what each makes may be as large as the batch times the weights."""
+    first = make(signals[0])
+    return lax.scan(lambda total, signal: (total + make(signal), None), first, signals[1:])[0]
+
+
+def _sum_but_first(array: Array) -> Array:
+    return jnp.sum(array, axis=tuple(range(1, array.ndim)))
+
+
+def as_cotangent_of(primal: Array, cotangent: Array) -> Array:
+    """What autodiff does to a cotangent in passing: the primal's dtype, summed over the shards that share it."""
+    varying = jax.typeof(cotangent).manual_axis_type.varying - jax.typeof(primal).manual_axis_type.varying
+    if varying:
+        cotangent = lax.psum(cotangent, tuple(sorted(varying)))
+    return cotangent.astype(primal.dtype)

@@ -1,0 +1,94 @@
+"""Every element of a source joined to every element of a unit by a matrix."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from string import ascii_lowercase
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
+
+
+@dataclass(frozen=True)
+class Dense(Connection):
+    """Every element of the source joined to every element of the unit by a matrix.
+
+    a_u += h_s W,  Δ_s += δ_u Wᵀ,  ∂L/∂W = h_sᵀ δ_u,  W : (width_s, width_u)
+
+    Between units with a shape of several axes it acts on the last one, and the others must agree.
+
+    Attributes:
+        initializer: The name of a factory in `jax.nn.initializers`, or an initializer
+            `(key, shape, dtype) -> array`; None takes the one that suits the unit's activation.
+
+    Example:
+        >>> import jaxbp
+        >>> jaxbp.Dense().weight_shape((784,), (128,))
+        (784, 128)
+
+    Source: the chapter, ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1}.
+    """
+
+    initializer: str | Callable[..., Array] | None = None
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape:
+        """(width_s, width_u)."""
+        if source[:-1] != unit[:-1]:
+            raise ValueError(
+                f"Dense acts on the last axis, so all others must agree, but shapes {source} and {unit} differ there"
+            )
+        return (source[-1], unit[-1])
+
+    def apply(self, W: Float[Array, "s u"], h: Float[Array, "*batch s"]) -> Float[Array, "*batch u"]:
+        """The contribution h W."""
+        return h @ W
+
+    def pull_back(
+        self, W: Float[Array, "s u"], h: Float[Array, "*batch s"], delta: Float[Array, "*batch u"]
+    ) -> Float[Array, "*batch s"]:
+        """The contribution δ Wᵀ."""
+        Delta = jnp.einsum("...u,su->...s", delta, W, out_sharding=jax.typeof(h).sharding)
+        return as_cotangent_of(h, Delta)
+
+    def contract(
+        self, W: Float[Array, "s u"], h: Float[Array, "*batch s"], delta: Float[Array, "*batch u"]
+    ) -> Float[Array, "s u"]:
+        """The product hᵀ δ over the whole batch: a sum of outer products would not be compiled to one."""
+        batch = ascii_lowercase[: h.ndim - 1]
+        gradient = jnp.einsum(f"{batch}S,{batch}U->SU", h, delta, out_sharding=jax.typeof(W).sharding)
+        return as_cotangent_of(W, gradient)
+
+    def contract_each(
+        self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
+    ) -> Float[Array, "n s u"]:
+        """The outer product of each example, or their sum over its rows."""
+        rows = ascii_lowercase[: h.ndim - 2]
+        return jnp.einsum(f"N{rows}S,N{rows}U->NSU", h, delta)
+
+    def squared_norms(
+        self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
+    ) -> Float[Array, " n"]:
+        """‖h_i‖² ‖δ_i‖²; with rows p, Σ_pq (h_ip · h_iq)(δ_ip · δ_iq), if that is smaller than the gradient."""
+        H, D = (array.reshape(array.shape[0], -1, array.shape[-1]) for array in (h, delta))
+        rows = H.shape[1]
+        if rows == 1:
+            return jnp.sum(H**2, axis=(1, 2)) * jnp.sum(D**2, axis=(1, 2))
+        if rows**2 > W.size:
+            return super().squared_norms(W, h, delta)
+        return jnp.sum(jnp.einsum("nps,nqs->npq", H, H) * jnp.einsum("npu,nqu->npq", D, D), axis=(1, 2))
+
+    def sum_of_squares(
+        self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "k n *rows u"]
+    ) -> Float[Array, "s u"]:
+        """The product (h²)ᵀ Σ_k δ_k², of elements squared."""
+        if h.ndim > 2:
+            return super().sum_of_squares(W, h, delta)
+        return self.contract(W, h**2, jnp.sum(delta**2, axis=0))
+
+    def gram(
+        self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
+    ) -> Float[Array, "n n"]:
+        """(h hᵀ) ⊙ (δ δᵀ)."""
+        return (h @ h.T) * (delta @ delta.T) if h.ndim == 2 else super().gram(W, h, delta)
