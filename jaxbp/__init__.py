@@ -43,6 +43,12 @@ from jaxbp._forward import Trace as Trace
 from jaxbp._forward import apply as apply
 from jaxbp._forward import forward as forward
 from jaxbp._function import as_function as as_function
+from jaxbp._interop import from_equinox as from_equinox
+from jaxbp._interop import from_flax as from_flax
+from jaxbp._interop import from_torch as from_torch
+from jaxbp._interop import to_equinox as to_equinox
+from jaxbp._interop import to_flax as to_flax
+from jaxbp._interop import to_torch as to_torch
 from jaxbp._losses import Loss as Loss
 from jaxbp._losses import Simplification as Simplification
 from jaxbp._losses import binary_cross_entropy as binary_cross_entropy
