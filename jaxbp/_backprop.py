@@ -23,7 +23,7 @@ from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_reduction, example_losses, example_scale, total
 from jaxbp._parameters import Params
 from jaxbp._recursion import Signals, error_signals
-from jaxbp.collect import Collector, Pair, Sweep, UnitSignals
+from jaxbp.collect import Collector, Pair, Sweep, UnitSignals, Weight
 
 
 @jax.tree_util.register_dataclass
@@ -127,8 +127,9 @@ def backprop(
         return jax.vmap(lambda column: error_signals(net, params, trace, jnp.zeros_like(Delta_o), column)[1])(S)
 
     units = {u: UnitSignals(net.units[u].activation, trace.a[u], trace.h[u], Delta[u], delta[u]) for u in net.order}
-    pairs = _pairs(net, params, trace, delta, scale)
-    sweep = Sweep(pairs, units, scale, lambda: _loss_root(net, loss, trace, y), from_output)
+    sweep = Sweep(
+        _weights(net, params, trace, delta, scale), units, scale, lambda: _loss_root(net, loss, trace, y), from_output
+    )
     wanted = {"grads": collectors.gradient} if collect is None else collect
     return Backprop(value, trace, Delta, delta, {name: collector(sweep) for name, collector in wanted.items()})
 
@@ -216,9 +217,9 @@ def _rows_apart(columns: Array, axis: int) -> Array:
     return jnp.reshape(one_row * columns[None], (-1, *columns.shape[1:]))
 
 
-def _pairs(net: Network, params: Params, trace: Trace, delta: Signals, scale: Array) -> dict[str, dict[str, Pair]]:
-    pairs: dict[str, dict[str, Pair]] = {}
+def _weights(net: Network, params: Params, trace: Trace, delta: Signals, scale: Array) -> dict[str, dict[str, Weight]]:
+    weights: dict[str, dict[str, Weight]] = {}
     for u, unit in net.units.items():
         kinds = {**unit.connections, BIAS: Bias()}
-        pairs[u] = {s: Pair(kinds[s], W, trace.h.get(s), delta[u], scale) for s, W in params[u].items()}
-    return pairs
+        weights[u] = {s: Weight(W, (Pair(kinds[s], u, trace.h.get(s), delta[u]),), scale) for s, W in params[u].items()}
+    return weights

@@ -158,7 +158,7 @@ def test_collect_makes_several_results_of_one_sweep():
     params, x, y, _ = _skip.arguments(jnp.float64)
 
     def names(sweep):
-        return {unit: sorted(of_unit) for unit, of_unit in sweep.pairs.items()}
+        return {unit: sorted(of_unit) for unit, of_unit in sweep.weights.items()}
 
     collect = {"grads": jaxbp.collect.gradient, "names": names}
     back = jaxbp.backprop(SKIP, _skip.loss, params, x, y, collect=collect)

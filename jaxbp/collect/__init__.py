@@ -1,6 +1,6 @@
 """Collectors: what to make of each pair (h_s, δ_u) that the backward sweep meets.
 
-The sweep gives a collector one `Pair` for each weight of the network, and the signals of each unit. A collector never
+The sweep gives a collector each weight of the network with its pairs, and the signals of each unit. A collector never
 sees the graph; what it needs of a kind of connection it asks the connection for.
 """
 
@@ -42,6 +42,6 @@ from jaxbp.collect._statistics import UnitStatistics as UnitStatistics
 from jaxbp.collect._statistics import statistics as statistics
 from jaxbp.collect._sweep import Collector as Collector
 from jaxbp.collect._sweep import Pair as Pair
-from jaxbp.collect._sweep import Pairs as Pairs
 from jaxbp.collect._sweep import Sweep as Sweep
 from jaxbp.collect._sweep import UnitSignals as UnitSignals
+from jaxbp.collect._sweep import Weight as Weight

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._sweep import Sweep
+from jaxbp.collect._sweep import Sweep, for_each
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,8 @@ class DiagonalGGN:
 
     def __call__(self, sweep: Sweep) -> Tree:
         """Square the columns, and contract them with the squares of h."""
-        columns, result = self.columns(sweep), dict[str, dict[str, Array]]()
-        for unit, of_unit in sweep.pairs.items():
-            result[unit] = {}
-            for source, pair in of_unit.items():
-                each = pair.of_each_example()
-                delta = columns[unit] * each.over_examples(jnp.sqrt(each.scale))[None]
-                result[unit][source] = each.connection.sum_of_squares(each.weight, each.h, delta)
-        return result
+        columns, factors = self.columns(sweep), jnp.sqrt(sweep.scale)
+        return for_each(sweep, lambda weight: weight.sum_of_squares(columns, factors))
 
 
 diagonal_ggn = DiagonalGGN()

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_keys
-from jaxbp._connections import Bias
-from jaxbp.collect._sweep import Pair, Sweep, added, for_each
+from jaxbp.collect._sweep import Sweep, Weight, added, for_each
 
 Tree = dict[str, dict[str, Array]]
 
@@ -25,7 +24,7 @@ class Gradient:
 
     def __call__(self, sweep: Sweep) -> Tree:
         """Contract each pair into the gradient of its weight."""
-        return for_each(sweep, lambda pair: pair.connection.contract(pair.weight, pair.h, pair.delta))
+        return for_each(sweep, Weight.gradient)
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class PerExampleGradient:
 
     def __call__(self, sweep: Sweep) -> Tree:
         """Contract each example of each pair."""
-        return for_each(sweep, per_example_gradient_of)
+        return for_each(sweep, lambda w: jnp.reshape(w.gradients(), (*sweep.scale.shape, *w.value.shape)))
 
 
 @dataclass(frozen=True)
@@ -63,31 +62,20 @@ class PerExampleDot:
 
     def __call__(self, sweep: Sweep) -> Array:
         """Apply V in place of the weights, and multiply by δ."""
-        check_keys(self.other, sweep.pairs, "per_example_dot got a tree that holds the units", "the network has")
+        check_keys(self.other, sweep.weights, "per_example_dot got a tree that holds the units", "the network has")
         products: list[Array] = []
-        for unit, of_unit in sweep.pairs.items():
+        for unit, group in sweep.weights.items():
             check_keys(
-                self.other[unit], of_unit, f"per_example_dot got weights of {unit!r} from", "the network has them from"
+                self.other[unit], group, f"per_example_dot got weights of {unit!r} from", "the network has them from"
             )
-            products += [_dot(pair, self.other[unit][source]) for source, pair in of_unit.items()]
-        return added(products)
+            products += [_dot(weight, self.other[unit][source]) for source, weight in group.items()]
+        return jnp.reshape(added(products), sweep.scale.shape)
 
 
-def per_example_gradient_of(pair: Pair) -> Array:
-    """What each example adds to one gradient, `(*batch, *shape)`."""
-    each = pair.of_each_example()
-    gradients = each.connection.contract_each(each.weight, each.h, each.delta)
-    return jnp.reshape(gradients, (*pair.scale.shape, *pair.weight.shape))
-
-
-def _dot(pair: Pair, V: Array) -> Array:
-    if V.shape != pair.weight.shape:
-        raise ValueError(f"per_example_dot got an array of shape {V.shape} for a weight of shape {pair.weight.shape}")
-    if pair.h is None or isinstance(pair.connection, Bias):
-        product = pair.delta * jnp.broadcast_to(V, pair.delta.shape)
-    else:
-        product = pair.connection.apply(V, pair.h) * pair.delta
-    return jnp.sum(product, axis=tuple(range(pair.scale.ndim, product.ndim)))
+def _dot(weight: Weight, V: Array) -> Array:
+    if V.shape != weight.value.shape:
+        raise ValueError(f"per_example_dot got an array of shape {V.shape} for a weight of shape {weight.value.shape}")
+    return weight.dot(V)
 
 
 gradient = Gradient()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
-from jaxbp.collect._sweep import Pair, Sweep, added, for_each
+from jaxbp.collect._sweep import Sweep, Weight, added, for_each
 
 
 class Grams(NamedTuple):
@@ -31,13 +31,9 @@ class Gram:
     """
 
     def __call__(self, sweep: Sweep) -> Grams:
-        """Ask each connection for its matrix, and add them up."""
-
-        def of_pair(pair: Pair) -> Array:
-            each = pair.of_each_example()
-            return each.connection.gram(each.weight, each.h, each.delta)
-
-        units = {unit: added(of_unit.values()) for unit, of_unit in for_each(sweep, of_pair).items() if of_unit}
+        """Ask each weight for its matrix, and add them up."""
+        grams = for_each(sweep, Weight.gram)
+        units = {unit: added(group.values()) for unit, group in grams.items() if group}
         return Grams(units, added(units.values()))
 
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxbp._checks import quoted
 from jaxbp._connections import Bias, Dense
 from jaxbp.collect._curvature import Columns
-from jaxbp.collect._sweep import Pair, Sweep
+from jaxbp.collect._sweep import Pair, Sweep, Weight, for_each, over_examples
 
 
 class KroneckerFactors(NamedTuple):
@@ -51,29 +52,36 @@ class Kronecker:
 
     def __call__(self, sweep: Sweep) -> dict[str, dict[str, KroneckerFactors]]:
         """The second moments of h and of δ."""
-        columns = None if self.columns is None else self.columns(sweep)
-        factors: dict[str, dict[str, KroneckerFactors]] = {}
+        pairs = for_each(sweep, _only_pair)
+        if self.columns is None:
+            signals, factors = sweep.signals(), sweep.own_factors()
+        else:
+            signals, factors = self.columns(sweep), jnp.sqrt(sweep.scale / jnp.sum(sweep.scale))
+        p = jnp.reshape(sweep.scale / jnp.sum(sweep.scale), (-1, 1))
         # weights of one unit share its factor, and weights from one source that of the source
-        units: dict[str, Array] = {}
-        sources: dict[str, Array] = {}
-        for u, of_unit in sweep.pairs.items():
-            factors[u] = {}
-            for s, pair in of_unit.items():
-                each = _checked(pair).of_each_example()
-                if u not in units:
-                    units[u] = _unit_factor(each, None if columns is None else columns[u])
-                if each.h is not None and s not in sources:
-                    p = each.over_examples(each.scale / jnp.sum(each.scale)).astype(each.h.dtype)
-                    sources[s] = (p * each.h).T @ each.h
-                source = jnp.ones((1, 1), units[u].dtype) if each.h is None else sources[s]
-                factors[u][s] = KroneckerFactors(source, units[u])
-        return factors
+        units = {u: _second_moment(signals[u], factors) for u, group in pairs.items() if group}
+        sources = {
+            s: _rows(pair.h).T @ (p.astype(pair.h.dtype) * _rows(pair.h))
+            for group in pairs.values()
+            for s, pair in group.items()
+            if pair.h is not None
+        }
+        return {
+            u: {s: KroneckerFactors(sources.get(s, jnp.ones((1, 1), units[u].dtype)), units[u]) for s in group}
+            for u, group in pairs.items()
+        }
 
 
-def _checked(pair: Pair) -> Pair:
+def _only_pair(weight: Weight) -> Pair:
+    if len(weight.pairs) > 1:
+        raise ValueError(
+            f"kronecker got a weight that {quoted(p.unit for p in weight.pairs)} share, whose cross terms are no "
+            "Kronecker product"
+        )
+    pair = weight.pairs[0]
     if not isinstance(pair.connection, Dense | Bias):
         raise TypeError(f"kronecker has no rule for {type(pair.connection).__name__} connections, only for Dense")
-    shape = pair.delta.shape[pair.scale.ndim :]
+    shape = pair.delta.shape[weight.scale.ndim :]
     if len(shape) != 1:
         raise ValueError(
             f"kronecker got a unit of shape {shape}: the rows of one example share a weight, and their cross terms are "
@@ -82,12 +90,13 @@ def _checked(pair: Pair) -> Pair:
     return pair
 
 
-def _unit_factor(each: Pair, columns: Array | None) -> Array:
-    if columns is None:
-        weighted = (each.delta * each.over_examples(each.own_weight()))[None]
-    else:
-        weighted = columns * each.over_examples(jnp.sqrt(each.scale / jnp.sum(each.scale)))[None]
+def _second_moment(signals: Array, factors: Array) -> Array:
+    weighted = signals * over_examples(jnp.reshape(factors, -1), signals[0])[None]
     return jnp.einsum("knu,knv->uv", weighted, weighted)
+
+
+def _rows(h: Array) -> Array:
+    return jnp.reshape(h, (-1, h.shape[-1]))
 
 
 kronecker = Kronecker()

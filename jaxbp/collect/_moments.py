@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._sweep import Pair, Sweep, added, for_each
+from jaxbp.collect._sweep import Sweep, added, for_each
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class SecondMoment:
     """
 
     def __call__(self, sweep: Sweep) -> Tree:
-        """Ask each connection for the sum of squares, over δ weighted for it."""
-        return for_each(sweep, _second_moment)
+        """Ask each weight for the sum of squares, over δ weighted for it."""
+        return for_each(sweep, lambda weight: weight.sum_of_squares(sweep.signals(), sweep.own_factors()))
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,10 @@ class GradientNoiseScale:
         return NoiseScale(trace, norm, trace / norm)
 
 
-def _second_moment(pair: Pair) -> Array:
-    each = pair.of_each_example()
-    return each.connection.sum_of_squares(
-        each.weight, each.h, (each.delta * each.over_examples(each.own_weight()))[None]
-    )
-
-
 def _mean(sweep: Sweep) -> Tree:
     """The mean of the examples' own gradients: the gradient itself, but where the value is a sum."""
-
-    def mean(pair: Pair) -> Array:
-        total = pair.connection.contract(pair.weight, pair.h, pair.delta)
-        return total / jnp.sum(pair.scale).astype(total.dtype)
-
-    return for_each(sweep, mean)
+    total = jnp.sum(sweep.scale)
+    return for_each(sweep, lambda weight: weight.gradient() / total.astype(weight.value.dtype))
 
 
 second_moment = SecondMoment()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._sweep import Pair, Sweep, added, for_each
+from jaxbp.collect._sweep import Sweep, added, for_each
 
 
 class SquaredNorms(NamedTuple):
@@ -36,10 +36,10 @@ class SquaredNorm:
     """
 
     def __call__(self, sweep: Sweep) -> SquaredNorms:
-        """Ask each connection for its norms, and add them up."""
-        weights = for_each(sweep, _squared_norms)
+        """Ask each weight for its norms, and add them up."""
+        weights = for_each(sweep, lambda weight: jnp.reshape(weight.squared_norms(), sweep.scale.shape))
         # a unit without weights has no part in the gradient
-        units = {unit: added(of_unit.values()) for unit, of_unit in weights.items() if of_unit}
+        units = {unit: added(group.values()) for unit, group in weights.items() if group}
         return SquaredNorms(weights, units, added(units.values()))
 
 
@@ -79,20 +79,10 @@ class Clipped:
         # ‖g_i‖ = scale_i ‖∇L_i‖; an example of weight 0 adds nothing, clipped or not
         factors = jnp.minimum(1, self.max_norm * sweep.scale / jnp.where(norms > 0, norms, jnp.inf))
         factors = jnp.where(norms > 0, factors, 1)
-
-        def contracted(pair: Pair) -> Array:
-            return pair.connection.contract(pair.weight, pair.h, pair.delta * pair.over_examples(factors))
-
-        gradients = for_each(sweep, contracted)
+        gradients = for_each(sweep, lambda weight: weight.gradient(factors))
         if self.key is None or not self.noise_multiplier:
             return gradients
         return _with_noise(gradients, self.key, self.noise_multiplier * self.max_norm * jnp.max(sweep.scale))
-
-
-def _squared_norms(pair: Pair) -> Array:
-    each = pair.of_each_example()
-    norms = each.connection.squared_norms(each.weight, each.h, each.delta)
-    return jnp.reshape(norms, pair.scale.shape)
 
 
 def _with_noise(tree: Tree, key: Array, deviation: Array) -> Tree:
