@@ -73,12 +73,12 @@ class Kronecker:
 
 
 def _only_pair(weight: Weight) -> Pair:
-    if len(weight.pairs) > 1:
+    pair, *others = weight.pairs
+    if others:
         raise ValueError(
             f"kronecker got a weight that {quoted(p.unit for p in weight.pairs)} share, whose cross terms are no "
             "Kronecker product"
         )
-    pair = weight.pairs[0]
     if not isinstance(pair.connection, Dense | Bias):
         raise TypeError(f"kronecker has no rule for {type(pair.connection).__name__} connections, only for Dense")
     shape = pair.delta.shape[weight.scale.ndim :]
