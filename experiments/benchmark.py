@@ -1,9 +1,11 @@
 """Measure speed side by side in one run: alternating, medians of the ratio with their spread.
 
-python -m experiments.benchmark                     everything
-python -m experiments.benchmark --only gradient     the explicit gradient against jax.value_and_grad
-python -m experiments.benchmark --only epochs       an epoch against the usual training loops
-python -m experiments.benchmark --only check        a whole report on a hand gradient
+python -m experiments.benchmark                everything
+python -m experiments.benchmark gradient       the explicit gradient against jax.value_and_grad
+python -m experiments.benchmark matmul         its share of the machine's matrix-product rate
+python -m experiments.benchmark epochs         an epoch against the usual training loops
+python -m experiments.benchmark check          a whole report on a hand gradient
+python -m experiments.benchmark collectors     the collectors against the plain gradient, vmap(jax.grad) and their peers
 """
 
 import importlib.util
@@ -26,10 +28,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 import jaxbp
+from experiments.benchmark_collectors import collector_tables, problem
+from experiments.timing import alternate, in_words, quartiles, seconds
 from jaxbp import train
-
-Timing = tuple[float, float, float]
-"""Lower quartile, median and upper quartile."""
 
 GRADIENTS = {
     "784-128-10": ([784, 128, 10], 128),
@@ -53,7 +54,7 @@ LEARNING_RATE = 0.1
 class Benchmark:
     """Measure speed, side by side in one run."""
 
-    only: Literal["all", "gradient", "matmul", "epochs", "check"] = "all"
+    what: tyro.conf.Positional[Literal["all", "gradient", "matmul", "epochs", "check", "collectors"]] = "all"
     rounds: int = 31
     """How often each pair is measured."""
     epoch_rounds: int = 5
@@ -66,14 +67,17 @@ def main(config: Benchmark) -> None:
     """Measure what is asked for and print a table for each."""
     console = Console()
     console.print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}; quartiles in brackets")
-    if config.only in ("all", "gradient"):
+    if config.what in ("all", "gradient"):
         console.print(gradient_table(config.rounds))
-    if config.only in ("all", "matmul"):
+    if config.what in ("all", "matmul"):
         console.print(matmul_table(config.rounds))
-    if config.only in ("all", "epochs"):
+    if config.what in ("all", "epochs"):
         console.print(epoch_table(config.epoch_rounds, config.examples))
-    if config.only in ("all", "check"):
+    if config.what in ("all", "check"):
         console.print(check_table(config.epoch_rounds))
+    if config.what in ("all", "collectors"):
+        for table in collector_tables(config.rounds):
+            console.print(table)
 
 
 def gradient_table(rounds: int) -> Table:
@@ -176,56 +180,20 @@ def hand_gradients(net: jaxbp.Network, params: Any, x: Any, y: Any) -> list[Any]
     return [back.grads, without_slope, without_bias, noisy]
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    """The time of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def gradients(widths: list[int], batch: int) -> tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]:
     """The explicit and the automatic gradient of a layered network, with arguments for them."""
-    net = jaxbp.layered(widths, hidden=jaxbp.relu, output=jaxbp.softmax)
-    loss = jaxbp.cross_entropy
-    params = jaxbp.init_params(jax.random.key(0), net, jnp.float32)
-    x = jax.random.normal(jax.random.key(1), (batch, widths[0]), jnp.float32)
-    y = jax.random.randint(jax.random.key(2), (batch,), 0, widths[-1])
-    return jaxbp.value_and_grad(net, loss), jax.value_and_grad(jaxbp.objective(net, loss)), (params, x, y)
+    of, loss = problem(widths, batch), jaxbp.cross_entropy
+    return (
+        jaxbp.value_and_grad(of.net, loss),
+        jax.value_and_grad(jaxbp.objective(of.net, loss)),
+        (of.params, of.x, of.y),
+    )
 
 
 def compile_afresh(f: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """Trace, lower and compile, with nothing cached."""
     jax.clear_caches()
     jax.jit(f).lower(*arguments).compile()
-
-
-def alternate(functions: list[Callable[[], Any]], rounds: int) -> tuple[Timing, Timing, Timing]:
-    """The times of two functions, measured in turn, and their ratio pair by pair."""
-    for f in functions:
-        jax.block_until_ready(f())
-    start = time.perf_counter()
-    jax.block_until_ready(functions[0]())
-    calls = max(1, int(0.05 / (time.perf_counter() - start)))
-    times = np.empty((rounds, 2))
-    for n, row in enumerate(times):
-        for i in (0, 1) if n % 2 else (1, 0):
-            start = time.perf_counter()
-            for _ in range(calls):
-                jax.block_until_ready(functions[i]())
-            row[i] = (time.perf_counter() - start) / calls
-    return quartiles(times[:, 0]), quartiles(times[:, 1]), quartiles(times[:, 0] / times[:, 1])
-
-
-def quartiles(values: np.ndarray) -> Timing:
-    """Lower quartile, median and upper quartile."""
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return float(low), float(middle), float(high)
-
-
-def in_words(timing: Timing) -> str:
-    """The median, and the quartiles behind it."""
-    low, middle, high = timing
-    return f"{middle:.2f} [{low:.2f}–{high:.2f}]"
 
 
 def scanned_epoch(widths: list[int], batch: int, x: np.ndarray, y: np.ndarray) -> Callable[[], None]:

@@ -26,9 +26,16 @@ from jaxbp._check import Mistake as Mistake
 from jaxbp._check import Report as Report
 from jaxbp._check import check as check
 from jaxbp._check import check_function as check_function
+from jaxbp._connections import AvgPool as AvgPool
 from jaxbp._connections import Connection as Connection
+from jaxbp._connections import Conv as Conv
 from jaxbp._connections import Dense as Dense
+from jaxbp._connections import Flatten as Flatten
 from jaxbp._connections import Identity as Identity
+from jaxbp._connections import Masked as Masked
+from jaxbp._connections import MaxPool as MaxPool
+from jaxbp._connections import Scale as Scale
+from jaxbp._connections import Transposed as Transposed
 from jaxbp._curvature import ggn_vector_product as ggn_vector_product
 from jaxbp._curvature import hessian_vector_product as hessian_vector_product
 from jaxbp._explain import Claim as Claim
@@ -61,4 +68,5 @@ from jaxbp._network import Unit as Unit
 from jaxbp._network import layered as layered
 from jaxbp._objective import objective as objective
 from jaxbp._parameters import Params as Params
+from jaxbp._parameters import constrain as constrain
 from jaxbp._parameters import init_params as init_params

@@ -14,15 +14,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp import collect as collectors
-from jaxbp._connections import Bias
 from jaxbp._feedback import Feedback, check_feedback
-from jaxbp._forward import Trace, forward
-from jaxbp._graph import BIAS
+from jaxbp._forward import Trace, check_key, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_reduction, example_losses, example_scale, total
-from jaxbp._parameters import Params
-from jaxbp._recursion import Signals, error_signals
+from jaxbp._parameters import Params, uses
+from jaxbp._recursion import Signals, clean, error_signals, kind, through_unit
 from jaxbp.collect import Collector, Pair, Sweep, UnitSignals, Weight
 
 
@@ -59,8 +57,8 @@ class Backprop:
         """Every quantity by its one name: `a.h1`, `h.x`, `Delta.o`, `delta.o`, `grad.o.h1`, `loss`."""
         named = {"loss": self.value}
         parts = {"a": self.trace.a, "h": self.trace.h, "Delta": self.Delta, "delta": self.delta}
-        for kind, by_unit in parts.items():
-            named |= {f"{kind}.{unit}": array for unit, array in by_unit.items()}
+        for symbol, by_unit in parts.items():
+            named |= {f"{symbol}.{unit}": array for unit, array in by_unit.items()}
         for unit, by_source in self.collected.get("grads", {}).items():
             named |= {f"grad.{unit}.{source}": array for source, array in by_source.items()}
         return named
@@ -77,6 +75,7 @@ def backprop(
     reduction: Reduction = "mean",
     collect: Mapping[str, Collector] | None = None,
     feedback: Feedback | None = None,
+    key: Array | None = None,
 ) -> Backprop:
     """The forward phase and the backward sweep, with every error signal by name.
 
@@ -93,6 +92,7 @@ def backprop(
         collect: What to make of the pairs (h_s, δ_u), by name; the gradient, as `"grads"`, when None.
         feedback: What stands in for W in the backward recursion, and only there: a tree like `params`, as from
             `random_feedback`, or `direct_feedback`.
+        key: For the noise of units with dropout, a fresh one in every step.
 
     Returns:
         `Backprop(value, trace, Delta, delta, collected)`, whose `grads` is the gradient. δ and Δ are of the
@@ -111,7 +111,8 @@ def backprop(
 
     Source: the chapter, "The backpropagation process can now be described as follows".
     """
-    trace = forward(net, params, x)
+    check_key(net, key)
+    trace = forward(net, params, x, key=key)
     y = loss.targets(trace.h[net.output], y)
     if feedback is not None:
         check_feedback(net, feedback)
@@ -126,7 +127,9 @@ def backprop(
             raise ValueError("curvature is that of the network's own weights; leave feedback out, or the collector")
         return jax.vmap(lambda column: error_signals(net, params, trace, jnp.zeros_like(Delta_o), column)[1])(S)
 
-    units = {u: UnitSignals(net.units[u].activation, trace.a[u], trace.h[u], Delta[u], delta[u]) for u in net.order}
+    units = {
+        u: UnitSignals(net.units[u].activation, trace.a[u], clean(net, trace, u), Delta[u], delta[u]) for u in net.order
+    }
     sweep = Sweep(
         _weights(net, params, trace, delta, scale), units, scale, lambda: _loss_root(net, loss, trace, y), from_output
     )
@@ -143,8 +146,8 @@ def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> C
         reduction: `"mean"` or `"sum"` over the examples.
 
     Returns:
-        `(params, x, y, weights=None, feedback=None) -> (value, grads)`; the arguments are those of `backprop`. Equal
-        arguments give the same function, so `jit` compiles it once.
+        `(params, x, y, weights=None, feedback=None, key=None) -> (value, grads)`; arguments as for `backprop`.
+        Equal arguments give the same function, so `jit` compiles it once.
 
     Raises:
         TypeError, ValueError: When called, as `backprop`.
@@ -165,9 +168,14 @@ def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> C
 @cache  # keyed by positions, so that reduction="mean" and its default are one
 def _value_and_grad(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., tuple[Array, Params]]:
     def explicit_value_and_grad(
-        params: Params, x: Any, y: Any, weights: Any = None, feedback: Feedback | None = None
+        params: Params,
+        x: Any,
+        y: Any,
+        weights: Any = None,
+        feedback: Feedback | None = None,
+        key: Array | None = None,
     ) -> tuple[Array, Params]:
-        back = backprop(net, loss, params, x, y, weights=weights, reduction=reduction, feedback=feedback)
+        back = backprop(net, loss, params, x, y, weights=weights, reduction=reduction, feedback=feedback, key=key)
         return back.value, back.grads
 
     return explicit_value_and_grad
@@ -175,7 +183,6 @@ def _value_and_grad(net: Network, loss: Loss, reduction: Reduction) -> Callable[
 
 def _output_signals(net: Network, loss: Loss, trace: Trace, y: Array, scale: Array) -> tuple[Array, Array]:
     """Δ_o = ∂L/∂o and δ_o = (∂o/∂a)ᵀ Δ_o, the latter in its simplified form where one is known."""
-    activation = net.units[net.output].activation
     a, o = trace.a[net.output], trace.h[net.output]
     scale = jnp.expand_dims(scale, tuple(range(scale.ndim, o.ndim)))
     Delta = loss.gradient(o, y)
@@ -184,8 +191,8 @@ def _output_signals(net: Network, loss: Loss, trace: Trace, y: Array, scale: Arr
             f"the gradient of loss {loss.name!r} has shape {Delta.shape} for an output of shape {o.shape}; "
             "∂L/∂o has the output's shape"
         )
-    rule = loss.simplification(activation)
-    delta = activation.pullback(a, o, Delta) if rule is None else rule.delta(a, o, y)
+    rule = loss.simplification(net.units[net.output].activation)
+    delta = through_unit(net, trace, net.output, Delta) if rule is None else rule.delta(a, o, y)
     return (scale * Delta).astype(o.dtype), (scale * delta).astype(a.dtype)
 
 
@@ -218,8 +225,9 @@ def _rows_apart(columns: Array, axis: int) -> Array:
 
 
 def _weights(net: Network, params: Params, trace: Trace, delta: Signals, scale: Array) -> dict[str, dict[str, Weight]]:
-    weights: dict[str, dict[str, Weight]] = {}
-    for u, unit in net.units.items():
-        kinds = {**unit.connections, BIAS: Bias()}
-        weights[u] = {s: Weight(W, (Pair(kinds[s], u, trace.h.get(s), delta[u]),), scale) for s, W in params[u].items()}
-    return weights
+    def pairs(group: str, name: str) -> tuple[Pair, ...]:
+        return tuple(Pair(kind(net, u, s), u, trace.h.get(s), delta[u]) for u, s in uses(net, group, name))
+
+    return {
+        group: {name: Weight(W, pairs(group, name), scale) for name, W in params[group].items()} for group in net.groups
+    }

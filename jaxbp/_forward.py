@@ -1,18 +1,16 @@
 """The forward phase: the pre- and post-activation of every unit."""
 
 from collections.abc import Mapping
-from functools import reduce
-from operator import add
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_floating, check_keys, quoted
-from jaxbp._connections import Bias, Shape
-from jaxbp._graph import BIAS
+from jaxbp._connections import Shape
 from jaxbp._network import Network
-from jaxbp._parameters import Params, check_params
+from jaxbp._parameters import Params, check_params, weights_of
 
 
 class Trace(NamedTuple):
@@ -21,16 +19,19 @@ class Trace(NamedTuple):
     Attributes:
         a: The pre-activation of each unit, of shape `(*batch, *shape)`.
         h: The post-activation of each unit, and the inputs.
+        noise: What the post-activation of each unit with dropout was multiplied by: 0, or 1 / (1 − dropout); None
+            where there was no key.
     """
 
     a: dict[str, Array]
     h: dict[str, Array]
+    noise: dict[str, Array] | None = None
 
 
-def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = None) -> Trace:
+def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = None, key: Array | None = None) -> Trace:
     """The forward phase: the pre- and post-activation of every unit.
 
-    a_u = Σ_{s ⇒ u} h_s W_su + b_u,  h_u = Φ_u(a_u)
+    a_u = Σ_{s ⇒ u} h_s W_su + b_u,  h_u = Φ_u(a_u), times the noise of a unit with dropout
 
     Args:
         net: The network.
@@ -38,9 +39,11 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
         x: The input, of shape `(*batch, width)` with any number of batch axes, or a dict of them by name.
         offsets: Something to add to each pre- and post-activation, shaped like the result. With zeros here,
             `jax.grad` with respect to them is δ and Δ; with other values one can intervene in a unit.
+        key: A key from `jax.random.key` for the noise of units with dropout; without one there is none, which is
+            what one wants when evaluating.
 
     Returns:
-        `Trace(a, h)`.
+        `Trace(a, h, noise)`.
 
     Raises:
         TypeError: An input that is no floating array, or `params` that is no tree of floating arrays.
@@ -57,20 +60,33 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     """
     check_params(net, params)
     a: dict[str, Array] = {}
+    noise: dict[str, Array] = {}
     h = _as_inputs(net, x)
     if offsets is not None:
         h = {name: value + offsets.h[name] for name, value in h.items()}
-    for u in net.order:
+    for i, u in enumerate(net.order):
         unit = net.units[u]
-        a[u] = reduce(add, (c.apply(params[u].get(s), h[s]) for s, c in unit.connections.items()))
-        if unit.bias:
-            a[u] = Bias().apply(params[u][BIAS], a[u])
+        a[u] = unit.pre_activation(weights_of(net, params, u), h)
         if offsets is not None:
             a[u] = a[u] + offsets.a[u]
         h[u] = unit.activation.value(a[u])
+        if key is not None and unit.dropout:
+            kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - unit.dropout, h[u].shape)
+            noise[u] = kept.astype(h[u].dtype) / (1 - unit.dropout)
+            h[u] = h[u] * noise[u]
         if offsets is not None:
             h[u] = h[u] + offsets.h[u]
-    return Trace(a, h)
+    return Trace(a, h, noise or None)
+
+
+def check_key(net: Network, key: Array | None) -> None:
+    """Refuse to train units with dropout without a key, which would silently leave their noise out."""
+    noisy = [u for u in net.order if net.units[u].dropout]
+    if noisy and key is None:
+        raise ValueError(
+            f"units {quoted(noisy)} have dropout, so the backward pass needs key=jax.random.key(…), a fresh one in "
+            "every step; to evaluate, use forward, apply or objective"
+        )
 
 
 def apply(net: Network, params: Params, x: Any) -> Array:

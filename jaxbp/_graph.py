@@ -6,6 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from jaxbp._checks import quoted, suggestion
 
 BIAS = "bias"
+SHARED = "shared"
 
 
 def topological_order(inputs: Iterable[str], reads: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
@@ -68,3 +69,5 @@ def _check_name(name: object) -> None:
         )
     if name == BIAS:
         raise ValueError(f"{BIAS!r} is reserved for the constant unit behind every bias; choose another name")
+    if name == SHARED:
+        raise ValueError(f"{SHARED!r} is reserved for the weights that several connections use; choose another name")

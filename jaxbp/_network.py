@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import pairwise
+from operator import add
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array
 
 from jaxbp._activations import Activation, sigmoid
 from jaxbp._connections import Bias, Connection, Dense, Shape
-from jaxbp._graph import BIAS, topological_order
+from jaxbp._graph import BIAS, SHARED, topological_order
 from jaxbp._mapping import FrozenMapping
 
 
@@ -22,15 +25,17 @@ class Unit:
         activation: Φ, such as `jaxbp.relu`.
         connections: How each source, an input or another unit, enters the sum.
         bias: Whether b, the connection from the constant unit, is there.
+        dropout: The share of elements that are 0 for an example while training, drawn anew with each key; the others
+            are divided by what is left, 1 − dropout.
 
     Raises:
         TypeError: `activation` or a connection is something else.
-        ValueError: A width that is no positive integer, or no connection at all.
+        ValueError: A width that is no positive integer, no connection at all, or a dropout outside [0, 1).
 
     Example:
         >>> import jaxbp
         >>> jaxbp.Unit(2, jaxbp.relu, {"x": jaxbp.Dense()}, bias=False)
-        Unit(width=2, activation=relu, connections={'x': Dense(initializer=None)}, bias=False)
+        Unit(width=2, activation=relu, connections={'x': Dense(initializer=None, share=None)}, bias=False, dropout=0.0)
 
     Source: the chapter, "The Multilayer Network as a Computational Graph".
     """
@@ -39,9 +44,12 @@ class Unit:
     activation: Activation
     connections: Mapping[str, Connection]
     bias: bool = True
+    dropout: float = 0.0
 
     def __post_init__(self):
         _check_shape(self.width, "a unit's width")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"a unit's dropout must be at least 0 and below 1, got {self.dropout}")
         if not isinstance(self.activation, Activation):
             hint = f"; did you mean jaxbp.{self.activation}?" if isinstance(self.activation, str) else ""
             raise TypeError(
@@ -66,6 +74,27 @@ class Unit:
         """The shape of a and h for one example."""
         return _as_shape(self.width)
 
+    def pre_activation(self, weights: Mapping[str, Any], h: Mapping[str, Array]) -> Array:
+        """The sum a = Σ_s h_s W_s + b.
+
+        Args:
+            weights: W by source, with that of the bias.
+            h: The post-activations of the sources.
+        """
+        a = reduce(add, (c.apply(weights.get(s), h[s]) for s, c in self.connections.items()))
+        return Bias().apply(weights[BIAS], a) if self.bias else a
+
+    def pull_back(self, weights: Mapping[str, Any], h: Mapping[str, Array], a: Array, delta: Array) -> dict[str, Array]:
+        """The contribution δ Wᵀ to the Δ of each source.
+
+        Args:
+            weights: W by source, or what stands in for it.
+            h: The post-activations of the sources.
+            a: What `pre_activation` made of them.
+            delta: δ of this unit.
+        """
+        return {s: c.pull_back(weights.get(s), h[s], delta) for s, c in self.connections.items()}
+
 
 @dataclass(frozen=True)
 class Network:
@@ -79,10 +108,11 @@ class Network:
         units: The units by name; the last is the output.
         order: The units in topological order: each after all that it reads.
         shapes: The shape of each input and unit, for one example.
+        shared: The shape of each weight that connections share by its name.
 
     Raises:
         ValueError: An unknown source, a cycle, a reserved or doubled name, an input or unit that never reaches
-            the output, or a connection that cannot join its two shapes.
+            the output, a connection that cannot join its two shapes, or a shared weight of unequal ones.
 
     Example:
         A skip connection, from the input straight to the output:
@@ -106,6 +136,7 @@ class Network:
     units: Mapping[str, Unit]
     order: tuple[str, ...] = field(init=False, repr=False, compare=False)
     shapes: Mapping[str, Shape] = field(init=False, repr=False, compare=False)
+    shared: Mapping[str, Shape] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         for name, width in self.inputs.items():
@@ -116,26 +147,50 @@ class Network:
         order = topological_order(self.inputs, {name: tuple(unit.connections) for name, unit in self.units.items()})
         shapes = {name: _as_shape(width) for name, width in self.inputs.items()}
         shapes |= {name: unit.shape for name, unit in self.units.items()}
+        shared: dict[str, Shape] = {}
         for name, unit in self.units.items():
             for source, connection in unit.connections.items():
                 try:
-                    connection.weight_shape(shapes[source], unit.shape)
+                    shape = connection.weight_shape(shapes[source], unit.shape)
                 except ValueError as error:
                     raise ValueError(f"unit {name!r} cannot read {source!r}: {error}") from None
+                if connection.share is None or shape is None:
+                    continue
+                if shared.setdefault(connection.share, shape) != shape:
+                    raise ValueError(
+                        f"unit {name!r} cannot read {source!r} by the shared weight {connection.share!r}: it has shape "
+                        f"{shared[connection.share]} elsewhere, and {shape} here"
+                    )
+        if self.units[list(self.units)[-1]].dropout:
+            raise ValueError(f"the output {list(self.units)[-1]!r} has dropout; leave it to the units below")
         object.__setattr__(self, "inputs", FrozenMapping(self.inputs))
         object.__setattr__(self, "units", FrozenMapping(self.units))
         object.__setattr__(self, "order", order)
         object.__setattr__(self, "shapes", FrozenMapping(shapes))
+        object.__setattr__(self, "shared", FrozenMapping(shared))
 
     @property
     def output(self) -> str:
         """The name of the output unit."""
         return tuple(self.units)[-1]
 
-    def weight_shapes(self, unit: str) -> dict[str, Shape]:
-        """The shapes of the weights that lead into a unit, by source, with that of its bias."""
-        spec = self.units[unit]
-        shapes = {s: c.weight_shape(self.shapes[s], spec.shape) for s, c in spec.connections.items()}
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What the parameters are grouped by: the units, and `"shared"` where connections share weights."""
+        return (*self.units, *((SHARED,) if self.shared else ()))
+
+    def weight_shapes(self, group: str) -> dict[str, Shape]:
+        """The shapes of the weights of a group.
+
+        For a unit those that lead into it, by source, with that of its bias; for `"shared"` those by their names.
+        """
+        if group == SHARED:
+            return dict(self.shared)
+        spec = self.units[group]
+        shapes = {
+            s: None if c.share is not None else c.weight_shape(self.shapes[s], spec.shape)
+            for s, c in spec.connections.items()
+        }
         if spec.bias:
             shapes[BIAS] = Bias().weight_shape(spec.shape)
         return {source: shape for source, shape in shapes.items() if shape is not None}

@@ -30,8 +30,8 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
         reduction: `"mean"` or `"sum"` over the examples.
 
     Returns:
-        `(params, x, y, weights=None, offsets=None) -> value`; the arguments are those of `backprop`, and
-        `offsets` those of `forward`. Equal arguments give the same function, so `jit` compiles it once.
+        `(params, x, y, weights=None, offsets=None, key=None) -> value`; the arguments are those of `backprop`, and
+        `offsets` and `key` those of `forward`. Equal arguments give the same function, so `jit` compiles it once.
 
     Raises:
         ValueError: An unknown reduction.
@@ -51,8 +51,10 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
 
 @cache
 def _objective(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., Array]:
-    def value(params: Params, x: Any, y: Any, weights: Any = None, offsets: Trace | None = None) -> Array:
-        trace = forward(net, params, x, offsets=offsets)
+    def value(
+        params: Params, x: Any, y: Any, weights: Any = None, offsets: Trace | None = None, key: Array | None = None
+    ) -> Array:
+        trace = forward(net, params, x, offsets=offsets, key=key)
         y = loss.targets(trace.h[net.output], y)
         return total(example_losses(net, loss, trace, y), example_scale(net, trace, weights, reduction))
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_floating, check_keys, quoted, suggestion
-from jaxbp._graph import BIAS
+from jaxbp._graph import BIAS, SHARED
 from jaxbp._network import Network
 
 Params = dict[str, dict[str, Array]]
@@ -18,7 +18,8 @@ Params = dict[str, dict[str, Array]]
 def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
     """Fresh weights for every connection of a network, and biases of zero.
 
-    Each connection uses its own initializer, or the one of the activation it leads into.
+    Each connection uses its own initializer, or the one of the activation it leads into; a weight that several share
+    is drawn once, by the first of them.
 
     Args:
         key: A key from `jax.random.key`.
@@ -26,7 +27,8 @@ def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
         dtype: A floating dtype; `float` is JAX's default one.
 
     Returns:
-        `{unit: {source: W, …, "bias": b}}`, with W of shape `(width_source, width_unit)` and b of `(width_unit,)`.
+        `{unit: {source: W, …, "bias": b}}`, with W of shape `(width_source, width_unit)` and b of `(width_unit,)`;
+        shared weights are in a group of their own, `{"shared": {name: W}}`.
 
     Raises:
         TypeError: A dtype that is not floating.
@@ -42,23 +44,71 @@ def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"parameters must have a floating dtype, got {dtype}")
     params: Params = {}
-    for u, unit in net.units.items():
-        shapes = net.weight_shapes(u)
+    for group in net.groups:
+        shapes = net.weight_shapes(group)
         key, *keys = jax.random.split(key, len(shapes) + 1)
-        params[u] = {}
-        for (source, shape), subkey in zip(shapes.items(), keys, strict=True):
-            initializer = "zeros" if source == BIAS else unit.connections[source].initializer
-            initialize = _initializer(initializer or unit.activation.initializer)
-            params[u][source] = initialize(subkey, shape, dtype)
+        params[group] = {}
+        for (name, shape), subkey in zip(shapes.items(), keys, strict=True):
+            if group != SHARED and name == BIAS:
+                params[group][name] = jnp.zeros(shape, dtype)
+                continue
+            u, s = uses(net, group, name)[0]
+            connection = net.units[u].connections[s]
+            initialize = _initializer(connection.initializer or net.units[u].activation.initializer)
+            params[group][name] = connection.constrain(initialize(subkey, shape, dtype))
     return params
+
+
+def uses(net: Network, group: str, name: str) -> list[tuple[str, str]]:
+    """The units, with their sources, that use a weight: one, unless it is shared."""
+    if group != SHARED:
+        return [(group, name)]
+    return [(u, s) for u, unit in net.units.items() for s, c in unit.connections.items() if c.share == name]
+
+
+def weights_of(net: Network, params: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """The weights that lead into a unit, by source, wherever they are kept."""
+    shares = {s: c.share for s, c in net.units[unit].connections.items() if c.share is not None}
+    return {**params[unit], **{s: params[SHARED][share] for s, share in shares.items()}}
+
+
+def constrain(net: Network, params: Params) -> Params:
+    """The parameters with what no connection ever uses, such as a masked weight, set to 0.
+
+    Args:
+        net: The network.
+        params: Its parameters.
+
+    Returns:
+        A tree like `params`.
+
+    Raises:
+        TypeError, ValueError: Parameters of another network.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp, numpy as np
+        >>> first = jaxbp.Masked(jaxbp.Dense(), np.array([[True], [False]]))
+        >>> net = jaxbp.Network(inputs={"x": 2}, units={"o": jaxbp.Unit(1, jaxbp.linear, {"x": first}, bias=False)})
+        >>> jaxbp.constrain(net, {"o": {"x": jnp.ones((2, 1))}})["o"]["x"].tolist()
+        [[1.0], [0.0]]
+    """
+    check_params(net, params)
+    constrained = {group: dict(params[group]) for group in net.groups}
+    for group in net.groups:
+        for name in params[group]:
+            places = [] if group != SHARED and name == BIAS else uses(net, group, name)
+            if len(places) == 1:  # what one use leaves out another may need
+                (u, s) = places[0]
+                constrained[group][name] = net.units[u].connections[s].constrain(params[group][name])
+    return constrained
 
 
 def check_params(net: Network, params: Any, what: str = "params") -> None:
     """Refuse a tree that is not the parameters of this network, by names and shapes."""
     if not isinstance(params, Mapping):
         raise TypeError(f"{what} is of type {type(params).__name__}, expected a dict by unit as init_params gives it")
-    check_keys(params, net.units, f"{what} holds the units", "the network has")
-    for u in net.units:
+    check_keys(params, net.groups, f"{what} holds the units", "the network has")
+    for u in net.groups:
         expected = net.weight_shapes(u)
         if not isinstance(params[u], Mapping):
             raise TypeError(f"{what}[{u!r}] is of type {type(params[u]).__name__}, expected a dict by source")

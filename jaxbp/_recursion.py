@@ -4,15 +4,18 @@
 δ_u = ∂L/∂a_u = (∂h_u/∂a_u)ᵀ Δ_u
 """
 
+from functools import reduce
+from operator import add
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._connections import Bias
+from jaxbp._connections import Bias, Connection
 from jaxbp._feedback import DirectFeedback, Feedback
 from jaxbp._forward import Trace
 from jaxbp._graph import BIAS
 from jaxbp._network import Network
-from jaxbp._parameters import Params
+from jaxbp._parameters import Params, uses, weights_of
 
 Signals = dict[str, Array]
 """Δ or δ by unit."""
@@ -39,22 +42,42 @@ def error_signals(
         if u != net.output:
             if direct is not None:
                 Delta[u] = _from_output(net, trace, direct.matrices[u], delta_o, u)
-            delta[u] = unit.activation.pullback(trace.a[u], trace.h[u], Delta[u])
-        for s, connection in unit.connections.items():
-            if direct is not None and s in net.units:
-                continue
-            signal = connection.pull_back(B[u].get(s), trace.h[s], delta[u])
-            Delta[s] = Delta[s] + signal if s in Delta else signal
+            delta[u] = through_unit(net, trace, u, Delta[u])
+        for s, signal in unit.pull_back(weights_of(net, B, u), trace.h, trace.a[u], delta[u]).items():
+            if direct is None or s in net.inputs:
+                Delta[s] = Delta[s] + signal if s in Delta else signal
     return Delta, delta
+
+
+def through_unit(net: Network, trace: Trace, u: str, Delta: Array) -> Array:
+    """δ_u = (∂h_u/∂a_u)ᵀ Δ_u."""
+    if trace.noise is not None and u in trace.noise:
+        Delta = Delta * trace.noise[u]
+    return net.units[u].activation.pullback(trace.a[u], clean(net, trace, u), Delta)
+
+
+def clean(net: Network, trace: Trace, u: str) -> Array:
+    """Φ(a_u): the post-activation without its noise."""
+    noisy = trace.noise is not None and u in trace.noise
+    return net.units[u].activation.value(trace.a[u]) if noisy else trace.h[u]
 
 
 def gradient_of(net: Network, params: Params, trace: Trace, delta: Signals) -> Params:
     """∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u."""
-    grads: Params = {}
-    for u, unit in net.units.items():
-        kinds = {**unit.connections, BIAS: Bias()}
-        grads[u] = {s: kinds[s].contract(W, trace.h.get(s), delta[u]) for s, W in params[u].items()}
-    return grads
+    return {
+        group: {
+            name: reduce(
+                add, (kind(net, u, s).contract(W, trace.h.get(s), delta[u]) for u, s in uses(net, group, name))
+            )
+            for name, W in params[group].items()
+        }
+        for group in net.groups
+    }
+
+
+def kind(net: Network, u: str, s: str) -> Connection | Bias:
+    """The kind of connection from a source, or from the constant unit, into a unit."""
+    return Bias() if s == BIAS else net.units[u].connections[s]
 
 
 def _from_output(net: Network, trace: Trace, B: Array, delta_o: Array, u: str) -> Array:

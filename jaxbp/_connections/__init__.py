@@ -7,5 +7,12 @@ rule broadcasts over leading batch axes.
 from jaxbp._connections._bias import Bias as Bias
 from jaxbp._connections._connection import Connection as Connection
 from jaxbp._connections._connection import Shape as Shape
+from jaxbp._connections._conv import Conv as Conv
 from jaxbp._connections._dense import Dense as Dense
+from jaxbp._connections._identity import Flatten as Flatten
 from jaxbp._connections._identity import Identity as Identity
+from jaxbp._connections._masked import Masked as Masked
+from jaxbp._connections._pool import AvgPool as AvgPool
+from jaxbp._connections._pool import MaxPool as MaxPool
+from jaxbp._connections._scale import Scale as Scale
+from jaxbp._connections._transposed import Transposed as Transposed

@@ -21,6 +21,7 @@ class Connection(ABC):
     """
 
     initializer: str | Callable[..., Array] | None = None
+    share: str | None = None  # the name of a weight that several connections use
 
     @abstractmethod
     def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
@@ -41,6 +42,10 @@ class Connection(ABC):
     def contract(self, W: Any, h: Any, delta: Array) -> Array:
         """The gradient ∂L/∂W = h_sᵀ δ_u, summed over the batch, shaped and typed like W."""
         raise TypeError(f"{type(self).__name__} has no weights to take a gradient of")
+
+    def constrain(self, W: Array) -> Array:
+        """W with what this connection never uses set to 0."""
+        return W
 
     # What collectors ask for, of one batch axis; a kind of connection that can do without forming the gradient of
     # each example says so.

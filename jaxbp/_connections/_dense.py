@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from string import ascii_lowercase
 
 import jax
@@ -22,6 +24,7 @@ class Dense(Connection):
     Attributes:
         initializer: The name of a factory in `jax.nn.initializers`, or an initializer
             `(key, shape, dtype) -> array`; None takes the one that suits the unit's activation.
+        share: The name of a weight that several connections use, and whose gradients add up.
 
     Example:
         >>> import jaxbp
@@ -32,6 +35,7 @@ class Dense(Connection):
     """
 
     initializer: str | Callable[..., Array] | None = None
+    share: str | None = None
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """(width_s, width_u)."""
@@ -85,7 +89,8 @@ class Dense(Connection):
         """The product (h²)ᵀ Σ_k δ_k², of elements squared."""
         if h.ndim > 2:
             return super().sum_of_squares(W, h, delta)
-        return self.contract(W, h**2, jnp.sum(delta**2, axis=0))
+        # term by term, which fuses: as one sum over K it is 50 times slower on CPUs
+        return self.contract(W, h**2, reduce(add, [signal**2 for signal in delta]))
 
     def gram(
         self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]

@@ -158,7 +158,7 @@ def instantiated_recursion(net: Network, loss: Loss, params: Params, x: Any, y: 
             _check_printed(net.units[u].activation, f"of unit {u!r}")
 
     def of_example(trace: Trace, y: Array) -> tuple[dict[str, Array], Params]:
-        a, h = trace
+        a, h, _ = trace
         o = net.output
         if printed_softmax:
             delta = {o: softmax_cross_entropy_delta(h[o], y)}

@@ -98,7 +98,7 @@ def post_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, 
     check_hidden_derivatives(net)
 
     def of_example(trace: Trace, y: Array) -> tuple[dict[str, Array], Params]:
-        a, h = trace
+        a, h, _ = trace
         Delta = {net.output: loss.gradient(h[net.output], y)}
         grads: Params = {}
         for s, u in reversed(connections):
@@ -157,7 +157,7 @@ def pre_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, y
     check_hidden_derivatives(net)
 
     def of_example(trace: Trace, y: Array) -> tuple[dict[str, Array], Params]:
-        a, h = trace
+        a, h, _ = trace
         o = net.output
         dL_do = loss.gradient(h[o], y)
         output = net.units[o].activation
@@ -265,7 +265,7 @@ def decoupled(net: Network, loss: Loss, params: Params, x: Any, y: Any) -> Decou
     connections = layers(net)
 
     def of_example(trace: Trace, y: Array) -> tuple[tuple[dict[str, Array], dict[str, Array]], Params]:
-        a, h = trace
+        a, h, _ = trace
         Delta = {net.output: loss.gradient(h[net.output], y)}
         delta: dict[str, Array] = {}
         grads: Params = {}

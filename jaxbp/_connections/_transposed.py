@@ -1,0 +1,88 @@
+"""The transposed of a connection's matrix: the way back through a shared weight."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp._connections._connection import Connection, Shape
+from jaxbp._connections._dense import Dense
+
+
+@dataclass(frozen=True)
+class Transposed(Connection):
+    """`Dense` with the transposed of its weight, mostly of one that another connection uses as it is.
+
+    a_u += h_s Wᵀ,  Δ_s += δ_u W,  ∂L/∂W = δ_uᵀ h_s,  W : (width_u, width_s)
+
+    Attributes:
+        connection: A `Dense` connection, with the name of a shared weight.
+
+    Example:
+        A tied autoencoder, whose decoder is the transposed of its encoder:
+
+        >>> import jax, jaxbp
+        >>> W = jaxbp.Dense(share="W")
+        >>> net = jaxbp.Network(
+        ...     inputs={"x": 8},
+        ...     units={
+        ...         "code": jaxbp.Unit(2, jaxbp.tanh, {"x": W}),
+        ...         "o": jaxbp.Unit(8, jaxbp.linear, {"code": jaxbp.Transposed(W)}),
+        ...     },
+        ... )
+        >>> jaxbp.init_params(jax.random.key(0), net)["shared"]["W"].shape
+        (8, 2)
+
+    Source: the chapter, on weight sharing.
+    """
+
+    connection: Dense
+
+    def __post_init__(self):
+        if not isinstance(self.connection, Dense):
+            raise TypeError(f"Transposed takes a Dense connection, got {self.connection!r}")
+
+    @property
+    def initializer(self) -> str | Callable[..., Array] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the connection."""
+        return self.connection.initializer
+
+    @property
+    def share(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the connection."""
+        return self.connection.share
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape:
+        """(width_u, width_s)."""
+        s, u = self.connection.weight_shape(source, unit)
+        return (u, s)
+
+    def apply(self, W: Any, h: Array) -> Array:
+        """The contribution h Wᵀ."""
+        return self.connection.apply(W.T, h)
+
+    def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
+        """The contribution δ W."""
+        return self.connection.pull_back(W.T, h, delta)
+
+    def contract(self, W: Any, h: Any, delta: Array) -> Array:
+        """The product δᵀ h over the whole batch."""
+        return self.connection.contract(W.T, h, delta).T
+
+    def contract_each(self, W: Any, h: Any, delta: Array) -> Array:
+        """The outer product of each example, transposed."""
+        return jnp.swapaxes(self.connection.contract_each(W.T, h, delta), 1, 2)
+
+    def squared_norms(self, W: Any, h: Any, delta: Array) -> Array:
+        """Those of the connection: a matrix and its transposed have the same norm."""
+        return self.connection.squared_norms(W.T, h, delta)
+
+    def sum_of_squares(self, W: Any, h: Any, delta: Array) -> Array:
+        """That of the connection, transposed."""
+        return self.connection.sum_of_squares(W.T, h, delta).T
+
+    def gram(self, W: Any, h: Any, delta: Array) -> Array:
+        """That of the connection."""
+        return self.connection.gram(W.T, h, delta)
