@@ -8,6 +8,7 @@ from jaxbp._activations import Activation as Activation
 from jaxbp._activations import elementwise as elementwise
 from jaxbp._activations import gelu as gelu
 from jaxbp._activations import hard_tanh as hard_tanh
+from jaxbp._activations import layer_norm as layer_norm
 from jaxbp._activations import leaky_relu as leaky_relu
 from jaxbp._activations import linear as linear
 from jaxbp._activations import relu as relu
@@ -18,6 +19,7 @@ from jaxbp._activations import softplus as softplus
 from jaxbp._activations import tanh as tanh
 from jaxbp._activations import vector_activation as vector_activation
 from jaxbp._alignment import alignment_angles as alignment_angles
+from jaxbp._attention import attention as attention
 from jaxbp._backprop import Backprop as Backprop
 from jaxbp._backprop import backprop as backprop
 from jaxbp._backprop import value_and_grad as value_and_grad
@@ -50,6 +52,8 @@ from jaxbp._forward import Trace as Trace
 from jaxbp._forward import apply as apply
 from jaxbp._forward import forward as forward
 from jaxbp._function import as_function as as_function
+from jaxbp._function_unit import FunctionUnit as FunctionUnit
+from jaxbp._function_unit import function_unit as function_unit
 from jaxbp._interop import from_equinox as from_equinox
 from jaxbp._interop import from_flax as from_flax
 from jaxbp._interop import from_torch as from_torch

@@ -188,6 +188,7 @@ def _check_takes(function: Callable[..., Array], what: str, arguments: tuple[str
 # functions of this module because jax's own, being jitted, cannot be pickled.
 
 _GELU_SCALE = math.sqrt(2 / math.pi)
+_LAYER_NORM_EPSILON = 1e-5  # as in torch; flax has 1e-6
 
 
 def _linear(a: Array) -> Array:
@@ -274,6 +275,20 @@ def _softmax_pullback(a: Array, h: Array, Delta: Array) -> Array:
     return h * (Delta - jnp.sum(h * Delta, axis=-1, keepdims=True))
 
 
+def _layer_norm(a: Array) -> Array:
+    return (a - jnp.mean(a, axis=-1, keepdims=True)) / _spread(a)
+
+
+def _layer_norm_pullback(a: Array, h: Array, Delta: Array) -> Array:
+    # what would change the mean of a, or its spread, has no effect on h
+    centred = Delta - jnp.mean(Delta, axis=-1, keepdims=True)
+    return (centred - h * jnp.mean(h * Delta, axis=-1, keepdims=True)) / _spread(a)
+
+
+def _spread(a: Array) -> Array:
+    return jnp.sqrt(jnp.var(a, axis=-1, keepdims=True) + _LAYER_NORM_EPSILON)
+
+
 linear = elementwise(_linear, _linear_derivative, name="linear")
 sigmoid = elementwise(_sigmoid, _sigmoid_derivative, name="sigmoid")
 tanh = elementwise(_tanh, _tanh_derivative, name="tanh")
@@ -284,3 +299,4 @@ softplus = elementwise(_softplus, _softplus_derivative, name="softplus", initial
 gelu = elementwise(_gelu, _gelu_derivative, name="gelu", initializer="he_normal")
 silu = elementwise(_silu, _silu_derivative, name="silu", initializer="he_normal")
 softmax = vector_activation(_softmax, _softmax_pullback, name="softmax")
+layer_norm = vector_activation(_layer_norm, _layer_norm_pullback, name="layer_norm")

@@ -1,0 +1,138 @@
+"""Units that make something else of what they read than a sum: any function of several inputs, with its pull-back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from jaxbp._activations import Activation, linear
+from jaxbp._connections import Connection, Shape
+from jaxbp._network import Unit
+
+Pullback = Callable[[tuple[Array, ...], Array, Array], tuple[Array, ...]]
+"""`(inputs, a, delta) -> signals`: the product of the transposed Jacobian by each input with δ."""
+
+
+@dataclass(frozen=True)
+class Argument(Connection):
+    """The place of a source among the arguments of a unit's function; what comes of it the function alone knows."""
+
+    def weight_shape(self, source: Shape, unit: Shape) -> None:
+        """None: there is nothing to learn."""
+
+    def apply(self, W: Any, h: Array) -> Array:
+        """Refused: the function takes all its arguments at once."""
+        raise TypeError("an argument of a function unit adds nothing by itself; only the whole unit can be computed")
+
+    def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
+        """Refused: the function pulls back to all its arguments at once."""
+        raise TypeError("an argument of a function unit has no signal by itself; only the whole unit pulls back")
+
+
+@dataclass(frozen=True)
+class FunctionUnit(Unit):
+    """A unit with a = f(h_s, h_t, …) in place of a sum, made by `function_unit`.
+
+    Attributes:
+        function: f, from arrays `(*batch, *shape)` of its sources to one of its own.
+        rule: The pull-back of f; that of `jax.vjp` when None.
+    """
+
+    function: Callable[..., Array] | None = None
+    rule: Pullback | None = None
+
+    def pre_activation(self, weights: Mapping[str, Any], h: Mapping[str, Array]) -> Array:
+        """The function of the sources, a = f(h_s, h_t, …)."""
+        a = self._function(*(h[s] for s in self.connections))
+        expected = self.shape
+        if a.shape[a.ndim - len(expected) :] != expected:
+            raise ValueError(
+                f"the function {_name(self._function)!r} gave shape {a.shape} to a unit of shape {expected}"
+            )
+        return a
+
+    def pull_back(self, weights: Mapping[str, Any], h: Mapping[str, Array], a: Array, delta: Array) -> dict[str, Array]:
+        """The signals (∂f/∂h_s)ᵀ δ of each source."""
+        inputs = tuple(h[s] for s in self.connections)
+        rule = self.rule or (lambda inputs, a, delta: jax.vjp(self._function, *inputs)[1](delta))
+        signals = rule(inputs, a, delta)
+        if len(signals) != len(inputs):
+            raise ValueError(
+                f"the pull-back of {_name(self._function)!r} gave {len(signals)} signals for {len(inputs)} sources"
+            )
+        for s, source, signal in zip(self.connections, inputs, signals, strict=True):
+            if signal.shape != source.shape:
+                raise ValueError(
+                    f"the pull-back of {_name(self._function)!r} gave shape {signal.shape} for {s!r} of {source.shape}"
+                )
+        return {
+            s: signal.astype(source.dtype) for s, source, signal in zip(self.connections, inputs, signals, strict=True)
+        }
+
+    @property
+    def _function(self) -> Callable[..., Array]:
+        if self.function is None:
+            raise TypeError("a FunctionUnit needs a function; make one with jaxbp.function_unit")
+        return self.function
+
+
+def function_unit(
+    function: Callable[..., Array],
+    sources: Sequence[str],
+    width: int | Shape,
+    *,
+    pullback: Pullback | None = None,
+    activation: Activation = linear,
+) -> FunctionUnit:
+    """A unit made from any JAX function of several inputs: a product, a concatenation, attention.
+
+    a_u = f(h_s, h_t, …),  h_u = Φ(a_u),  Δ_s += (∂f/∂h_s)ᵀ δ_u
+
+    Args:
+        function: f, from arrays `(*batch, *shape)`, one for each source, to `(*batch, *width)`. It treats examples
+            apart, and has no parameters: these are on the connections into its sources.
+        sources: The inputs and units that it reads, in the order of its arguments.
+        width: The number of elements, or the shape, of what it returns.
+        pullback: `(inputs, a, delta) -> signals`, a tuple like the inputs; that of `jax.vjp` when None.
+        activation: Φ, after it.
+
+    Returns:
+        A unit for `Network`. Give module-level functions, not fresh lambdas, where two specifications made at
+        different times should be equal (and share one compilation).
+
+    Raises:
+        TypeError: `function` cannot be called.
+        ValueError: No sources, or one twice; when used, a result or signal of the wrong shape.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> def product(gate, value):
+        ...     return gate * value
+        >>> net = jaxbp.Network(
+        ...     inputs={"x": 3},
+        ...     units={
+        ...         "gate": jaxbp.Unit(4, jaxbp.sigmoid, {"x": jaxbp.Dense()}),
+        ...         "value": jaxbp.Unit(4, jaxbp.tanh, {"x": jaxbp.Dense()}),
+        ...         "both": jaxbp.function_unit(product, ("gate", "value"), 4),
+        ...         "o": jaxbp.Unit(1, jaxbp.linear, {"both": jaxbp.Dense()}),
+        ...     },
+        ... )
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> back = jaxbp.backprop(net, jaxbp.squared_error, params, jnp.ones((5, 3)), jnp.ones((5, 1)))
+        >>> bool(jnp.allclose(back.Delta["gate"], back.delta["both"] * back.trace.h["value"]))
+        True
+
+    Source: the chapter, "The Multilayer Network as a Computational Graph": any function may be computed at a node.
+    """
+    if not callable(function):
+        raise TypeError(f"function must be callable, got {function!r}")
+    if len(set(sources)) != len(sources) or isinstance(sources, str):
+        raise ValueError(f"sources must be different names of inputs and units, got {sources!r}")
+    arguments = {source: Argument() for source in sources}
+    return FunctionUnit(width, activation, arguments, bias=False, function=function, rule=pullback)
+
+
+def _name(function: Callable[..., Array]) -> str:
+    return getattr(function, "__name__", type(function).__name__)

@@ -1,0 +1,183 @@
+"""Units made from any function, attention and layer normalisation among them: a transformer block is a graph."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from cases import Case
+from reference import autodiff, relative_error
+
+import jaxbp
+from jaxbp import collect
+
+ROWS, WIDTH = 4, 6
+SHAPE = (ROWS, WIDTH)
+
+
+def unit(*sources, activation=jaxbp.linear, width=WIDTH, bias=True):
+    return jaxbp.Unit((ROWS, width), activation, {s: jaxbp.Dense() for s in sources}, bias=bias)
+
+
+def normalised(source):
+    return jaxbp.Unit(SHAPE, jaxbp.layer_norm, {source: jaxbp.Identity()}, bias=False)
+
+
+def gained(source):
+    return jaxbp.Unit(SHAPE, jaxbp.linear, {source: jaxbp.Scale()})
+
+
+BLOCK = jaxbp.Network(  # one block of a decoder, with a readout for each row
+    inputs={"x": SHAPE},
+    units={
+        "n1": normalised("x"),
+        "g1": gained("n1"),
+        "q": unit("g1"),
+        "k": unit(
+            "g1", bias=False
+        ),  # all scores of a row would move alike: its gradient is 0, and a quotient of roundings
+        "v": unit("g1"),
+        "mix": jaxbp.attention("q", "k", "v", SHAPE, heads=2, causal=True),
+        "r1": jaxbp.Unit(SHAPE, jaxbp.linear, {"mix": jaxbp.Dense(), "x": jaxbp.Identity()}),
+        "n2": normalised("r1"),
+        "g2": gained("n2"),
+        "up": unit("g2", activation=jaxbp.gelu, width=8),
+        "r2": jaxbp.Unit(SHAPE, jaxbp.linear, {"up": jaxbp.Dense(), "r1": jaxbp.Identity()}),
+        "o": jaxbp.Unit((ROWS, 3), jaxbp.softmax, {"r2": jaxbp.Dense()}),
+    },
+)
+
+
+def _gate(value, switch):
+    return value * jax.nn.sigmoid(switch)
+
+
+def _gate_pullback(inputs, a, delta):
+    value, switch = inputs
+    s = jax.nn.sigmoid(switch)
+    return delta * s, delta * value * s * (1 - s)
+
+
+def gated(pullback=None, function=_gate, activation=jaxbp.tanh):
+    return jaxbp.Network(
+        inputs={"x": 3, "z": 4},
+        units={
+            "h": jaxbp.Unit(4, jaxbp.tanh, {"x": jaxbp.Dense(), "z": jaxbp.Identity()}),
+            "both": jaxbp.function_unit(function, ("h", "z"), 4, pullback=pullback, activation=activation),
+            "o": jaxbp.Unit(2, jaxbp.linear, {"both": jaxbp.Dense(), "h": jaxbp.Dense()}),
+        },
+    )
+
+
+CASES = [
+    Case("transformer block", BLOCK, jaxbp.cross_entropy, batch=(2,), targets="ids"),
+    Case("gated, by jax.vjp", gated(), jaxbp.squared_error, weighted=True),
+    Case("gated, by hand", gated(_gate_pullback), jaxbp.squared_error, batch=(2, 3)),
+    Case("gated, no batch axis", gated(_gate_pullback), jaxbp.squared_error, batch=()),
+]
+
+
+def sweep(case, params, x, y, weights):
+    back = jaxbp.backprop(case.net, case.loss, params, x, y, weights=weights)
+    return back.value, back.grads, back.Delta, back.delta
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+def test_gradients_and_signals_are_those_of_autodiff(case):
+    arguments = case.arguments(jnp.float64)
+    ours, theirs = jax.jit(lambda *a: (sweep(case, *a), autodiff(case, *a)))(*arguments)
+    assert relative_error(ours, theirs) <= 1e-12
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_pulls_back_as_autodiff_does(heads, causal):
+    f = jaxbp.attention("q", "k", "v", SHAPE, heads=heads, causal=causal)
+    query, key, value, delta = (jax.random.normal(jax.random.key(i), (2, *SHAPE)) for i in range(4))
+
+    @jax.jit
+    def both(*inputs):
+        a, vjp = jax.vjp(f.function, *inputs)
+        return f.rule(inputs, a, delta), vjp(delta)
+
+    assert relative_error(*both(query, key, value)) <= 1e-12
+
+
+def test_no_row_of_causal_attention_sees_a_later_one():
+    f = jaxbp.attention("q", "k", "v", SHAPE, heads=2, causal=True).function
+    rows = jax.random.normal(jax.random.key(0), SHAPE)
+    changed = rows.at[-1].add(1.0)
+    before, after = f(rows, rows, rows), f(changed, changed, changed)
+    assert relative_error(after[:-1], before[:-1]) == 0
+    assert relative_error(after[-1], before[-1]) > 0.01
+
+
+def test_per_example_gradients_pass_through_a_block():
+    """Collectors need nothing of function units; rows share weights, whose cross terms count."""
+    case = CASES[0]
+    params, x, y, _ = case.arguments(jnp.float64)
+
+    @jax.jit
+    def both(params, x, y):
+        wanted = {"norms": collect.squared_norm, "private": collect.clipped(0.3)}
+        found = jaxbp.backprop(BLOCK, case.loss, params, x, y, collect=wanted, reduction="sum").collected
+        value = jaxbp.objective(BLOCK, case.loss, "sum")
+        own = jax.vmap(jax.grad(value), in_axes=(None, 0, 0))(params, x, y)
+        norms = sum(jnp.sum(g.reshape(len(x), -1) ** 2, axis=1) for g in jax.tree.leaves(own))
+        factors = jnp.minimum(1, 0.3 / jnp.sqrt(norms))
+        private = jax.tree.map(lambda g: jnp.einsum("n,n...->...", factors, g), own)
+        return (found["norms"].total, found["private"]), (norms, private)
+
+    assert relative_error(*both(params, x, y)) <= 1e-10
+
+
+def test_equal_units_are_equal():
+    first, second = (jaxbp.attention("q", "k", "v", SHAPE, heads=2) for _ in range(2))
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != jaxbp.attention("q", "k", "v", SHAPE, heads=3)
+
+
+def test_a_wrong_pull_back_is_caught():
+    def wrong(inputs, a, delta):
+        of_value, of_switch = _gate_pullback(inputs, a, delta)
+        return of_value, -of_switch
+
+    case = Case("wrong", gated(wrong), jaxbp.squared_error)
+    arguments = case.arguments(jnp.float64)
+    assert relative_error(sweep(case, *arguments), autodiff(case, *arguments)) > 0.01
+
+
+def _too_few(inputs, a, delta):
+    return (delta,)
+
+
+def _wrong_shape(inputs, a, delta):
+    return delta[..., :1], delta
+
+
+def _sum_of_all(value, switch):
+    return jnp.sum(value * switch, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: jaxbp.function_unit(_gate, ("h", "h"), 4), "sources must be different names"),
+        (lambda: jaxbp.function_unit(_gate, "hz", 4), "sources must be different names"),
+        (lambda: jaxbp.attention("q", "k", "v", (6,)), r"its shape is \(rows, width\), got \(6,\)"),
+        (lambda: jaxbp.attention("q", "k", "v", (4, 6), heads=4), "4 heads do not divide a width of 6"),
+        (lambda: run(gated(_too_few)), "the pull-back of '_gate' gave 1 signals for 2 sources"),
+        (lambda: run(gated(_wrong_shape)), r"the pull-back of '_gate' gave shape \(5, 1\) for 'h' of \(5, 4\)"),
+        (
+            lambda: run(gated(function=_sum_of_all)),
+            r"the function '_sum_of_all' gave shape \(5,\) to a unit of shape \(4,\)",
+        ),
+    ],
+)
+def test_bad_input_is_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def run(net):
+    case = Case("bad", net, jaxbp.squared_error)
+    return jax.eval_shape(lambda *arguments: sweep(case, *arguments, None), *case.arguments(jnp.float64)[:3])
