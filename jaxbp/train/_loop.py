@@ -20,7 +20,7 @@ from jaxbp._parameters import Params, init_params
 from jaxbp.train._divergence import all_finite, diagnosis, finite_units
 from jaxbp.train._evaluation import check_data, evaluate
 
-Gradient = Callable[[Any, Any, Any], tuple[Array, Any]]
+Gradient = Callable[..., tuple[Array, Any]]
 """`(params, x, y) -> (value, grads)`: `jaxbp.value_and_grad(net, loss)`, or one of jax's own.
 
 The parameters are those of the network, or any tree that the gradient is of.
@@ -123,7 +123,13 @@ def init_state(
 
 
 def step(
-    state: TrainState, x: Any, y: Array, *, gradient: Gradient, optimizer: optax.GradientTransformation
+    state: TrainState,
+    x: Any,
+    y: Array,
+    *,
+    gradient: Gradient,
+    optimizer: optax.GradientTransformation,
+    keyed: bool = False,
 ) -> tuple[TrainState, Array]:
     """One update from one batch: W ← W − η ∂L/∂W, or what the optimizer makes of the gradient.
 
@@ -133,6 +139,8 @@ def step(
         y: Its targets.
         gradient: `(params, x, y) -> (value, grads)`.
         optimizer: Any optax optimizer.
+        keyed: Whether the gradient also takes a `key=`, as that of a network with dropout does: a fresh one from the
+            state.
 
     Returns:
         The next state, and the loss of the batch before the update.
@@ -151,13 +159,17 @@ def step(
 
     Source: the chapter, step 4: "stochastic gradient descent for input-output pattern (X, y)".
     """
+    key = state.key
+    if keyed:
+        key, fresh = jax.random.split(key)
+        gradient = partial(gradient, key=fresh)
     loss, grads = gradient(state.params, x, y)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, state.key, state.step + 1), loss
+    return TrainState(params, opt_state, key, state.step + 1), loss
 
 
-@partial(jax.jit, static_argnames=("gradient", "optimizer", "batch_size", "observe"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("gradient", "optimizer", "batch_size", "observe", "keyed"), donate_argnames="state")
 def epoch(
     state: TrainState,
     x: Any,
@@ -167,6 +179,7 @@ def epoch(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     observe: Callable[[Params, Any, Array], Any] | None = None,
+    keyed: bool = False,
 ) -> tuple[TrainState, Steps]:
     """One pass over the data in a fresh order, as one compiled scan whose state is donated.
 
@@ -181,6 +194,7 @@ def epoch(
         optimizer: Any optax optimizer.
         batch_size: The number of examples in a step.
         observe: `(params, x, y) -> pytree`, seen before each update and stacked over the steps.
+        keyed: As for `step`.
 
     Returns:
         The next state, and `Steps(loss, observed)`.
@@ -208,7 +222,7 @@ def epoch(
     def body(state: TrainState, batch: Array) -> tuple[TrainState, Steps]:
         xb, yb = jax.tree.map(lambda v: v.at[batch].get(mode="promise_in_bounds"), (x, y))
         observed = None if observe is None else observe(state.params, xb, yb)
-        state, loss = step(state, xb, yb, gradient=gradient, optimizer=optimizer)
+        state, loss = step(state, xb, yb, gradient=gradient, optimizer=optimizer, keyed=keyed)
         return state, Steps(loss, observed)
 
     state = state._replace(key=key)
@@ -243,7 +257,8 @@ def run(
         batch_size: The number of examples in a step; the last step of an epoch may have fewer.
         state: Where to start, as from `init_state`; it is not used up.
         key: For a fresh state when there is none; `jax.random.key(0)` when None.
-        gradient: `(params, x, y) -> (value, grads)`; explicit backpropagation when None.
+        gradient: `(params, x, y) -> (value, grads)`; explicit backpropagation when None, with a fresh key in each step
+            where units have dropout.
         observe: As for `epoch`.
 
     Returns:
@@ -278,6 +293,7 @@ def run(
         gradient=gradient or value_and_grad(net, loss),
         optimizer=optimizer,
         batch_size=batch_size,
+        keyed=gradient is None and any(unit.dropout for unit in net.units.values()),
     )
 
     def generate() -> Iterator[Epoch]:
