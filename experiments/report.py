@@ -1,0 +1,208 @@
+"""Run every experiment that decides a claim of the chapter, and write one page of them.
+
+    python -m experiments.report
+    python -m experiments.report --quick
+    python -m experiments.report --only perceptron depth
+
+Each claim stands on the page with its place, the number that decides it, whether it holds, the plot, the command and
+the time. An experiment that raises is on it with its error; none is left out. Writes `report.html`, which needs
+nothing else, and ends with exit code 1 unless every claim holds.
+"""
+
+import ast
+import base64
+import dataclasses
+import html
+import inspect
+import pkgutil
+import shlex
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from jaxbp._checks import quoted, suggestion
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Report:
+    """Run the claims of the chapter, and write one page."""
+
+    only: tuple[str, ...] = ()
+    """The experiments to run, by their names; all when none are given."""
+    quick: bool = False
+    """The small size of each experiment that has one."""
+    out: Path = Path("runs/report")
+    """The folder to write to; each experiment writes its plots to a folder in it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one experiment.
+
+    Attributes:
+        name: The module's.
+        claim: The chapter's words.
+        place: Where they stand.
+        command: What runs it alone.
+        holds: Whether the claim does; None where the experiment raised.
+        decision: The number that decides, in words, or the error.
+        plots: The PNG files that it wrote.
+        seconds: How long it took.
+    """
+
+    name: str
+    claim: str
+    place: str
+    command: str
+    holds: bool | None
+    decision: str
+    plots: tuple[Path, ...]
+    seconds: float
+
+
+def main(config: Report, console: Console | None = None, folder: Path = FOLDER) -> list[Outcome]:
+    """Run the experiments one after the other, and write the page.
+
+    Args:
+        config: Which, and how large.
+        console: Where to print; the terminal when None.
+        folder: The package's folder to look for experiments in, named like the package.
+
+    Returns:
+        The outcomes, in the order of the names.
+
+    Raises:
+        ValueError: An experiment that does not exist, or does not decide a claim.
+    """
+    console = console or Console()
+    names = deciding(folder)
+    for name in config.only:
+        if name not in names:
+            raise ValueError(f"no experiment {name!r} decides a claim{suggestion(name, names)}; known: {quoted(names)}")
+    config.out.mkdir(parents=True, exist_ok=True)
+    outcomes: list[Outcome] = []
+    for name in config.only or names:
+        console.print(f"running {name} …")
+        outcomes.append(outcome(f"{folder.name}.{name}", config))
+    (config.out / "report.html").write_text(page(outcomes), encoding="utf-8")
+    table = Table(title="the chapter's claims", title_justify="left")
+    for column in ("experiment", "holds", "seconds", "what decides"):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    for one in outcomes:
+        table.add_row(one.name, in_a_word(one), f"{one.seconds:.1f}", one.decision)
+    console.print(table)
+    console.print(f"wrote {config.out}/report.html")
+    return outcomes
+
+
+def deciding(folder: Path) -> list[str]:
+    """The names of the experiments in a folder that state a claim: read, not imported."""
+    names: list[str] = []
+    for module in pkgutil.iter_modules([str(folder)]):
+        source = folder / f"{module.name}.py"
+        if module.ispkg or not source.exists():
+            continue
+        targets = [t for node in ast.parse(source.read_text(encoding="utf-8")).body for t in _assigned(node)]
+        if "CLAIM" in targets:
+            names.append(module.name)
+    return names
+
+
+def outcome(module_name: str, config: Report) -> Outcome:
+    """Run one experiment with its own defaults."""
+    module = import_module(module_name)
+    name = module_name.rpartition(".")[2]
+    kind = get_type_hints(module.main)[next(iter(inspect.signature(module.main).parameters))]
+    fields = {field.name for field in dataclasses.fields(kind)}
+    out = config.out / name
+    options: dict[str, Any] = {"out": out} | ({"quick": True} if config.quick and "quick" in fields else {})
+    command = shlex.join(["python", "-m", module_name, *(["--quick"] if "quick" in options else [])])
+    started = time.perf_counter()
+    try:
+        result = module.main(kind(**options), Console(quiet=True))
+        holds, decision = bool(result.holds), str(result.decision)
+    except Exception as error:  # whatever it is, it belongs on the page
+        traceback.print_exc()
+        holds, decision = None, f"{type(error).__name__}: {error}"
+    seconds = time.perf_counter() - started
+    plots = tuple(sorted(out.glob("*.png"))) if out.is_dir() else ()
+    return Outcome(name, module.CLAIM, module.PLACE, command, holds, decision, plots, seconds)
+
+
+def in_a_word(one: Outcome) -> str:
+    """Whether it holds."""
+    return {True: "holds", False: "does not hold", None: "failed"}[one.holds]
+
+
+def page(outcomes: list[Outcome]) -> str:
+    """One HTML page with its plots in it."""
+    rows = "\n".join(
+        f'<tr><td><a href="#{one.name}">{one.name}</a></td><td class="{_class(one)}">{in_a_word(one)}</td>'
+        f"<td>{html.escape(one.decision)}</td><td class='n'>{one.seconds:.1f}</td></tr>"
+        for one in outcomes
+    )
+    sections = "\n".join(_section(one) for one in outcomes)
+    held = sum(one.holds is True for one in outcomes)
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>The chapter's claims</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
+<h1>The chapter's claims, run</h1>
+<p>{held} of {len(outcomes)} hold. Each is decided by a number that an experiment measures; the command beside it
+measures it again.</p>
+<table><thead><tr><th>experiment</th><th></th><th>what decides</th><th class="n">seconds</th></tr></thead>
+<tbody>
+{rows}
+</tbody></table>
+{sections}
+</body></html>
+"""
+
+
+def _section(one: Outcome) -> str:
+    pictures = [(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in one.plots]
+    figures = "\n".join(f'<img alt="{stem}" src="data:image/png;base64,{data}">' for stem, data in pictures)
+    return f"""<section id="{one.name}"><h2>{one.name.replace("_", " ")}</h2>
+<blockquote>{html.escape(one.claim)}<footer>{html.escape(one.place)}</footer></blockquote>
+<p class="{_class(one)}"><b>{in_a_word(one)}</b>: {html.escape(one.decision)}</p>
+{figures or "<p>It wrote no plot.</p>"}
+<p><code>{html.escape(one.command)}</code>, {one.seconds:.1f} s</p></section>"""
+
+
+def _class(one: Outcome) -> str:
+    return "yes" if one.holds else "no"
+
+
+def _assigned(node: ast.stmt) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+_STYLE = """
+body { font: 16px/1.5 Georgia, serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; width: 100%; font-size: 0.95rem; }
+th, td { text-align: left; padding: 0.35rem 0.7rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+.n { text-align: right; } .yes { color: #1b6b3a; } .no { color: #a3261b; }
+td.yes, td.no { white-space: nowrap; }
+section { margin-top: 2.5rem; border-top: 2px solid #ccc; }
+blockquote { margin: 0.5rem 0; padding-left: 1rem; border-left: 3px solid #8aa; font-style: italic; }
+blockquote footer { font-style: normal; color: #555; } img { max-width: 100%; margin: 0.5rem 0; }
+code { background: #f3f3f3; padding: 0.1rem 0.3rem; }
+"""
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(0 if all(one.holds for one in main(tyro.cli(Report))) else 1)
+    except (ValueError, OSError) as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        sys.exit(1)
