@@ -127,8 +127,11 @@ def layers_of(net: Network, params: Params, function: str) -> list[Layer]:
         unit = net.units[u]
         if list(unit.connections) != [source]:
             raise ValueError(f"{layered} unit {u!r} reads {quoted(unit.connections)}, expected {source!r} alone")
-        if type(unit.connections[source]) is not Dense:
-            raise ValueError(f"{layered} unit {u!r} reads by {unit.connections[source]!r}, expected Dense()")
+        connection = unit.connections[source]
+        if type(connection) is not Dense or connection.share is not None:
+            raise ValueError(f"{layered} unit {u!r} reads by {connection!r}, expected Dense()")
+        if unit.dropout:
+            raise ValueError(f"{function} knows no dropout, but unit {u!r} has {unit.dropout}; leave it out")
         layers.append(Layer(params[u][source], params[u].get(BIAS), unit.activation))
         source = u
     return layers

@@ -36,7 +36,9 @@ def test_digits_reach_97_percent_and_the_run_is_written(tmp_path):
     assert "epoch 30/30" in printed
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float64", 1e-9), pytest.param("float32", 1e-3, marks=pytest.mark.slow)]
+)
 def test_explicit_and_auto_curves_agree_and_the_same_seed_repeats(dtype, tolerance):
     options = {"data": "wine", "epochs": 5, "activation": "tanh", "dtype": dtype}
     explicit, _ = run(name="explicit", **options)
@@ -52,9 +54,9 @@ def test_explicit_and_auto_curves_agree_and_the_same_seed_repeats(dtype, toleran
     [
         {"data": "diabetes"},
         {"data": "linnerud", "hidden": ()},
-        {"data": "iris", "loss": "squared_error", "output": "sigmoid"},
+        pytest.param({"data": "iris", "loss": "squared_error", "output": "sigmoid"}, marks=pytest.mark.slow),
         {"data": "breast_cancer", "loss": "binary_cross_entropy", "output": "sigmoid", "optimizer": "adam"},
-        {"data": "iris", "loss": "perceptron", "output": "linear", "hidden": ()},
+        pytest.param({"data": "iris", "loss": "perceptron", "output": "linear", "hidden": ()}, marks=pytest.mark.slow),
     ],
     ids=lambda o: "-".join(map(str, o.values())),
 )

@@ -162,7 +162,9 @@ def test_every_step_of_an_epoch_has_its_own_sample_and_noise(one_step):
 def unit_by_unit(max_norm, **_):
     """Clips what leads into each unit by itself."""
     whole = jaxbp.collect.Clipped(max_norm)
-    return lambda pairs: {unit: whole({unit: of_unit})[unit] for unit, of_unit in pairs.items()}
+    return lambda sweep: {
+        unit: whole(replace(sweep, weights={unit: group}))[unit] for unit, group in sweep.weights.items()
+    }
 
 
 def mean_of_them(net, loss, params, x, y, *, reduction, collect):
@@ -172,8 +174,8 @@ def mean_of_them(net, loss, params, x, y, *, reduction, collect):
 def clipped_together(max_norm, **_):
     """Clips the sum, not what it is made of."""
 
-    def collector(pairs):
-        grads = jaxbp.collect.gradient(pairs)
+    def collector(sweep):
+        grads = jaxbp.collect.gradient(sweep)
         length = jnp.sqrt(sum(jnp.sum(G**2) for G in jax.tree.leaves(grads)))
         return jax.tree.map(lambda G: G / jnp.maximum(1, length / max_norm), grads)
 
