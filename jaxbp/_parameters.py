@@ -66,6 +66,13 @@ def uses(net: Network, group: str, name: str) -> list[tuple[str, str]]:
     return [(u, s) for u, unit in net.units.items() for s, c in unit.connections.items() if c.share == name]
 
 
+def refuse_shared(net: Network, what: str) -> None:
+    """Refuse a network with shared weights, for what has no rule for them."""
+    for name in net.shared:
+        places = " and ".join(repr(u) for u, _ in uses(net, SHARED, name))
+        raise ValueError(f"{what} does not know shared weights yet: {name!r} is used by {places}")
+
+
 def weights_of(net: Network, params: Mapping[str, Any], unit: str) -> dict[str, Any]:
     """The weights that lead into a unit, by source, wherever they are kept."""
     shares = {s: c.share for s, c in net.units[unit].connections.items() if c.share is not None}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxbp
-from jaxbp import Dense, Identity, Network, Unit, layered
+from jaxbp import Dense, Identity, Masked, Network, Scale, Transposed, Unit, layered
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,31 @@ SEQUENCE = Network(  # units with a shape: Dense acts on the last axis at each p
         "o": Unit((3, 2), jaxbp.softmax, {"h1": Dense(), "x": Dense()}),
     },
 )
+CONVOLUTION = Network(  # 5 × 4 pixels of one channel
+    inputs={"x": (5, 4, 1)},
+    units={
+        "maps": Unit((3, 4, 2), jaxbp.tanh, {"x": jaxbp.Conv((3, 2), stride=(2, 1))}),
+        "pool": Unit((2, 3, 2), jaxbp.linear, {"maps": jaxbp.MaxPool((2, 2), stride=1)}, bias=False),
+        "flat": Unit(12, jaxbp.linear, {"pool": jaxbp.Flatten()}, bias=False),
+        "o": Unit(3, jaxbp.softmax, {"flat": Dense()}),
+    },
+)
+SHARED = Network(  # two inputs with one encoder, whose transposed decodes
+    inputs={"left": 4, "right": 4},
+    units={
+        "code": Unit(2, jaxbp.tanh, {"left": Dense(share="W")}),
+        "twin": Unit(2, jaxbp.sigmoid, {"right": Dense(share="W")}),
+        "o": Unit(4, jaxbp.linear, {"code": Transposed(Dense(share="W")), "twin": Dense()}),
+    },
+)
+MASKED = Network(  # in rows, which share a mask and a gain
+    inputs={"x": (2, 3)},
+    units={
+        "h1": Unit((2, 4), jaxbp.tanh, {"x": Masked(Dense(), np.arange(12).reshape(3, 4) % 3 > 0)}),
+        "h2": Unit((2, 4), jaxbp.sigmoid, {"h1": Scale()}),
+        "o": Unit((2, 2), jaxbp.linear, {"h2": Dense(), "h1": Masked(Dense(), np.eye(4, 2) == 1)}),
+    },
+)
 
 _softmax = layered([4, 5, 3], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
 _sigmoid = layered([4, 5, 3], hidden=jaxbp.tanh, output=jaxbp.sigmoid)
@@ -232,6 +257,9 @@ ALL = [
     Case("softmax inside", SOFTMAX_INSIDE, jaxbp.squared_error),
     Case("sequence", SEQUENCE, jaxbp.cross_entropy, targets="ids"),
     Case("sequence, no batch axis", SEQUENCE, jaxbp.squared_error, batch=()),
+    Case("convolution", CONVOLUTION, jaxbp.cross_entropy, targets="ids"),
+    Case("shared weights", SHARED, jaxbp.squared_error, weighted=True),
+    Case("masked and scaled", MASKED, jaxbp.squared_error),
     Case(
         "deep",
         layered([6, *[8] * 12, 4], hidden=jaxbp.tanh, output=jaxbp.softmax),

@@ -21,5 +21,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 # The modules whose rules are annotated with shapes. The others' arguments are users': there our own errors speak.
-with install_import_hook(["jaxbp._activations", "jaxbp._connections", "jaxbp._losses"], "beartype.beartype"):
+ANNOTATED = [
+    "_activations",
+    "_losses",
+    *(f"_connections.{kind}" for kind in ("_bias", "_dense", "_identity", "_scale")),
+]
+with install_import_hook([f"jaxbp.{name}" for name in ANNOTATED], "beartype.beartype"):
     import jaxbp  # noqa: F401

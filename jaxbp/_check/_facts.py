@@ -15,7 +15,7 @@ from jaxbp._forward import batch_shape, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import objective
-from jaxbp._parameters import check_params
+from jaxbp._parameters import check_params, refuse_shared
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,7 @@ class Facts:
             TypeError, ValueError: Arguments that do not fit, or targets that are not finite.
         """
         check_params(net, params)
+        refuse_shared(net, "check")
         with jax.enable_x64(True):
             wide = {u: {s: jnp.asarray(params[u][s], float) for s in net.weight_shapes(u)} for u in net.units}
             trace = forward(net, wide, x)

@@ -55,7 +55,7 @@ class Conv(Connection):
             raise TypeError(
                 f"kernel must be a tuple, one size for each spatial axis such as (3, 3), got {self.kernel!r}"
             )
-        self._spec.check("Conv")
+        self._spec.check("Conv", "kernel")
         if self.groups < 1:
             raise ValueError(f"groups must be at least 1, got {self.groups}")
 

@@ -81,6 +81,22 @@ class MaxPool(_Pool):
     Source: Zhou and Chellappa, Computation of optical flow using a neural network, 1988.
     """
 
+    def output_shape(self, source: Shape) -> Shape:
+        """The shape of the unit that this pool of a source leads into.
+
+        Raises:
+            ValueError: A source with another number of axes, or smaller than the window; or a window that sees nothing
+                but padding, which has no largest element.
+        """
+        shape = super().output_shape(source)
+        windows = self._spec.over(source[:-1])
+        rows = zip(source[:-1], windows.padding, windows.reach, shape[:-1], windows.stride, strict=True)
+        if any(low >= reach or (count - 1) * step >= low + n for n, (low, _), reach, count, step in rows):
+            raise ValueError(
+                f"{self!r} of shape {source} has windows that see nothing but padding; pad by less than a window"
+            )
+        return shape
+
     def apply(self, W: Any, h: Array) -> Array:
         """The largest element of each window."""
         rows, windows = self._rows(h)

@@ -67,10 +67,10 @@ class WindowSpec:
             padding = tuple((total // 2, total - total // 2) for total in missing)
         return Windows(self.size, stride, padding, dilation)
 
-    def check(self, what: str) -> None:
-        """Refuse numbers that lay no windows."""
+    def check(self, what: str, size: str = "window") -> None:
+        """Refuse numbers that lay no windows; `size` is what the connection calls that of a window."""
         axes = len(self.size)
-        for name, value in (("window", self.size), ("stride", self.stride), ("dilation", self.dilation)):
+        for name, value in ((size, self.size), ("stride", self.stride), ("dilation", self.dilation)):
             sizes = value if isinstance(value, tuple) else (value,)
             if not sizes or (isinstance(value, tuple) and len(value) != axes) or not all(map(_is_positive, sizes)):
                 raise ValueError(
@@ -78,9 +78,10 @@ class WindowSpec:
                 )
         padding: Any = self.padding
         if isinstance(padding, tuple):
-            fine = len(padding) == axes and all(len(pair) == 2 and min(pair) >= 0 for pair in padding)
+            pairs = [pair for pair in padding if isinstance(pair, tuple) and len(pair) == 2]
+            fine = len(pairs) == len(padding) == axes and all(_is_size(n) for pair in pairs for n in pair)
         else:
-            fine = padding in ("SAME", "VALID") or (isinstance(padding, int) and padding >= 0)
+            fine = padding in ("SAME", "VALID") or _is_size(padding)
         if not fine:
             raise ValueError(
                 f"{what} got padding {padding!r}; it is 'SAME', 'VALID', a number, or (before, after) for each axis"
@@ -155,5 +156,9 @@ def _for_each_axis(value: int | Shape, axes: int) -> Shape:
     return value if isinstance(value, tuple) else (value,) * axes
 
 
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return _is_size(value) and value > 0

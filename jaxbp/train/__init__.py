@@ -17,3 +17,4 @@ from jaxbp.train._loop import fit as fit
 from jaxbp.train._loop import init_state as init_state
 from jaxbp.train._loop import run as run
 from jaxbp.train._loop import step as step
+from jaxbp.train._masking import keep_masked as keep_masked

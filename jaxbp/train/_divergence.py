@@ -58,8 +58,8 @@ def diagnosis(net: Network, epoch: int, finite: np.ndarray, params: Params) -> D
     if bad.size:
         row, column = bad[0]
         return DivergedError(epoch, int(row) + 1, [*net.order, "loss"][column])
-    for u in net.order:
-        for source, W in params[u].items():
+    for group in (*net.order, *(group for group in net.groups if group not in net.units)):
+        for name, W in params[group].items():
             if not np.all(np.isfinite(np.asarray(W))):
-                return DivergedError(epoch, len(finite), f"params.{u}.{source}")
+                return DivergedError(epoch, len(finite), f"params.{group}.{name}")
     return DivergedError(epoch, len(finite), "loss")
