@@ -126,12 +126,14 @@ class Result:
     @property
     def decision(self) -> str:
         """The numbers and their bounds in a line."""
-        asked = "" if self.floor is None else f", at least {self.floor:g} asked for and more than"
+        ours, theirs = (
+            f"{self.convolutional.accuracy:.4f}",
+            f"{self.connected.accuracy:.4f} of a fully connected network",
+        )
+        beside = "beside the" if self.floor is None else f"at least {self.floor:g} asked for and more than the"
         return (
-            f"test accuracy on {self.data} {self.convolutional.accuracy:.4f}{asked or ', beside'} the "
-            f"{self.connected.accuracy:.4f} of a fully connected network{'' if asked else ' (nothing is asked of either)'}; "
-            f"largest relative error of the dense form {self.error:.1e}, at most {LARGEST_ERROR:.0e} allowed: "
-            f"{'holds' if self.holds else 'does not hold'}"
+            f"test accuracy on {self.data} {ours}, {beside} {theirs}; largest relative error of the dense form "
+            f"{self.error:.1e}, at most {LARGEST_ERROR:.0e} allowed: {'holds' if self.holds else 'does not hold'}"
         )
 
 

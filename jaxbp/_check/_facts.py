@@ -15,7 +15,7 @@ from jaxbp._forward import batch_shape, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import objective
-from jaxbp._parameters import check_params, refuse_shared
+from jaxbp._parameters import check_params, refuse_beyond_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Facts:
             TypeError, ValueError: Arguments that do not fit, or targets that are not finite.
         """
         check_params(net, params)
-        refuse_shared(net, "check")
+        refuse_beyond_sums(net, "check")
         with jax.enable_x64(True):
             wide = {u: {s: jnp.asarray(params[u][s], float) for s in net.weight_shapes(u)} for u in net.units}
             trace = forward(net, wide, x)

@@ -18,7 +18,7 @@ from jaxbp._graph import BIAS
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import example_losses
-from jaxbp._parameters import check_params, refuse_shared
+from jaxbp._parameters import check_params, refuse_beyond_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Numbers:
     def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any, learning_rate: float | None) -> "Numbers":
         """The numbers for arguments as they are given to `backprop`."""
         check_params(net, params)
-        refuse_shared(net, "explain")
+        refuse_beyond_sums(net, "explain")
         wide = {u: {s: _widened(params[u][s]) for s in net.weight_shapes(u)} for u in net.units}
         with jax.enable_x64(True):
             trace = forward(net, jax.tree.map(jnp.asarray, wide), x)  # refuses what does not fit
