@@ -412,7 +412,8 @@ def save_plot(result: Result, kernel: np.ndarray, path: Path) -> None:
     for label, trained in (("convolutional", result.convolutional), ("fully connected", result.connected)):
         text = f"{label}, {trained.parameters} parameters: {trained.accuracy:.4f}"
         axis.plot(range(len(trained.accuracies)), [1 - accuracy for accuracy in trained.accuracies], "o-", label=text)
-    axis.axhline(1 - result.floor, color="grey", linestyle=":", label=f"asked for: {result.floor:g}")
+    if result.floor is not None:
+        axis.axhline(1 - result.floor, color="grey", linestyle=":", label=f"asked for: {result.floor:g}")
     axis.set(xlabel="epoch", ylabel="test error, 1 − accuracy", yscale="log", title=f"test data of {result.data}")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3, which="both")

@@ -51,11 +51,17 @@ def test_gradients_equal_central_differences(case):
 
 
 HALVES = [(dtype, param) for dtype, params in ((jnp.bfloat16, CASES), (jnp.float16, CASES[::5])) for param in params]
+FIRST = {param.id for param in CASES[::3]}  # the others are for make test-slow
 
 
 @pytest.mark.parametrize(
     ("dtype", "case"),
-    [pytest.param(d, *p.values, id=f"{d.__name__}-{p.id}", marks=p.marks) for d, p in HALVES],
+    [
+        pytest.param(
+            d, *p.values, id=f"{d.__name__}-{p.id}", marks=[*p.marks, *([] if p.id in FIRST else [pytest.mark.slow])]
+        )
+        for d, p in HALVES
+    ],
 )
 def test_half_precision_is_as_good_as_autodiff(case, dtype):
     params, *data = case.arguments(dtype)

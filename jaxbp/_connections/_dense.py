@@ -12,6 +12,8 @@ from jaxtyping import Array, Float
 
 from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
 
+_TERM_BY_TERM = 32
+
 
 @dataclass(frozen=True)
 class Dense(Connection):
@@ -89,8 +91,11 @@ class Dense(Connection):
         """The product (h²)ᵀ Σ_k δ_k², of elements squared."""
         if h.ndim > 2:
             return super().sum_of_squares(W, h, delta)
-        # term by term, which fuses: as one sum over K it is 50 times slower on CPUs
-        return self.contract(W, h**2, reduce(add, [signal**2 for signal in delta]))
+        squares = delta**2
+        if len(delta) <= _TERM_BY_TERM:
+            # which fuses: as one sum over K it is 50 times slower on CPUs
+            return self.contract(W, h**2, reduce(add, list(squares)))
+        return self.contract(W, h**2, jnp.sum(squares, axis=0))
 
     def gram(
         self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]

@@ -17,7 +17,7 @@ SMALL = Signals(depth=12, width=64, examples=16)
 
 def test_every_activation_of_the_library_is_shown():
     shipped = {name for name, value in vars(jaxbp).items() if isinstance(value, jaxbp.Activation)}
-    assert set(RULES) == shipped
+    assert set(RULES) == shipped - {"layer_norm"}  # which is no curve of one number
 
 
 def test_the_signals_are_printed_and_both_figures_written(tmp_path):

@@ -25,7 +25,7 @@ from experiments.autoencoder import (
     trained,
 )
 
-pytestmark = pytest.mark.xdist_group("autoencoder")  # one worker makes the run that they share
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("autoencoder")]  # one worker makes the run that they share
 
 SMALL = Reduction(hidden=(12,), steps=300)
 

@@ -20,6 +20,7 @@ def test_one_word_chooses_what_is_measured():
     assert tyro.cli(Benchmark, args=["collectors", "--rounds", "3"]) == Benchmark("collectors", rounds=3)
 
 
+@pytest.mark.slow
 def test_vmap_finds_what_the_collectors_find():
     of = problem([6, 5, 4], 8)
     defined = {key: measured for key, measured in MEASURED.items() if measured.definition is not None}

@@ -28,7 +28,10 @@ from experiments.feedback_alignment import (
     rules,
 )
 
-pytestmark = pytest.mark.xdist_group("feedback_alignment")  # one worker makes the run that they share
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("feedback_alignment"),
+]  # one worker makes the run that they share
 
 SMALL = Comparison(hidden=(24, 24), epochs=3, learning_rate=0.05)
 STEPS = 1437 // 32

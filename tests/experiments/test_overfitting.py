@@ -24,6 +24,8 @@ from experiments.overfitting import (
     trained,
 )
 
+pytestmark = pytest.mark.slow  # training takes its time
+
 SMALL = Overfitting(widths=(1, 64), examples=80, steps=300, learning_rate=0.01, weight_decay=3.0, seeds=2)
 
 

@@ -301,6 +301,7 @@ def run(**options):
     return main(Private(**options), console), console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_digits_are_learned_without_the_accountant_too(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     report, printed = run(hidden=(32,), epochs=12, out=tmp_path / "out")
