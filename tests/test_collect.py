@@ -107,11 +107,12 @@ CASE = case_named("softmax, ids")
 
 
 def collect_one(collector, case=CASE, dtype=jnp.float64):
-    params, x, y, weights = case.arguments(dtype)
-    back = jaxbp.backprop(
-        case.net, case.loss, params, x, y, weights=weights, reduction=case.reduction, collect={"it": collector}
-    )
-    return back.collected["it"]
+    @jax.jit
+    def run(params, x, y, weights):
+        extra = {"weights": weights, "reduction": case.reduction, "collect": {"it": collector}}
+        return jaxbp.backprop(case.net, case.loss, params, x, y, **extra).collected["it"]
+
+    return run(*case.arguments(dtype))
 
 
 def test_a_wrong_rule_is_caught(monkeypatch):
@@ -119,7 +120,7 @@ def test_a_wrong_rule_is_caught(monkeypatch):
     norms = jaxbp.Dense.squared_norms
     monkeypatch.setattr(jaxbp.Dense, "squared_norms", lambda self, W, h, delta: jnp.sqrt(norms(self, W, h, delta)))
     arguments = (*CASE.arguments(jnp.float64), jax.tree.map(jnp.cos, CASE.arguments(jnp.float64)[0]))
-    ours, theirs = collected(CASE, *arguments), definitions(CASE, *arguments)
+    ours, theirs = jax.jit(lambda *arguments: (collected(CASE, *arguments), definitions(CASE, *arguments)))(*arguments)
     assert relative_error(ours["squared_norm"], theirs["squared_norm"]) > 1e-3
     assert relative_error(ours["clipped"], theirs["clipped"]) > 1e-3
     assert relative_error(ours["gram"], theirs["gram"]) <= 1e-10
@@ -136,12 +137,15 @@ def test_a_large_norm_clips_nothing_and_a_small_one_everything():
 
 def test_noise_has_the_deviation_that_privacy_asks_for():
     quiet = collect_one(collect.clipped(MAX_NORM))
-    keys = jax.random.split(jax.random.key(0), 40)
-    draws = [collect_one(collect.clipped(MAX_NORM, noise_multiplier=2.0, key=key)) for key in keys]
-    noise = [
-        np.ravel(a - b) for draw in draws for a, b in zip(jax.tree.leaves(draw), jax.tree.leaves(quiet), strict=True)
-    ]
-    values = np.concatenate(noise)
+    params, x, y, _ = CASE.arguments(jnp.float64)
+
+    def draw(key):
+        noisy = {"it": collect.clipped(MAX_NORM, noise_multiplier=2.0, key=key)}
+        return jaxbp.backprop(CASE.net, CASE.loss, params, x, y, collect=noisy).collected["it"]
+
+    draws = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 40))
+    pairs = zip(jax.tree.leaves(draws), jax.tree.leaves(quiet), strict=True)
+    values = np.concatenate([np.ravel(a - b[None]) for a, b in pairs])
     assert values.size > 1000
     deviation = 2.0 * MAX_NORM / CASE.batch[0]
     np.testing.assert_allclose(values.std(), deviation, rtol=0.1)
@@ -195,6 +199,7 @@ def test_an_example_of_weight_zero_counts_for_nothing():
     params, x, y, _ = CASE.arguments(jnp.float64)
     weights = jnp.ones(CASE.batch).at[0].set(0)
 
+    @jax.jit
     def all_of(x, y, weights):
         collectors = {"clipped": collect.clipped(MAX_NORM), "second": collect.second_moment, "v": collect.variance}
         return jaxbp.backprop(CASE.net, CASE.loss, params, x, y, weights=weights, collect=collectors).collected

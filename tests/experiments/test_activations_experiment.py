@@ -20,6 +20,7 @@ def test_every_activation_of_the_library_is_shown():
     assert set(RULES) == shipped - {"layer_norm"}  # which is no curve of one number
 
 
+@pytest.mark.slow
 def test_the_signals_are_printed_and_both_figures_written(tmp_path):
     console = Console(file=io.StringIO(), width=120)
     signals = main(replace(SMALL, out=tmp_path / "out"), console)
