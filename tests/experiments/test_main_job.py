@@ -68,6 +68,7 @@ def test_every_kind_of_task_learns(options):
     assert score.replace("_", " ") in printed
 
 
+@pytest.mark.slow
 def test_a_vanishing_gradient_can_be_seen():
     rows, _ = run(name="deep", data="iris", epochs=1, hidden=(8,) * 8, activation="sigmoid", dtype="float64")
     size = rows[0]["delta_rms"]

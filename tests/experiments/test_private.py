@@ -320,6 +320,7 @@ def test_digits_are_learned_without_the_accountant_too(tmp_path, monkeypatch):
     assert numbers["mechanism"]["capacity"] >= 512
 
 
+@pytest.mark.slow
 def test_clipping_without_noise_is_called_infinite(tmp_path, monkeypatch):
     monkeypatch.setattr(privacy, "prove", lambda *_: Proof(0.0, 0.0, 1.0, 1.0))  # which another test runs
     report, printed = run(data="iris", hidden=(), epochs=1, batch_size=60, noise_multiplier=0.0, out=tmp_path / "out")

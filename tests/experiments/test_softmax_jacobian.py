@@ -44,7 +44,7 @@ def test_the_product_is_right_for_every_pair_and_the_diagonal_for_elementwise_ac
         assert (errors["diagonal"] > 0.1) == (activation == "softmax")
 
 
-@pytest.mark.parametrize("n", [2, 12])
+@pytest.mark.parametrize("n", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_the_diagonal_is_wrong_by_between_one_over_root_n_and_one_over_root_2(n):
     logits = np.random.default_rng(n).normal(size=n)
     error = run(*logits.tolist(), target=n - 1)[0]["errors"]["diagonal"]
