@@ -13,7 +13,9 @@ from jaxbp._network import Network
 from jaxbp._parameters import Params
 
 
-def alignment_angles(net: Network, loss: Loss, params: Params, feedback: Feedback, x: Any, y: Any) -> dict[str, Array]:
+def alignment_angles(
+    net: Network, loss: Loss, params: Params, feedback: Feedback, x: Any, y: Any, *, key: Array | None = None
+) -> dict[str, Array]:
     """The angle between δ under feedback and δ by backpropagation, for each unit below the output.
 
     cos φ_u = ⟨δ_u, δ'_u⟩ / (‖δ_u‖ ‖δ'_u‖) of each example, and the mean of φ_u over the examples
@@ -28,6 +30,7 @@ def alignment_angles(net: Network, loss: Loss, params: Params, feedback: Feedbac
         feedback: As for `backprop`.
         x: The input, as for `backprop`.
         y: What the loss takes.
+        key: For the noise of units with dropout, which both signals then share.
 
     Returns:
         The mean angle in degrees by unit, scalars, from the output down. Examples at which either signal is 0 have
@@ -48,8 +51,8 @@ def alignment_angles(net: Network, loss: Loss, params: Params, feedback: Feedbac
 
     Source: Lillicrap et al., Random synaptic feedback weights support error backpropagation for deep learning, 2016.
     """
-    ours = backprop(net, loss, params, x, y, feedback=feedback, collect={})
-    theirs = backprop(net, loss, params, x, y, collect={}).delta
+    ours = backprop(net, loss, params, x, y, feedback=feedback, collect={}, key=key)
+    theirs = backprop(net, loss, params, x, y, collect={}, key=key).delta
     axes = len(batch_shape(net, ours.trace))
     return {u: _mean_angle(ours.delta[u], theirs[u], axes) for u in reversed(net.order) if u != net.output}
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._backprop import value_and_grad
-from jaxbp._forward import forward
+from jaxbp._forward import check_key, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, example_scale
@@ -25,6 +25,7 @@ def hessian_vector_product(
     *,
     weights: Any = None,
     reduction: Reduction = "mean",
+    key: Array | None = None,
 ) -> Params:
     """The Hessian of the value times a vector: the explicit gradient, differentiated along it.
 
@@ -39,6 +40,7 @@ def hessian_vector_product(
         vector: v, a tree like `params` with its dtypes.
         weights: One weight for each example.
         reduction: `"mean"` or `"sum"`.
+        key: For the noise of units with dropout.
 
     Returns:
         H v, a tree like `params`.
@@ -58,7 +60,7 @@ def hessian_vector_product(
     """
     _check_vector(net, params, vector)
     gradient = value_and_grad(net, loss, reduction)
-    return jax.jvp(lambda W: gradient(W, x, y, weights)[1], (params,), (vector,))[1]
+    return jax.jvp(lambda W: gradient(W, x, y, weights, key=key)[1], (params,), (vector,))[1]
 
 
 def ggn_vector_product(
@@ -71,6 +73,7 @@ def ggn_vector_product(
     *,
     weights: Any = None,
     reduction: Reduction = "mean",
+    key: Array | None = None,
 ) -> Params:
     """The generalised Gauss-Newton matrix of the value times a vector: forward along it, bent by the loss, swept back.
 
@@ -88,6 +91,7 @@ def ggn_vector_product(
         vector: v, a tree like `params` with its dtypes.
         weights: One weight for each example.
         reduction: `"mean"` or `"sum"`.
+        key: For the noise of units with dropout.
 
     Returns:
         G v, a tree like `params`.
@@ -106,7 +110,8 @@ def ggn_vector_product(
     Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
     """
     _check_vector(net, params, vector)
-    trace, along = jax.jvp(lambda W: forward(net, W, x), (params,), (vector,))
+    check_key(net, key)
+    trace, along = jax.jvp(lambda W: forward(net, W, x, key=key), (params,), (vector,))
     activation = net.units[net.output].activation
     a, o = trace.a[net.output], trace.h[net.output]
     y = loss.targets(o, y)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
+from jaxbp._checks import quoted
 from jaxbp._forward import Trace, apply, forward
 from jaxbp._network import Network
 from jaxbp._parameters import Params
@@ -29,6 +30,7 @@ def as_function(net: Network) -> Callable[[Params, Any], Array]:
         `(params, x) -> o`; the arguments are those of `apply`. Equal networks give the same function.
 
     Raises:
+        ValueError: A network with dropout, for whose noise there is no key.
         TypeError, ValueError: When called, as `forward`.
 
     Example:
@@ -41,6 +43,11 @@ def as_function(net: Network) -> Callable[[Params, Any], Array]:
         >>> grads["h1"]["x"].shape, Delta_x.shape
         ((3, 4), (5, 3))
     """
+    noisy = [u for u in net.order if net.units[u].dropout]
+    if noisy:
+        raise ValueError(
+            f"as_function has no key for the noise of {quoted(noisy)}; leave dropout to the model around the network"
+        )
 
     def explicit(params: Params, x: Any) -> Array:
         return apply(net, params, x)

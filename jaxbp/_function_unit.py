@@ -31,7 +31,7 @@ class Argument(Connection):
         raise TypeError("an argument of a function unit has no signal by itself; only the whole unit pulls back")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FunctionUnit(Unit):
     """A unit with a = f(h_s, h_t, …) in place of a sum, made by `function_unit`.
 
@@ -40,42 +40,36 @@ class FunctionUnit(Unit):
         rule: The pull-back of f; that of `jax.vjp` when None.
     """
 
-    function: Callable[..., Array] | None = None
+    function: Callable[..., Array]
     rule: Pullback | None = None
 
     def pre_activation(self, weights: Mapping[str, Any], h: Mapping[str, Array]) -> Array:
         """The function of the sources, a = f(h_s, h_t, …)."""
-        a = self._function(*(h[s] for s in self.connections))
+        a = self.function(*(h[s] for s in self.connections))
         expected = self.shape
         if a.shape[a.ndim - len(expected) :] != expected:
             raise ValueError(
-                f"the function {_name(self._function)!r} gave shape {a.shape} to a unit of shape {expected}"
+                f"the function {_name(self.function)!r} gave shape {a.shape} to a unit of shape {expected}"
             )
         return a
 
     def pull_back(self, weights: Mapping[str, Any], h: Mapping[str, Array], a: Array, delta: Array) -> dict[str, Array]:
         """The signals (∂f/∂h_s)ᵀ δ of each source."""
         inputs = tuple(h[s] for s in self.connections)
-        rule = self.rule or (lambda inputs, a, delta: jax.vjp(self._function, *inputs)[1](delta))
+        rule = self.rule or (lambda inputs, a, delta: jax.vjp(self.function, *inputs)[1](delta))
         signals = rule(inputs, a, delta)
         if len(signals) != len(inputs):
             raise ValueError(
-                f"the pull-back of {_name(self._function)!r} gave {len(signals)} signals for {len(inputs)} sources"
+                f"the pull-back of {_name(self.function)!r} gave {len(signals)} signals for {len(inputs)} sources"
             )
         for s, source, signal in zip(self.connections, inputs, signals, strict=True):
             if signal.shape != source.shape:
                 raise ValueError(
-                    f"the pull-back of {_name(self._function)!r} gave shape {signal.shape} for {s!r} of {source.shape}"
+                    f"the pull-back of {_name(self.function)!r} gave shape {signal.shape} for {s!r} of {source.shape}"
                 )
         return {
             s: signal.astype(source.dtype) for s, source, signal in zip(self.connections, inputs, signals, strict=True)
         }
-
-    @property
-    def _function(self) -> Callable[..., Array]:
-        if self.function is None:
-            raise TypeError("a FunctionUnit needs a function; make one with jaxbp.function_unit")
-        return self.function
 
 
 def function_unit(

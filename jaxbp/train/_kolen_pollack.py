@@ -30,8 +30,8 @@ def kolen_pollack(net: Network, loss: Loss, reduction: Reduction = "mean") -> Ca
         reduction: `"mean"` or `"sum"` over the examples.
 
     Returns:
-        `((params, feedback), x, y, weights=None) -> (value, (grads, grads))`, a gradient for `step` and `epoch` whose
-        state starts from `params=(params, feedback)`. Equal arguments give the same function.
+        `((params, feedback), x, y, weights=None, key=None) -> (value, (grads, grads))`, a gradient for `step` and
+        `epoch` whose state starts from `params=(params, feedback)`. Equal arguments give the same function.
 
     Raises:
         ValueError: An unknown reduction.
@@ -59,9 +59,9 @@ def kolen_pollack(net: Network, loss: Loss, reduction: Reduction = "mean") -> Ca
 
 @cache  # keyed by positions, so that reduction="mean" and its default are one
 def _kolen_pollack(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., tuple[Array, Both]]:
-    def value_and_both(both: Both, x: Any, y: Any, weights: Any = None) -> tuple[Array, Both]:
+    def value_and_both(both: Both, x: Any, y: Any, weights: Any = None, key: Array | None = None) -> tuple[Array, Both]:
         params, feedback = both
-        back = backprop(net, loss, params, x, y, weights=weights, reduction=reduction, feedback=feedback)
+        back = backprop(net, loss, params, x, y, weights=weights, reduction=reduction, feedback=feedback, key=key)
         return back.value, (back.grads, back.grads)
 
     return value_and_both
