@@ -49,7 +49,7 @@ class FunctionUnit(Unit):
         expected = self.shape
         if a.shape[a.ndim - len(expected) :] != expected:
             raise ValueError(
-                f"the function {_name(self.function)!r} gave shape {a.shape} to a unit of shape {expected}"
+                f"the function {name_of(self.function)!r} gave shape {a.shape} to a unit of shape {expected}"
             )
         return a
 
@@ -60,12 +60,12 @@ class FunctionUnit(Unit):
         signals = rule(inputs, a, delta)
         if len(signals) != len(inputs):
             raise ValueError(
-                f"the pull-back of {_name(self.function)!r} gave {len(signals)} signals for {len(inputs)} sources"
+                f"the pull-back of {name_of(self.function)!r} gave {len(signals)} signals for {len(inputs)} sources"
             )
         for s, source, signal in zip(self.connections, inputs, signals, strict=True):
             if signal.shape != source.shape:
                 raise ValueError(
-                    f"the pull-back of {_name(self.function)!r} gave shape {signal.shape} for {s!r} of {source.shape}"
+                    f"the pull-back of {name_of(self.function)!r} gave shape {signal.shape} for {s!r} of {source.shape}"
                 )
         return {
             s: signal.astype(source.dtype) for s, source, signal in zip(self.connections, inputs, signals, strict=True)
@@ -128,5 +128,6 @@ def function_unit(
     return FunctionUnit(width, activation, arguments, bias=False, function=function, rule=pullback)
 
 
-def _name(function: Callable[..., Array]) -> str:
+def name_of(function: Callable[..., Array]) -> str:
+    """What to call a function in words."""
     return getattr(function, "__name__", type(function).__name__)

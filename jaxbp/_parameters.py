@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_floating, check_keys, quoted, suggestion
 from jaxbp._graph import BIAS, SHARED
-from jaxbp._network import Network, Unit
+from jaxbp._network import Network
 
 Params = dict[str, dict[str, Array]]
 """Weights by unit, then by the source they come from (`"bias"` for the constant one)."""
@@ -66,14 +66,10 @@ def uses(net: Network, group: str, name: str) -> list[tuple[str, str]]:
     return [(u, s) for u, unit in net.units.items() for s, c in unit.connections.items() if c.share == name]
 
 
-def refuse_beyond_sums(net: Network, what: str) -> None:
-    """Refuse a network with shared weights or units that are no sums, for what has no rule for them."""
-    for u, unit in net.units.items():
-        if type(unit) is not Unit:
-            raise ValueError(f"{what} does not know units that are no sums yet: {u!r} is a {type(unit).__name__}")
-    for name in net.shared:
-        places = " and ".join(repr(u) for u, _ in uses(net, SHARED, name))
-        raise ValueError(f"{what} does not know shared weights yet: {name!r} is used by {places}")
+def places(net: Network) -> dict[tuple[str, str], tuple[str, str]]:
+    """By unit and source of each connection that has a weight, the group and the name under which it is kept."""
+    kept = [(group, name) for group in net.groups for name in net.weight_shapes(group)]
+    return {use: place for place in kept for use in uses(net, *place)}
 
 
 def weights_of(net: Network, params: Mapping[str, Any], unit: str) -> dict[str, Any]:

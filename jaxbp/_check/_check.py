@@ -15,6 +15,7 @@ from jaxbp._check._ranking import ranked, telling_apart
 from jaxbp._check._report import Finding, Report
 from jaxbp._check._rounding import rounding_errors
 from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mistakes_of
+from jaxbp._checks import quoted
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 
@@ -29,13 +30,13 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
     branch, a lost 1/N, …, up to three of them together) are evaluated until one gives the same numbers.
 
     Args:
-        net: The network.
+        net: The network. Units with dropout are taken without noise, as when evaluating.
         loss: The loss of one example; the gradient is that of the mean over the batch.
         params: The parameters, as from `init_params`.
         x: The input, `(*batch, width)`, or a dict of inputs by name.
         y: What the loss takes: an array like the output, or class ids.
         mine: The gradient as a tree like `params`, of arrays or nested lists; or some quantities by name, such as
-            `{"delta.o": …, "Delta.h2": …, "grad.h2.h1": …, "loss": …}`; or a function `(params, x, y)` that returns
+            `{"delta.o": …, "Delta.h2": …, "grad.h2.h1": …, "grad.shared.W": …, "loss": …}`; or a function `(params, x, y)` that returns
             the gradients, or `(value, gradients)`. The more is handed in, the closer a mistake can be located.
 
     Returns:
@@ -93,6 +94,7 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
     )
     notes = [
         *gave_up,
+        *_about_dropout(net),
         *_second_opinion(facts, wrong),
         *_about_corners(on_corners),
         *telling_apart(facts, observed, best_first),
@@ -167,6 +169,13 @@ def _about_corners(on_corners: Mapping[str, Corner]) -> list[str]:
         "where every slope between those on its two sides is valid"
         for u, corner in on_corners.items()
     ]
+
+
+def _about_dropout(net: Network) -> list[str]:
+    noisy = [u for u in net.order if net.units[u].dropout]
+    if not noisy:
+        return []
+    return [f"the dropout of {quoted(noisy)} is left out here: a gradient with noise in it is called wrong"]
 
 
 def _second_opinion(facts: Facts, wrong: Iterable[Finding]) -> list[str]:

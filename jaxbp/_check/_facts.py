@@ -15,7 +15,7 @@ from jaxbp._forward import batch_shape, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import objective
-from jaxbp._parameters import check_params, refuse_beyond_sums
+from jaxbp._parameters import check_params, places, uses, weights_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Facts:
     Attributes:
         net: The network.
         loss: The loss of one example.
-        params: The parameters.
+        params: The parameters, by group.
         a: The pre-activations by unit, `(N, *shape)`.
         h: The post-activations by unit and input, likewise.
         y: The targets, of the output's shape.
@@ -50,9 +50,8 @@ class Facts:
             TypeError, ValueError: Arguments that do not fit, or targets that are not finite.
         """
         check_params(net, params)
-        refuse_beyond_sums(net, "check")
         with jax.enable_x64(True):
-            wide = {u: {s: jnp.asarray(params[u][s], float) for s in net.weight_shapes(u)} for u in net.units}
+            wide = {u: {s: jnp.asarray(params[u][s], float) for s in net.weight_shapes(u)} for u in net.groups}
             trace = forward(net, wide, x)
             batch = batch_shape(net, trace)
             given, y = y, loss.targets(trace.h[net.output].astype(float), y)
@@ -93,6 +92,27 @@ class Facts:
         """The units that read each unit or input, in backward order."""
         order = tuple(reversed(self.net.order))
         return {s: tuple(u for u in order if s in self.net.units[u].connections) for s in self.net.shapes}
+
+    @cached_property
+    def places(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """By unit and source of each connection that has a weight, the group and the name under which it is kept."""
+        return places(self.net)
+
+    @cached_property
+    def weights(self) -> dict[str, dict[str, np.ndarray]]:
+        """The weights that lead into each unit, by source, wherever they are kept."""
+        return {u: weights_of(self.net, self.params, u) for u in self.net.units}
+
+    @cached_property
+    def due(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """The weights, by group and name, whose gradients are complete with δ of each unit.
+
+        A weight that several connections share has to wait for the last of them.
+        """
+        at: dict[str, list[tuple[str, str]]] = {u: [] for u in self.net.order}
+        for place in dict.fromkeys(self.places.values()):
+            at[min((u for u, _ in uses(self.net, *place)), key=self.net.order.index)].append(place)
+        return {u: tuple(weights) for u, weights in at.items()}
 
     @cached_property
     def slopes(self) -> dict[str, np.ndarray]:

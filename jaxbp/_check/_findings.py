@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from jaxbp._check._compare import Handed, comparison
 from jaxbp._check._facts import Facts
 from jaxbp._check._handed import shape_of
+from jaxbp._check._pass import backward_names
 from jaxbp._check._report import Finding
+from jaxbp._graph import SHARED
+from jaxbp._parameters import uses
 
 
 def in_order(facts: Facts, names: Iterable[str]) -> list[str]:
@@ -14,9 +17,8 @@ def in_order(facts: Facts, names: Iterable[str]) -> list[str]:
     order = [f"h.{s}" for s in net.inputs]
     order += [f"{kind}.{u}" for u in net.order for kind in ("a", "h")]
     order.append("loss")
-    for u in reversed(net.order):
-        order += [f"Delta.{u}", f"delta.{u}", *(f"grad.{u}.{s}" for s in facts.params[u])]
-    order += [f"Delta.{s}" for s in net.inputs]
+    for u in (*reversed(net.order), *net.inputs):
+        order += backward_names(facts, u)
     given = set(names)
     return [name for name in order if name in given]
 
@@ -50,6 +52,8 @@ def _step_to(facts: Facts, name: str, right: list[str]) -> str:
         o = facts.net.output
         return f"from h.{o} and y to the loss" if f"h.{o}" in right else f"to the loss, or those to h.{o} before it"
     u = path[0]
+    if u == SHARED:
+        return _step_to_shared(facts, name, right)
     if kind in ("a", "h"):
         return f"to {name} of the forward phase"
     readers = " and ".join(f"delta.{v}" for v in facts.readers[u])
@@ -58,5 +62,19 @@ def _step_to(facts: Facts, name: str, right: list[str]) -> str:
         return f"from {start} to {name}"
     if kind == "delta":
         return f"from {f'Delta.{u}' if f'Delta.{u}' in right else start} to {name}"
-    known = f"delta.{u}" in right or any(other.startswith(f"grad.{u}.") for other in right)
-    return f"from delta.{u} to {name}" if known else f"from {start} to delta.{u}"
+    return f"from delta.{u} to {name}" if _is_known(u, right) else f"from {start} to delta.{u}"
+
+
+def _step_to_shared(facts: Facts, name: str, right: list[str]) -> str:
+    users = dict.fromkeys(u for u in reversed(facts.net.order) if u in _users(facts, name))
+    last = f"from {' and '.join(f'delta.{u}' for u in users)} to {name}"
+    unknown = [f"delta.{u}" for u in users if not _is_known(u, right)]
+    return f"{last}, or those to {' and '.join(unknown)} before it" if unknown else last
+
+
+def _users(facts: Facts, name: str) -> list[str]:
+    return [u for u, _ in uses(facts.net, *name.split(".")[1:])]
+
+
+def _is_known(u: str, right: list[str]) -> bool:
+    return f"delta.{u}" in right or any(other.startswith(f"grad.{u}.") for other in right)

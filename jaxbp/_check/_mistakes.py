@@ -11,9 +11,11 @@ import numpy as np
 from jaxbp import _activations as activations
 from jaxbp._activations import Activation, Elementwise
 from jaxbp._check._facts import Facts, slope
-from jaxbp._check._pass import Change, Pass, gradient, output_signals, pulled_back
+from jaxbp._check._function_mistakes import in_function
+from jaxbp._check._pass import Change, Pass, gradient, matrix, output_signals, pulled_back
 from jaxbp._check._report import Mistake
-from jaxbp._connections import Dense
+from jaxbp._connections import Dense, Transposed
+from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import BIAS
 
 _MASKS = (activations.relu, activations.leaky_relu, activations.hard_tanh)
@@ -27,7 +29,7 @@ def at_output(facts: Facts) -> Iterator[Change]:
         return Change(Mistake(slug, None, text), "output", o, apply)
 
     yield change("sign", "the whole gradient is negated", lambda state: _scaled_output(state.facts, -1))
-    for words, factor in _factors(facts):
+    for words, factor in factors(facts):
         text = f"the whole gradient is {words}"
         yield change("scale", text, lambda state, f=factor: _scaled_output(state.facts, f(state.facts)))
     for words, shifted in _shifts(facts):
@@ -37,17 +39,27 @@ def at_output(facts: Facts) -> Iterator[Change]:
 
 def in_terms(state: Pass, s: str) -> Iterator[Change]:
     """Mistakes in one reader's term of Δ_s."""
-    for v in state.facts.readers[s]:
-        connection = state.facts.net.units[v].connections[s]
-        if not isinstance(connection, Dense):
+    facts = state.facts
+    for v in facts.readers[s]:
+        if isinstance(facts.net.units[v], FunctionUnit):
+            yield from in_function(facts, v, s)
             continue
-        W = state.facts.params[v][s]
-        if W.shape[0] == W.shape[1]:
-            text = f"W.{v}.{s} is not transposed (or its elements are swapped): Delta.{s} takes delta.{v} W.{v}.{s}ᵀ"
-            yield Change(
-                Mistake("not-transposed", v, text), "term", s,
-                lambda state, v=v: state.delta[v] @ state.facts.params[v][s], v,
-            )  # fmt: skip
+        M = matrix(facts, v, s)
+        if M is None or M.shape[0] != M.shape[1]:
+            continue
+        is_not = "is transposed" if isinstance(facts.net.units[v].connections[s], Transposed) else "is not transposed"
+        text = (
+            f"{weight_of(facts, v, s)} {is_not} (or its elements are swapped): Delta.{s} takes {term_of(facts, v, s)}"
+        )
+        yield Change(
+            Mistake("not-transposed", v, text), "term", s,
+            lambda state, v=v: state.delta[v] @ matrix(state.facts, v, s), v,
+        )  # fmt: skip
+
+
+def has_own_matrix(facts: Facts, v: str, s: str) -> bool:
+    """Whether v reads s by a matrix of its own, which can be updated as soon as its gradient is there."""
+    return isinstance(facts.net.units[v].connections[s], Dense) and facts.places[v, s] == (v, s)
 
 
 def updated_weights(v: str, s: str, eta: float) -> Change:
@@ -70,7 +82,7 @@ def in_sums(facts: Facts, s: str) -> Iterator[Change]:
     readers = facts.readers[s]
     if len(readers) < 2:
         return
-    right = " + ".join(f"delta.{v} W.{v}.{s}ᵀ" for v in readers)
+    right = " + ".join(term_of(facts, v, s) for v in readers)
 
     def change(slug: str, words: str, weight: Callable[[str], float]) -> Change:
         text = f"{s} is read by {' and '.join(readers)}, and {words}: Delta.{s} = {right}"
@@ -94,7 +106,7 @@ def in_delta(facts: Facts, u: str) -> Iterator[Change]:
     yield change(
         "sign", f"delta.{u} is negated: delta.{u} = {_rule(activation, u)}", lambda facts, Delta, delta: -delta
     )
-    for words, factor in _factors(facts):
+    for words, factor in factors(facts):
         yield change("scale", f"delta.{u} is {words}", lambda facts, Delta, delta, f=factor: f(facts) * delta)
     if u != facts.net.output:
         text = f"no signal arrives at {u}: delta.{u} = {_rule(activation, u)}, not 0"
@@ -188,40 +200,77 @@ def in_gradient(facts: Facts, u: str, s: str) -> Iterator[Change]:
                     lambda state, delta, i=i: _rows(delta[i : i + 1]).sum(axis=0),
                 )  # fmt: skip
         return
-    if not isinstance(facts.net.units[u].connections[s], Dense):
+    if matrix(facts, u, s) is None:
         return
+    right = product_of(facts, u, s)
     yield change(
         "outer-product-transposed",
-        f"{name} is handed in as its transpose: it is h.{s}ᵀ delta.{u}, of shape {facts.params[u][s].shape}",
+        f"{name} is handed in as its transpose: it is {right}, of shape {facts.params[u][s].shape}",
         lambda state, delta: gradient(state.facts, u, s, delta).T,
     )
-    right = f"{name} = h.{s}ᵀ delta.{u}"
+    for words, part in wrong_inputs(facts, u, s):
+        yield change("wrong-input", f"{words}: {name} = {right}", lambda state, delta, part=part: part(state, delta))
+
+
+def wrong_inputs(facts: Facts, u: str, s: str) -> Iterator[tuple[str, Callable[[Pass, np.ndarray], np.ndarray]]]:
+    """What may stand in place of h_s in a gradient, in words, and what it gives."""
     if s in facts.net.units:
-        yield change("wrong-input", f"the pre-activation a.{s} stands where h.{s} belongs: {right}",
-                     lambda state, delta: gradient(state.facts, u, s, delta, state.facts.a[s]))  # fmt: skip
+        yield (f"the pre-activation a.{s} stands where h.{s} belongs",
+               lambda state, delta: gradient(state.facts, u, s, delta, state.facts.a[s]))  # fmt: skip
     for v in facts.net.shapes:
         if v != s and facts.net.shapes[v] == facts.net.shapes[s]:
-            yield change("wrong-input", f"h.{v} stands where h.{s} belongs: {right}",
-                         lambda state, delta, v=v: gradient(state.facts, u, s, delta, state.facts.h[v]))  # fmt: skip
+            yield (f"h.{v} stands where h.{s} belongs",
+                   lambda state, delta, v=v: gradient(state.facts, u, s, delta, state.facts.h[v]))  # fmt: skip
 
 
 def in_all_gradients(facts: Facts, u: str) -> Iterator[tuple[Change, ...]]:
-    """Mistakes that all gradients of a unit share, where δ_u is right."""
+    """Mistakes that all gradients of a unit share, where δ_u is right; what it adds to those of shared weights too."""
+    sources = [s for v, s in facts.places if v == u]
+    if not any(facts.places[u, s] == (u, s) for s in sources):
+        return
 
     def changes(slug: str, words: str, factor: Callable[[Facts], float]) -> tuple[Change, ...]:
         mistake = Mistake(slug, u, f"the gradients of {u} are {words}, though delta.{u} is not")
         return tuple(
             Change(mistake, "gradient", u,
                    lambda state, delta, s=s: factor(state.facts) * gradient(state.facts, u, s, delta), s)
-            for s in facts.params[u]
+            for s in sources
         )  # fmt: skip
 
     yield changes("sign", "negated", lambda facts: -1)
-    for words, factor in _factors(facts):
+    for words, factor in factors(facts):
         yield changes("scale", words, factor)
 
 
-def _factors(facts: Facts) -> Iterator[tuple[str, Callable[[Facts], float]]]:
+def weight_of(facts: Facts, u: str, s: str) -> str:
+    """The name of the weight by which u reads s."""
+    group, name = facts.places[u, s]
+    return f"W.{group}.{name}"
+
+
+def term_of(facts: Facts, v: str, s: str) -> str:
+    """One reader's term of Δ_s."""
+    unit = facts.net.units[v]
+    if isinstance(unit, FunctionUnit):
+        return f"(∂a.{v}/∂h.{s})ᵀ delta.{v}"
+    match unit.connections[s]:
+        case Transposed():
+            return f"delta.{v} {weight_of(facts, v, s)}"
+        case _ if (v, s) in facts.places:
+            return f"delta.{v} {weight_of(facts, v, s)}ᵀ"
+        case _:
+            return f"delta.{v}"
+
+
+def product_of(facts: Facts, u: str, s: str) -> str:
+    """What one use of a weight adds to its gradient."""
+    if s == BIAS:
+        return f"Σ delta.{u}"
+    is_transposed = isinstance(facts.net.units[u].connections[s], Transposed)
+    return f"delta.{u}ᵀ h.{s}" if is_transposed else f"h.{s}ᵀ delta.{u}"
+
+
+def factors(facts: Facts) -> Iterator[tuple[str, Callable[[Facts], float]]]:
     """Constant factors that go wrong, in words; equal ones once."""
     candidates: list[tuple[str, Callable[[Facts], float]]] = [
         ("N times too large: the sum over the batch, not its mean", lambda facts: facts.examples),

@@ -5,19 +5,23 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxbp._activations import Elementwise
 from jaxbp._check._facts import Facts
 from jaxbp._check._report import Mistake
-from jaxbp._connections import Dense, Identity
-from jaxbp._graph import BIAS
+from jaxbp._connections import Dense, Identity, Transposed
+from jaxbp._function_unit import FunctionUnit
+from jaxbp._graph import BIAS, SHARED
+from jaxbp._parameters import uses
 
-Stage = Literal["output", "term", "sum", "delta", "gradient"]
+Stage = Literal["output", "term", "sum", "delta", "gradient", "shared"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +30,13 @@ class Change:
 
     Attributes:
         mistake: What it is, in words.
-        stage: Which step: Δ and δ of the output; one reader's term of Δ_u; their sum; δ_u; a gradient.
+        stage: Which step: Δ and δ of the output; one reader's term of Δ_u; their sum; δ_u; a gradient, or what one use
+            adds to that of a shared weight; the whole gradient of a shared weight.
         unit: The unit or input whose step it is.
         apply: The step. For `"output"`: `(state) -> (Delta, delta)`; `"term"`: `(state) -> term`; `"sum"`:
-            `(terms) -> Delta`; `"delta"`: `(facts, Delta, delta) -> delta`; `"gradient"`: `(state, delta) -> gradient`.
-        key: The reader of a term, the source of a gradient.
+            `(terms) -> Delta`; `"delta"`: `(facts, Delta, delta) -> delta`; `"gradient"`: `(state, delta) -> gradient`;
+            `"shared"`: `(state) -> gradient`.
+        key: The reader of a term, the source of a gradient, the name of a shared weight.
         learning_rate: That of weights that were updated too early.
     """
 
@@ -51,6 +57,7 @@ class Pass:
         Delta: Δ of the units so far.
         delta: δ of them.
         gradients: The gradients of their weights, by name.
+        parts: What each use adds to the gradient of a shared weight, by unit and source.
         changes: The mistakes that were made.
     """
 
@@ -58,6 +65,7 @@ class Pass:
     Delta: Mapping[str, np.ndarray] = field(default_factory=dict)
     delta: Mapping[str, np.ndarray] = field(default_factory=dict)
     gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
+    parts: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     _terms: dict[tuple[str, object], np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
@@ -72,12 +80,24 @@ class Pass:
 
     def with_gradients(self, u: str, delta: np.ndarray, changes: Iterable[Change]) -> "Pass":
         """The pass with δ_u and the gradients that follow from it."""
-        by_source = {change.key: change for change in changes if change.stage == "gradient"}
-        gradients = {
-            f"grad.{u}.{s}": by_source[s].apply(self, delta) if s in by_source else gradient(self.facts, u, s, delta)
-            for s in self.facts.params[u]
-        }
-        return replace(self, delta={**self.delta, u: delta}, gradients={**self.gradients, **gradients})
+        facts = self.facts
+        by_key = {(change.stage, change.key): change for change in changes}
+        gradients, parts = dict(self.gradients), dict(self.parts)
+        for (v, s), (group, name) in facts.places.items():
+            if v == u:
+                change = by_key.get(("gradient", s))
+                part = gradient(facts, u, s, delta) if change is None else change.apply(self, delta)
+                if group == SHARED:
+                    parts[u, s] = part
+                else:
+                    gradients[f"grad.{group}.{name}"] = part
+        after = replace(self, delta={**self.delta, u: delta}, parts=parts)
+        for group, name in facts.due[u]:
+            if group == SHARED:
+                change = by_key.get(("shared", name))
+                whole = np.sum([parts[use] for use in uses(facts.net, group, name)], axis=0)
+                gradients[f"grad.{group}.{name}"] = whole if change is None else change.apply(after)
+        return replace(after, gradients=gradients)
 
     def signals(self, u: str, changes: Iterable[Change]) -> tuple[np.ndarray, np.ndarray]:
         """Δ_u and δ_u; for an input Δ alone, twice."""
@@ -114,6 +134,13 @@ def backward_order(facts: Facts) -> tuple[str, ...]:
     return (*reversed(facts.net.order), *facts.net.inputs)
 
 
+def backward_names(facts: Facts, u: str) -> list[str]:
+    """The quantities that come with the step of one unit, or of an input, in their order."""
+    if u in facts.net.inputs:
+        return [f"Delta.{u}"]
+    return [f"Delta.{u}", f"delta.{u}", *(f"grad.{group}.{name}" for group, name in facts.due[u])]
+
+
 def run(facts: Facts, changes: Iterable[Change]) -> Pass:
     """A whole backward pass with these changes."""
     changes = tuple(changes)
@@ -124,17 +151,38 @@ def run(facts: Facts, changes: Iterable[Change]) -> Pass:
 
 
 def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray) -> np.ndarray:
-    """The term δ_v W_svᵀ of Δ_s."""
-    connection = facts.net.units[v].connections[s]
-    match connection:
+    """The term δ_v W_svᵀ of Δ_s, or (∂a_v/∂h_s)ᵀ δ_v of a function unit."""
+    unit = facts.net.units[v]
+    if isinstance(unit, FunctionUnit):
+        with jax.enable_x64(True):
+            h = {t: jnp.asarray(facts.h[t]) for t in unit.connections}
+            return np.asarray(_pulled_through_function(unit, h, jnp.asarray(delta))[s])
+    M = matrix(facts, v, s)
+    if M is not None:
+        return delta @ M.T
+    connection = unit.connections[s]
+    if isinstance(connection, Identity):
+        return delta
+    with jax.enable_x64(True):
+        W = jax.tree.map(jnp.asarray, facts.weights[v].get(s))
+        return np.asarray(connection.pull_back(W, jnp.asarray(facts.h[s]), jnp.asarray(delta)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _pulled_through_function(unit: FunctionUnit, h: dict[str, Array], delta: Array) -> dict[str, Array]:
+    """The signals by autodiff, as the reference has them: a pull-back by hand is what may be wrong."""
+    return jax.vjp(lambda h: unit.pre_activation({}, h), h)[1](delta)[0]
+
+
+def matrix(facts: Facts, v: str, s: str) -> np.ndarray | None:
+    """The matrix by which v reads s; None where the connection is of another kind."""
+    match facts.net.units[v].connections[s]:
         case Dense():
-            return delta @ facts.params[v][s].T
-        case Identity():
-            return delta
+            return facts.weights[v][s]
+        case Transposed():
+            return facts.weights[v][s].T
         case _:
-            with jax.enable_x64(True):
-                W = jax.tree.map(jnp.asarray, facts.params[v].get(s))
-                return np.asarray(connection.pull_back(W, jnp.asarray(facts.h[s]), jnp.asarray(delta)))
+            return None
 
 
 def output_signals(facts: Facts, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -159,12 +207,13 @@ def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:
 
 
 def gradient(facts: Facts, u: str, s: str, delta: np.ndarray, h: np.ndarray | None = None) -> np.ndarray:
-    """The gradient h_sᵀ δ_u, with another h where one is given, or 1ᵀ δ_u of the bias."""
+    """The gradient h_sᵀ δ_u, with another h where one is given, or 1ᵀ δ_u of the bias; one use's part of it."""
     if s == BIAS:
         return delta.sum(axis=tuple(range(delta.ndim - 1)))
-    connection, W = facts.net.units[u].connections[s], facts.params[u][s]
+    connection, W = facts.net.units[u].connections[s], facts.weights[u][s]
     h = facts.h[s] if h is None else h
-    if isinstance(connection, Dense):
-        return h.reshape(-1, h.shape[-1]).T @ delta.reshape(-1, delta.shape[-1])
+    if isinstance(connection, Dense | Transposed):
+        outer = h.reshape(-1, h.shape[-1]).T @ delta.reshape(-1, delta.shape[-1])
+        return outer if isinstance(connection, Dense) else outer.T
     with jax.enable_x64(True):
         return np.asarray(connection.contract(*map(jnp.asarray, (W, h, delta))))

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbp._check._facts import Corner, Facts
+from jaxbp._check._noise import Noise
 from jaxbp._check._pass import Pass, backward_order, output_signals
 from jaxbp._connections import Connection, Dense, Identity
+from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import BIAS
+from jaxbp._parameters import weights_of
 
 _SAMPLES = 6
 _SAFETY = 12.0
@@ -53,8 +56,12 @@ def _noisy_quantities(
     a: dict[str, np.ndarray] = {}
     for u in net.order:
         unit = net.units[u]
-        terms = [rounded(_applied(c, params[u].get(s), h[s])) for s, c in unit.connections.items()]
-        a[u] = rounded(np.sum(terms, axis=0) + params[u].get(BIAS, 0))
+        if isinstance(unit, FunctionUnit):
+            a[u] = _noisy_function(unit, h, epsilon, rng)
+        else:
+            W = weights_of(net, params, u)
+            terms = [rounded(_applied(c, W.get(s), h[s])) for s, c in unit.connections.items()]
+            a[u] = rounded(np.sum(terms, axis=0) + W.get(BIAS, 0))
         with jax.enable_x64(True):
             h[u] = rounded(np.asarray(unit.activation.value(jnp.asarray(a[u]))))
     right = dict(facts.right)
@@ -72,6 +79,17 @@ def _noisy_quantities(
     named = {name: rounded(array) for name, array in state.quantities().items()}
     named |= {f"a.{u}": array for u, array in a.items()} | {f"h.{s}": array for s, array in h.items()}
     return named
+
+
+def _noisy_function(
+    unit: FunctionUnit, h: Mapping[str, np.ndarray], epsilon: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A function rounds in each of its steps."""
+    # what is to be masked may be the smallest number there is
+    with jax.enable_x64(True), np.errstate(over="ignore"):
+        inputs = [jnp.asarray(h[s]) for s in unit.connections]
+        program = jax.make_jaxpr(unit.function)(*inputs)
+        return np.asarray(Noise(epsilon, rng).run(program, inputs)[0])
 
 
 def _applied(connection: Connection, W: np.ndarray | None, h: np.ndarray) -> np.ndarray:

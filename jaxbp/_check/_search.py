@@ -15,6 +15,7 @@ import numpy as np
 from jaxbp._check._facts import Facts
 from jaxbp._check._mistakes import (
     at_output,
+    has_own_matrix,
     in_all_gradients,
     in_delta,
     in_gradient,
@@ -22,10 +23,11 @@ from jaxbp._check._mistakes import (
     in_terms,
     updated_weights,
 )
-from jaxbp._check._pass import Change, Pass, backward_order, gradient
+from jaxbp._check._pass import Change, Pass, backward_names, backward_order, gradient
 from jaxbp._check._report import Mistake
+from jaxbp._check._shared_mistakes import in_shared
 from jaxbp._connections import Dense
-from jaxbp._graph import BIAS
+from jaxbp._graph import BIAS, SHARED
 
 MOST_MISTAKES = 3
 MOST_TRIALS = 8_000
@@ -77,7 +79,7 @@ def explanations(facts: Facts, observed: Observed) -> tuple[list[tuple[Change, .
         for after, extra in _steps(state, u, mistakes, observed, best - cost, trials):
             heapq.heappush(queue, (cost + extra, progress - 1, next(tie), after, 0))
         # where nothing was handed in to compare with, more than one would explain anything
-        most = 2 if any(name.split(".")[1:2] == [u] for name in observed.arrays) else 1
+        most = 2 if any(name in observed.arrays for name in backward_names(facts, u)) else 1
         if mistakes < most and cost + 1 <= best:
             heapq.heappush(queue, (cost + 1, progress, next(tie), state, mistakes + 1))
     return _distinct(found), next(trials, None) is not None
@@ -147,7 +149,7 @@ def _with_updated_weights(
         return
     for v in facts.readers[u]:
         taken = any(change.stage == "term" and change.key == v for change in others)
-        if taken or not isinstance(facts.net.units[v].connections[u], Dense):
+        if taken or not has_own_matrix(facts, v, u):
             continue
         for eta in _learning_rates(state, u, v, others, observed):
             yield (*others, updated_weights(v, u, eta))
@@ -156,7 +158,8 @@ def _with_updated_weights(
 def _learning_rates(state: Pass, u: str, v: str, others: tuple[Change, ...], observed: Observed) -> Iterator[float]:
     # what follows is linear in η: two values of it, and what was handed in, tell η
     order = backward_order(state.facts)
-    seen_at = [i for i, w in enumerate(order) if any(name.split(".")[1] == w for name in observed.arrays)]
+    names = {w: backward_names(state.facts, w) for w in order}
+    seen_at = [i for i, w in enumerate(order) if any(name in observed.arrays for name in names[w])]
     # two units, in case what was handed in of the first has a mistake of its own
     last = next(iter([i for i in seen_at if i >= order.index(u)][1:2]), len(order) - 1) + 1
     after_v = order[order.index(u) : last]
@@ -166,7 +169,7 @@ def _learning_rates(state: Pass, u: str, v: str, others: tuple[Change, ...], obs
         for next_one in order[order.index(u) + 1 : last]:
             after = after.through(next_one)
         named = after.quantities()
-        return {name: named[name] for name in observed.arrays if name in named and name.split(".")[1] in after_v}
+        return {name: named[name] for w in after_v for name in names[w] if name in observed.arrays and name in named}
 
     without, with_one = given(0.0), given(1.0)
     seen: list[float] = []
@@ -187,7 +190,7 @@ def _same_update_again(state: Pass, u: str) -> Iterator[tuple[Change, ...]]:
     if not before or u == facts.net.output:
         return
     first = before[0]
-    readers = [v for v in facts.readers[u] if isinstance(facts.net.units[v].connections[u], Dense)]
+    readers = [v for v in facts.readers[u] if has_own_matrix(facts, v, u)]
     for again in ([v for v in readers if v == first.mistake.unit], readers):
         if again:
             yield tuple(replace(updated_weights(v, u, first.learning_rate or 0), mistake=first.mistake) for v in again)
@@ -196,21 +199,45 @@ def _same_update_again(state: Pass, u: str) -> Iterator[tuple[Change, ...]]:
 def _gradient_changes(
     state: Pass, u: str, delta: np.ndarray, observed: Observed, allowed: int
 ) -> Iterator[tuple[Change, ...]]:
-    """The sets of changes with which the gradients of u are what was handed in."""
+    """The sets of changes with which the gradients that are complete with δ_u are what was handed in."""
     facts = state.facts
-    off = [s for s in facts.params[u] if not _fits(state, u, s, delta, None, observed)]
+    off = [place for place in facts.due[u] if not _fit(state, u, delta, (), [place], observed)]
     if not off:
         yield ()
         return
     if not allowed:
         return
     for changes in in_all_gradients(facts, u):
-        if all(_fits(state, u, str(change.key), delta, change, observed) for change in changes):
+        if _fit(state, u, delta, changes, facts.due[u], observed):
             yield changes
     if len(off) > allowed:
         return
-    fitting = [[c for c in in_gradient(facts, u, s) if _fits(state, u, s, delta, c, observed)] for s in off]
+    known = [in_shared(facts, u, name) if group == SHARED else in_gradient(facts, u, name) for group, name in off]
+    fitting = [
+        [change for change in changes if _fit(state, u, delta, [change], [place], observed)]
+        for changes, place in zip(known, off, strict=True)
+    ]
     yield from product(*fitting)
+
+
+def _fit(
+    state: Pass,
+    u: str,
+    delta: np.ndarray,
+    changes: Sequence[Change],
+    weights: Iterable[tuple[str, str]],
+    observed: Observed,
+) -> bool:
+    """Whether gradients that are complete with δ_u, right or with changes, are what was handed in."""
+    by_source = {str(change.key): change for change in changes if change.stage == "gradient"}
+    shared = [f"grad.{group}.{name}" for group, name in weights if group == SHARED]
+    own = [name for group, name in weights if group != SHARED]
+    if not all(_fits(state, u, s, delta, by_source.get(s), observed) for s in own):
+        return False
+    if not any(name in observed.arrays for name in shared):
+        return True
+    gradients = state.with_gradients(u, delta, changes).gradients
+    return all(observed.close(name, gradients[name]) for name in shared)
 
 
 def _fits(state: Pass, u: str, s: str, delta: np.ndarray, change: Change | None, observed: Observed) -> bool:

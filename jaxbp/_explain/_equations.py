@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from functools import cache
 from math import prod
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxbp._connections import Bias
 from jaxbp._explain._expressions import (
+    Component,
     Expression,
+    Function,
     Index,
     Leaf,
     Negative,
@@ -33,7 +36,10 @@ from jaxbp._explain._formulas import (
 )
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._terms import Term, Terms, terms_of
+from jaxbp._function_unit import FunctionUnit, name_of
 from jaxbp._graph import BIAS
+from jaxbp._parameters import uses
+from jaxbp._recursion import kind as kind_of
 
 _SUSPICIOUS, _ROUNDOFF = 1e-12, 1e-15
 
@@ -50,6 +56,7 @@ class Equations:
         self.net = numbers.net
         self.examples = prod(numbers.batch)
         self._terms = cache(self._find_terms)
+        self._made = cache(self._make)
 
     def value(self, quantity: Leaf) -> float:
         """The number of one element; 0 where the terms of its sum cancel up to what float64 makes of it."""
@@ -59,6 +66,13 @@ class Equations:
                 if isinstance(form, Sum) and abs(value) < _ROUNDOFF * magnitude(form, self.numbers):
                     return 0.0
         return value
+
+    def row(self, leaf: Leaf) -> list[float] | None:
+        """The numbers of an array, one after the other; None for a single number."""
+        if isinstance(leaf, Partial):
+            return None
+        array = self.numbers.arrays[leaf.name][leaf.index]
+        return array.ravel().tolist() if array.ndim else None
 
     def forms(self, quantity: Leaf) -> tuple[Expression, ...]:
         """Equal formulas for one element, the simplest last; none for what is given, or has no short one."""
@@ -83,17 +97,41 @@ class Equations:
                 return (self._signal_from_readers(s, example, element),)
             case "delta", [u]:
                 return self._deltas(u, example, element)
-            case "grad", [u, s]:
-                return (self._gradient(u, s, quantity.index),)
-            case "updated", [u, s]:
-                return (self._update(u, s, quantity.index),)
+            case "grad", [group, name]:
+                return (self._gradient(group, name, quantity.index),)
+            case "updated", [group, name]:
+                return (self._update(group, name, quantity.index),)
             case _:
                 return ()
 
     def _pre_activation(self, u: str, example: Index, j: Index) -> Expression:
+        unit = self.net.units[u]
+        if isinstance(unit, FunctionUnit):
+            return self._of_function(unit, u, example, j)
         return summed(
             [self._contribution(term, u, s, example) for s in self._sources(u) for term in self._terms(u, s).into(j)]
         )
+
+    def _of_function(self, unit: FunctionUnit, u: str, example: Index, j: Index) -> Expression:
+        name = name_of(unit.function)
+        function = Function(name if name.replace("_", "").isalnum() else "f", lambda *row: float(self._made(u, row)[j]))
+        arrays = tuple(Quantity(f"h.{s}", example) for s in unit.connections)
+        elements = [
+            Quantity(f"h.{s}", (*example, *i)) for s in unit.connections for i in np.ndindex(self.net.shapes[s])
+        ]
+        return Component(function, arrays, tuple(elements), j)
+
+    def _make(self, u: str, row: tuple[float, ...]) -> np.ndarray:
+        """What a function unit makes of all elements of its sources, one after the other."""
+        unit = self.net.units[u]
+        ends = np.cumsum([prod(self.net.shapes[s]) for s in unit.connections])
+        parts = np.split(np.array(row, np.float64), ends[:-1])
+        with jax.enable_x64(True):
+            h = {
+                s: jnp.asarray(part.reshape(self.net.shapes[s]))
+                for s, part in zip(unit.connections, parts, strict=True)
+            }
+            return np.asarray(unit.pre_activation({}, h))
 
     def _example_loss(self, example: Index) -> Expression:
         o = self.net.output
@@ -116,14 +154,28 @@ class Equations:
         return self._of_the_mean(loss_gradient(self.numbers.loss, row, y, j[-1], self.numbers))
 
     def _signal_from_readers(self, s: str, example: Index, i: Index) -> Expression:
-        return summed(
-            [
-                times(Number(term.t), *self._weight(v, s, term), Quantity(f"delta.{v}", (*example, *term.unit)))
-                for v, unit in self.net.units.items()
-                if s in unit.connections
-                for term in self._terms(v, s).out_of(i)
-            ]
-        )
+        terms: list[Expression] = []
+        for v, unit in self.net.units.items():
+            if s not in unit.connections:
+                continue
+            if isinstance(unit, FunctionUnit):
+                terms += self._through_function(v, s, example, i)
+            else:
+                terms += [
+                    times(Number(term.t), *self._weight(v, s, term), Quantity(f"delta.{v}", (*example, *term.unit)))
+                    for term in self._terms(v, s).out_of(i)
+                ]
+        return summed(terms)
+
+    def _through_function(self, v: str, s: str, example: Index, i: Index) -> list[Expression]:
+        """The terms (∂a_v[j]/∂h_s[i]) δ_v[j], without those that this example makes 0."""
+        column = self.numbers.jacobian(v, example)[s][(..., *i)]
+        by = Quantity(f"h.{s}", (*example, *i))
+        return [
+            times(Partial(Quantity(f"a.{v}", (*example, *j)), by), Quantity(f"delta.{v}", (*example, *j)))
+            for j in np.ndindex(self.net.shapes[v])
+            if column[j] != 0
+        ]
 
     def _deltas(self, u: str, example: Index, j: Index) -> tuple[Expression, ...]:
         activation = self.net.units[u].activation
@@ -138,18 +190,19 @@ class Equations:
         finite = all(np.isfinite(self.numbers(leaf)) for leaf in Delta)
         return (*([by_product] if finite else []), self._of_the_mean(simple))
 
-    def _gradient(self, u: str, s: str, k: Index) -> Expression:
+    def _gradient(self, group: str, name: str, k: Index) -> Expression:
         return summed(
             [
                 times(Number(term.t), *self._source(s, example, term), Quantity(f"delta.{u}", (*example, *term.unit)))
+                for u, s in uses(self.net, group, name)
                 for example in np.ndindex(self.numbers.batch)
                 for term in self._terms(u, s).of(k)
             ]
         )
 
-    def _update(self, u: str, s: str, k: Index) -> Expression:
-        step = Product((Quantity("learning_rate"), Quantity(f"grad.{u}.{s}", k)))
-        return Sum((Quantity(f"W.{u}.{s}", k), Negative(step)))
+    def _update(self, group: str, name: str, k: Index) -> Expression:
+        step = Product((Quantity("learning_rate"), Quantity(f"grad.{group}.{name}", k)))
+        return Sum((Quantity(f"W.{group}.{name}", k), Negative(step)))
 
     def _local_derivative(self, leaf: Partial) -> tuple[Expression, ...]:
         """The formula of a derivative between neighbours; none for one over a longer way."""
@@ -162,9 +215,12 @@ class Equations:
             a, h = (self._row(k, u, example, j) for k in ("a", "h"))
             form = derivative(self.net.units[u].activation, a, h, j[-1], leaf.by.index[-1])
             return () if form == leaf else (form,)
-        if kind == "a" and by_kind == "W" and by[0] == u:
-            terms = [t for t in self._terms(u, by[1]).into(j) if t.weight == leaf.by.index]
-            return (summed([times(Number(t.t), *self._source(by[1], example, t)) for t in terms]),)
+        sources = [s for s in self.numbers.sources_by(u, by) if (kind, by_kind) == ("a", "W")]
+        if sources:
+            terms = [(s, t) for s in sources for t in self._terms(u, s).into(j) if t.weight == leaf.by.index]
+            return (summed([times(Number(t.t), *self._source(s, example, t)) for s, t in terms]),)
+        if kind == "a" and isinstance(self.net.units[u], FunctionUnit):
+            return ()
         if kind == "a" and by_kind == "h" and by[0] in self._sources(u):
             same = leaf.by.index[:batch] == example
             terms = [t for t in self._terms(u, by[0]).into(j) if same and t.source == leaf.by.index[batch:]]
@@ -185,13 +241,15 @@ class Equations:
         return (*unit.connections, *((BIAS,) if unit.bias else ()))
 
     def _find_terms(self, u: str, s: str) -> Terms:
-        unit = self.net.units[u]
-        connection = Bias() if s == BIAS else unit.connections[s]
         source = () if s == BIAS else self.net.shapes[s]
-        return terms_of(connection, self.net.weight_shapes(u).get(s), source, unit.shape)
+        group, name = self.numbers.places.get((u, s), (u, s))
+        return terms_of(kind_of(self.net, u, s), self.net.weight_shapes(group).get(name), source, self.net.shapes[u])
 
     def _weight(self, u: str, s: str, term: Term) -> tuple[Quantity, ...]:
-        return () if term.weight is None else (Quantity(f"W.{u}.{s}", term.weight),)
+        if term.weight is None:
+            return ()
+        group, name = self.numbers.places[u, s]
+        return (Quantity(f"W.{group}.{name}", term.weight),)
 
     def _source(self, s: str, example: Index, term: Term) -> tuple[Quantity, ...]:
         return () if term.source is None else (Quantity(f"h.{s}", (*example, *term.source)),)

@@ -84,7 +84,7 @@ def explain(
     δ and Δ are those of the mean. Large arrays and long sums are elided.
 
     Args:
-        net: The network.
+        net: The network. Units with dropout are shown without noise, as when evaluating.
         loss: The loss of one example.
         params: The parameters, as from `init_params`.
         x: The input, `(*batch, width)`, or a dict of inputs by name.
@@ -95,7 +95,8 @@ def explain(
             quantities as text, a list of several such, a dict of them by the place where they are said, or, where
             the name is that of an array, an array of them.
             Names are those of `Backprop.quantities` with an index where one element is meant, and `y`,
-            `W.o.h1[0, 1]`, `losses[0]`, `learning_rate`, `updated.o.h1[0, 1]`, `d(h.o[0])/d(a.o[1])`.
+            `W.o.h1[0, 1]`, `losses[0]`, `learning_rate`, `updated.o.h1[0, 1]`, `d(h.o[0])/d(a.o[1])`. A weight that
+            several connections share is `W.shared.NAME`, and its gradient `grad.shared.NAME`.
         names: Symbols in LaTeX, by unit (`"h1"`), by array (`"W.o.h1"`) or by element without a batch index
             (`"a.h1[0]"`); the quantity's own name otherwise.
 

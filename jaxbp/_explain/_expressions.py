@@ -107,6 +107,23 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Component:
+    """An element of what a function makes of whole arrays, f(h_s, h_t)[j].
+
+    Attributes:
+        function: Its value is the element, from all elements of the arrays one after the other.
+        arrays: What is printed.
+        elements: What the arrays are made of.
+        index: j.
+    """
+
+    function: Function
+    arrays: tuple[Quantity, ...]
+    elements: tuple["Expression", ...]
+    index: Index
+
+
+@dataclass(frozen=True)
 class Bracket:
     """Iverson's bracket, 1 where the relations hold and 0 elsewhere: [−1 ≤ a ≤ 1]."""
 
@@ -116,7 +133,7 @@ class Bracket:
 
 Leaf: TypeAlias = Quantity | Partial
 Expression: TypeAlias = (
-    Number | Quantity | Partial | Sum | Rest | Product | Quotient | Power | Negative | Call | Bracket
+    Number | Quantity | Partial | Sum | Rest | Product | Quotient | Power | Negative | Call | Component | Bracket
 )
 
 RELATIONS: dict[str, Callable[[float, float], bool]] = {
@@ -166,7 +183,7 @@ def evaluate(expression: Expression, value_of: Callable[[Leaf], float]) -> float
                 return value(base) ** value(exponent)
             case Negative(term):
                 return -value(term)
-            case Call(function, arguments):
+            case Call(function, arguments) | Component(function, _, arguments):
                 return np.float64(function.evaluate(*map(value, arguments)))
             case Bracket(parts, relations):
                 numbers = [value(part) for part in parts]
@@ -207,7 +224,7 @@ def leaves(expression: Expression) -> tuple[Leaf, ...]:
             return (*leaves(left), *leaves(right))
         case Negative(term):
             return leaves(term)
-        case Sum(parts) | Rest(parts) | Product(parts) | Call(_, parts) | Bracket(parts, _):
+        case Sum(parts) | Rest(parts) | Product(parts) | Call(_, parts) | Component(_, _, parts) | Bracket(parts, _):
             return tuple(leaf for part in parts for leaf in leaves(part))
 
 
@@ -236,5 +253,7 @@ def mapped(expression: Expression, leaf: Callable[[Leaf], Expression]) -> Expres
             return Negative(mapped(term, leaf))
         case Call(function, arguments):
             return Call(function, all_of(arguments))
+        case Component(function, arrays, elements, index):
+            return Component(function, arrays, all_of(elements), index)
         case Bracket(parts, relations):
             return Bracket(all_of(parts), relations)

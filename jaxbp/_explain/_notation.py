@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxbp._explain._expressions import Index, Leaf, Partial, Quantity
 from jaxbp._explain._printing import upright
-from jaxbp._graph import BIAS
+from jaxbp._graph import BIAS, SHARED
 
 BATCHED = ("a", "h", "delta", "Delta", "y")
 """The kinds of quantities whose first axes are the batch's."""
@@ -90,6 +90,8 @@ class Notation:
         """The letter, and what stands above it."""
         if kind == "h" and path[0] in self.inputs:
             return self._unit(path[0]), ""
+        if kind == "W" and path[0] == SHARED:
+            return upright(path[1]), ""
         if kind == "W" and path[1] == BIAS:
             return "b", self._unit(path[0])
         if kind == "W":

@@ -1,24 +1,25 @@
 """The numbers of a network: every quantity of one forward and backward phase, by its name, in float64."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxbp._backprop import backprop
-from jaxbp._connections import Bias
-from jaxbp._explain._expressions import Leaf, Partial
+from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._forward import Trace, forward
-from jaxbp._graph import BIAS
+from jaxbp._function_unit import FunctionUnit
 from jaxbp._losses import Loss
-from jaxbp._network import Network
+from jaxbp._network import Network, Unit
 from jaxbp._objective import example_losses
-from jaxbp._parameters import check_params, refuse_beyond_sums
+from jaxbp._parameters import check_params, places, weights_of
+from jaxbp._recursion import kind as kind_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +27,9 @@ class Numbers:
     """A network at one point: parameters, inputs and targets, and all that follows from them.
 
     Attributes:
-        net: The network.
+        net: The network, without dropout.
         loss: The loss of one example.
-        params: The parameters, as float64 arrays on the host.
+        params: The parameters by group, as float64 arrays on the host.
         x: The inputs by name, likewise.
         y: The targets, of the output's shape.
         learning_rate: η, or None where there is no update.
@@ -45,14 +46,13 @@ class Numbers:
     def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any, learning_rate: float | None) -> "Numbers":
         """The numbers for arguments as they are given to `backprop`."""
         check_params(net, params)
-        refuse_beyond_sums(net, "explain")
-        wide = {u: {s: _widened(params[u][s]) for s in net.weight_shapes(u)} for u in net.units}
+        wide = {u: {s: _widened(params[u][s]) for s in net.weight_shapes(u)} for u in net.groups}
         with jax.enable_x64(True):
             trace = forward(net, jax.tree.map(jnp.asarray, wide), x)  # refuses what does not fit
             targets = loss.targets(trace.h[net.output], y)
         named = x if isinstance(x, Mapping) else dict.fromkeys(net.inputs, x)
         return cls(
-            net,
+            _without_noise(net),
             loss,
             wide,
             {name: _widened(named[name]) for name in net.inputs},
@@ -90,6 +90,22 @@ class Numbers:
         """The number of one quantity."""
         return self._partial(leaf) if isinstance(leaf, Partial) else float(self.arrays[leaf.name][leaf.index])
 
+    @cached_property
+    def places(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """By unit and source of each connection that has a weight, the group and the name under which it is kept."""
+        return places(self.net)
+
+    @cached_property
+    def jacobian(self) -> Callable[[str, Index], dict[str, np.ndarray]]:
+        """∂a_u/∂h_s of a function unit, `(*shape_u, *shape_s)` by source, at one example."""
+        return cache(self._jacobian)
+
+    def _jacobian(self, u: str, example: Index) -> dict[str, np.ndarray]:
+        unit = self.net.units[u]
+        with jax.enable_x64(True):
+            h = {s: jnp.asarray(self.arrays[f"h.{s}"][example]) for s in unit.connections}
+            return {s: np.asarray(J) for s, J in _jacobian_of(unit, h).items()}
+
     def elsewhere(self, seed: int) -> "Numbers":
         """The same network at another point: other weights and inputs, and the targets of other outputs.
 
@@ -121,6 +137,11 @@ class Numbers:
     def _partial(self, leaf: Partial) -> float:
         (kind, u, *_), (by_kind, *by_path) = leaf.of.name.split("."), leaf.by.name.split(".")
         of_index, by_index = leaf.of.index, leaf.by.index
+        if (kind, by_kind) == ("a", "h") and self._is_function_of(u, by_path[0]):
+            split = len(self.batch)
+            same = of_index[:split] == by_index[:split]
+            J = self.jacobian(u, of_index[:split])[by_path[0]]
+            return float(J[(*of_index[split:], *by_index[split:])]) if same else 0.0
         with jax.enable_x64(True):
             trace = Trace(*({n: jnp.asarray(self.arrays[f"{k}.{n}"]) for n in names} for k, names in self._traced()))
             one = jnp.zeros(self.arrays[leaf.of.name].shape).at[of_index].set(1)
@@ -130,13 +151,22 @@ class Numbers:
                 return float(unit.activation.pullback(trace.a[u], trace.h[u], one)[by_index])
             if unit is not None and kind == "a" and by_kind == "h" and by_path[0] in unit.connections:
                 s = by_path[0]
-                W = jax.tree.map(jnp.asarray, self.params[u].get(s))
+                W = jax.tree.map(jnp.asarray, weights_of(self.net, self.params, u).get(s))
                 return float(unit.connections[s].pull_back(W, trace.h[s], one)[by_index])
-            if unit is not None and kind == "a" and by_kind == "W" and by_path[0] == u:
-                s = by_path[1]
-                connection = Bias() if s == BIAS else unit.connections[s]
-                return float(connection.contract(jnp.asarray(self.params[u][s]), trace.h.get(s), one)[by_index])
+            sources = [s for s in self.sources_by(u, by_path) if (kind, by_kind) == ("a", "W")]
+            if sources:
+                weight = jnp.asarray(self.params[by_path[0]][by_path[1]])
+                parts = [kind_of(self.net, u, s).contract(weight, trace.h.get(s), one) for s in sources]
+                return sum(float(part[by_index]) for part in parts)
             return self._total(leaf, trace)
+
+    def sources_by(self, u: str, weight: Sequence[str]) -> list[str]:
+        """The sources that a unit reads by a weight, given by group and name: one, unless it is shared."""
+        return [s for (v, s), place in self.places.items() if v == u and place == tuple(weight)]
+
+    def _is_function_of(self, u: str, s: str) -> bool:
+        unit = self.net.units.get(u)
+        return isinstance(unit, FunctionUnit) and s in unit.connections
 
     def _total(self, leaf: Partial, trace: Trace) -> float:
         kind, u = leaf.of.name.split(".")
@@ -152,6 +182,17 @@ class Numbers:
 
     def _traced(self) -> tuple[tuple[str, list[str]], ...]:
         return ("a", list(self.net.units)), ("h", [*self.net.inputs, *self.net.units])
+
+
+def _without_noise(net: Network) -> Network:
+    if not any(unit.dropout for unit in net.units.values()):
+        return net
+    return replace(net, units={u: replace(unit, dropout=0.0) for u, unit in net.units.items()})
+
+
+@partial(jax.jit, static_argnums=0)
+def _jacobian_of(unit: Unit, h: dict[str, Array]) -> dict[str, Array]:
+    return jax.jacobian(lambda h: unit.pre_activation({}, h))(h)
 
 
 def _widened(array: Any) -> np.ndarray:

@@ -2,15 +2,17 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from jaxbp._explain._expressions import (
     Bracket,
     Call,
+    Component,
     Expression,
     Function,
+    Index,
     Leaf,
     Negative,
     Number,
@@ -41,7 +43,7 @@ class Printer(ABC):
     """Prints a formula; the subclasses say how its parts look.
 
     Attributes:
-        leaf: What to print for a quantity, its symbol or its number.
+        leaf: What to print for a quantity, its symbol or its number, or for an array of them.
     """
 
     leaf: Callable[[Leaf], str]
@@ -79,8 +81,17 @@ class Printer(ABC):
         """A function of its arguments."""
 
     @abstractmethod
+    def element(self, array: str, index: Index) -> str:
+        """An element of an array that has no name of its own."""
+
+    @abstractmethod
     def relation(self, relation: str) -> str:
         """A sign between two numbers."""
+
+    def array(self, numbers: Sequence[float]) -> str:
+        """Some numbers side by side; of many the middle is left out."""
+        shown = [self.number(value) for value in numbers]
+        return self.parenthesised(", ".join(elided(shown, self.ellipsis)))
 
     def _show(self, e: Expression) -> tuple[str, int]:
         match e:
@@ -112,10 +123,10 @@ class Printer(ABC):
                     return text.removeprefix(self.minus), _ATOM
                 return self.minus + self._positive(_PRODUCT, term), _PRODUCT
             case Call(function, arguments):
-                shown = [self(argument) for argument in arguments]
-                if len(shown) > SHOWN_ARGUMENTS:
-                    shown[2:-1] = [self.ellipsis]
+                shown = elided([self(argument) for argument in arguments], self.ellipsis)
                 return self.call(function, shown), _ATOM
+            case Component(function, arrays, _, index):
+                return self.element(self.call(function, [self.leaf(array) for array in arrays]), index), _ATOM
             case Bracket(parts, relations):
                 pairs = zip(relations, parts[1:], strict=True)
                 return f"[{self(parts[0])}{''.join(f' {self.relation(r)} {self(part)}' for r, part in pairs)}]", _ATOM
@@ -166,6 +177,9 @@ class Text(Printer):
     def call(self, function: Function, arguments: list[str]) -> str:
         return f"{function.name}({', '.join(arguments)})"
 
+    def element(self, array: str, index: Index) -> str:
+        return f"{array}[{', '.join(map(str, index))}]"
+
     def relation(self, relation: str) -> str:
         return relation
 
@@ -207,8 +221,16 @@ class Latex(Printer):
             return rf"\sqrt{{{arguments[0]}}}"
         return f"{function.latex or upright(function.name)}{self.parenthesised(', '.join(arguments))}"
 
+    def element(self, array: str, index: Index) -> str:
+        return f"{array}_{{{','.join(map(str, index))}}}"
+
     def relation(self, relation: str) -> str:
         return {"≤": r"\le", "≥": r"\ge"}.get(relation, relation)
+
+
+def elided(shown: Sequence[str], ellipsis: str) -> list[str]:
+    """What is printed of a list: of a long one the first two and the last."""
+    return [*shown] if len(shown) <= SHOWN_ARGUMENTS else [*shown[:2], ellipsis, shown[-1]]
 
 
 def upright(name: str) -> str:

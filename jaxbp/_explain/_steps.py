@@ -15,7 +15,9 @@ from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._printing import Printer, rounded
 from jaxbp._explain._typesetting import Typesetting
-from jaxbp._graph import BIAS
+from jaxbp._function_unit import FunctionUnit
+from jaxbp._graph import BIAS, SHARED
+from jaxbp._parameters import uses
 
 SHOWN_ELEMENTS = 24
 SHOWN_EXAMPLES = 4
@@ -136,15 +138,17 @@ class Steps:
         for name in self.net.inputs:
             yield self._step(f"h.{name}", f"Input {name}", "", "Given")
         yield self._step("y", "Target", "", "Given")
-        for u, s in self._weights():
-            yield self._step(f"W.{u}.{s}", _words("Bias" if s == BIAS else "Weights", u, s), "", "Given")
+        for group, name in self._weights():
+            title = self._words("Bias" if name == BIAS else "Weights", group, name)
+            yield self._step(f"W.{group}.{name}", title, "", "Given")
         if self.numbers.learning_rate is not None:
             yield self._step("learning_rate", "Learning rate", "", "Given")
 
     def forward(self, example: Index, section: str) -> Iterator[Step]:
         """The forward phase of one example."""
         for u in self.net.order:
-            rule = r"a_u = \sum_{s \Rightarrow u} h_s W_{su} + b_u"
+            is_function = isinstance(self.net.units[u], FunctionUnit)
+            rule = r"a_u = f(h_s, h_t, \ldots)" if is_function else r"a_u = \sum_{s \Rightarrow u} h_s W_{su} + b_u"
             yield self._step(f"a.{u}", f"Pre-activation of {u}", rule, section, example)
             activation = self.net.units[u].activation.name
             yield self._step(f"h.{u}", f"Activation of {u}, {activation}", r"h_u = \Phi_u(a_u)", section, example)
@@ -153,38 +157,61 @@ class Steps:
 
     def backward(self, example: Index, section: str) -> Iterator[Step]:
         """The sweep for one example."""
-        start, recursion = (
-            r"\Delta_o = \frac{\partial L}{\partial o}",
-            r"\Delta_u = \frac{\partial L}{\partial h_u} = \sum_{u \Rightarrow v} \delta_v W_{uv}^{\top}",
-        )
+        start = r"\Delta_o = \frac{\partial L}{\partial o}"
         pulled = (
             r"\delta_u = \frac{\partial L}{\partial a_u} = "
             r"\left(\frac{\partial h_u}{\partial a_u}\right)^{\top} \Delta_u"
         )
         for u in reversed(self.net.order):
-            rule = start if u == self.net.output else recursion
+            rule = start if u == self.net.output else self._recursion(u)
             yield self._step(f"Delta.{u}", f"Error signal at the output of {u}", rule, section, example)
             yield self._step(f"delta.{u}", f"Error signal at the pre-activation of {u}", pulled, section, example)
         for name in self.net.inputs:
             if any(_element_of(leaf).name == f"Delta.{name}" for leaf in self.claims):
-                yield self._step(f"Delta.{name}", f"Error signal at the input {name}", recursion, section, example)
+                yield self._step(
+                    f"Delta.{name}", f"Error signal at the input {name}", self._recursion(name), section, example
+                )
+
+    def _recursion(self, s: str) -> str:
+        """The rule for Δ of a unit or input, by the kind of units that read it."""
+        term = r"\delta_v W_{uv}^{\top}"
+        if any(isinstance(unit, FunctionUnit) and s in unit.connections for unit in self.net.units.values()):
+            term = r"\left(\frac{\partial a_v}{\partial h_u}\right)^{\top} \delta_v"
+        return rf"\Delta_u = \frac{{\partial L}}{{\partial h_u}} = \sum_{{u \Rightarrow v}} {term}"
 
     def gradients(self, section: str) -> Iterator[Step]:
         """The gradient of every weight, the output first, as the sweep finds them."""
-        for u, s in sorted(self._weights(), key=lambda weight: -self.net.order.index(weight[0])):
+        for group, name in sorted(self._weights(), key=self._found_at):
             rule = r"\frac{\partial L}{\partial W_{su}} = h_s^{\top} \delta_u"
-            if s == BIAS:
+            if group == SHARED:
+                rule = r"\frac{\partial L}{\partial W} = \sum_{s \Rightarrow u} h_s^{\top} \delta_u"
+            elif name == BIAS:
                 rule = r"\frac{\partial L}{\partial b_u} = 1^{\top} \delta_u"
-            yield self._step(f"grad.{u}.{s}", _words("Gradient of the", u, s), rule, section)
+            title = self._words("Gradient of the", group, name)
+            yield self._step(f"grad.{group}.{name}", title, rule, section)
+
+    def _found_at(self, weight: tuple[str, str]) -> int:
+        """How late the sweep has the gradient of a weight: with δ of the last of its users."""
+        return -min(self.net.order.index(u) for u, _ in uses(self.net, *weight))
 
     def updates(self, section: str) -> Iterator[Step]:
         """A step of gradient descent."""
-        for u, s in self._weights():
+        for group, name in self._weights():
             rule = r"W \leftarrow W - \eta \, \frac{\partial L}{\partial W}"
-            yield self._step(f"updated.{u}.{s}", _words("Update of the", u, s), rule, section)
+            title = self._words("Update of the", group, name)
+            yield self._step(f"updated.{group}.{name}", title, rule, section)
 
     def _weights(self) -> list[tuple[str, str]]:
-        return [(u, s) for u in self.net.order for s in self.net.weight_shapes(u)]
+        """Every weight by group and name, those that connections share once, at the end."""
+        groups = (*self.net.order, *(group for group in self.net.groups if group == SHARED))
+        return [(group, name) for group in groups for name in self.net.weight_shapes(group)]
+
+    def _words(self, what: str, group: str, name: str) -> str:
+        if group == SHARED:
+            places = [f"bias of {u}" if s == BIAS else f"{s} to {u}" for u, s in uses(self.net, group, name)]
+            whole = "Shared weights" if what == "Weights" else f"{what} shared weights"
+            return f"{whole} {name}, {' and '.join(places)}"
+        return _words(what, group, name)
 
     def _step(self, name: str, title: str, rule: str, section: str, example: Index = ()) -> Step:
         array = self.numbers.arrays[name]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp._connections import Bias, Connection, Dense, Identity, Shape
+from jaxbp._connections import Bias, Connection, Dense, Identity, Shape, Transposed
 from jaxbp._explain._expressions import Index
 
 _LARGEST_TABLE = 1_000_000
@@ -54,6 +54,8 @@ def terms_of(connection: Connection | Bias, weight: Shape | None, source: Shape,
     match connection:
         case Dense():
             return _DenseTerms(source, unit)
+        case Transposed():
+            return _TransposedTerms(_DenseTerms(source, unit))
         case Identity():
             return _IdentityTerms()
         case Bias():
@@ -78,6 +80,20 @@ class _DenseTerms(Terms):
     def of(self, weight: Index) -> list[Term]:
         i, j = weight
         return [Term(1, weight, (*row, i), (*row, j)) for row in np.ndindex(self.unit[:-1])]
+
+
+@dataclass(frozen=True)
+class _TransposedTerms(Terms):
+    matrix: _DenseTerms
+
+    def into(self, unit: Index) -> list[Term]:
+        return [_swapped(term) for term in self.matrix.into(unit)]
+
+    def out_of(self, source: Index) -> list[Term]:
+        return [_swapped(term) for term in self.matrix.out_of(source)]
+
+    def of(self, weight: Index) -> list[Term]:
+        return [_swapped(term) for term in self.matrix.of(weight[::-1])]
 
 
 @dataclass(frozen=True)
@@ -163,6 +179,10 @@ class _ProbedTerms(Terms):
         if not np.allclose(by_terms, applied, rtol=1e-9, atol=1e-12):
             of = "its source" if W is None else "its weight and in its source"
             raise ValueError(f"{self.connection!r} is not linear in {of}, so its work cannot be shown as a sum")
+
+
+def _swapped(term: Term) -> Term:
+    return term._replace(weight=None if term.weight is None else term.weight[::-1])
 
 
 def _unravelled(flat: int, shape: Shape) -> Index:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from jaxbp._explain._equations import Equations
+from jaxbp._explain._expressions import Leaf
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._printing import Latex, Printer, Text
 
@@ -23,7 +24,7 @@ class Typesetting:
     @cached_property
     def text_numbers(self) -> Printer:
         """Numbers in plain text."""
-        return Text(lambda leaf: Text.number(self.equations.value(leaf)))
+        return self._of_numbers(Text)
 
     @cached_property
     def latex(self) -> Printer:
@@ -33,4 +34,12 @@ class Typesetting:
     @cached_property
     def latex_numbers(self) -> Printer:
         """Numbers in LaTeX."""
-        return Latex(lambda leaf: Latex.number(self.equations.value(leaf)))
+        return self._of_numbers(Latex)
+
+    def _of_numbers(self, kind: type[Printer]) -> Printer:
+        def shown(leaf: Leaf) -> str:
+            row = self.equations.row(leaf)
+            return kind.number(self.equations.value(leaf)) if row is None else printer.array(row)
+
+        printer = kind(shown)
+        return printer

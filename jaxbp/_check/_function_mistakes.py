@@ -1,0 +1,53 @@
+"""The catalogue of mistakes on the way back through a unit that is a function of its sources."""
+
+from collections.abc import Callable, Iterator
+from math import isqrt, sqrt
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp._attention import Attention
+from jaxbp._check._facts import Facts
+from jaxbp._check._pass import Change, Pass, pulled_through
+from jaxbp._check._report import Mistake
+from jaxbp._function_unit import FunctionUnit, name_of
+
+
+def in_function(facts: Facts, v: str, s: str) -> Iterator[Change]:
+    """Mistakes in the signal (∂a_v/∂h_s)ᵀ δ_v that a function unit sends to one of its sources."""
+    unit = facts.net.units[v]
+    assert isinstance(unit, FunctionUnit)
+    function, right = name_of(unit.function), f"Delta.{s} takes (∂a.{v}/∂h.{s})ᵀ delta.{v}"
+
+    def change(slug: str, text: str, apply: Callable[[Pass], np.ndarray]) -> Change:
+        return Change(Mistake(slug, v, text), "term", s, apply, v)
+
+    def signal(state: Pass, t: str = s) -> np.ndarray:
+        return pulled_through(state.facts, v, t, state.delta[v])
+
+    yield change("sign", f"the signal from {v} to {s} is negated: {right}", lambda state: -signal(state))
+    if facts.net.shapes[s] == facts.net.shapes[v]:
+        text = f"the Jacobian of {function} is left out: {right}, not delta.{v}"
+        yield change("missing-derivative", text, lambda state: state.delta[v])
+    for t in unit.connections:
+        if t != s and facts.net.shapes[t] == facts.net.shapes[s]:
+            text = f"the signal of {t} is sent to {s}: {right}, not (∂a.{v}/∂h.{t})ᵀ delta.{v}"
+            yield change("signal-of-other-source", text, lambda state, t=t: signal(state, t))
+    if unit.rule is not None:
+        text = f"the pull-back of {function} is not that of autodiff, in what it sends to {s}: {right}"
+        yield change("wrong-pull-back", text, lambda state: _by_rule(state, unit, v, s))
+    if isinstance(unit.function, Attention) and s in tuple(unit.connections)[:2]:
+        d = facts.net.shapes[s][-1] // unit.function.heads
+        # one mistake in the scores, for queries and keys alike
+        root = str(isqrt(d)) if isqrt(d) ** 2 == d else f"√{d}"
+        text = f"the 1/{root} of the scores of {v} is left out on the way back to its queries and keys"
+        yield change("missing-scale", text, lambda state: sqrt(d) * signal(state))
+
+
+def _by_rule(state: Pass, unit: FunctionUnit, v: str, s: str) -> np.ndarray:
+    facts = state.facts
+    with jax.enable_x64(True):
+        h = {t: jnp.asarray(facts.h[t]) for t in unit.connections}
+        signals = unit.pull_back({}, h, jnp.asarray(facts.a[v]), jnp.asarray(state.delta[v]))
+        return np.asarray(signals[s])
