@@ -303,6 +303,56 @@ def test_derivatives_by_hand():
     assert [claim.general for claim in claims] == [None, None, True, True, True, True]
 
 
+W = jaxbp.Dense(share="W")
+TIED = jaxbp.Network(
+    {"x": 2},
+    {
+        "code": jaxbp.Unit(2, jaxbp.tanh, {"x": W}, bias=False),
+        "o": jaxbp.Unit(2, jaxbp.linear, {"code": jaxbp.Transposed(W)}, bias=False),
+    },
+)
+
+
+def test_claims_about_a_shared_weight():
+    params = {"code": {}, "o": {}, "shared": {"W": PARAMS["h1"]["x"]}}
+    one, other = "delta.code[1]*h.x[0]", "delta.o[0]*h.code[1]"
+    claims = judged({
+        "grad.shared.W[0, 1]": [f"{one} + {other}", one, f"({one} + {other})/2"],
+        "a.o[0]": "W.shared.W[0, 0]*h.code[0] + W.shared.W[0, 1]*h.code[1]",
+        "Delta.code[1]": "W.shared.W[0, 1]*delta.o[0] + W.shared.W[1, 1]*delta.o[1]",
+        "updated.shared.W[0, 1]": "W.shared.W[0, 1] - learning_rate*grad.shared.W[0, 1]",
+        "d(a.o[0])/d(W.shared.W[0, 1])": "h.code[1]",
+        "d(loss)/d(W.shared.W[0, 1])": "d(loss)/d(a.code[1])*h.x[0] + d(loss)/d(a.o[0])*d(a.o[0])/d(W.shared.W[0, 1])",
+    }, TIED, jaxbp.squared_error, params)  # fmt: skip
+    assert [claim.holds for claim in claims] == [True, False, False, True, True, True, True, True]
+    assert [claim.general for claim in claims if claim.holds] == [True] * 6
+
+
+def _gate(value, switch):
+    return value * switch**2
+
+
+def test_claims_about_a_function_unit():
+    net = jaxbp.Network(
+        {"x": 2, "z": 2},
+        {
+            "value": jaxbp.Unit(2, jaxbp.tanh, {"x": jaxbp.Dense()}, bias=False),
+            "both": jaxbp.function_unit(_gate, ("value", "z"), 2),
+            "o": jaxbp.Unit(2, jaxbp.linear, {"both": jaxbp.Identity()}, bias=False),
+        },
+    )
+    params = {"value": {"x": PARAMS["h1"]["x"]}, "both": {}, "o": {}}
+    claims = judged({
+        "a.both[0]": ["h.value[0]*h.z[0]**2", "h.value[0]*h.z[0]"],
+        "d(a.both[0])/d(h.z[0])": "2*h.value[0]*h.z[0]",
+        "d(a.both[0])/d(h.z[1])": 0,
+        "Delta.value[1]": "delta.both[1]*d(a.both[1])/d(h.value[1])",
+        "Delta.z[1]": "2*delta.both[1]*h.value[1]*h.z[1]",
+    }, net, jaxbp.squared_error, params, {"x": X, "z": 2 * X})  # fmt: skip
+    assert [claim.holds for claim in claims] == [True, False, True, True, True, True]
+    assert [claim.general for claim in claims if claim.holds] == [True, True, None, True, True]
+
+
 def test_derivatives_of_the_loss_are_the_error_signals():
     claims = judged({
         "d(loss)/d(a.h1[0])": "d(loss)/d(h.h1[0]) * d(h.h1[0])/d(a.h1[0])",

@@ -18,7 +18,7 @@ import pytest
 from cases import ALL, QUARTIC, SINE, Case, case_named
 
 import jaxbp
-from jaxbp._explain import _equations, _formulas, _terms
+from jaxbp._explain import _equations, _formulas, _numbers, _terms
 from jaxbp._explain._expressions import Number, evaluate
 from jaxbp._explain._notation import unicode_of
 
@@ -137,13 +137,60 @@ SIMPLIFIED = replace(
 TWICE_THE_SLOPE = replace(jaxbp.squared_error, name="twice", gradient=lambda o, y: 2 * (o - y))
 
 
+TIED = jaxbp.Network(  # a square matrix, there and back
+    {"x": 3},
+    {
+        "code": jaxbp.Unit(3, jaxbp.tanh, {"x": jaxbp.Dense(share="W")}),
+        "o": jaxbp.Unit(3, jaxbp.linear, {"code": jaxbp.Transposed(jaxbp.Dense(share="W"))}),
+    },
+)
+TWICE = jaxbp.Network(  # one unit that reads two others by one matrix
+    {"left": 3, "right": 3},
+    {
+        "both": jaxbp.Unit(2, jaxbp.tanh, {s: jaxbp.Dense(share="W") for s in ("left", "right")}, bias=False),
+        "o": jaxbp.Unit(2, jaxbp.linear, {"both": jaxbp.Dense()}),
+    },
+)
+
+
+def gate(value, switch):
+    return value * switch**2
+
+
+def gate_pullback(inputs, a, delta):
+    value, switch = inputs
+    return delta * switch**2, 2 * delta * value * switch
+
+
+def gated(pullback=None) -> jaxbp.Network:
+    return jaxbp.Network(
+        {"x": 3, "z": 2},
+        {
+            "value": jaxbp.Unit(2, jaxbp.tanh, {"x": jaxbp.Dense()}),
+            "both": jaxbp.function_unit(gate, ("value", "z"), 2, pullback=pullback, activation=jaxbp.tanh),
+            "o": jaxbp.Unit(2, jaxbp.linear, {"both": jaxbp.Dense(), "value": jaxbp.Identity()}),
+        },
+    )
+
+
+ROWS = (2, 4)
+ATTENTION = jaxbp.Network(
+    {"x": ROWS},
+    {
+        **{name: jaxbp.Unit(ROWS, jaxbp.linear, {"x": jaxbp.Dense()}, bias=False) for name in ("q", "k", "v")},
+        "mix": jaxbp.attention("q", "k", "v", ROWS, heads=2),
+        "o": jaxbp.Unit(ROWS, jaxbp.linear, {"mix": jaxbp.Dense(), "x": jaxbp.Identity()}),
+    },
+)
+
+
 def of(hidden, output=jaxbp.linear, loss=jaxbp.squared_error, targets="normal", batch=(5,), widths=(3, 4, 4, 2)):
     name = f"{widths} {hidden} {output} {loss} {targets} {batch}"
     return Case(name, jaxbp.layered(widths, hidden=hidden, output=output), loss, batch, targets)
 
 
 # Explaining runs eagerly, and eager JAX compiles each operation once for each shape. So the cases share a few.
-FROM_THE_TABLE = [case_named(name) for name in ("late input", "fan out", "out of order", "sequence")]
+FROM_THE_TABLE = [case_named(name) for name in ("late input", "fan out", "out of order", "sequence", "shared weights")]
 SIGMOID = of(jaxbp.sigmoid)
 ELIDED = of((), widths=(12, 4), batch=())
 OF_OTHERS = [
@@ -161,6 +208,10 @@ OF_OTHERS = [
     Case("masked", reading(Masked()), jaxbp.squared_error, (2,)),
     Case("shared", reading(Shared()), jaxbp.squared_error, (2,)),
     Case("faint", reading(Faint()), jaxbp.squared_error, (2,)),
+    Case("tied", TIED, jaxbp.squared_error, (2,)),
+    Case("twice", TWICE, jaxbp.squared_error, (2,)),
+    Case("gated", gated(gate_pullback), jaxbp.squared_error, (2,)),
+    Case("attention", ATTENTION, jaxbp.squared_error, (1,)),
     ELIDED,
 ]
 CASES = [*FROM_THE_TABLE, *OF_OTHERS]
@@ -205,7 +256,14 @@ def quantities(case: Case) -> dict[str, np.ndarray]:
 
 
 def weights(net: jaxbp.Network) -> list[tuple[str, str]]:
-    return [(u, s) for u in net.order for s in net.weight_shapes(u)]
+    groups = (*net.order, *(["shared"] if net.shared else []))
+    return [(group, name) for group in groups for name in net.weight_shapes(group)]
+
+
+def last_in_the_sweep(net: jaxbp.Network, group: str, name: str) -> int:
+    """Where the gradient of a weight is complete, as a place in the order of the units."""
+    users = [u for u in net.order if name in {c.share for c in net.units[u].connections.values()}]
+    return net.order.index(users[0] if group == "shared" else group)
 
 
 def expected_steps(case: Case) -> list[tuple[str, str]]:
@@ -222,7 +280,7 @@ def expected_steps(case: Case) -> list[tuple[str, str]]:
     section = f"Mean over all {np.prod(case.batch)} examples" if several else "One example"
     if several:
         steps.append((section, "loss"))
-    backwards = sorted(weights(net), key=lambda weight: -net.order.index(weight[0]))
+    backwards = sorted(weights(net), key=lambda weight: -last_in_the_sweep(net, *weight))
     steps += [(section, f"grad.{u}.{s}") for u, s in backwards]
     return steps + [(section, f"updated.{u}.{s}") for u, s in weights(net)]
 
@@ -301,6 +359,27 @@ def _forget_the_rest(monkeypatch):
     monkeypatch.setattr(_formulas, "Rest", lambda terms: Number(0))
 
 
+def _forget_a_use(monkeypatch):
+    right = _equations.uses
+    monkeypatch.setattr(_equations, "uses", lambda *weight: right(*weight)[1:])
+
+
+def _forget_to_transpose(monkeypatch):
+    monkeypatch.setattr(_terms, "_swapped", lambda term: term)
+
+
+def _take_another_jacobian(monkeypatch):
+    right = _numbers.Numbers._jacobian
+
+    def transposed(self, u, example):
+        def of_one(J):
+            return J.reshape(np.prod(ROWS), -1).T.reshape(J.shape)
+
+        return {s: of_one(J) for s, J in right(self, u, example).items()}
+
+    monkeypatch.setattr(_numbers.Numbers, "_jacobian", transposed)
+
+
 def _take_the_wrong_simplification(monkeypatch):
     monkeypatch.setattr(_equations, "simplified", lambda loss, activation, a, o, y, j, value_of: o[j])
 
@@ -314,6 +393,9 @@ def _take_the_wrong_simplification(monkeypatch):
         (SIGMOID, _forget_an_input),
         (SIGMOID, _forget_a_reader),
         (ELIDED, _forget_the_rest),
+        (Case("tied", TIED, jaxbp.squared_error, (2,)), _forget_a_use),
+        (Case("tied", TIED, jaxbp.squared_error, (2,)), _forget_to_transpose),
+        (Case("attention", ATTENTION, jaxbp.squared_error, (1,)), _take_another_jacobian),
         (of(jaxbp.tanh, jaxbp.softmax, jaxbp.cross_entropy, "soft"), _take_the_wrong_simplification),
         (of([SINE, RUNNING_SUM]), _transpose_the_jacobian),
     ],
@@ -343,6 +425,37 @@ def test_a_connection_of_too_many_terms_is_refused(monkeypatch):
     monkeypatch.setattr(_terms, "_LARGEST_TABLE", 3**4 - 1)
     with pytest.raises(ValueError, match=r"Masked\(\) from shape \(3,\) to \(3,\) is too large .* 81 combinations"):
         explain(Case("", reading(Masked()), jaxbp.squared_error, (2,)))
+
+
+def test_a_function_unit_is_shown_by_its_name():
+    work = explain(Case("gate", gated(), jaxbp.squared_error, ()))
+    text, latex = line_of(work, "a.both[0]")
+    value, z = (f"({', '.join(map(work.typesetting.text.number, row))})" for row in _rows(work, "h.value", "h.z"))
+    assert text.startswith(f"a.both[0] = gate(h.value, z)[0] = gate({value}, {z})[0] ≈ ")
+    assert latex.startswith(r"a^{\mathrm{both}}_{0} = \mathrm{gate}(h^{\mathrm{value}}, z)_{0} = \mathrm{gate}((")
+    assert line_of(work, "Delta.value[1]")[0].startswith("Δ.value[1] = ∂a.both[1]/∂h.value[1]·δ.both[1] + δ.o[1] = ")
+
+
+def _rows(work: jaxbp.Explanation, *names: str) -> list[list[float]]:
+    return [next(step.value for step in work.steps if step.name == name).tolist() for name in names]
+
+
+def test_a_wrong_pull_back_by_hand_explains_nothing():
+    """The work is that of the function, whatever its unit says of it."""
+    wrong = gated(lambda inputs, a, delta: gate_pullback(inputs, a, -delta))
+    right, shown = (Case("gate", net, jaxbp.squared_error, ()) for net in (gated(), wrong))
+    assert str(explain(shown)) == str(explain(right))
+
+
+def test_dropout_is_left_out():
+    quiet, noisy = (
+        Case("dropout", jaxbp.Network({"x": 2}, {
+            "h1": jaxbp.Unit(2, jaxbp.tanh, {"x": jaxbp.Dense()}, dropout=dropout),
+            "o": jaxbp.Unit(2, jaxbp.linear, {"h1": jaxbp.Dense()}),
+        }), jaxbp.squared_error, ())
+        for dropout in (0.0, 0.5)
+    )  # fmt: skip
+    assert str(explain(noisy)) == str(explain(quiet))
 
 
 def test_an_explanation_is_the_same_in_float32_mode():

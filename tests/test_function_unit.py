@@ -178,19 +178,6 @@ def test_bad_input_is_refused_by_name(make, message):
         make()
 
 
-def test_check_and_explain_refuse_what_they_have_no_words_for():
-    case = CASES[1]
-    params, x, y, _ = case.arguments(jnp.float64)
-    for name, ask in (
-        ("check", lambda: jaxbp.check(case.net, case.loss, params, x, y, params)),
-        ("explain", lambda: jaxbp.explain(case.net, case.loss, params, x, y)),
-    ):
-        with pytest.raises(
-            ValueError, match=f"{name} does not know units that are no sums yet: 'both' is a FunctionUnit"
-        ):
-            ask()
-
-
 def run(net):
     case = Case("bad", net, jaxbp.squared_error)
     return jax.eval_shape(lambda *arguments: sweep(case, *arguments, None), *case.arguments(jnp.float64)[:3])

@@ -6,16 +6,19 @@ come through:
     a_u = Σ_s h_s W_su + b_u,  h_u = Φ(a_u)
     δ_u = Φ'(a_u) ⊙ Δ_u,  grad_us = h_sᵀ δ_u,  grad_u,bias = 1ᵀ δ_u
     signal_us = δ_u W_suᵀ,  Δ_s = Σ_u signal_us
+
+What a connection adds to the gradient of a weight that several share is stored as part_us, and their sum with the last
+of them.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
 
 import jaxbp
-from jaxbp import Dense, Identity, Network, Unit, layered
+from jaxbp import Dense, Identity, Network, Transposed, Unit, function_unit, layered
 
 SKIP = Network(
     inputs={"x": 4},
@@ -62,6 +65,48 @@ THREE_READERS = Network(  # h1 is read by three units
     },
 )
 
+TIED = Network(  # a decoder that is the encoder transposed, of two layers, the inner of a square matrix
+    inputs={"x": 4},
+    units={
+        "h1": Unit(3, jaxbp.tanh, {"x": Dense(share="outer")}),
+        "code": Unit(3, jaxbp.sigmoid, {"h1": Dense(share="inner")}),
+        "h2": Unit(3, jaxbp.softplus, {"code": Transposed(Dense(share="inner"))}),
+        "o": Unit(4, jaxbp.linear, {"h2": Transposed(Dense(share="outer"))}, bias=False),
+    },
+)
+SIAMESE = Network(  # two branches with one encoder
+    inputs={"left": 3, "right": 3},
+    units={
+        "a1": Unit(4, jaxbp.tanh, {"left": Dense(share="first")}),
+        "b1": Unit(4, jaxbp.tanh, {"right": Dense(share="first")}),
+        "a2": Unit(4, jaxbp.relu, {"a1": Dense(share="second")}, bias=False),
+        "b2": Unit(4, jaxbp.relu, {"b1": Dense(share="second")}, bias=False),
+        "o": Unit(3, jaxbp.softmax, {"a2": Dense(), "b2": Dense()}),
+    },
+)
+
+
+def gate(value, switch):
+    return value * switch**2
+
+
+def gate_pullback(inputs, a, delta):
+    value, switch = inputs
+    return delta * switch**2, 2 * delta * value * switch
+
+
+def gated(pullback=None) -> Network:
+    return Network(
+        inputs={"x": 3},
+        units={
+            "value": Unit(4, jaxbp.tanh, {"x": Dense()}),
+            "switch": Unit(4, jaxbp.sigmoid, {"x": Dense()}),
+            "both": function_unit(gate, ("value", "switch"), 4, pullback=pullback, activation=jaxbp.softplus),
+            "o": Unit(2, jaxbp.linear, {"both": Dense(), "value": Dense()}),
+        },
+    )
+
+
 NETWORKS: dict[str, tuple[Network, jaxbp.Loss]] = {
     "softmax alone": (layered([4, 3], hidden=(), output=jaxbp.softmax), jaxbp.cross_entropy),
     "sigmoid layer": (layered([4, 5, 3], hidden=jaxbp.sigmoid, output=jaxbp.softmax), jaxbp.cross_entropy),
@@ -93,6 +138,10 @@ NETWORKS: dict[str, tuple[Network, jaxbp.Loss]] = {
     "diamond": (DIAMOND, jaxbp.binary_cross_entropy),
     "two inputs": (TWO_INPUTS, jaxbp.cross_entropy),
     "three readers": (THREE_READERS, jaxbp.squared_error),
+    "tied": (TIED, jaxbp.squared_error),
+    "siamese": (SIAMESE, jaxbp.cross_entropy),
+    "gated, by jax.vjp": (gated(), jaxbp.squared_error),
+    "gated, by hand": (gated(gate_pullback), jaxbp.squared_error),
 }
 
 
@@ -112,7 +161,20 @@ class Problem:
 
     def weights(self, s: str, u: str) -> np.ndarray:
         """The W from s to u, the matrix I where the connection has none."""
-        return self.params[u].get(s, np.eye(self.net.shapes[u][-1]))
+        connection = self.net.units[u].connections[s]
+        if connection.share is None:
+            return self.params[u].get(s, np.eye(self.net.shapes[u][-1]))
+        W = self.params["shared"][connection.share]
+        return W.T if isinstance(connection, Transposed) else W
+
+    def uses(self, name: str) -> list[tuple[str, str]]:
+        """Where a shared weight is used, as units and their sources."""
+        units = self.net.units
+        return [(u, s) for u in self.net.order for s, c in units[u].connections.items() if c.share == name]
+
+    def complete_at(self, u: str) -> list[str]:
+        """The shared weights of which u, in backward order, is the last user."""
+        return [name for name in self.net.shared if self.uses(name)[0][0] == u]
 
 
 def example(name: str, seed: int) -> Problem:
@@ -124,7 +186,7 @@ def example(name: str, seed: int) -> Problem:
 def draw(name: str, rng: np.random.Generator) -> Problem:
     net, loss = NETWORKS[name]
     N = 5 + len(name) % 4  # the same for all seeds, so that one compilation serves them
-    params = {u: {s: random_weights(rng, shape) for s, shape in net.weight_shapes(u).items()} for u in net.units}
+    params = {u: {s: random_weights(rng, shape) for s, shape in net.weight_shapes(u).items()} for u in net.groups}
     x = {s: rng.normal(size=(N, *net.shapes[s])) for s in net.inputs}
     return Problem(name, net, loss, params, x, random_targets(rng, loss, (N, *net.shapes[net.output])))
 
@@ -159,8 +221,12 @@ def forward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None:
     for s, x in problem.x.items():
         q[f"h.{s}"] = x
     for u in problem.net.order:
-        a = sum(q[f"h.{s}"] @ problem.weights(s, u) for s in problem.net.units[u].connections)
-        q[f"a.{u}"] = a + problem.params[u].get("bias", 0)
+        unit = problem.net.units[u]
+        if is_function(unit):
+            q[f"a.{u}"] = unit.function(*(q[f"h.{s}"] for s in unit.connections))
+        else:
+            a = sum(q[f"h.{s}"] @ problem.weights(s, u) for s in unit.connections)
+            q[f"a.{u}"] = a + problem.params[u].get("bias", 0)
         q[f"h.{u}"] = VALUE[problem.activation(u)](q[f"a.{u}"])
     q["y"] = problem.y
     q["loss"] = np.mean(LOSS[problem.loss](q[f"h.{problem.net.output}"], q["y"]))
@@ -178,8 +244,28 @@ def backward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None
         for s in problem.params[u]:
             delta = q[f"delta.{u}"]
             q[f"grad.{u}.{s}"] = delta.sum(axis=0) if s == "bias" else contract(q[f"h.{s}"], delta)
+        for s, connection in net.units[u].connections.items():
+            if connection.share is not None:
+                outer = contract(q[f"h.{s}"], q[f"delta.{u}"])
+                q[f"part.{u}.{s}"] = outer.T if isinstance(connection, Transposed) else outer
+        for name in problem.complete_at(u):
+            q[f"grad.shared.{name}"] = sum(q[f"part.{v}.{s}"] for v, s in problem.uses(name))
         for s in sources(net, u):
-            q[f"signal.{u}.{s}"] = q[f"delta.{u}"] @ problem.weights(s, u).T
+            q[f"signal.{u}.{s}"] = signal(problem, q, u, s)
+
+
+def signal(problem: Problem, q: Mapping[str, np.ndarray], u: str, s: str) -> np.ndarray:
+    """What u sends back to s."""
+    unit = problem.net.units[u]
+    if not is_function(unit):
+        return q[f"delta.{u}"] @ problem.weights(s, u).T
+    inputs = tuple(q[f"h.{t}"] for t in unit.connections)
+    return gate_pullback(inputs, q[f"a.{u}"], q[f"delta.{u}"])[list(unit.connections).index(s)]
+
+
+def is_function(unit: Unit) -> bool:
+    """Whether a unit is the gate, which is a function of its sources and no sum."""
+    return getattr(unit, "function", None) is gate
 
 
 def readers(net: Network, s: str) -> list[str]:

@@ -10,10 +10,21 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 
 import numpy as np
-from wrong_networks import DERIVATIVE, Problem, backward_phase, contract, forward_phase, pull_back, readers, sources
+from wrong_networks import (
+    DERIVATIVE,
+    Problem,
+    backward_phase,
+    contract,
+    forward_phase,
+    is_function,
+    pull_back,
+    readers,
+    signal,
+    sources,
+)
 
 import jaxbp
-from jaxbp import Activation, Network
+from jaxbp import Activation, Network, Transposed
 
 Arrays = Mapping[str, np.ndarray]
 Change = Callable[[Arrays], np.ndarray]
@@ -80,6 +91,8 @@ def together(problem: Problem, first: Wrong, second: Wrong) -> Wrong | None:
     output = problem.net.output
     if (first.unit or output) == (second.unit or output) or first.changes.keys() & second.changes.keys():
         return None
+    if len({changed_weight(problem, name) for name in (*first.changes, *second.changes)}) == 1:
+        return None  # of the gradient of one weight, one mistake is looked for
     changes = {**first.changes, **second.changes}
     quantities = both_phases(problem, changes)
     if any(same_gradients(quantities, q) for q in (right_pass(problem), first.quantities, second.quantities)):
@@ -88,12 +101,19 @@ def together(problem: Problem, first: Wrong, second: Wrong) -> Wrong | None:
     return Wrong((first.slug, second.slug), (first.unit, second.unit), quantities, names, changes)
 
 
+def changed_weight(problem: Problem, name: str) -> str:
+    """What a changed part of a gradient is a part of; else the quantity itself."""
+    kind, *path = name.split(".")
+    return f"grad.shared.{problem.net.units[path[0]].connections[path[1]].share}" if kind == "part" else name
+
+
 def both_phases(problem: Problem, changes: Changes) -> Arrays:
     q = Store(changes)
     forward_phase(problem, q)
     backward_phase(problem, q)
     given = {"y", *(f"h.{s}" for s in problem.net.inputs)}
-    return {name: array for name, array in q.items() if name not in given and not name.startswith("signal.")}
+    inner = ("signal.", "part.")
+    return {name: array for name, array in q.items() if name not in given and not name.startswith(inner)}
 
 
 class Store(dict[str, np.ndarray]):
@@ -124,12 +144,21 @@ def gradient_tree(quantities: Arrays) -> dict[str, dict[str, np.ndarray]]:
             case ["delta", u]:  # a unit without parameters has its place in the tree too
                 tree[u] = {}
             case ["grad", u, s]:
-                tree[u][s] = array
+                tree.setdefault(u, {})[s] = array
     return tree
 
 
 def gradient_names(problem: Problem, u: str) -> list[str]:
     return [f"grad.{u}.{s}" for s in problem.params[u]]
+
+
+def part_names(problem: Problem, u: str) -> list[str]:
+    """What u adds to the gradients of shared weights."""
+    return [gradient_name(problem, u, s) for s in weighted_sources(problem, u) if s not in problem.params[u]]
+
+
+def gradient_name(problem: Problem, u: str, s: str) -> str:
+    return f"grad.{u}.{s}" if s in problem.params[u] else f"part.{u}.{s}"
 
 
 def first_wrong(problem: Problem, quantities: Arrays) -> frozenset[str]:
@@ -148,12 +177,26 @@ def first_of(problem: Problem, names: set[str]) -> frozenset[str]:
     """Those of a unit with none of the names downstream. Neither of two branches is before the other."""
     at = {u: first_at(problem, u, names) for u in problem.net.units}
     named = {u for u in at if at[u]}
-    return frozenset().union(*(at[u] for u in named if not named & downstream(problem.net, u)))
+    first = set().union(*(at[u] for u in named if not named & downstream(problem.net, u)))
+    # what is wrong with one of its users comes before a shared weight
+    later = {name for name in first if any(first & own(u) for u in users(problem, name))}
+    return frozenset(first - later)
+
+
+def own(u: str) -> set[str]:
+    return {f"Delta.{u}", f"delta.{u}", f"grad.{u}.bias"}
+
+
+def users(problem: Problem, name: str) -> list[str]:
+    """The units that use a shared weight, by the name of its gradient; none for another name."""
+    kind, *path = name.split(".")
+    return [u for u, _ in problem.uses(path[1])] if (kind, *path[:1]) == ("grad", "shared") else []
 
 
 def first_at(problem: Problem, u: str, names: set[str]) -> set[str]:
     """In the backward step of a unit come Δ, then δ, then the gradients in no order."""
-    step = [{f"Delta.{u}"}, {f"delta.{u}"}, set(gradient_names(problem, u))]
+    shared = {f"grad.shared.{name}" for name in problem.complete_at(u)}
+    step = [{f"Delta.{u}"}, {f"delta.{u}"}, set(gradient_names(problem, u)) | shared]
     return next((part & names for part in step if part & names), set())
 
 
@@ -204,8 +247,8 @@ def masked(a: str, Delta: str) -> Change:
     return lambda q: np.where(q[a] > 0, q[Delta], 0.0)
 
 
-def contracted(h: str, delta: str) -> Change:
-    return lambda q: contract(q[h], q[delta])
+def contracted(h: str, delta: str, is_transposed: bool = False) -> Change:
+    return lambda q: contract(q[h], q[delta]).T if is_transposed else contract(q[h], q[delta])
 
 
 def sent_through(W: np.ndarray, delta: str) -> Change:
@@ -225,7 +268,7 @@ def equally_wide_units(net: Network, u: str) -> list[str]:
 
 
 def weighted_sources(problem: Problem, u: str) -> list[str]:
-    return [s for s in problem.params[u] if s != "bias"]
+    return [s for s, c in problem.net.units[u].connections.items() if s in problem.params[u] or c.share is not None]
 
 
 def is_elementwise(Phi: Activation) -> bool:
@@ -275,7 +318,7 @@ def last_branch_wins(problem: Problem, s: str) -> Iterator[Changes]:
 
 def not_transposed(problem: Problem, u: str) -> Iterator[Changes]:
     for s in sources(problem.net, u):
-        if s in equally_wide(problem.net, u):
+        if s in equally_wide(problem.net, u) and not is_function(problem.net.units[u]):
             yield {f"signal.{u}.{s}": sent_through(problem.weights(s, u), f"delta.{u}")}
 
 
@@ -284,8 +327,25 @@ def updated_weights(problem: Problem, u: str) -> Iterator[Changes]:
         yield {
             f"signal.{u}.{s}": sent_through_updated(problem.weights(s, u), eta, f"grad.{u}.{s}", f"delta.{u}")
             for s in weighted_sources(problem, u)
-            if s in problem.net.units
+            if s in problem.net.units and s in problem.params[u]
         }
+
+
+def negated_signal(problem: Problem, u: str) -> Iterator[Changes]:
+    if is_function(problem.net.units[u]):
+        yield from (times(-1, f"signal.{u}.{s}") for s in sources(problem.net, u))
+
+
+def jacobian_left_out(problem: Problem, u: str) -> Iterator[Changes]:
+    if is_function(problem.net.units[u]):
+        yield from ({f"signal.{u}.{s}": same_as(f"delta.{u}")} for s in sources(problem.net, u))
+
+
+def signal_of_other_source(problem: Problem, u: str) -> Iterator[Changes]:
+    if is_function(problem.net.units[u]):
+        s, t = sources(problem.net, u)
+        for one, other in ((s, t), (t, s)):
+            yield {f"signal.{u}.{one}": lambda q, other=other: signal(problem, q, u, other)}
 
 
 # Mistakes in delta
@@ -293,6 +353,7 @@ def updated_weights(problem: Problem, u: str) -> Iterator[Changes]:
 
 def missing_derivative(problem: Problem, u: str) -> Iterator[Changes]:
     yield {f"delta.{u}": same_as(f"Delta.{u}")}
+    yield from jacobian_left_out(problem, u)
 
 
 def activation_for_derivative(problem: Problem, u: str) -> Iterator[Changes]:
@@ -340,7 +401,8 @@ def missing_output_derivative(problem: Problem, u: str) -> Iterator[Changes]:
 def negated_at_unit(problem: Problem, u: str) -> Iterator[Changes]:
     """All from delta on, or the gradients alone."""
     yield times(-1, f"delta.{u}")
-    yield times(-1, *gradient_names(problem, u))
+    yield times(-1, *gradient_names(problem, u), *part_names(problem, u))
+    yield from negated_signal(problem, u)
 
 
 def detached(problem: Problem, u: str) -> Iterator[Changes]:
@@ -355,13 +417,17 @@ def wrong_input(problem: Problem, u: str) -> Iterator[Changes]:
     """That of another unit or input, or what went into the right unit instead of what came out of it."""
     for s in weighted_sources(problem, u):
         inside = [f"a.{s}"] if s in problem.net.units else []
+        is_transposed = isinstance(problem.net.units[u].connections[s], Transposed)
         for name in [*inside, *(f"h.{v}" for v in equally_wide(problem.net, s))]:
-            yield {f"grad.{u}.{s}": contracted(name, f"delta.{u}")}
+            yield {gradient_name(problem, u, s): contracted(name, f"delta.{u}", is_transposed)}
 
 
 def outer_product_transposed(problem: Problem, u: str) -> Iterator[Changes]:
     for s in weighted_sources(problem, u):
-        yield {f"grad.{u}.{s}": transposed(f"grad.{u}.{s}")}
+        if s in problem.params[u]:
+            yield {f"grad.{u}.{s}": transposed(f"grad.{u}.{s}")}
+    for name in problem.complete_at(u):
+        yield {f"grad.shared.{name}": transposed(f"grad.shared.{name}")}
 
 
 def bias_not_summed(problem: Problem, u: str) -> Iterator[Changes]:
@@ -375,6 +441,28 @@ def bias_not_summed(problem: Problem, u: str) -> Iterator[Changes]:
 def missing_bias(problem: Problem, u: str) -> Iterator[Changes]:
     if "bias" in problem.params[u]:
         yield times(0, f"grad.{u}.bias")
+
+
+# Mistakes in the gradients of shared weights
+
+
+def use_left_out(problem: Problem, u: str) -> Iterator[Changes]:
+    yield from (times(0, part) for part in part_names(problem, u))
+
+
+def use_twice(problem: Problem, u: str) -> Iterator[Changes]:
+    yield from (times(2, part) for part in part_names(problem, u))
+
+
+def mean_of_uses(problem: Problem, u: str) -> Iterator[Changes]:
+    for name in problem.complete_at(u):
+        yield times(1 / len(problem.uses(name)), f"grad.shared.{name}")
+
+
+def use_not_transposed(problem: Problem, u: str) -> Iterator[Changes]:
+    for s in weighted_sources(problem, u):
+        if s not in problem.params[u] and s in equally_wide(problem.net, u):
+            yield {f"part.{u}.{s}": transposed(f"part.{u}.{s}")}
 
 
 IN_THE_WHOLE = {
@@ -402,6 +490,11 @@ AT_A_UNIT = {
     "outer-product-transposed": outer_product_transposed,
     "bias-not-summed": bias_not_summed,
     "missing-bias": missing_bias,
+    "signal-of-other-source": signal_of_other_source,
+    "use-left-out": use_left_out,
+    "use-twice": use_twice,
+    "mean-of-uses": mean_of_uses,
+    "use-not-transposed": use_not_transposed,
 }
 
 

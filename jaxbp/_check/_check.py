@@ -36,8 +36,9 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
         x: The input, `(*batch, width)`, or a dict of inputs by name.
         y: What the loss takes: an array like the output, or class ids.
         mine: The gradient as a tree like `params`, of arrays or nested lists; or some quantities by name, such as
-            `{"delta.o": …, "Delta.h2": …, "grad.h2.h1": …, "grad.shared.W": …, "loss": …}`; or a function `(params, x, y)` that returns
-            the gradients, or `(value, gradients)`. The more is handed in, the closer a mistake can be located.
+            `{"delta.o": …, "Delta.h2": …, "grad.h2.h1": …, "grad.shared.W": …, "loss": …}`; or a function
+            `(params, x, y)` that returns the gradients, or `(value, gradients)`. The more is handed in, the closer a
+            mistake can be located.
 
     Returns:
         `Report(verdict, first_wrong, explanations, …)`, which prints as a few lines.

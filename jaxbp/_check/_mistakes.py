@@ -42,7 +42,7 @@ def in_terms(state: Pass, s: str) -> Iterator[Change]:
     facts = state.facts
     for v in facts.readers[s]:
         if isinstance(facts.net.units[v], FunctionUnit):
-            yield from in_function(facts, v, s)
+            yield from in_function(state, v, s)
             continue
         M = matrix(facts, v, s)
         if M is None or M.shape[0] != M.shape[1]:

@@ -9,12 +9,12 @@ from jaxbp._check._report import Mistake
 from jaxbp._check._search import Observed, mistakes_of
 
 _BY_LIKELIHOOD = (
-    "use-left-out", "use-not-transposed", "mean-of-uses", "use-twice", "missing-scale", "missing-derivative",
-    "not-transposed", "outer-product-transposed", "sign", "scale", "relu-mask",
+    "wrong-pull-back", "use-left-out", "use-not-transposed", "mean-of-uses", "use-twice", "missing-scale",
+    "missing-derivative", "not-transposed", "outer-product-transposed", "sign", "scale", "relu-mask",
     "activation-for-derivative", "derivative-at-output", "softmax-diagonal", "missing-bias", "bias-not-summed",
     "dropped-branch", "branch-twice", "last-branch-wins", "double-activation-derivative", "missing-output-derivative",
     "wrong-input", "signal-of-other-source", "derivative-of-other-unit", "labels-shifted", "detached",
-    "updated-weights", "wrong-pull-back",
+    "updated-weights",
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ class Numbers:
     """A network at one point: parameters, inputs and targets, and all that follows from them.
 
     Attributes:
-        net: The network, without dropout.
+        net: The network as it is shown: without dropout, and with all pull-backs of functions by autodiff.
         loss: The loss of one example.
         params: The parameters by group, as float64 arrays on the host.
         x: The inputs by name, likewise.
@@ -52,7 +52,7 @@ class Numbers:
             targets = loss.targets(trace.h[net.output], y)
         named = x if isinstance(x, Mapping) else dict.fromkeys(net.inputs, x)
         return cls(
-            _without_noise(net),
+            _as_shown(net),
             loss,
             wide,
             {name: _widened(named[name]) for name in net.inputs},
@@ -184,10 +184,13 @@ class Numbers:
         return ("a", list(self.net.units)), ("h", [*self.net.inputs, *self.net.units])
 
 
-def _without_noise(net: Network) -> Network:
-    if not any(unit.dropout for unit in net.units.values()):
-        return net
-    return replace(net, units={u: replace(unit, dropout=0.0) for u, unit in net.units.items()})
+def _as_shown(net: Network) -> Network:
+    """The network without noise, and without pull-backs by hand: these may be wrong."""
+    without_noise = {u: replace(unit, dropout=0.0) for u, unit in net.units.items()}
+    units = {
+        u: replace(unit, rule=None) if isinstance(unit, FunctionUnit) else unit for u, unit in without_noise.items()
+    }
+    return replace(net, units=units)
 
 
 @partial(jax.jit, static_argnums=0)
