@@ -99,6 +99,11 @@ class Facts:
         return places(self.net)
 
     @cached_property
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """The sources that each unit reads by a weight, that of its bias among them."""
+        return {u: tuple(s for v, s in self.places if v == u) for u in self.net.units}
+
+    @cached_property
     def weights(self) -> dict[str, dict[str, np.ndarray]]:
         """The weights that lead into each unit, by source, wherever they are kept."""
         return {u: weights_of(self.net, self.params, u) for u in self.net.units}

@@ -15,11 +15,9 @@ from jaxbp._check._report import Mistake
 from jaxbp._function_unit import FunctionUnit, name_of
 
 
-def in_function(state: Pass, v: str, s: str) -> Iterator[Change]:
+def in_function(state: Pass, unit: FunctionUnit, v: str, s: str) -> Iterator[Change]:
     """Mistakes in the signal (∂a_v/∂h_s)ᵀ δ_v that a function unit sends to one of its sources."""
     facts = state.facts
-    unit = facts.net.units[v]
-    assert isinstance(unit, FunctionUnit)
     function, right = name_of(unit.function), f"Delta.{s} takes (∂a.{v}/∂h.{s})ᵀ delta.{v}"
 
     def change(slug: str, text: str, apply: Callable[[Pass], np.ndarray]) -> Change:
@@ -43,7 +41,7 @@ def in_function(state: Pass, v: str, s: str) -> Iterator[Change]:
         d = facts.net.shapes[s][-1] // unit.function.heads
         # one mistake in the scores, for queries and keys alike
         root = str(isqrt(d)) if isqrt(d) ** 2 == d else f"√{d}"
-        text = f"the 1/{root} of the scores of {v} is left out on the way back to its queries and keys"
+        text = f"the 1/{root} of the scores of {v} is left out on the way back"
         yield change("missing-scale", text, lambda state: sqrt(d) * signal(state))
 
 

@@ -41,13 +41,14 @@ def in_terms(state: Pass, s: str) -> Iterator[Change]:
     """Mistakes in one reader's term of Δ_s."""
     facts = state.facts
     for v in facts.readers[s]:
-        if isinstance(facts.net.units[v], FunctionUnit):
-            yield from in_function(state, v, s)
+        unit = facts.net.units[v]
+        if isinstance(unit, FunctionUnit):
+            yield from in_function(state, unit, v, s)
             continue
         M = matrix(facts, v, s)
         if M is None or M.shape[0] != M.shape[1]:
             continue
-        is_not = "is transposed" if isinstance(facts.net.units[v].connections[s], Transposed) else "is not transposed"
+        is_not = "is transposed" if isinstance(unit.connections[s], Transposed) else "is not transposed"
         text = (
             f"{weight_of(facts, v, s)} {is_not} (or its elements are swapped): Delta.{s} takes {term_of(facts, v, s)}"
         )
@@ -225,16 +226,15 @@ def wrong_inputs(facts: Facts, u: str, s: str) -> Iterator[tuple[str, Callable[[
 
 def in_all_gradients(facts: Facts, u: str) -> Iterator[tuple[Change, ...]]:
     """Mistakes that all gradients of a unit share, where δ_u is right; what it adds to those of shared weights too."""
-    sources = [s for v, s in facts.places if v == u]
-    if not any(facts.places[u, s] == (u, s) for s in sources):
-        return
+    if not facts.params[u]:
+        return  # for a shared weight, that is a mistake in the whole
 
     def changes(slug: str, words: str, factor: Callable[[Facts], float]) -> tuple[Change, ...]:
         mistake = Mistake(slug, u, f"the gradients of {u} are {words}, though delta.{u} is not")
         return tuple(
             Change(mistake, "gradient", u,
                    lambda state, delta, s=s: factor(state.facts) * gradient(state.facts, u, s, delta), s)
-            for s in sources
+            for s in facts.sources[u]
         )  # fmt: skip
 
     yield changes("sign", "negated", lambda facts: -1)

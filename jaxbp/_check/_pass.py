@@ -83,14 +83,14 @@ class Pass:
         facts = self.facts
         by_key = {(change.stage, change.key): change for change in changes}
         gradients, parts = dict(self.gradients), dict(self.parts)
-        for (v, s), (group, name) in facts.places.items():
-            if v == u:
-                change = by_key.get(("gradient", s))
-                part = gradient(facts, u, s, delta) if change is None else change.apply(self, delta)
-                if group == SHARED:
-                    parts[u, s] = part
-                else:
-                    gradients[f"grad.{group}.{name}"] = part
+        for s in facts.sources[u]:
+            change = by_key.get(("gradient", s))
+            part = gradient(facts, u, s, delta) if change is None else change.apply(self, delta)
+            group, name = facts.places[u, s]
+            if group == SHARED:
+                parts[u, s] = part
+            else:
+                gradients[f"grad.{group}.{name}"] = part
         after = replace(self, delta={**self.delta, u: delta}, parts=parts)
         for group, name in facts.due[u]:
             if group == SHARED:

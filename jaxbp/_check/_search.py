@@ -164,23 +164,25 @@ def _learning_rates(state: Pass, u: str, v: str, others: tuple[Change, ...], obs
     last = next(iter([i for i in seen_at if i >= order.index(u)][1:2]), len(order) - 1) + 1
     after_v = order[order.index(u) : last]
 
-    def given(eta: float) -> dict[str, np.ndarray]:
+    def given(eta: float, is_repeated: bool) -> dict[str, np.ndarray]:
         after = state.through(u, (*others, updated_weights(v, u, eta)))
         for next_one in order[order.index(u) + 1 : last]:
-            after = after.through(next_one)
+            again = next(_same_update_again(after, next_one), ()) if is_repeated else ()
+            after = after.through(next_one, again)
         named = after.quantities()
         return {name: named[name] for w in after_v for name in names[w] if name in observed.arrays and name in named}
 
-    without, with_one = given(0.0), given(1.0)
     seen: list[float] = []
-    for name, base in without.items():
-        mine, slope = observed.arrays[name], with_one[name] - base
-        if mine.shape != base.shape or not np.any(slope):
-            continue
-        eta = float(np.vdot(slope, mine - base) / np.vdot(slope, slope))
-        if 1e-6 < eta < 100 and not any(abs(eta - other) < 1e-6 * eta for other in seen):
-            seen.append(eta)
-            yield eta
+    for is_repeated in (False, True):
+        without, with_one = given(0.0, is_repeated), given(1.0, is_repeated)
+        for name, base in without.items():
+            mine, slope = observed.arrays[name], with_one[name] - base
+            if mine.shape != base.shape or not np.any(slope):
+                continue
+            eta = float(np.vdot(slope, mine - base) / np.vdot(slope, slope))
+            if 1e-6 < eta < 100 and not any(abs(eta - other) < 1e-6 * eta for other in seen):
+                seen.append(eta)
+                yield eta
 
 
 def _same_update_again(state: Pass, u: str) -> Iterator[tuple[Change, ...]]:

@@ -34,7 +34,7 @@ from jaxbp._explain._formulas import (
     summed,
     times,
 )
-from jaxbp._explain._numbers import Numbers
+from jaxbp._explain._numbers import Numbers, applied
 from jaxbp._explain._terms import Term, Terms, terms_of
 from jaxbp._function_unit import FunctionUnit, name_of
 from jaxbp._graph import BIAS
@@ -131,7 +131,7 @@ class Equations:
                 s: jnp.asarray(part.reshape(self.net.shapes[s]))
                 for s, part in zip(unit.connections, parts, strict=True)
             }
-            return np.asarray(unit.pre_activation({}, h))
+            return np.asarray(applied(unit, h))
 
     def _example_loss(self, example: Index) -> Expression:
         o = self.net.output
@@ -169,7 +169,7 @@ class Equations:
 
     def _through_function(self, v: str, s: str, example: Index, i: Index) -> list[Expression]:
         """The terms (∂a_v[j]/∂h_s[i]) δ_v[j], without those that this example makes 0."""
-        column = self.numbers.jacobian(v, example)[s][(..., *i)]
+        column = self.numbers.column(v, s, example, i)
         by = Quantity(f"h.{s}", (*example, *i))
         return [
             times(Partial(Quantity(f"a.{v}", (*example, *j)), by), Quantity(f"delta.{v}", (*example, *j)))

@@ -96,15 +96,18 @@ class Numbers:
         return places(self.net)
 
     @cached_property
-    def jacobian(self) -> Callable[[str, Index], dict[str, np.ndarray]]:
-        """∂a_u/∂h_s of a function unit, `(*shape_u, *shape_s)` by source, at one example."""
-        return cache(self._jacobian)
+    def column(self) -> Callable[[str, str, Index, Index], np.ndarray]:
+        """∂a_u/∂h_s[i] of a function unit, shaped like the unit, from u, s, an example and i."""
+        return cache(self._column)
 
-    def _jacobian(self, u: str, example: Index) -> dict[str, np.ndarray]:
+    def _column(self, u: str, s: str, example: Index, i: Index) -> np.ndarray:
         unit = self.net.units[u]
         with jax.enable_x64(True):
-            h = {s: jnp.asarray(self.arrays[f"h.{s}"][example]) for s in unit.connections}
-            return {s: np.asarray(J) for s, J in _jacobian_of(unit, h).items()}
+            h = {t: jnp.asarray(self.arrays[f"h.{t}"][example]) for t in unit.connections}
+            # a whole Jacobian of a large unit would not fit into memory
+            along = {t: np.zeros(array.shape) for t, array in h.items()}
+            along[s][i] = 1
+            return np.asarray(_along(unit, h, along))
 
     def elsewhere(self, seed: int) -> "Numbers":
         """The same network at another point: other weights and inputs, and the targets of other outputs.
@@ -140,8 +143,8 @@ class Numbers:
         if (kind, by_kind) == ("a", "h") and self._is_function_of(u, by_path[0]):
             split = len(self.batch)
             same = of_index[:split] == by_index[:split]
-            J = self.jacobian(u, of_index[:split])[by_path[0]]
-            return float(J[(*of_index[split:], *by_index[split:])]) if same else 0.0
+            column = self.column(u, by_path[0], by_index[:split], by_index[split:])
+            return float(column[of_index[split:]]) if same else 0.0
         with jax.enable_x64(True):
             trace = Trace(*({n: jnp.asarray(self.arrays[f"{k}.{n}"]) for n in names} for k, names in self._traced()))
             one = jnp.zeros(self.arrays[leaf.of.name].shape).at[of_index].set(1)
@@ -194,8 +197,15 @@ def _as_shown(net: Network) -> Network:
 
 
 @partial(jax.jit, static_argnums=0)
-def _jacobian_of(unit: Unit, h: dict[str, Array]) -> dict[str, Array]:
-    return jax.jacobian(lambda h: unit.pre_activation({}, h))(h)
+def applied(unit: Unit, h: dict[str, Array]) -> Array:
+    """What a function unit makes of its sources."""
+    return unit.pre_activation({}, h)
+
+
+@partial(jax.jit, static_argnums=0)
+def _along(unit: Unit, h: dict[str, Array], along: dict[str, np.ndarray]) -> Array:
+    """The derivative of a along a direction of its sources."""
+    return jax.jvp(lambda h: unit.pre_activation({}, h), (h,), (along,))[1]
 
 
 def _widened(array: Any) -> np.ndarray:
