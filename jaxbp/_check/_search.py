@@ -163,17 +163,18 @@ def _learning_rates(state: Pass, u: str, v: str, others: tuple[Change, ...], obs
     # two units, in case what was handed in of the first has a mistake of its own
     last = next(iter([i for i in seen_at if i >= order.index(u)][1:2]), len(order) - 1) + 1
     after_v = order[order.index(u) : last]
+    reads_again = any(v in state.facts.readers[w] and has_own_matrix(state.facts, v, w) for w in after_v[1:])
 
     def given(eta: float, is_repeated: bool) -> dict[str, np.ndarray]:
         after = state.through(u, (*others, updated_weights(v, u, eta)))
-        for next_one in order[order.index(u) + 1 : last]:
+        for next_one in after_v[1:]:
             again = next(_same_update_again(after, next_one), ()) if is_repeated else ()
             after = after.through(next_one, again)
         named = after.quantities()
         return {name: named[name] for w in after_v for name in names[w] if name in observed.arrays and name in named}
 
     seen: list[float] = []
-    for is_repeated in (False, True):
+    for is_repeated in (False, True) if reads_again else (False,):
         without, with_one = given(0.0, is_repeated), given(1.0, is_repeated)
         for name, base in without.items():
             mine, slope = observed.arrays[name], with_one[name] - base
