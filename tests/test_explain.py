@@ -262,7 +262,8 @@ def weights(net: jaxbp.Network) -> list[tuple[str, str]]:
 
 def last_in_the_sweep(net: jaxbp.Network, group: str, name: str) -> int:
     """Where the gradient of a weight is complete, as a place in the order of the units."""
-    users = [u for u in net.order if name in {c.share for c in net.units[u].connections.values()}]
+    shares = {u: {unit.bias, *(c.share for c in unit.connections.values())} for u, unit in net.units.items()}
+    users = [u for u in net.order if name in shares[u]]
     return net.order.index(users[0] if group == "shared" else group)
 
 
