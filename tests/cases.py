@@ -200,6 +200,15 @@ MASKED = Network(  # in rows, which share a mask and a gain
     },
 )
 
+_kernel = jaxbp.Conv((3, 2), stride=(2, 1), padding=1, groups=2, share="K")
+TIED = Network(  # a convolution whose transposed decodes, with a channel for each of its two groups
+    inputs={"x": (4, 3, 2)},
+    units={
+        "code": Unit((2, 4, 2), jaxbp.tanh, {"x": _kernel}),
+        "o": Unit((4, 3, 2), jaxbp.linear, {"code": jaxbp.ConvTransposed(_kernel, (4, 3, 2))}),
+    },
+)
+
 _softmax = layered([4, 5, 3], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
 _sigmoid = layered([4, 5, 3], hidden=jaxbp.tanh, output=jaxbp.sigmoid)
 _binary = layered([4, 3, 1], hidden=jaxbp.relu, output=jaxbp.sigmoid)
@@ -258,6 +267,7 @@ ALL = [
     Case("sequence", SEQUENCE, jaxbp.cross_entropy, targets="ids"),
     Case("sequence, no batch axis", SEQUENCE, jaxbp.squared_error, batch=()),
     Case("convolution", CONVOLUTION, jaxbp.cross_entropy, targets="ids"),
+    Case("tied convolution", TIED, jaxbp.squared_error),
     Case("shared weights", SHARED, jaxbp.squared_error, weighted=True),
     Case("masked and scaled", MASKED, jaxbp.squared_error),
     Case(
