@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
@@ -124,10 +126,11 @@ class Conv(Connection):
         rows, windows = self._rows(h)
         signal = in_one_batch(delta, len(self.kernel) + 1)
         if self.groups == 1:
-            return as_cotangent_of(W, _correlation(rows, signal, windows))
+            return as_cotangent_of(W, _correlation(rows, signal, windows, like=W))
         # one group after the other: as one grouped convolution it is up to a thousand times slower on CPUs
         groups = tuple(_groups_first(array, self.groups) for array in (rows, signal))
-        gradients = jnp.moveaxis(lax.map(lambda group: _correlation(group[0], group[1], windows), groups), 0, -2)
+        gradients = lax.map(lambda group: _correlation(group[0], group[1], windows, like=W), groups)
+        gradients = jnp.moveaxis(gradients, 0, -2)
         return as_cotangent_of(W, jnp.reshape(gradients, W.shape))
 
     def contract_each(self, W: Any, h: Array, delta: Array) -> Array:
@@ -156,6 +159,7 @@ def _convolution(
     gaps: Shape | None = None,
     dilation: Shape | None = None,
     groups: int = 1,
+    out_sharding: NamedSharding | None = None,
 ) -> Array:
     """The convolution of rows `(N, *spatial, channels)` with zeros between their elements where there are gaps."""
     dtype = jnp.result_type(rows, W)
@@ -169,11 +173,12 @@ def _convolution(
         rhs_dilation=dilation,
         dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
         feature_group_count=groups,
+        out_sharding=out_sharding,
     )
 
 
-def _correlation(rows: Array, signal: Array, windows: Windows) -> Array:
-    """Σ_np h[n, p · stride + k · dilation, d] δ[n, p, c], `(*kernel, d, c)`.
+def _correlation(rows: Array, signal: Array, windows: Windows, like: Array) -> Array:
+    """Σ_np h[n, p · stride + k · dilation, d] δ[n, p, c], `(*kernel, d, c)`, sharded like the weights.
 
     That is a convolution in which strides and dilations change places, and channels of the source those of examples,
     which are what is summed over. The axes are transposed here, not by XLA's dimension numbers, with which the loops
@@ -186,12 +191,15 @@ def _correlation(rows: Array, signal: Array, windows: Windows) -> Array:
         )
     ]
     axes = tuple(range(1, rows.ndim - 1))
+    sharding = jax.typeof(like).sharding
+    *kernel, d, c = sharding.spec
     gradient = _convolution(
         jnp.transpose(rows, (rows.ndim - 1, *axes, 0)),
         jnp.transpose(signal, (*axes, 0, rows.ndim - 1)),
         padding,
         stride=windows.dilation,
         dilation=windows.stride,
+        out_sharding=NamedSharding(sharding.mesh, PartitionSpec(d, *kernel, c)),
     )
     return jnp.moveaxis(gradient, 0, -2)
 
