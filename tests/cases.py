@@ -183,11 +183,11 @@ CONVOLUTION = Network(  # 5 × 4 pixels of one channel
         "o": Unit(3, jaxbp.softmax, {"flat": Dense()}),
     },
 )
-SHARED = Network(  # two inputs with one encoder, whose transposed decodes
+SHARED = Network(  # two inputs with one encoder and its bias, whose transposed decodes
     inputs={"left": 4, "right": 4},
     units={
-        "code": Unit(2, jaxbp.tanh, {"left": Dense(share="W")}),
-        "twin": Unit(2, jaxbp.sigmoid, {"right": Dense(share="W")}),
+        "code": Unit(2, jaxbp.tanh, {"left": Dense(share="W")}, bias="b"),
+        "twin": Unit(2, jaxbp.sigmoid, {"right": Dense(share="W")}, bias="b"),
         "o": Unit(4, jaxbp.linear, {"code": Transposed(Dense(share="W")), "twin": Dense()}),
     },
 )

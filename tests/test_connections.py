@@ -311,18 +311,22 @@ def test_a_shared_weight_gets_the_sum_of_what_its_uses_get():
     case = case_named("shared weights")
     params, x, y, weights = case.arguments(jnp.float64)
     assert list(params) == ["code", "twin", "o", "shared"]
-    separate = {u: replace(unit, connections=_unshared(unit)) for u, unit in case.net.units.items()}
+    separate = {u: replace(unit, connections=_unshared(unit), bias=True) for u, unit in case.net.units.items()}
     net = Network(inputs=case.net.inputs, units=separate)
     W = params["shared"]["W"]
     copies = {u: dict(params[u]) for u in net.units}
     copies["code"]["left"] = copies["twin"]["right"] = copies["o"]["code"] = W
+    copies["code"]["bias"] = copies["twin"]["bias"] = params["shared"]["b"]
     jitted = jax.jit(jaxbp.backprop, static_argnums=(0, 1))
     ours = jitted(case.net, case.loss, params, x, y, weights=weights)
     theirs = jitted(net, case.loss, copies, x, y, weights=weights)
     assert relative_error((ours.Delta, ours.delta), (theirs.Delta, theirs.delta)) <= EXACT
     total = theirs.grads["code"]["left"] + theirs.grads["twin"]["right"] + theirs.grads["o"]["code"]
     assert relative_error(ours.grads["shared"]["W"], total) <= EXACT
-    assert set(ours.grads["code"]) == {"bias"}
+    of_bias = theirs.grads["code"]["bias"] + theirs.grads["twin"]["bias"]
+    assert relative_error(ours.grads["shared"]["b"], of_bias) <= EXACT
+    assert ours.grads["code"] == {}
+    assert not np.any(jaxbp.init_params(jax.random.key(0), case.net)["shared"]["b"])
 
 
 def _unshared(unit):
@@ -401,11 +405,11 @@ def _factors(arguments):
         (lambda: jaxbp.explain(*_gradients(SHARED)), "explain does not know .* 'W' is used by 'code' and 'twin' and"),
         (
             lambda: jaxbp.textbook.count_work(CHAIN),
-            "for layered networks .* but unit 'h' reads 'x' by the shared weight 'W'",
+            "for layered networks .* but unit 'h' has the shared weights 'W'",
         ),
         (
             lambda: jaxbp.to_equinox(CHAIN, jaxbp.init_params(jax.random.key(0), CHAIN)),
-            "to_equinox takes .* unit 'h' reads by .*share='W'",
+            "to_equinox takes .* unit 'h' has the shared weights 'W'",
         ),
         (
             lambda: _factors(_gradients(SHARED)),
@@ -465,6 +469,11 @@ REFUSED = [
         "h": Unit(4, jaxbp.tanh, {"x": Dense(share="W")}), "o": Unit(3, jaxbp.linear, {"h": Dense(share="W")}),
     }), r"unit 'o' cannot read 'h' by the shared weight 'W': it has shape \(3, 4\) elsewhere, and \(4, 3\) here"),
     (lambda: Network(inputs={"x": 3}, units={
+        "h": Unit(4, jaxbp.tanh, {"x": Dense()}, bias="b"), "o": Unit(3, jaxbp.linear, {"h": Dense()}, bias="b"),
+    }), r"unit 'o' cannot have the shared weight 'b': it has shape \(4,\) elsewhere, and \(3,\) here"),
+    (lambda: _only(Dense(share="a b"), 3, 3), "'a b' cannot be the name of an input, a unit or a shared weight"),
+    (lambda: _only(Dense(), 3, 3, bias="bias"), "'bias' is reserved"),
+    (lambda: Network(inputs={"x": 3}, units={
         "shared": Unit(4, jaxbp.tanh, {"x": Dense()}), "o": Unit(3, jaxbp.linear, {"shared": Dense()}),
     }), "'shared' is reserved for the weights that several connections use"),
 ]  # fmt: skip
@@ -484,6 +493,7 @@ def test_bad_input_is_refused_by_name(make, message):
         (lambda: Masked(Dense(), MASK.astype(float)), "the mask has dtype float64, expected booleans"),
         (lambda: Masked("Dense", MASK), r"Masked takes a connection such as jaxbp.Dense\(\), got 'Dense'"),
         (lambda: Transposed(Identity()), r"Transposed takes a Dense connection, got Identity\(\)"),
+        (lambda: _only(Dense(), 3, 3, bias=None), "bias must be True, False or the name of a shared one, got None"),
         (lambda: ConvTransposed(Dense(), (3,)), r"ConvTransposed takes a Conv connection, got Dense"),
         (lambda: _factors(on_a_line()), "kronecker has no rule for Conv connections"),
     ],

@@ -154,6 +154,14 @@ def _wrong_shape(inputs, a, delta):
     return delta[..., :1], delta
 
 
+def _joined(value, switch):
+    return jnp.concatenate([value, switch[..., None]], axis=-1)
+
+
+def _both(value, switch):
+    return value, switch
+
+
 def _sum_of_all(value, switch):
     return jnp.sum(value * switch, axis=-1)
 
@@ -165,12 +173,11 @@ def _sum_of_all(value, switch):
         (lambda: jaxbp.function_unit(_gate, "hz", 4), "sources must be different names"),
         (lambda: jaxbp.attention("q", "k", "v", (6,)), r"its shape is \(rows, width\), got \(6,\)"),
         (lambda: jaxbp.attention("q", "k", "v", (4, 6), heads=4), "4 heads do not divide a width of 6"),
-        (lambda: run(gated(_too_few)), "the pull-back of '_gate' gave 1 signals for 2 sources"),
-        (lambda: run(gated(_wrong_shape)), r"the pull-back of '_gate' gave shape \(5, 1\) for 'h' of \(5, 4\)"),
-        (
-            lambda: run(gated(function=_sum_of_all)),
-            r"the function '_sum_of_all' gave shape \(5,\) to a unit of shape \(4,\)",
-        ),
+        (lambda: gated(_too_few), r"unit 'both' has a pull-back of '_gate' that makes \[\(2, 4\)\] for sources of"),
+        (lambda: gated(_wrong_shape), r"that makes \[\(2, 1\), \(2, 4\)\] for sources of \(2, 4\) and \(2, 4\)"),
+        (lambda: gated(function=_sum_of_all), r"'_sum_of_all', which makes \(2,\) of .*, expected \(2, 4\)"),
+        (lambda: gated(function=_joined), r"'_joined', which refuses \(2, 4\) and \(2, 4\): Cannot concatenate"),
+        (lambda: gated(function=_both), r"'_both', which makes \(.*\) of .*, expected \(2, 4\)"),
     ],
 )
 def test_bad_input_is_refused_by_name(make, message):
@@ -189,8 +196,3 @@ def test_check_and_explain_refuse_what_they_have_no_words_for():
             ValueError, match=f"{name} does not know units that are no sums yet: 'both' is a FunctionUnit"
         ):
             ask()
-
-
-def run(net):
-    case = Case("bad", net, jaxbp.squared_error)
-    return jax.eval_shape(lambda *arguments: sweep(case, *arguments, None), *case.arguments(jnp.float64)[:3])
