@@ -8,17 +8,16 @@ the verdicts on all claims as `claims.json`. Which claims are wrong is nowhere w
 """
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import jaxbp
 from experiments import chapter, slides
+from experiments.claims import command_line
 from jaxbp._explain._text import said
 from jaxbp._explain._verdicts import reservation
 
@@ -137,8 +136,4 @@ def _print_chapter(console: Console, marked: list[tuple[chapter.Passage, jaxbp.C
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(WorkedExample))
-    except ValueError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, WorkedExample)
