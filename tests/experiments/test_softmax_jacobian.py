@@ -12,7 +12,8 @@ from rich.console import Console
 
 import jaxbp
 from experiments import softmax_jacobian
-from experiments.softmax_jacobian import Question, main, relative_error, save_plot
+from experiments.output_layer import relative_error
+from experiments.softmax_jacobian import Question, main, save_plot
 
 
 @pytest.fixture(autouse=True)
