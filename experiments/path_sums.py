@@ -141,7 +141,8 @@ class Result:
     def decision(self) -> str:
         """The numbers beside their bounds, in a line."""
         of = self.claims
-        widths, factors = listed(c.width for c in of), ", ".join(f"{c.factor_of_paths:.2f}" for c in of)
+        widths = ", ".join(str(c.width) for c in of)
+        factors = ", ".join(f"{c.factor_of_paths:.2f}" for c in of)
         least = ", ".join(f"{LEAST_FACTOR * c.width:.1f}" for c in of)
         multiplications = max((c.power_of_multiplications for c in of), key=lambda power: abs(power - 1))
         nodes, sweep = (np.max([getattr(c, f"power_of_{way}") for c in of]) for way in ("nodes", "sweep"))

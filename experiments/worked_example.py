@@ -81,19 +81,19 @@ class Result:
     """The largest of the gradients of the chapter's networks, relative to jax.grad's."""
 
     @property
-    def misprints(self) -> tuple[Formula, ...]:
+    def wrong(self) -> tuple[Formula, ...]:
         """What does not hold as it is printed."""
         return tuple(f for f in self.formulas if not f.printed.holds)
 
     @property
     def holds(self) -> bool:
         """Whether every formula does, as printed or corrected."""
-        return self.gradient_error <= MOST_ERROR and all(f.corrected.holds for f in self.misprints)
+        return self.gradient_error <= MOST_ERROR and all(f.corrected.holds for f in self.wrong)
 
     @property
     def decision(self) -> str:
         """How many hold, where the others stand, and the gradients' error beside its bound, in a line."""
-        wrong, places = self.misprints, "; ".join(f.passage.place for f in self.misprints)
+        wrong, places = self.wrong, "; ".join(f.passage.place for f in self.wrong)
         mended = sum(f.corrected.holds for f in wrong)
         return (
             f"{len(self.formulas) - len(wrong)} of {len(self.formulas)} formulas of the chapter hold as printed, and "
@@ -181,7 +181,7 @@ def save_plot(result: Result, path: Path) -> None:
     axis.plot(off, rows, "o", color="C0", markerfacecolor="none", label="corrected by the chain rule")
     for i in rows:
         claim = result.formulas[i].printed
-        numbers = f"gives ${claim.claimed:.3g}$, is ${claim.value:.3g}$  "
+        numbers = f"gives ${claim.claimed:.3g}$, is ${claim.value:.3g}$"
         axis.annotate(numbers, (_off(claim), i), xytext=(-8, 0), textcoords="offset points", ha="right", va="center")
     labels = [f"{f.passage.place}:  {f.passage.formula}" for f in result.formulas]
     axis.set_yticks(range(len(labels)), labels, fontsize=9)
@@ -190,7 +190,7 @@ def save_plot(result: Result, path: Path) -> None:
     )
     axis.invert_yaxis()
     axis.grid(alpha=0.3)
-    axis.set_title(f"The chapter's formulas in numbers: {len(result.misprints)} of {len(labels)} are misprints")
+    axis.set_title(f"The chapter's formulas in numbers: {len(result.wrong)} of {len(labels)} do not hold as printed")
     figure.legend(loc="outside lower center", ncols=3)
     save(figure, path)
 
@@ -241,7 +241,7 @@ def _print_slides(console: Console, worked: jaxbp.Explanation, claims: tuple[jax
 
 
 def _print_chapter(console: Console, result: Result) -> None:
-    title = f"{len(result.formulas)} claims, {len(result.misprints)} wrong"
+    title = f"{len(result.formulas)} claims, {len(result.wrong)} wrong"
     console.print(f"\nThe chapter, where a formula can be evaluated: {title}", style="bold")
     table = Table("", "place", "formula", "of", "gives", "is", "corrected")
     for f in result.formulas:

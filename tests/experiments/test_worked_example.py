@@ -100,7 +100,7 @@ def test_a_number_is_also_judged_by_the_numbers_before_it(verdicts):
 @pytest.mark.xdist_group("worked")
 def test_the_chapters_misprints_are_found_and_no_others(verdicts):
     result = verdicts[0]
-    assert [f.printed.where for f in result.misprints] == [
+    assert [f.printed.where for f in result.wrong] == [
         "Architecture, size of the matrices",
         "Sum over paths, several outputs",
         "The process, step 3",
