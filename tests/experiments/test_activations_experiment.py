@@ -68,7 +68,7 @@ def test_a_sigmoid_that_passes_everything_back_changes_the_verdict(monkeypatch):
         assert replace(GOOD, signals=good | spoilt).decision.endswith(": does not hold")
 
 
-@pytest.mark.parametrize("name", PRINTED)
+@pytest.mark.parametrize("name", [*(pytest.param(n, marks=pytest.mark.slow) for n in PRINTED[:-1]), PRINTED[-1]])
 def test_the_printed_rules_are_the_derivative_but_at_corners(name):
     with jax.enable_x64(True):
         of = rule(getattr(jaxbp, name), SMALL)

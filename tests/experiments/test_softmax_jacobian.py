@@ -47,7 +47,7 @@ def test_the_numbers_of_the_answer():
     assert f"{o[0] * (1 - o[0]):.5g}" in printed
 
 
-@pytest.mark.parametrize("n", [3, 12])
+@pytest.mark.parametrize("n", [3, pytest.param(12, marks=pytest.mark.slow)])
 def test_the_plot_is_written(tmp_path, n):
     result, _ = run(*np.linspace(-1, 1, n).tolist())
     save_plot(result, tmp_path / "out" / "softmax.png")
