@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array
@@ -16,7 +15,7 @@ import jaxbp
 LOSS = jaxbp.squared_error
 
 Weights = dict[str, dict[str, np.ndarray]]
-"""Parameters before they are JAX's."""
+"""Parameters in numpy's arrays: each small operation of jax's would be compiled for longer than it takes."""
 
 
 def network(depth: int, width: int) -> jaxbp.Network:
@@ -41,7 +40,7 @@ def start(rng: np.random.Generator, depth: int, width: int, largest: int, x: np.
     these that of its incoming ones. So one program serves all widths of a depth.
 
     Args:
-        rng: For weights and corners; numpy's, because to compile jax's takes longer than the training.
+        rng: For weights and corners.
         depth: The number of hidden layers.
         width: The units that each of them has.
         largest: The units that the arrays hold.
@@ -64,14 +63,14 @@ def start(rng: np.random.Generator, depth: int, width: int, largest: int, x: np.
     return params
 
 
-def stacked(members: Sequence[Weights]) -> jaxbp.Params:
+def stacked(members: Sequence[Weights]) -> Weights:
     """All members along a first axis."""
-    return jax.tree.map(lambda *arrays: jnp.asarray(np.stack(arrays), jnp.float32), *members)
+    return jax.tree.map(lambda *arrays: np.stack(arrays).astype(np.float32), *members)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def train(
-    net: jaxbp.Network, steps: int, rate: float, starts: jaxbp.Params, x: Array, y: Array
+    net: jaxbp.Network, steps: int, rate: float, starts: Weights, x: np.ndarray, y: np.ndarray
 ) -> tuple[jaxbp.Params, Array]:
     """Train networks of one depth at once, each with all examples in every step.
 
@@ -102,8 +101,8 @@ def train(
 
 
 def new_layers(
-    rngs: Sequence[np.random.Generator], width: int, starts: int, steps: int, rate: float, z: Array, y: Array
-) -> jaxbp.Params:
+    rngs: Sequence[np.random.Generator], width: int, starts: int, steps: int, rate: float, z: np.ndarray, y: np.ndarray
+) -> Weights:
     """A trained hidden layer and output upon z for each seed: of several starts, the one with the least loss.
 
     Args:
@@ -118,19 +117,20 @@ def new_layers(
     Returns:
         The parameters of networks with one hidden layer, along a first axis.
     """
-    inputs = np.asarray(z)
-    members = [start(rng, 1, width, width, inputs[i]) for i, rng in enumerate(rngs) for _ in range(starts)]
-    layers, losses = train(network(1, width), steps, rate, stacked(members), jnp.repeat(z, starts, axis=0), y)
-    losses = np.nan_to_num(np.asarray(losses), nan=np.inf).reshape(len(rngs), starts)
+    members = [start(rng, 1, width, width, z[i]) for i, rng in enumerate(rngs) for _ in range(starts)]
+    layers, losses = jax.device_get(
+        train(network(1, width), steps, rate, stacked(members), np.repeat(z, starts, axis=0), y)
+    )
+    losses = np.nan_to_num(losses, nan=np.inf).reshape(len(rngs), starts)
     best = np.argmin(losses, axis=1) + starts * np.arange(len(rngs))
     return jax.tree.map(lambda array: array[best], layers)
 
 
-def on_top(below: jaxbp.Params, layer: jaxbp.Params) -> jaxbp.Params:
+def on_top(below: Weights, layer: Weights) -> Weights:
     """One layered network from two: the old output, which is linear, and the new weights that it meets are one matrix.
 
     Args:
-        below: Of a network with some hidden layers.
+        below: Of a network with some hidden layers; of several of them along a first axis, as in layer.
         layer: Of a network with one hidden layer, whose input is the other's output.
 
     Returns:
@@ -139,13 +139,19 @@ def on_top(below: jaxbp.Params, layer: jaxbp.Params) -> jaxbp.Params:
     depth = len(below)  # the units below are the hidden ones and the output
     last, new = f"h{depth - 1}", f"h{depth}"
     W, b = layer["h1"]["x"], layer["h1"]["bias"]
-    merged = {last: below["o"][last] @ W, "bias": below["o"]["bias"] @ W + b}
+    through = below["o"]["bias"][..., None, :] @ W
+    merged = {last: below["o"][last] @ W, "bias": through[..., 0, :] + b}
     output = {new: layer["o"]["h1"], "bias": layer["o"]["bias"]}
     return {u: below[u] for u in below if u != "o"} | {new: merged, "o": output}
 
 
-def outputs(net: jaxbp.Network, params: jaxbp.Params, x: np.ndarray) -> np.ndarray:
+def outputs(net: jaxbp.Network, params: Weights, x: np.ndarray) -> np.ndarray:
     """Of one network, or of several along a first axis of the parameters, at the points."""
-    apply = partial(jaxbp.apply, net, x=jnp.asarray(x, jnp.float32))
+    return np.asarray(_outputs(net, params, x.astype(np.float32)), np.float64)
+
+
+@partial(jax.jit, static_argnums=0)
+def _outputs(net: jaxbp.Network, params: jaxbp.Params, x: Array) -> Array:
+    apply = partial(jaxbp.apply, net, x=x)
     several = params["o"]["bias"].ndim == 2
-    return np.asarray((jax.vmap(apply) if several else apply)(params), np.float64)
+    return jax.vmap(apply)(params) if several else apply(params)

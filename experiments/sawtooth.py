@@ -1,10 +1,9 @@
 """The sawtooth: its points, errors, the network that computes it, and the least units of one hidden layer."""
 
-import jax.numpy as jnp
 import numpy as np
 
 import jaxbp
-from experiments.growing import first_weights, network
+from experiments.growing import Weights, first_weights, network
 from experiments.segments import least_errors
 
 JUDGED = 16  # points on each straight piece, to measure errors at
@@ -35,14 +34,14 @@ def least_units(folds: int, target: float) -> int:
     return int(np.argmax(errors <= target))  # one more piece than units; 2^folds pieces have error 0
 
 
-def folding(folds: int) -> tuple[jaxbp.Network, jaxbp.Params]:
+def folding(folds: int) -> tuple[jaxbp.Network, Weights]:
     """The sawtooth itself: tent(x) = 2 relu(x) − 4 relu(x − 1/2) on [0, 1], a hidden layer for each fold."""
     net = network(folds, 2)
-    params: jaxbp.Params = {}
+    params: Weights = {}
     for u, (source, (_, n)) in first_weights(net).items():
         W = np.ones((1, n)) if source == "x" else np.tile([[2.0], [-4.0]], (1, n))
         bias = [0.0] if u == net.output else [0.0, -0.5]
-        params[u] = {source: jnp.asarray(W, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
+        params[u] = {source: W.astype(np.float32), "bias": np.array(bias, np.float32)}
     return net, params
 
 

@@ -41,6 +41,10 @@ def fitted(h, y):
     return h @ np.linalg.lstsq(h, y, rcond=None)[0]
 
 
+def apply(net, params, x):
+    return np.asarray(jaxbp.apply(net, jax.tree.map(jnp.asarray, params), x))
+
+
 # the bound
 
 
@@ -152,27 +156,28 @@ def test_corners_begin_at_examples():
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_layer_on_top_reads_what_the_network_below_computes(depth):
-    x = jnp.asarray(points(32))
+    x = points(32)
     rng = np.random.default_rng(depth)
-    below, layer = (jax.tree.map(jnp.asarray, start(rng, d, 3, 3, points(32))) for d in (depth, 1))
-    below["o"]["bias"], layer["o"]["bias"] = jnp.array([0.3]), jnp.array([-0.7])
-    z = jaxbp.apply(network(depth, 3), below, x)
+    below, layer = (start(rng, d, 3, 3, points(32)) for d in (depth, 1))
+    below["o"]["bias"], layer["o"]["bias"] = np.array([0.3]), np.array([-0.7])
     grown, net = on_top(below, layer), network(depth + 1, 3)
-    jaxbp.objective(net, jaxbp.squared_error)(grown, x, x)  # its parameters are those of a layered network
-    np.testing.assert_allclose(jaxbp.apply(net, grown, x), jaxbp.apply(network(1, 3), layer, z), rtol=1e-12, atol=1e-12)
+    z = apply(network(depth, 3), below, x)
+    np.testing.assert_allclose(apply(net, grown, x), apply(network(1, 3), layer, z), rtol=1e-12, atol=1e-12)
     for u in (f"h{i}" for i in range(1, depth + 1)):
         assert grown[u] is below[u]
+    several = on_top(*(jax.tree.map(lambda array: np.stack([2 * array, array]), params) for params in (below, layer)))
+    jax.tree.map(lambda array, one: np.testing.assert_allclose(array[1], one, rtol=1e-12), several, grown)
 
 
 def test_of_several_starts_the_one_with_the_least_loss_is_kept_for_each_seed():
-    x = jnp.broadcast_to(jnp.asarray(points(32), jnp.float32), (2, 32, 1))
-    y = jnp.asarray(tent(1, points(32)), jnp.float32)
+    x = np.broadcast_to(points(32).astype(np.float32), (2, 32, 1))
+    y = tent(1, points(32)).astype(np.float32)
     layers = new_layers([np.random.default_rng(i) for i in range(2)], 2, 6, 20, 0.03, x, y)
     rngs = [np.random.default_rng(i) for i in range(2)]
     members = stacked([start(rng, 1, 2, 2, points(32)) for rng in rngs for _ in range(6)])
-    _, losses = train(network(1, 2), 20, 0.03, members, jnp.repeat(x, 6, axis=0), y)  # compiled before, for new_layers
+    _, losses = train(network(1, 2), 20, 0.03, members, np.repeat(x, 6, axis=0), y)  # compiled before, for new_layers
     for i, of_seed in enumerate(np.asarray(losses).reshape(2, 6)):
-        kept = jaxbp.objective(network(1, 2), jaxbp.squared_error)(jax.tree.map(lambda a, i=i: a[i], layers), x[0], y)
+        kept = np.mean((outputs(network(1, 2), layers, points(32))[i] - y) ** 2) / 2
         np.testing.assert_allclose(kept, np.min(of_seed), rtol=1e-4)
         assert np.sort(of_seed)[1] > 1.001 * np.min(of_seed)  # so that no other would do
 
@@ -182,8 +187,8 @@ def test_a_narrower_network_stays_one_when_trained_among_zeros():
     trained = {}
     for largest in (2, 5):
         members = stacked([start(np.random.default_rng(0), 2, 2, largest, x)])
-        y = jnp.asarray(tent(2, x), jnp.float32)
-        trained[largest], _ = train(network(2, largest), 20, 0.01, members, jnp.asarray(x, jnp.float32)[None], y)
+        y = tent(2, x).astype(np.float32)
+        trained[largest], _ = train(network(2, largest), 20, 0.01, members, x.astype(np.float32)[None], y)
     hidden = trained[5]["h2"]["h1"][0]
     assert np.all(hidden[:2, :2])
     assert not np.any(hidden[2:])
