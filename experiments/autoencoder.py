@@ -31,7 +31,7 @@ from rich.table import Table
 from scipy.linalg import subspace_angles
 
 import jaxbp
-from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word, listed, parameters_of
+from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word, listed
 from experiments.data import load
 from experiments.plots import plt, save
 
@@ -374,7 +374,7 @@ def _table(result: Result, runs: dict[str, Trained]) -> Table:
     table.add_row("truncated SVD", f"{result.svd.train:.5f}", f"{result.svd.test:.5f}", "0°", "")
     for name, errors in result.errors.items():
         angle = f"{result.angles[name]:.2g}°" if name in result.angles else ""
-        parameters = str(parameters_of(runs[name].net))
+        parameters = str(runs[name].net.parameter_count)
         table.add_row(name, f"{errors.train:.5f}", f"{errors.test:.5f}", angle, parameters)
     return table
 

@@ -80,11 +80,6 @@ def listed(numbers: Any) -> str:
     return " ".join(map(str, numbers)) or "none"
 
 
-def parameters_of(net: jaxbp.Network) -> int:
-    """The number of weights and biases; those that are shared count once."""
-    return sum(math.prod(shape) for group in net.groups for shape in net.weight_shapes(group).values())
-
-
 def _check(config: Any, fields: tuple[str, ...], allowed: Callable[[Any], bool], expected: str) -> None:
     for field in fields:
         value = getattr(config, field)

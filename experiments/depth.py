@@ -20,26 +20,21 @@ fewer parameters than any network with one hidden layer that reaches the target.
 """
 
 import dataclasses
-import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import matplotlib as mpl
 import numpy as np
-import tyro
+from matplotlib.ticker import NullLocator
 from rich.console import Console
 from rich.table import Table
 
-from experiments.growing import network, new_layers, on_top, outputs, parameters_of, stacked, start, train
+from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word, listed
+from experiments.growing import network, new_layers, on_top, outputs, stacked, start, train
+from experiments.plots import plt, save
 from experiments.sawtooth import JUDGED, folding, judged, least_units, points, relative_errors, tent
 from experiments.segments import best_fit
-
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
-from matplotlib.ticker import NullLocator
 
 CLAIM = (
     "In fact, deeper networks are often preferred because they reduce the number of hidden units in each layer as well "
@@ -91,20 +86,13 @@ class Sawtooth:
     def __post_init__(self):
         if not 2 <= self.folds <= 7:
             raise ValueError(f"folds must lie between 2 and 7, which {EXAMPLES} examples show, got {self.folds}")
-        for field in ("seeds", "starts", "steps", "plain_width"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        for field in ("seed", "shallow_folds"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field} must be 0 or more, got {getattr(self, field)}")
+        check_at_least(self, 1, "seeds", "starts", "steps", "plain_width")
+        check_at_least(self, 0, "seed", "shallow_folds")
         for field, first in (("widths", 1), ("plain_folds", 2)):
             numbers = getattr(self, field)
             if not numbers or list(numbers) != sorted(set(numbers)) or numbers[0] < first:
-                got = " ".join(map(str, numbers)) or "none"
-                raise ValueError(f"{field} must rise from at least {first}, got {got}")
-        for field in ("learning_rate", "joint_rate", "plain_rate"):
-            if not 0 < getattr(self, field) < math.inf:
-                raise ValueError(f"{field} must be positive and finite, got {getattr(self, field)}")
+                raise ValueError(f"{field} must rise from at least {first}, got {listed(numbers)}")
+        check_positive(self, "learning_rate", "joint_rate", "plain_rate")
         if not 0 < self.target < 1:
             raise ValueError(f"target must lie between 0 and 1, the error of a constant, got {self.target}")
 
@@ -129,7 +117,7 @@ class Trained:
     @property
     def parameters(self) -> int:
         """All weights and biases."""
-        return parameters_of(network(self.depth, self.width))
+        return network(self.depth, self.width).parameter_count
 
     @property
     def worst(self) -> float:
@@ -185,7 +173,7 @@ class Result:
         return (
             f"for {2**folds} straight pieces and a relative error of {self.target:g}, one hidden layer takes at least "
             f"{n} units and {shallow_parameters(n)} parameters, whatever trains it; {found}; both must be fewer: "
-            + ("holds" if self.holds else "does not hold")
+            + in_a_word(self.holds)
         )
 
 
@@ -216,18 +204,16 @@ def main(config: Sawtooth, console: Console | None = None) -> Result:
             plain += from_random_weights(k, 1, [least[k - 1] * times for times in WIDER], config)
         plain += from_random_weights(k, k, sorted({deep.width, config.plain_width}), config)
     result = Result(config.target, least, tuple(grown), tuple(plain))
-    config.out.mkdir(parents=True, exist_ok=True)
     save_plot(result, o[int(np.argmax(deep.errors))] if result.deep else None, config.out / "depth.png")
     console.print(_needed(result), _trained(result))
     net, params = folding(config.folds)
     x = judged(config.folds)
     error = relative_errors(outputs(net, params, x), tent(config.folds, x))
     console.print(
-        f"Set by hand, {config.folds} layers of 2 units ({parameters_of(net)} parameters) have error {error:.0e}.",
+        f"Set by hand, {config.folds} layers of 2 units ({net.parameter_count} parameters) have error {error:.0e}.",
         highlight=False,
     )
-    console.print(result.decision, style="green" if result.holds else "red", highlight=False)
-    console.print(f"wrote {config.out}/: depth.png")
+    conclude(console, result, config.out, "depth.png")
     return result
 
 
@@ -331,8 +317,7 @@ def save_plot(result: Result, o: np.ndarray | None, path: Path) -> None:
     axes[2].set(xlabel="input $x$", ylabel="output", ylim=(-0.1, 1.5))
     axes[2].legend(loc="upper left", fontsize=9)
     axes[2].grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _needed(result: Result) -> Table:
@@ -362,8 +347,4 @@ def _trained(result: Result) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if main(tyro.cli(Sawtooth)).holds else 1)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Sawtooth)

@@ -23,11 +23,6 @@ def network(depth: int, width: int) -> jaxbp.Network:
     return jaxbp.layered([1, *[width] * depth, 1], hidden=jaxbp.relu, output=jaxbp.linear)
 
 
-def parameters_of(net: jaxbp.Network) -> int:
-    """The number of weights and biases."""
-    return sum(math.prod(shape) for u in net.units for shape in net.weight_shapes(u).values())
-
-
 def first_weights(net: jaxbp.Network) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The one source of each unit of a layered network, and the shape of its weights."""
     return {u: next(iter(net.weight_shapes(u).items())) for u in net.order}

@@ -30,7 +30,7 @@ from rich.table import Table
 from scipy.special import logsumexp
 
 import jaxbp
-from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word, listed, parameters_of
+from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word, listed
 from experiments.noisy_digits import CLASSES, DIGITS, Parts, split
 from experiments.plots import plt, save
 
@@ -246,7 +246,7 @@ def main(config: Overfitting, console: Console | None = None) -> Result:
     end = np.full(n, config.steps // EVERY - 1)
     result = Result(
         widths=tuple(
-            Width(width, parameters_of(classifier(width)), curves.train_error[:, -1], curves.test_error[:, -1])
+            Width(width, classifier(width).parameter_count, curves.train_error[:, -1], curves.test_error[:, -1])
             for width, curves in zip(config.widths, [*narrower, plain], strict=True)
         ),
         examples=config.examples,

@@ -329,6 +329,10 @@ def test_a_shared_weight_gets_the_sum_of_what_its_uses_get():
     assert not np.any(jaxbp.init_params(jax.random.key(0), case.net)["shared"]["b"])
 
 
+def test_shared_weights_count_once():
+    assert case_named("shared weights").net.parameter_count == 4 * 2 + 2 + 2 * 4 + 4
+
+
 def _unshared(unit):
     plain = {Dense: Dense(), Transposed: Transposed(Dense())}
     return {s: plain[type(c)] for s, c in unit.connections.items()}

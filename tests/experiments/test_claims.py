@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims import check_at_least, check_positive, command_line, conclude, parameters_of
+from experiments.claims import check_at_least, check_positive, command_line, conclude
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,3 @@ def test_the_decision_is_printed_as_it_is_with_the_files():
     console = Console(file=io.StringIO(), width=80)
     conclude(console, Verdict(False, "2 > [1, 0]: does not hold"), Path("runs/x"), "a.png", "b.json")
     assert console.file.getvalue() == "2 > [1, 0]: does not hold\nwrote runs/x/: a.png, b.json\n"
-
-
-def test_shared_weights_count_once():
-    W = jaxbp.Dense(share="W")
-    units = {
-        "h": jaxbp.Unit(2, jaxbp.tanh, {"x": W}),
-        "o": jaxbp.Unit(3, jaxbp.linear, {"h": jaxbp.Transposed(W)}, bias=False),
-    }
-    assert parameters_of(jaxbp.Network(inputs={"x": 3}, units=units)) == 3 * 2 + 2

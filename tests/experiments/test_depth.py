@@ -13,7 +13,7 @@ from rich.console import Console
 import jaxbp
 from experiments import segments
 from experiments.depth import CLAIM, Result, Sawtooth, Trained, from_random_weights, main, shallow_parameters
-from experiments.growing import network, new_layers, on_top, outputs, parameters_of, stacked, start, train
+from experiments.growing import network, new_layers, on_top, outputs, stacked, start, train
 from experiments.sawtooth import folding, judged, least_units, points, relative_errors, tent
 
 SMALL = Sawtooth(folds=3, widths=(2,), seeds=2, starts=24, steps=500, plain_folds=(2,), plain_width=3, shallow_folds=2)
@@ -124,7 +124,7 @@ def test_trained_networks_of_one_hidden_layer_stay_above_the_bound():
 def test_one_hidden_layer_needs_a_unit_for_nearly_every_kink():
     assert [least_units(k, 0.1) for k in range(1, 6)] == [1, 3, 7, 15, 31]
     assert least_units(5, 0.5) < 31
-    assert [shallow_parameters(n) for n in (1, 16)] == [parameters_of(network(1, n)) for n in (1, 16)] == [4, 49]
+    assert [shallow_parameters(n) for n in (1, 16)] == [network(1, n).parameter_count for n in (1, 16)] == [4, 49]
 
 
 # the sawtooth and its networks
@@ -141,7 +141,7 @@ def test_the_sawtooth_has_its_pieces_and_the_folding_network_computes_it():
 
 
 def test_parameters_are_counted():
-    assert parameters_of(network(3, 4)) == 8 + 2 * 20 + 5
+    assert network(3, 4).parameter_count == 8 + 2 * 20 + 5
 
 
 def test_corners_begin_at_examples():
@@ -271,8 +271,8 @@ def test_the_claim_is_quoted_as_it_stands():
         ({"starts": 0}, "starts must be at least 1, got 0"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"plain_width": 0}, "plain_width must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be 0 or more, got -1"),
-        ({"shallow_folds": -1}, "shallow_folds must be 0 or more, got -1"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"shallow_folds": -1}, "shallow_folds must be at least 0, got -1"),
         ({"widths": ()}, "widths must rise from at least 1, got none"),
         ({"widths": (0, 4)}, "widths must rise from at least 1, got 0 4"),
         ({"widths": (4, 2)}, "widths must rise from at least 1, got 4 2"),

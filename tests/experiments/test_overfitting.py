@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims import parameters_of
 from experiments.noisy_digits import Parts, split
 from experiments.overfitting import (
     Overfitting,
@@ -81,7 +80,7 @@ def test_error_and_loss_by_hand():
     y = np.array([[0, 0, 1, 0]])
     np.testing.assert_allclose(error(logits, y), [[0.25]], rtol=1e-15)
     np.testing.assert_allclose(loss(logits, y), [[1.25 * np.log(2)]], rtol=1e-14)
-    assert parameters_of(classifier(3)) == 64 * 3 + 3 + 3 * 10 + 10
+    assert classifier(3).parameter_count == 64 * 3 + 3 + 3 * 10 + 10
 
 
 def test_each_number_decides():
