@@ -329,14 +329,18 @@ def save_plot(result: Result, title: str, path: Path) -> None:
     figure, axis = plt.subplots(figsize=(9, 5.5), layout="constrained")
     figure.suptitle(title)
     shares = [100 * r.share for r in result.rounds]
-    for name in result.rounds[0].accuracy:
-        axis.plot(shares, [r.accuracy[name] for r in result.rounds], marker="o", label=f"trained again by {name}")
+    for i, name in enumerate(result.rounds[0].accuracy):
+        accuracies = [r.accuracy[name] for r in result.rounds]
+        # ever smaller, so that those below still show where several agree
+        size = 11 - 3 * i
+        axis.plot(shares, accuracies, marker="o", markersize=size, linewidth=size / 3, label=f"trained again by {name}")
     at_once = [r.at_once for r in result.rounds]
     axis.plot(shares, at_once, marker=".", color="black", linestyle="--", label="pruned at once, not trained again")
     least = result.rounds[0].at_once - MOST_LOST
     axis.axhline(least, color="grey", linestyle=":", label=f"{100 * MOST_LOST:g} points below the dense network")
     axis.axvline(100 * result.judged, color="grey", linewidth=0.8)
-    axis.annotate(" judged here", (100 * result.judged, 0.02), xycoords=("data", "axes fraction"), color="grey")
+    place = (100 * result.judged, 0.02)
+    axis.annotate("judged here ", place, xycoords=("data", "axes fraction"), color="grey", ha="right")
     axis.set_xscale("log")
     axis.set_xticks(shares, [f"{share:g}" for share in shares])
     axis.minorticks_off()
