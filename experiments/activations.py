@@ -1,32 +1,40 @@
-"""Activations: values, derivatives, and what 30 layers of each do to the error signal Δ that travels back through them.
+"""Activations: values, derivatives, the chapter's rules for δ, and what 30 layers of each do to the signal Δ.
 
     python -m experiments.activations
     python -m experiments.activations --depth 100 --width 32 --out runs/deeper
 
+The five rules that the chapter prints, as `textbook.update` has them, are held against jax.grad through one layer, at
+random pre-activations, and so is δ of the sweep. At the corners of hard tanh they are known to differ: the chapter lets
+the signal through for −1 < a < 1, and jax.nn, which jaxbp follows, at −1 and 1 as well.
+
 Writes `derivatives.png`, the curves with the rule for δ beside each, and `signals.png`, the size of Δ in each layer.
 Weights are drawn by each activation's own initializer, biases are 0, and everything is float64: 30 layers of softmax
-leave nothing that float32 could hold. Ends with exit code 1 should Δ not vanish through sigmoids, or do so
-through ReLUs.
+leave nothing that float32 could hold. Ends with exit code 1 should a rule not be the derivative, or Δ not vanish
+through sigmoids, or do so through ReLUs.
 """
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
-import tyro
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
 import jaxbp
+from experiments.claims import check_at_least, command_line, conclude, in_a_word
+from experiments.plots import plt, save
+from jaxbp import textbook
 
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
-from matplotlib.ticker import MaxNLocator
+CLAIM = (
+    "In the following, we provide the instantiation of above Equation for different types of nodes: … For the ReLU "
+    "function, the value of δ(h_r, o) can be computed in case-wise fashion: … A similar recurrence can be shown for "
+    "the hard tanh function except that the update condition is slightly different"
+)
+PLACE = "Updates for Various Activations"
 
 RULES = {
     "linear": r"$\delta = \Delta$",
@@ -45,6 +53,10 @@ RULES = {
 jaxbp's hard_tanh lets the signal through at −1 and 1 as well, because `jax.nn.hard_tanh` does.
 """
 
+PRINTED = ("linear", "sigmoid", "tanh", "relu", "hard_tanh")
+CORNERS = (-1.0, 0.0, 1.0)
+MOST_ERROR = 1e-12  # relative, of δ
+LEAST_KEPT, MOST_KEPT = 0.9, 1.1  # of Δ in a layer: a tenth less, or more, in each of 30 is about a twentyfold
 CLASSES = 3  # of the softmax that is drawn
 
 
@@ -64,9 +76,8 @@ class Signals:
     """The folder to write to."""
 
     def __post_init__(self):
-        for field, least in (("depth", 2), ("width", 2), ("examples", 1)):
-            if getattr(self, field) < least:
-                raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
+        check_at_least(self, 2, "depth", "width")
+        check_at_least(self, 1, "examples")
 
 
 @dataclass(frozen=True)
@@ -87,40 +98,111 @@ class Signal:
 
     @property
     def fate(self) -> str:
-        """What becomes of it: a tenth less, or more, in each of 30 layers is about a twentyfold."""
-        return "vanishes" if self.factor < 0.9 else "explodes" if self.factor > 1.1 else "is kept"
+        """What becomes of it."""
+        return "vanishes" if self.factor < LEAST_KEPT else "explodes" if self.factor > MOST_KEPT else "is kept"
 
 
-def main(config: Signals, console: Console | None = None) -> dict[str, Signal]:
-    """Compute the signals, print them, and write both figures.
+@dataclass(frozen=True)
+class Rule:
+    """What the chapter prints for an activation, and what the sweep has, against jax.grad."""
+
+    printed: float
+    """The relative error of the printed rule,"""
+    swept: float
+    """and of the sweep's δ."""
+    differs: tuple[float, ...]
+    """The corners at which the printed rule has another derivative than jax.grad; nothing is decided by them."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Every rule that the chapter prints, and what becomes of Δ."""
+
+    rules: dict[str, Rule]
+    signals: dict[str, Signal]
+    points: int
+    """At which each rule was computed."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether every rule is the derivative, and Δ vanishes through sigmoids and is kept through ReLUs."""
+        right = all(rule.printed <= MOST_ERROR and rule.swept <= MOST_ERROR for rule in self.rules.values())
+        return right and self.signals["sigmoid"].fate == "vanishes" and self.signals["relu"].fate == "is kept"
+
+    @property
+    def decision(self) -> str:
+        """The numbers beside their bounds, in a line."""
+        rules, kept = self.rules, {name: of.factor for name, of in self.signals.items()}
+        printed, swept = (np.max([getattr(of, way) for of in rules.values()]) for way in ("printed", "swept"))
+        return (
+            f"at {self.points} points each, δ by the printed rules for {', '.join(rules)} is within {printed:.1e} of "
+            f"jax.grad, and that of the sweep within {swept:.1e} (at most {MOST_ERROR:.0e} allowed; known to differ: "
+            f"{self.corners}); each layer leaves {kept['sigmoid']:.2f} of Δ with sigmoids (less than {LEAST_KEPT:g} "
+            f"asked) and {kept['relu']:.2f} with ReLUs ({LEAST_KEPT:g} to {MOST_KEPT:g} asked): "
+            f"{in_a_word(self.holds)}"
+        )
+
+    @property
+    def corners(self) -> str:
+        """Where a printed rule and jax.grad go different ways."""
+        places = {name: " and ".join(f"{a:g}" for a in of.differs) for name, of in self.rules.items()}
+        return "; ".join(f"{name} at {place}" for name, place in places.items() if place).replace("-", "−") or "none"
+
+
+def main(config: Signals, console: Console | None = None) -> Result:
+    """Compute rules and signals, print them, and write both figures.
 
     Args:
         config: The networks.
         console: Where to print; the terminal when None.
 
     Returns:
-        The signal by the name of the activation.
+        Rules and signals by the name of the activation.
     """
     console = console or Console()
     with jax.enable_x64(True):
         curves = {name: sampled(getattr(jaxbp, name)) for name in RULES}
+        rules = {name: rule(getattr(jaxbp, name), config) for name in PRINTED}
         signals = {name: signal(getattr(jaxbp, name), config) for name in RULES}
-    config.out.mkdir(parents=True, exist_ok=True)
+    result = Result(rules, signals, config.examples * config.width)
     save_derivatives(curves, config.out / "derivatives.png")
     save_signals(signals, config, config.out / "signals.png")
+    console.print(_rules(rules))
     console.print(_table(signals, config))
     console.print(
         "A sigmoid's Φ' is at most 1/4, and the Jacobian of a wide softmax smaller still: each layer takes its share. "
         "Of a ReLU's it is 0 or 1, and He's weights make up for the zeros.",
         highlight=False,
     )
-    console.print(f"wrote {config.out}/: derivatives.png, signals.png")
-    return signals
+    conclude(console, result, config.out, "derivatives.png", "signals.png")
+    return result
 
 
-def holds(signals: dict[str, Signal]) -> bool:
-    """Whether Δ vanishes through sigmoids and is kept through ReLUs."""
-    return signals["sigmoid"].fate == "vanishes" and signals["relu"].fate == "is kept"
+def rule(activation: jaxbp.Activation, config: Signals) -> Rule:
+    """The printed rule of an activation and the sweep's δ through one layer, at random pre-activations.
+
+    δ(h_r, o) = Φ'(a_{h_r}) Σ w(h_r, o) δ(o, o), for a linear output and squared error
+    """
+    n, N = config.width, config.examples
+    # the layer's input is its pre-activation, so that jax.grad by x is δ
+    hidden = jaxbp.Unit(n, activation, {"x": jaxbp.Identity()}, bias=False)
+    net = jaxbp.Network(
+        inputs={"x": n}, units={"h": hidden, "o": jaxbp.Unit(n, jaxbp.linear, {"h": jaxbp.Dense()}, bias=False)}
+    )
+    of_params, of_a, of_y = jax.random.split(jax.random.key(config.seed), 3)
+    params = jaxbp.init_params(of_params, net)
+    a, y = 2 * jax.random.normal(of_a, (N, n)), jax.random.normal(of_y, (N, n))
+    true = jax.grad(jaxbp.objective(net, jaxbp.squared_error), argnums=1)(params, a, y)
+    h, W = activation.value(a), params["o"]["h"]
+    printed = textbook.update(activation, a, h, (h @ W - y) / N @ W.T)
+    swept = jaxbp.backprop(net, jaxbp.squared_error, params, a, y).delta["h"]
+
+    corners = jnp.array(CORNERS)
+    theirs = jax.vmap(jax.grad(activation.value))(corners)
+    ours = textbook.update(activation, corners, activation.value(corners), jnp.ones_like(corners))
+    differs = np.abs(ours - theirs) > MOST_ERROR
+    at = tuple(a for a, other in zip(CORNERS, differs, strict=True) if other)
+    return Rule(_relative_error(printed, true), _relative_error(swept, true), at)
 
 
 def sampled(activation: jaxbp.Activation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -174,8 +256,7 @@ def save_derivatives(curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]
         axis.set_xlabel("pre-activation $a$")
     # softmax, the last, has every kind of line
     figure.legend(*axes.flat[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def save_signals(signals: dict[str, Signal], config: Signals, path: Path) -> None:
@@ -201,8 +282,21 @@ def save_signals(signals: dict[str, Signal], config: Signals, path: Path) -> Non
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
+
+
+def _relative_error(ours: jax.Array, theirs: jax.Array) -> float:
+    return float(jnp.linalg.norm(ours - theirs) / jnp.linalg.norm(theirs))
+
+
+def _rules(rules: dict[str, Rule]) -> Table:
+    table = Table(title="δ through one layer, relative error against jax.grad", title_justify="left")
+    table.add_column("activation")
+    for column in ("printed rule", "sweep", "another derivative\nat the corner a ="):
+        table.add_column(column, justify="right")
+    for name, of in rules.items():
+        table.add_row(name, f"{of.printed:.1e}", f"{of.swept:.1e}", ", ".join(f"{a:g}" for a in of.differs))
+    return table
 
 
 def _table(signals: dict[str, Signal], config: Signals) -> Table:
@@ -221,8 +315,4 @@ def _table(signals: dict[str, Signal], config: Signals) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if holds(main(tyro.cli(Signals))) else 1)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Signals)

@@ -12,8 +12,6 @@ Ends with exit code 1 should the error of a function not fall, or not far enough
 """
 
 import dataclasses
-import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,19 +20,16 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import optax
-import tyro
 from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
 import jaxbp
-
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
+from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word, listed
+from experiments.plots import plt, save
 
 CLAIM = (
     "It has been shown that a network with a single hidden layer of nonlinear units (with a wide ranging choice of "
@@ -100,13 +95,9 @@ class Approximation:
         if unknown or not self.functions:
             raise ValueError(f"functions are some of {', '.join(FUNCTIONS)}, got {', '.join(unknown) or 'none'}")
         if len(self.widths) < 2 or list(self.widths) != sorted(set(self.widths)) or self.widths[0] < 1:
-            raise ValueError(f"widths must be two or more, rising from at least 1, got {_listed(self.widths)}")
-        for field in ("restarts", "steps"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        for field in ("learning_rate", "bound"):
-            if not 0 < getattr(self, field) < math.inf:
-                raise ValueError(f"{field} must be positive and finite, got {getattr(self, field)}")
+            raise ValueError(f"widths must be two or more, rising from at least 1, got {listed(self.widths)}")
+        check_at_least(self, 1, "restarts", "steps")
+        check_positive(self, "learning_rate", "bound")
 
 
 @dataclass(frozen=True)
@@ -151,7 +142,7 @@ class Result:
             f"largest relative error with {self.widths[-1]} units {self.worst_error:.3f}, {self.bound:g} allowed; "
             f"at least {self.least_gain:.0f} times smaller than with {_units(self.widths[0])}, {GAIN} times needed; "
             f"rank correlation of error and width at most {self.worst_correlation:.2f}, {FALLING} or less needed: "
-            + ("holds" if self.holds else "does not hold")
+            f"{in_a_word(self.holds)}"
         )
 
 
@@ -180,15 +171,13 @@ def main(config: Approximation, console: Console | None = None) -> Result:
         fits |= fitted(inputs, names, config) if names else {}
     errors = {name: tuple(map(float, fits[name].errors)) for name in config.functions}
     result = Result(config.widths, errors, config.bound)
-    config.out.mkdir(parents=True, exist_ok=True)
     wrote = ["approximation.png"]
     save_errors(result, fits, config, config.out / wrote[0])
     if surfaces := [name for name in fits if FUNCTIONS[name].inputs == 2]:
         wrote.append("surfaces.png")
         save_surfaces(surfaces, result, fits, config, config.out / wrote[1])
     console.print(_table(result, config))
-    console.print(result.decision, style="green" if result.holds else "red", highlight=False)
-    console.print(f"wrote {config.out}/: {', '.join(wrote)}")
+    conclude(console, result, config.out, *wrote)
     return result
 
 
@@ -312,8 +301,7 @@ def save_errors(result: Result, fits: dict[str, Fits], config: Approximation, pa
     if curves:
         handles, labels = axes[0, -1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower right", ncols=len(labels))
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def save_surfaces(names: list[str], result: Result, fits: dict[str, Fits], config: Approximation, path: Path) -> None:
@@ -351,8 +339,7 @@ def save_surfaces(names: list[str], result: Result, fits: dict[str, Fits], confi
         row[0].set_ylabel("input $x_2$")
     for axis in axes[-1]:
         axis.set_xlabel("input $x_1$")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _heat_map(
@@ -381,13 +368,5 @@ def _table(result: Result, config: Approximation) -> Table:
     return table
 
 
-def _listed(numbers: tuple[int, ...]) -> str:
-    return " ".join(map(str, numbers)) or "none"
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if main(tyro.cli(Approximation)).holds else 1)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Approximation)

@@ -16,28 +16,24 @@ decomposition, the deep one not lose less of the test part, or the gradient of t
 """
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import matplotlib as mpl
 import numpy as np
 import optax
-import tyro
 from jaxtyping import Array
+from matplotlib.figure import SubFigure
 from rich.console import Console
 from rich.table import Table
 from scipy.linalg import subspace_angles
 
 import jaxbp
+from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word, listed
 from experiments.data import load
-
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
-from matplotlib.figure import SubFigure
+from experiments.plots import plt, save
 
 CLAIM = (
     "In fact, a shallow variant of this scheme can be shown to be mathematically equivalent to a well-known "
@@ -79,13 +75,11 @@ class Reduction:
             raise ValueError(f"code must be at least 2, to be drawn, and below {SIDE**2} pixels, got {self.code}")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(
-                f"hidden must be widths of at least 1, got {' '.join(map(str, self.hidden)) or 'none'}; "
+                f"hidden must be widths of at least 1, got {listed(self.hidden)}; "
                 "without hidden layers the deep network is the shallow one"
             )
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
+        check_at_least(self, 1, "steps")
+        check_positive(self, "learning_rate")
 
 
 class Images(NamedTuple):
@@ -162,7 +156,7 @@ class Result:
             f"allowed, with {excess:.1e} more error, at most {MOST_EXCESS:g} allowed; the deep one has "
             f"{self.ratio:.2f} of the decomposition's test error, below 1 allowed; the tied gradient differs "
             f"from jax.grad's by {self.gradient_difference:.1e}, at most {MOST_DIFFERENCE:g} allowed: "
-            f"{'holds' if self.holds else 'does not hold'}"
+            f"{in_a_word(self.holds)}"
         )
 
 
@@ -194,11 +188,9 @@ def main(config: Reduction, console: Console | None = None) -> Result:
         }
         angles = {name: angle_to(V, decoder(runs[name])) for name in (LINEAR, TIED)}
         result = Result(errors.pop("svd"), errors, angles, difference)
-        config.out.mkdir(parents=True, exist_ok=True)
         save_plot(result, runs, outputs, images, config.out / "autoencoder.png")
     console.print(_table(result, runs))
-    console.print(result.decision, style="green" if result.holds else "red", highlight=False)
-    console.print(f"wrote {config.out}/: autoencoder.png")
+    conclude(console, result, config.out, "autoencoder.png")
     return result
 
 
@@ -348,8 +340,7 @@ def save_plot(
     axes[2].minorticks_off()
     axes[2].legend(loc="lower left")
     axes[2].grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _draw_images(figure: SubFigure, result: Result, outputs: dict[str, np.ndarray], images: Images) -> None:
@@ -383,14 +374,10 @@ def _table(result: Result, runs: dict[str, Trained]) -> Table:
     table.add_row("truncated SVD", f"{result.svd.train:.5f}", f"{result.svd.test:.5f}", "0°", "")
     for name, errors in result.errors.items():
         angle = f"{result.angles[name]:.2g}°" if name in result.angles else ""
-        parameters = sum(W.size for W in jax.tree.leaves(runs[name].params))
-        table.add_row(name, f"{errors.train:.5f}", f"{errors.test:.5f}", angle, str(parameters))
+        parameters = str(runs[name].net.parameter_count)
+        table.add_row(name, f"{errors.train:.5f}", f"{errors.test:.5f}", angle, parameters)
     return table
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if main(tyro.cli(Reduction)).holds else 1)
-    except (ValueError, OSError, jaxbp.train.DivergedError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Reduction)

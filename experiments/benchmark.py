@@ -4,6 +4,7 @@ python -m experiments.benchmark                everything
 python -m experiments.benchmark gradient       the explicit gradient against jax.value_and_grad
 python -m experiments.benchmark matmul         its share of the machine's matrix-product rate
 python -m experiments.benchmark epochs         an epoch against the usual training loops
+python -m experiments.benchmark graphs         a convolutional network and a transformer block
 python -m experiments.benchmark check          a whole report on a hand gradient
 python -m experiments.benchmark collectors     the collectors against the plain gradient, vmap(jax.grad) and their peers
 """
@@ -29,6 +30,7 @@ from sklearn.neural_network import MLPClassifier
 
 import jaxbp
 from experiments.benchmark_collectors import collector_tables, problem
+from experiments.benchmark_graphs import graph_tables
 from experiments.timing import alternate, in_words, quartiles, seconds
 from jaxbp import train
 
@@ -54,7 +56,7 @@ LEARNING_RATE = 0.1
 class Benchmark:
     """Measure speed, side by side in one run."""
 
-    what: tyro.conf.Positional[Literal["all", "gradient", "matmul", "epochs", "check", "collectors"]] = "all"
+    what: tyro.conf.Positional[Literal["all", "gradient", "matmul", "epochs", "graphs", "check", "collectors"]] = "all"
     rounds: int = 31
     """How often each pair is measured."""
     epoch_rounds: int = 5
@@ -73,6 +75,9 @@ def main(config: Benchmark) -> None:
         console.print(matmul_table(config.rounds))
     if config.what in ("all", "epochs"):
         console.print(epoch_table(config.epoch_rounds, config.examples))
+    if config.what in ("all", "graphs"):
+        for table in graph_tables(config.rounds, config.epoch_rounds, config.examples // 10):
+            console.print(table)
     if config.what in ("all", "check"):
         console.print(check_table(config.epoch_rounds))
     if config.what in ("all", "collectors"):

@@ -1,6 +1,6 @@
 """Formulas of the chapter as it prints them, each with a network on which it can be evaluated.
 
-Nothing here says which of them are right.
+Nothing here says which of them are right: beside every one stands what the chain rule gives for the same quantity.
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,7 @@ class Passage:
         x: The input.
         y: The target.
         claims: The formula in the library's names, for `jaxbp.explain`.
+        corrected: What the chain rule gives for the same quantities, whatever the activation.
     """
 
     place: str
@@ -35,6 +36,7 @@ class Passage:
     x: np.ndarray
     y: np.ndarray
     claims: Mapping[str, str]
+    corrected: Mapping[str, str]
 
 
 def passages() -> tuple[Passage, ...]:
@@ -47,10 +49,10 @@ def passages() -> tuple[Passage, ...]:
             "a.h2[0]": "W.h2.h1[0, 0] * h.h1[0] + W.h2.h1[1, 0] * h.h1[1] + W.h2.bias[0]",
         }),
         _deep("Sum over paths, one output", "∂L/∂w = ∂L/∂o [Σ_P ∂o/∂h_k Π ∂h_{i+1}/∂h_i] ∂h_r/∂w", {
-            "grad.h1.x[0, 0]": f"Delta.o[0] * ({_paths('h.o[0]')}) * d(h.h1[0])/d(a.h1[0]) * h.x[0]",
+            "grad.h1.x[0, 0]": f"Delta.o[0] * ({_paths(0)}) * d(h.h1[0])/d(a.h1[0]) * h.x[0]",
         }, outputs=1),
         _deep("Sum over paths, several outputs", "the same with one ∂L/∂o before the bracket", {
-            "grad.h1.x[0, 0]": f"Delta.o[0] * ({_paths('h.o[0]')}) * d(h.h1[0])/d(a.h1[0]) * h.x[0]",
+            "grad.h1.x[0, 0]": f"Delta.o[0] * ({_paths(0)}) * d(h.h1[0])/d(a.h1[0]) * h.x[0]",
         }),
         _deep("Post-activation recursion", "Δ(h_r) = Σ Φ'(a_h) w(h_r, h) Δ(h)", {
             "Delta.h1[0]": "d(h.h2[0])/d(a.h2[0]) * W.h2.h1[0, 0] * Delta.h2[0]"
@@ -103,10 +105,10 @@ def passages() -> tuple[Passage, ...]:
 _READERS = "W.h2.h1[0, 0] * delta.h2[0] + W.h2.h1[0, 1] * delta.h2[1]"
 
 
-def _paths(o: str) -> str:
+def _paths(j: int) -> str:
     """The bracket of the path sum from h1[0] to one output: the products along its two paths."""
     return " + ".join(
-        f"d({o})/d(a.o[0]) * W.o.h2[{k}, 0] * d(h.h2[{k}])/d(a.h2[{k}]) * W.h2.h1[0, {k}]" for k in range(2)
+        f"d(h.o[{j}])/d(a.o[{j}]) * W.o.h2[{k}, {j}] * d(h.h2[{k}])/d(a.h2[{k}]) * W.h2.h1[0, {k}]" for k in range(2)
     )
 
 
@@ -125,10 +127,24 @@ def _deep(
         "o": {"h2": np.array([[0.6, -0.5], [0.9, 0.8]])[:, :outputs], "bias": np.array([0.1, -0.3])[:outputs]},
     }
     y = np.array([1.0, 0.0])[:outputs]
-    return Passage(place, formula, net, jaxbp.squared_error, params, np.array([1.0, 2.0]), y, claims)
+    all_paths = " + ".join(f"Delta.o[{j}] * ({_paths(j)})" for j in range(outputs))
+    by_chain_rule = {
+        "a.h2[0]": "W.h2.h1[0, 0] * h.h1[0] + W.h2.h1[1, 0] * h.h1[1] + W.h2.bias[0]",
+        "grad.h1.x[0, 0]": f"({all_paths}) * d(h.h1[0])/d(a.h1[0]) * h.x[0]",
+        "Delta.h1[0]": _READERS,
+        "delta.h1[0]": f"d(h.h1[0])/d(a.h1[0]) * ({_READERS})",
+        "delta.h1[1]": "d(h.h1[1])/d(a.h1[1]) * (W.h2.h1[1, 0] * delta.h2[0] + W.h2.h1[1, 1] * delta.h2[1])",
+        "delta.o[0]": "d(h.o[0])/d(a.o[0]) * Delta.o[0]",
+        "grad.h2.h1[0, 1]": "delta.h2[1] * h.h1[0]",
+        "grad.h2.bias[1]": "delta.h2[1]",
+    }
+    corrected = {name: by_chain_rule[name] for name in claims}
+    return Passage(place, formula, net, jaxbp.squared_error, params, np.array([1.0, 2.0]), y, claims, corrected)
 
 
 def _softmax(place: str, formula: str, y: tuple[float, ...], claims: Mapping[str, str]) -> Passage:
     net = jaxbp.layered([2, 3], output=jaxbp.softmax)
     params = {"o": {"x": np.array([[0.5, -0.2, 0.1], [0.3, 0.4, -0.6]]), "bias": np.array([0.1, 0.0, -0.1])}}
-    return Passage(place, formula, net, jaxbp.cross_entropy, params, np.array([1.0, 2.0]), np.array(y), claims)
+    corrected = {"delta.o[0]": " + ".join(f"Delta.o[{j}] * d(h.o[{j}])/d(a.o[0])" for j in range(3))}
+    x, y = np.array([1.0, 2.0]), np.array(y)
+    return Passage(place, formula, net, jaxbp.cross_entropy, params, x, y, claims, corrected)

@@ -85,6 +85,7 @@ from rich.console import Console
 from rich.text import Text
 
 import jaxbp
+from experiments.claims import print_error
 from experiments.description import READERS, Description, read_arrays, read_description
 from jaxbp._checks import quoted, suggestion
 
@@ -280,8 +281,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         message = str(error)
     except (TypeError, ValueError, OSError) as error:
         message = " ".join(str(error).splitlines())
-    # a Text: in markup, [units.h1] would be a style
-    Console(stderr=True).print(Text.assemble(("error:", "red"), f" {message}"), soft_wrap=True)
+    print_error(message)
     return 2
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxbp
+from experiments.claims import check_at_least
 from jaxbp._checks import suggestion
 
 ActivationName = Literal["linear", "sigmoid", "tanh", "relu", "hard_tanh", "leaky_relu", "softplus", "gelu", "silu"]
@@ -50,9 +51,7 @@ class Config:
     """The folder under runs/; made of the data set and the time when not given."""
 
     def __post_init__(self):
-        for field in ("batch_size", "epochs"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_at_least(self, 1, "batch_size", "epochs")
 
     def network(self, features: int, outputs: int, classification: bool) -> jaxbp.Network:
         """The layered network for data of this shape."""

@@ -13,29 +13,22 @@ the fully connected network as high. On the digits the accuracies are shown, but
 
 import dataclasses
 import math
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import optax
-import tyro
-from jaxtyping import Array
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
 import jaxbp
+from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word
 from experiments.data import Data, load
-
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
-from matplotlib.ticker import MaxNLocator
+from experiments.dense_form import dense_form_errors
+from experiments.plots import plt, save
 
 CLAIM = (
     "Although a fully connected architecture is able to perform well in many settings, better performance is often "
@@ -47,12 +40,12 @@ PLACE = "Mutli Layer Neural Networks, back propagation"  # the chapter's own tit
 LOSS = jaxbp.cross_entropy
 CHANNELS = (8, 16)
 FLOORS = {"digits": None, "mnist": 0.988}
-EPOCHS = {"digits": 15, "mnist": 5}
+EPOCHS = {"digits": 15, "mnist": 8}
 LEARNING_RATES = {"digits": 0.004, "mnist": 0.002}
 BATCHES = {"digits": 32, "mnist": 128}
 LARGEST_ERROR = 1e-10
 COMPARED = 4  # examples that the dense form is compared on
-PIECE = 1000  # examples that are judged at a time: the maps of ten thousand take a gigabyte
+JUDGED = 1000  # examples at a time: the maps of ten thousand take a gigabyte
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ class Convolution:
     data_dir: Path | None = None
     """The folder of MNIST's four IDX files; scikit-learn's digits when not given."""
     epochs: int | None = None
-    """5 for MNIST and 15 for the digits when not given."""
+    """8 for MNIST and 15 for the digits when not given."""
     batch_size: int | None = None
     """128 for MNIST and 32 for the digits when not given."""
     learning_rate: float | None = None
@@ -75,12 +68,8 @@ class Convolution:
     """The folder to write to."""
 
     def __post_init__(self):
-        for field in ("epochs", "batch_size"):
-            number = getattr(self, field)
-            if number is not None and number < 1:
-                raise ValueError(f"{field} must be at least 1, got {number}")
-        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
+        check_at_least(self, 1, "epochs", "batch_size")
+        check_positive(self, "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -133,7 +122,7 @@ class Result:
         beside = "beside the" if self.floor is None else f"at least {self.floor:g} asked for and more than the"
         return (
             f"test accuracy on {self.data} {ours}, {beside} {theirs}; largest relative error of the dense form "
-            f"{self.error:.1e}, at most {LARGEST_ERROR:.0e} allowed: {'holds' if self.holds else 'does not hold'}"
+            f"{self.error:.1e}, at most {LARGEST_ERROR:.0e} allowed: {in_a_word(self.holds)}"
         )
 
 
@@ -170,12 +159,10 @@ def main(config: Convolution, console: Console | None = None) -> Result:
         kernels = {u: np.asarray(params[u][s], np.float64) for u, s in (("c1", "x"), ("c2", "p1"))}
         errors = dense_form_errors(kernels, np.asarray(images[0][:COMPARED], np.float64), config.seed)
     result = Result(name, trained, connected, FLOORS[name], errors)
-    config.out.mkdir(parents=True, exist_ok=True)
     save_plot(result, kernels["c1"], config.out / "convolution.png")
     console.print(_training(result))
     console.print(_errors(result))
-    console.print(result.decision, style="green" if result.holds else "red", highlight=False)
-    console.print(f"wrote {config.out}/: convolution.png")
+    conclude(console, result, config.out, "convolution.png")
     return result
 
 
@@ -209,13 +196,8 @@ def network(side: int, classes: int) -> jaxbp.Network:
 
 def fully_connected(side: int, classes: int) -> jaxbp.Network:
     """One hidden layer, as wide as it takes to have no fewer parameters than `network`."""
-    width = math.ceil((parameters_of(network(side, classes)) - classes) / (side**2 + 1 + classes))
+    width = math.ceil((network(side, classes).parameter_count - classes) / (side**2 + 1 + classes))
     return jaxbp.layered([side**2, width, classes], hidden=jaxbp.relu, output=jaxbp.softmax)
-
-
-def parameters_of(net: jaxbp.Network) -> int:
-    """The number of weights and biases."""
-    return sum(math.prod(shape) for group in net.groups for shape in net.weight_shapes(group).values())
 
 
 def train(
@@ -237,154 +219,19 @@ def train(
     assert epochs is not None
     assert batch_size is not None
     assert rate is not None
-    whole = len(x) // batch_size * batch_size  # a last, smaller batch would be compiled for itself; it changes by epoch
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, epochs * whole // batch_size))
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, epochs * math.ceil(len(x) / batch_size)))
     state = jaxbp.train.init_state(jax.random.key(config.seed), net, optimizer, dtype=jnp.float32)
-    judge = jax.jit(lambda params, x: jnp.argmax(jaxbp.apply(net, params, x), axis=-1))
 
     def accuracy(params: jaxbp.Params) -> float:
-        classes = [np.asarray(judge(params, x_test[rows])) for rows in _pieces(len(x_test))]
-        return float(np.mean(np.concatenate(classes) == data.y_test))
+        return float(jaxbp.train.evaluate(net, LOSS, params, x_test, data.y_test, batch_size=JUDGED)["accuracy"])
 
-    # step by step: on CPUs XLA runs a convolution inside a compiled loop several times slower than outside of one
-    step = jax.jit(jaxbp.train.step, static_argnames=("gradient", "optimizer"), donate_argnums=0)
-    gradient, rng = jaxbp.value_and_grad(net, LOSS), np.random.default_rng(config.seed)
     accuracies, seconds = [accuracy(state.params)], 0.0
-    for _ in range(epochs):
-        began = time.perf_counter()
-        for rows in rng.permutation(len(x))[:whole].reshape(-1, batch_size):
-            state, _ = step(state, x[rows], data.y_train[rows], gradient=gradient, optimizer=optimizer)
-        jax.block_until_ready(state)
-        seconds += time.perf_counter() - began
+    running = jaxbp.train.run(net, LOSS, x, data.y_train, optimizer=optimizer, batch_size=batch_size, state=state)
+    for _, done in zip(range(epochs), running, strict=False):
+        state = done.state
         accuracies.append(accuracy(state.params))
-    return Trained(parameters_of(net), tuple(accuracies), seconds), state.params
-
-
-def _pieces(examples: int) -> Iterator[slice]:
-    yield from (slice(start, start + PIECE) for start in range(0, examples, PIECE))
-
-
-def dense_form_errors(kernels: dict[str, np.ndarray], images: np.ndarray, seed: int) -> dict[str, float]:
-    """How far δ, Δ and gradients of masked dense layers are from those of the convolutions they write out.
-
-    The kernels are read with a stride of 2 in place of the pools, so that the signals of the second layer, too, come
-    back through the first one's dense form.
-
-    Args:
-        kernels: Of the two convolutions, `c1` and `c2`: `(height, width, channels, channels)`.
-        images: Inputs, `(N, side, side, 1)`.
-        seed: Fixes the other weights and the targets.
-
-    Returns:
-        The largest |a − b| / max |b| of each quantity, by its name in the convolutional network.
-    """
-    shared, maps = _strided(images.shape[1:], kernels)
-    params = jaxbp.init_params(jax.random.key(seed), shared, jnp.float64)
-    rng = np.random.default_rng(seed)
-    biases = {u: jnp.asarray(rng.normal(size=kernel.shape[-1]) / 10) for u, kernel in kernels.items()}
-    for (u, kernel), s in zip(kernels.items(), ("x", "c1"), strict=True):
-        params[u] = {s: jnp.asarray(kernel), "bias": biases[u]}
-    dense, written, tables = written_out(shared, params, maps)
-    y = jnp.asarray(rng.normal(size=(len(images), shared.shapes["o"][0])))
-
-    def backprop(net: jaxbp.Network, params: jaxbp.Params, x: np.ndarray) -> jaxbp.Backprop:
-        return jax.jit(lambda *arguments: jaxbp.backprop(net, jaxbp.squared_error, *arguments))(
-            params, jnp.asarray(x), y
-        )
-
-    ours = backprop(shared, params, images)
-    theirs = backprop(dense, written, images.reshape(len(images), -1))
-    pairs = {
-        f"{symbol}.{u}": (getattr(ours, symbol)[u], getattr(theirs, symbol)[u])
-        for symbol in ("delta", "Delta")
-        for u in ("c2", "c1")
-    }
-    pairs["Delta.x"] = (ours.Delta["x"], theirs.Delta["x"])
-    for u, s in (("c2", "c1"), ("c1", "x")):
-        summed = np.zeros(kernels[u].size)
-        there = tables[u] >= 0
-        np.add.at(summed, tables[u][there], np.asarray(theirs.grads[u][s])[there])
-        pairs[f"grad.{u}.{s}"] = (ours.grads[u][s], summed)
-        windows = np.reshape(theirs.grads[u]["bias"], (-1, kernels[u].shape[-1]))
-        pairs[f"grad.{u}.bias"] = (ours.grads[u]["bias"], windows.sum(axis=0))
-    return {name: _relative_error(a, b) for name, (a, b) in pairs.items()}
-
-
-def _strided(image: tuple[int, ...], kernels: dict[str, np.ndarray]) -> tuple[jaxbp.Network, dict[str, jaxbp.Conv]]:
-    maps = {u: jaxbp.Conv(kernel.shape[:2], stride=2) for u, kernel in kernels.items()}
-    first = maps["c1"].output_shape(image, kernels["c1"].shape[-1])
-    second = maps["c2"].output_shape(first, kernels["c2"].shape[-1])
-    units = {
-        "c1": jaxbp.Unit(first, jaxbp.tanh, {"x": maps["c1"]}),
-        "c2": jaxbp.Unit(second, jaxbp.tanh, {"c1": maps["c2"]}),
-        "flat": jaxbp.Unit(math.prod(second), jaxbp.linear, {"c2": jaxbp.Flatten()}, bias=False),
-        "o": jaxbp.Unit(10, jaxbp.linear, {"flat": jaxbp.Dense()}),
-    }
-    return jaxbp.Network(inputs={"x": image}, units=units), maps
-
-
-def written_out(
-    shared: jaxbp.Network, params: jaxbp.Params, maps: dict[str, jaxbp.Conv]
-) -> tuple[jaxbp.Network, jaxbp.Params, dict[str, np.ndarray]]:
-    """The same network with a masked matrix in place of each convolution, all elements of a unit in a row.
-
-    Args:
-        shared: The convolutional network.
-        params: Its parameters.
-        maps: Its convolutions, by unit.
-
-    Returns:
-        The network, its parameters, and for each convolution which element of the kernel each entry of its matrix is:
-        −1 where there is none and the entry is 0.
-    """
-    tables: dict[str, np.ndarray] = {}
-    units: dict[str, jaxbp.Unit] = {}
-    weights: jaxbp.Params = {}
-    for u, map_ in maps.items():
-        [s] = shared.units[u].connections
-        tables[u] = table = elements(map_, shared.shapes[s], shared.shapes[u])
-        kernel, windows = np.ravel(params[u][s]), math.prod(shared.shapes[u][:-1])
-        units[u] = jaxbp.Unit(table.shape[1], shared.units[u].activation, {s: jaxbp.Masked(jaxbp.Dense(), table >= 0)})
-        weights[u] = {
-            s: jnp.asarray(np.where(table >= 0, kernel[table], 0)),
-            "bias": jnp.tile(params[u]["bias"], windows),
-        }
-    units["o"] = jaxbp.Unit(shared.shapes["o"][0], shared.units["o"].activation, {"c2": jaxbp.Dense()})
-    weights["o"] = {"c2": params["o"]["flat"], "bias": params["o"]["bias"]}
-    return jaxbp.Network(inputs={"x": math.prod(shared.shapes["x"])}, units=units), weights, tables
-
-
-def elements(convolution: jaxbp.Conv, source: tuple[int, ...], unit: tuple[int, ...]) -> np.ndarray:
-    """Which element of the kernel joins each element of the source to each of the unit, by its place in a row.
-
-    By counting alone, in plain numpy: nothing here convolves.
-
-    Args:
-        convolution: A convolution over two axes, with one stride for both and "SAME" padding.
-        source: `(height, width, channels)`.
-        unit: `(rows, columns, channels)`.
-
-    Returns:
-        `(elements of the source, elements of the unit)` integers, −1 where there is no connection.
-    """
-    stride = convolution.stride
-    assert isinstance(stride, int)
-    numbers = np.arange(math.prod(convolution.kernel) * source[-1] * unit[-1])
-    numbers = numbers.reshape(*convolution.kernel, source[-1], unit[-1])
-    table = np.full((*source, *unit), -1)
-    before = [
-        max((p - 1) * stride + k - n, 0) // 2 for n, p, k in zip(source[:2], unit[:2], convolution.kernel, strict=True)
-    ]
-    for p, q, i, j in np.ndindex(*unit[:2], *convolution.kernel):
-        row, column = p * stride + i - before[0], q * stride + j - before[1]
-        if 0 <= row < source[0] and 0 <= column < source[1]:
-            table[row, column, :, p, q, :] = numbers[i, j]
-    return table.reshape(math.prod(source), math.prod(unit))
-
-
-def _relative_error(ours: Any, theirs: Array | np.ndarray) -> float:
-    a, b = np.ravel(ours), np.ravel(theirs)
-    return float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
+        seconds += done.seconds
+    return Trained(net.parameter_count, tuple(accuracies), seconds), state.params
 
 
 def _kernel(side: int) -> tuple[int, int]:
@@ -418,8 +265,7 @@ def save_plot(result: Result, kernel: np.ndarray, path: Path) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3, which="both")
     axis.legend(title="test accuracy after the last epoch")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _training(result: Result) -> Table:
@@ -443,8 +289,4 @@ def _errors(result: Result) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if main(tyro.cli(Convolution)).holds else 1)
-    except (ValueError, OSError, jaxbp.train.DivergedError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Convolution)

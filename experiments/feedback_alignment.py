@@ -18,7 +18,6 @@ alone stay below 90°; Kolen-Pollack ends near 0°; and all come close to the ac
 """
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,22 +27,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import optax
-import tyro
 from jaxtyping import Array
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
 import jaxbp
+from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word
 from experiments.config import ActivationName
 from experiments.data import CLASSIFICATION, Data, load
+from experiments.plots import plt, save
 from jaxbp import train
-
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
-from matplotlib.ticker import MaxNLocator
 
 LOSS = jaxbp.cross_entropy
 PROBE = 256  # examples that the angles are measured on
@@ -87,11 +83,8 @@ class Comparison:
     def __post_init__(self):
         if not self.hidden:
             raise ValueError("hidden is empty, but only hidden layers get feedback; pass e.g. --hidden 128 128 128")
-        for field, values in (("hidden", self.hidden), ("epochs", (self.epochs,)), ("batch_size", (self.batch_size,))):
-            if min(values) < 1:
-                raise ValueError(f"{field} must be at least 1, got {' '.join(map(str, values))}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
+        check_at_least(self, 1, "hidden", "epochs", "batch_size")
+        check_positive(self, "learning_rate")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum}")
         if not 0 <= self.decay < math.inf:
@@ -124,7 +117,29 @@ class Run(NamedTuple):
     """Of each epoch."""
 
 
-def main(config: Comparison, console: Console | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Result:
+    """Every rule, and what does not hold."""
+
+    runs: dict[str, Run]
+    """By the name of the rule."""
+    complaints: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is nothing to complain of."""
+        return not self.complaints
+
+    @property
+    def decision(self) -> str:
+        """What does not hold, or where the angles end, in a line."""
+        if self.complaints:
+            return f"{'; '.join(self.complaints)}: {in_a_word(self.holds)}"
+        angles = (f"{name} {max(a[-1] for a in run.angles.values()):.0f}°" for name, run in self.runs.items())
+        return f"W turns towards what stands in for it; the largest angles in the end: {', '.join(angles)}: holds"
+
+
+def main(config: Comparison, console: Console | None = None) -> Result:
     """Train by each rule, print a table and write the plot.
 
     Args:
@@ -132,7 +147,7 @@ def main(config: Comparison, console: Console | None = None) -> list[str]:
         console: Where to print; the terminal when None.
 
     Returns:
-        What does not hold, in words; empty when every claim holds.
+        What was measured, and what of it does not hold.
 
     Raises:
         ValueError: A choice that does not exist or does not fit the data, before anything is compiled.
@@ -144,16 +159,11 @@ def main(config: Comparison, console: Console | None = None) -> list[str]:
     widths = " ⇒ ".join(str(width) for (width,) in net.shapes.values())
     console.print(f"[bold]{data.name}[/]: {len(data.y_train)} training and {len(data.y_test)} test examples, {widths}")
     runs = compare(net, rules(net, config.seed), data, config)
-    config.out.mkdir(parents=True, exist_ok=True)
     save_plot(runs, f"{data.name}, {widths}, {config.activation}", config.out / "feedback_alignment.png")
     console.print(_table(runs))
-    wrong = complaints(net, runs)
-    for complaint in wrong:
-        console.print(f"This does not hold: {complaint}", style="red", highlight=False)
-    if not wrong:
-        console.print("All of this holds: W turns towards what stands in for it.", style="green")
-    console.print(f"wrote {config.out}/: feedback_alignment.png")
-    return wrong
+    result = Result(runs, tuple(complaints(net, runs)))
+    conclude(console, result, config.out, "feedback_alignment.png")
+    return result
 
 
 def network(config: Comparison, data: Data) -> jaxbp.Network:
@@ -332,8 +342,7 @@ def save_plot(runs: dict[str, Run], title: str, path: Path) -> None:
         axis.set(xlabel="step", ylabel="angle to backpropagation, degrees" if name in (RANDOM, SIGNS) else None)
         axis.grid(alpha=0.3)
     figure.legend(*axes[RANDOM].get_legend_handles_labels(), title="unit", loc="outside right center")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _table(runs: dict[str, Run]) -> Table:
@@ -350,8 +359,4 @@ def _table(runs: dict[str, Run]) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(1 if main(tyro.cli(Comparison)) else 0)
-    except (ValueError, OSError, train.DivergedError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Comparison)

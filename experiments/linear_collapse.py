@@ -11,27 +11,22 @@ with wide ones the last layer could fit alone, whatever the backward phase told 
 with exit code 1 should the claim not hold.
 """
 
-import math
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import optax
-import tyro
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_diabetes
 
 import jaxbp
+from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word, listed
 from experiments.data import load
-
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
+from experiments.plots import plt, save
 
 CLAIM = (
     "The use of nonlinear activation functions is the key to increasing the power of multiple layers. If all layers "
@@ -68,14 +63,9 @@ class Collapse:
 
     def __post_init__(self):
         if not self.depths or min(self.depths) < 1 or len(set(self.depths)) < len(self.depths):
-            raise ValueError(
-                f"depths must be different numbers of at least 1, got {' '.join(map(str, self.depths)) or 'none'}"
-            )
-        for field in ("width", "steps"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
+            raise ValueError(f"depths must be different numbers of at least 1, got {listed(self.depths)}")
+        check_at_least(self, 1, "width", "steps")
+        check_positive(self, "learning_rate")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum}")
 
@@ -156,7 +146,7 @@ class Result:
             f"coefficients within {self.distance:.1e} and intercept within {self.intercept:.1e} of least squares "
             f"(at most {MOST_DISTANCE:.0e} allowed), outputs within {self.rounding:.1e} of one affine map (at most "
             f"{MOST_ROUNDING:.0e}); of tanh units' outputs the best one leaves {self.bend:.1%} (at least "
-            f"{LEAST_BEND:.0%}): {'holds' if self.holds else 'does not hold'}"
+            f"{LEAST_BEND:.0%}): {in_a_word(self.holds)}"
         )
 
 
@@ -180,11 +170,9 @@ def main(config: Collapse, console: Console | None = None) -> Result:
     with jax.enable_x64(True):
         depths = tuple(collapsed(layers, x, y, data.x_test, least_squares, config) for layers in config.depths)
     result = Result(depths, least_squares, least_loss)
-    config.out.mkdir(parents=True, exist_ok=True)
     save_plot(result, config.out / "collapse.png")
     console.print(_table(result))
-    console.print(result.decision, style="green" if result.holds else "red", highlight=False)
-    console.print(f"wrote {config.out}/: collapse.png")
+    conclude(console, result, config.out, "collapse.png")
     return result
 
 
@@ -315,8 +303,7 @@ def save_plot(result: Result, path: Path) -> None:
     right.legend()
     for axis in (left, middle, right):
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _with_ones(x: np.ndarray) -> np.ndarray:
@@ -340,8 +327,4 @@ def _table(result: Result) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if main(tyro.cli(Collapse)).holds else 1)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Collapse)

@@ -15,8 +15,6 @@ shrinks again, since the test error falls with further width. So the gap is held
 Writes `overfitting.png`; ends with exit code 1 should the claim not hold.
 """
 
-import math
-import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,20 +22,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import optax
-import tyro
 from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
 from scipy.special import logsumexp
 
 import jaxbp
-from experiments.data import load
-
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
+from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word, listed
+from experiments.noisy_digits import CLASSES, DIGITS, Parts, split
+from experiments.plots import plt, save
 
 CLAIM = (
     "Overfitting is a pervasive problem in neural network design, so that the network often performs very well on the "
@@ -49,7 +44,6 @@ CLAIM = (
 PLACE = "Mutli Layer Neural Networks, back propagation"
 
 LOSS = jaxbp.cross_entropy
-DIGITS, CLASSES = 1797, 10
 EVERY = 5  # steps between two looks at the errors
 LEAST_NARROW = 0.2  # training error of the narrowest, so that there is something to fall
 LEAST_GAP = 0.1  # test error − training error of the widest
@@ -88,10 +82,7 @@ class Overfitting:
 
     def __post_init__(self):
         if len(self.widths) < 2 or min(self.widths) < 1 or sorted(set(self.widths)) != list(self.widths):
-            raise ValueError(
-                f"widths must be two or more growing numbers of at least 1, "
-                f"got {' '.join(map(str, self.widths)) or 'none'}"
-            )
+            raise ValueError(f"widths must be two or more growing numbers of at least 1, got {listed(self.widths)}")
         for field in ("examples", "validation"):
             if getattr(self, field) < CLASSES:
                 raise ValueError(f"{field} must be at least {CLASSES}, one for each digit, got {getattr(self, field)}")
@@ -102,35 +93,12 @@ class Overfitting:
             )
         if self.steps < EVERY or self.steps % EVERY:
             raise ValueError(f"steps must be a multiple of {EVERY}, got {self.steps}")
-        for field in ("learning_rate", "weight_decay"):
-            if not 0 < getattr(self, field) < math.inf:
-                raise ValueError(f"{field} must be positive and finite, got {getattr(self, field)}")
+        check_positive(self, "learning_rate", "weight_decay")
         if not 0 <= self.noise <= 1:
             raise ValueError(f"noise must be at least 0 and at most 1, got {self.noise}")
         if not 0 < self.dropout < 1:
             raise ValueError(f"dropout must be above 0 and below 1, got {self.dropout}")
-        if self.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
-
-
-class Parts(NamedTuple):
-    """A training, a validation and a test part; several splits are stacked on a first axis.
-
-    Attributes:
-        x: `(examples, 64)`, float32.
-        y: `(examples,)`, int32, some at random.
-        x_validation: Like x.
-        y_validation: Like y.
-        x_test: Like x.
-        y_test: Like y, all true.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    x_validation: np.ndarray
-    y_validation: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
+        check_at_least(self, 1, "seeds")
 
 
 class Curves(NamedTuple):
@@ -243,7 +211,7 @@ class Result:
             f"{np.max(wide.train_error):.1%} (0 asked) and the test error stays {wide.gap:.1%} above (at least "
             f"{LEAST_GAP:.0%}); {np.min(self.memorised):.1%} of shuffled labels memorised (all asked) at test accuracy "
             f"{np.mean(self.chance):.1%} (at most {MOST_CHANCE:.0%}); mean test loss {self.plain.loss:.3f}, with "
-            f"{helped} (at least {LEAST_GAIN:.0%} less): {'holds' if self.holds else 'does not hold'}"
+            f"{helped} (at least {LEAST_GAIN:.0%} less): {in_a_word(self.holds)}"
         )
 
 
@@ -261,7 +229,7 @@ def main(config: Overfitting, console: Console | None = None) -> Result:
     if config.quick:
         ends = (config.widths[0], config.widths[-1])
         config = replace(config, widths=ends, seeds=min(config.seeds, 2), steps=min(config.steps, 250))
-    splits = [split(config.seed + s, config) for s in range(config.seeds)]
+    splits = [split(config.seed + s, config.examples, config.validation, config.noise) for s in range(config.seeds)]
     parts = Parts(*map(np.stack, zip(*splits, strict=True)))
     shuffled = np.stack([np.random.default_rng([config.seed, s]).permutation(y) for s, y in enumerate(parts.y)])
 
@@ -278,7 +246,7 @@ def main(config: Overfitting, console: Console | None = None) -> Result:
     end = np.full(n, config.steps // EVERY - 1)
     result = Result(
         widths=tuple(
-            Width(width, parameters(classifier(width)), curves.train_error[:, -1], curves.test_error[:, -1])
+            Width(width, classifier(width).parameter_count, curves.train_error[:, -1], curves.test_error[:, -1])
             for width, curves in zip(config.widths, [*narrower, plain], strict=True)
         ),
         examples=config.examples,
@@ -291,23 +259,11 @@ def main(config: Overfitting, console: Console | None = None) -> Result:
             Remedy("dropout", dropped.test_loss, end),
         ),
     )
-    config.out.mkdir(parents=True, exist_ok=True)
     save_plot(result, config.out / "overfitting.png")
     for table in _tables(result):
         console.print(table)
-    console.print(result.decision, style="green" if result.holds else "red", highlight=False)
-    console.print(f"wrote {config.out}/: overfitting.png")
+    conclude(console, result, config.out, "overfitting.png")
     return result
-
-
-def split(seed: int, config: Overfitting) -> Parts:
-    """The digits in three parts, with random labels in the first two."""
-    known = config.examples + config.validation
-    data = load("digits", seed=seed, test_share=1 - (known + 0.5) / DIGITS)  # the half: shares are rounded
-    rng = np.random.default_rng(seed)
-    y = np.where(rng.random(known) < config.noise, rng.integers(CLASSES, size=known), data.y_train).astype(np.int32)
-    at = config.examples
-    return Parts(data.x_train[:at], y[:at], data.x_train[at:], y[at:], data.x_test, data.y_test)
 
 
 def classifier(width: int, dropout: float = 0.0) -> jaxbp.Network:
@@ -315,11 +271,6 @@ def classifier(width: int, dropout: float = 0.0) -> jaxbp.Network:
     hidden = jaxbp.Unit(width, jaxbp.relu, {"x": jaxbp.Dense()}, dropout=dropout)
     output = jaxbp.Unit(CLASSES, jaxbp.softmax, {"h1": jaxbp.Dense()})
     return jaxbp.Network(inputs={"x": 64}, units={"h1": hidden, "o": output})
-
-
-def parameters(net: jaxbp.Network) -> int:
-    """How many weights and biases a network has."""
-    return sum(math.prod(shape) for group in net.groups for shape in net.weight_shapes(group).values())
 
 
 def trained(net: jaxbp.Network, parts: Parts, decays: np.ndarray, config: Overfitting) -> Curves:
@@ -420,8 +371,7 @@ def save_plot(result: Result, path: Path) -> None:
     )
     for axis in (left, right):
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _tables(result: Result) -> tuple[Table, Table]:
@@ -442,8 +392,4 @@ def _tables(result: Result) -> tuple[Table, Table]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if main(tyro.cli(Overfitting)).holds else 1)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Overfitting)

@@ -1,7 +1,8 @@
 """Path sums against the sweep: "an exponential number of components", and dynamic programming, measured over depth.
 
     python -m experiments.path_sums
-    python -m experiments.path_sums --widths 2 3 10 --max-seconds 1 --out runs/quick
+    python -m experiments.path_sums --quick
+    python -m experiments.path_sums --widths 2 3 10 --max-seconds 1 --out runs/wider
 
 For networks of equal layers, Δ of the input and of every unit for one example, in three ways: every path one after the
 other (`textbook.accumulate_by_paths`, the heart of `textbook.path_sums`), node by node (`accumulate_by_nodes`), both
@@ -13,7 +14,6 @@ exit code 1 should the claim not hold.
 import dataclasses
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,25 +21,33 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import matplotlib as mpl
 import numpy as np
-import tyro
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
 import jaxbp
+from experiments.claims import check_positive, command_line, conclude, in_a_word, listed
+from experiments.plots import plt, save
 from jaxbp import textbook
 
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+CLAIM = (
+    "Although this summation has an exponential number of components (paths), one can compute it efficiently using "
+    "dynamic programming."
+)
+PLACE = "Training a Neural Network with Backpropagation"
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 LOSS = jaxbp.squared_error
 DEEPEST = 32  # nobody waits for the paths of this one, should their number grow at all
 MEASURABLE = 5e-5  # seconds; of a shorter enumeration the call itself is a good part
+LEAST_FACTOR = 0.7  # of the width, by which enumeration takes longer with every layer
+MOST_BEND = 0.01  # of the power of depth that multiplications follow, from 1
+MOST_POWER = 1.5  # of depth, that seconds follow
+MOST_ERROR = 1e-9
+QUICK = {"widths": (3, 6), "max_seconds": 0.3}
 
 
 @dataclass(frozen=True)
@@ -52,19 +60,20 @@ class Growth:
     """No enumeration is begun that would take longer."""
     repeats: int = 3
     """How often everything is timed, at least; the fastest counts."""
+    quick: bool = False
+    """Two widths and 0.3 seconds for an enumeration: seconds instead of a minute."""
     out: Path = Path("runs/path_sums")
     """The folder to write to."""
 
     def __post_init__(self):
         if not self.widths or min(self.widths) < 2:
             raise ValueError(
-                f"widths must be at least 2, got {' '.join(map(str, self.widths)) or 'none'}: "
+                f"widths must be at least 2, got {listed(self.widths)}: "
                 "layers of one neuron have one path, not exponentially many"
             )
         if self.repeats < 2:
             raise ValueError(f"repeats must be at least 2, got {self.repeats}: the first one compiles")
-        if not 0 < self.max_seconds < math.inf:
-            raise ValueError(f"max_seconds must be positive and finite, got {self.max_seconds}")
+        check_positive(self, "max_seconds")
 
 
 @dataclass(frozen=True)
@@ -102,21 +111,51 @@ class Claim:
     @property
     def exponential(self) -> bool:
         """Enumeration grows by about the width with every layer."""
-        return self.factor_of_paths > 0.7 * self.width
+        return self.factor_of_paths > LEAST_FACTOR * self.width
 
     @property
     def linear(self) -> bool:
         """Dynamic programming grows in proportion to depth, and certainly less than its square."""
-        by_count = abs(self.power_of_multiplications - 1) < 0.01
-        return by_count and max(self.power_of_nodes, self.power_of_sweep) < 1.5
+        by_count = abs(self.power_of_multiplications - 1) < MOST_BEND
+        return by_count and max(self.power_of_nodes, self.power_of_sweep) < MOST_POWER
 
     @property
     def holds(self) -> bool:
         """Exponential, linear, and both with the same result."""
-        return self.exponential and self.linear and self.error < 1e-9
+        return self.exponential and self.linear and self.error < MOST_ERROR
 
 
-def main(config: Growth, console: Console | None = None) -> tuple[list[Measurement], list[Claim]]:
+@dataclass(frozen=True)
+class Result:
+    """Every network, and the claim for each width."""
+
+    measurements: tuple[Measurement, ...]
+    claims: tuple[Claim, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim does for every width."""
+        return all(c.holds for c in self.claims)
+
+    @property
+    def decision(self) -> str:
+        """The numbers beside their bounds, in a line."""
+        of = self.claims
+        widths = ", ".join(str(c.width) for c in of)
+        factors = ", ".join(f"{c.factor_of_paths:.2f}" for c in of)
+        least = ", ".join(f"{LEAST_FACTOR * c.width:.1f}" for c in of)
+        multiplications = max((c.power_of_multiplications for c in of), key=lambda power: abs(power - 1))
+        nodes, sweep = (np.max([getattr(c, f"power_of_{way}") for c in of]) for way in ("nodes", "sweep"))
+        return (
+            f"one more layer of width {widths} makes enumerating the paths take {factors} times as long (more than "
+            f"{least} asked); dynamic programming takes multiplications like depth^{multiplications:.2f} "
+            f"(1 ± {MOST_BEND:g} asked), and seconds like depth^{nodes:.2f} node by node and depth^{sweep:.2f} in the "
+            f"jitted sweep (below {MOST_POWER:g} asked); their Δ and δ differ by {np.max([c.error for c in of]):.0e} "
+            f"(below {MOST_ERROR:.0e} asked): {in_a_word(self.holds)}"
+        )
+
+
+def main(config: Growth, console: Console | None = None) -> Result:
     """Measure, print a table and write the plot.
 
     Args:
@@ -124,12 +163,13 @@ def main(config: Growth, console: Console | None = None) -> tuple[list[Measureme
         console: Where to print; the terminal when None.
 
     Returns:
-        Every measurement, and one claim for each width.
+        Every measurement, and the claim for each width.
 
     Raises:
         ValueError: Too little time to see how the enumeration grows.
     """
     console = console or Console()
+    config = dataclasses.replace(config, **QUICK) if config.quick else config
     console.print(f"enumerating the paths, for at most {config.max_seconds:g} seconds at a time …")
     with jax.enable_x64(True):
         enumerated = {width: enumerations(width, config) for width in config.widths}
@@ -139,17 +179,15 @@ def main(config: Growth, console: Console | None = None) -> tuple[list[Measureme
             for width in config.widths
             for depth in range(1, deepest + 1)
         ]
-    claims = [claim([row for row in rows if row.width == width]) for width in config.widths]
+    claims = tuple(claim([row for row in rows if row.width == width]) for width in config.widths)
+    result = Result(tuple(rows), claims)
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / "measurements.json").write_text(json.dumps([*map(dataclasses.asdict, rows)], indent=1) + "\n")
     save_plot(rows, claims, config.out / "growth.png")
     console.print(_costs(rows))
     console.print(_growth(claims))
-    for c in claims:
-        verdict, style = ("holds", "green") if c.holds else ("does not hold", "red")
-        console.print(f"width {c.width}: the claim {verdict}; largest relative error {c.error:.0e}", style=style)
-    console.print(f"wrote {config.out}/: growth.png, measurements.json")
-    return rows, claims
+    conclude(console, result, config.out, "growth.png", "measurements.json")
+    return result
 
 
 Enumeration = tuple[float, list[list[float]]]
@@ -225,7 +263,7 @@ def local_problem(width: int, depth: int) -> tuple[list[list[list[float]]], list
     return edges, LOSS.gradient(trace.h[net.output], y).tolist()
 
 
-def timed(f: Callable[[], Result], repeats: int) -> tuple[float, Result]:
+def timed(f: Callable[[], T], repeats: int) -> tuple[float, T]:
     """The seconds of the fastest of at least so many calls, and the result of the last."""
     seconds: list[float] = []
     # what is short is called until it was seen undisturbed; the first call, which may compile, does not count for that
@@ -318,8 +356,7 @@ def save_plot(rows: Sequence[Measurement], claims: Sequence[Claim], path: Path) 
         axis.set_xlabel("depth: matrices between the input and the output")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _fit(x: Sequence[float], y: Sequence[float]) -> tuple[Sequence[float], np.ndarray]:
@@ -347,14 +384,10 @@ def _growth(claims: Sequence[Claim]) -> Table:
         table.add_column(column, justify="right")
     for c in claims:
         powers = (c.power_of_multiplications, c.power_of_nodes, c.power_of_sweep)
-        factor, bound = f"× {c.factor_of_paths:.2f} for each layer", f"more than {0.7 * c.width:.1f}"
+        factor, bound = f"× {c.factor_of_paths:.2f} for each layer", f"more than {LEAST_FACTOR * c.width:.1f}"
         table.add_row(str(c.width), factor, bound, *(f"d^{power:.2f}" for power in powers))
     return table
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if all(c.holds for c in main(tyro.cli(Growth))[1]) else 1)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Growth)

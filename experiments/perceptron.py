@@ -15,8 +15,6 @@ nothing added but a hidden layer of tanh units, must learn XOR in no more mistak
 Source: Novikoff, On convergence proofs on perceptrons, 1962; Minsky and Papert, Perceptrons, 1969.
 """
 
-import math
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -24,9 +22,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
-import tyro
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
@@ -34,10 +30,9 @@ from rich.table import Table
 from scipy.optimize import nnls
 
 import jaxbp
+from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word
 from experiments.data import load
-
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
+from experiments.plots import plt, save
 
 CLAIM = (
     "Neural networks are fundamentally more powerful than their building blocks because the parameters of these models "
@@ -66,11 +61,10 @@ class Perceptron:
     """The folder to write to."""
 
     def __post_init__(self):
-        if not self.gaps or not all(0 < gap < math.inf for gap in self.gaps):
-            raise ValueError(f"gaps must be positive and finite, got {' '.join(map(str, self.gaps)) or 'none'}")
-        for field in ("examples", "passes"):
-            if getattr(self, field) < 2:
-                raise ValueError(f"{field} must be at least 2, got {getattr(self, field)}")
+        if not self.gaps:
+            raise ValueError("gaps must be positive and finite, got none")
+        check_positive(self, "gaps")
+        check_at_least(self, 2, "examples", "passes")
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
@@ -171,7 +165,7 @@ class Result:
         return (
             f"where a line separates {counts} mistakes allowed, {left} examples wrong in the end; on XOR {returns}; "
             f"with a hidden layer {sum(self.hidden)} mistakes in {len(self.hidden)} passes, {self.wrong} of 4 wrong: "
-            f"{'holds' if self.holds else 'does not hold'}"
+            f"{in_a_word(self.holds)}"
         )
 
 
@@ -199,11 +193,9 @@ def main(config: Perceptron, console: Console | None = None) -> Result:
         params, hidden = learned(HIDDEN, start, *XOR, most=sum(mistakes))
         outputs = np.asarray(jaxbp.apply(HIDDEN, params, XOR[0])[:, 0])
         result = Result(runs, mistakes, weights, hidden, params, outputs)
-        config.out.mkdir(parents=True, exist_ok=True)
         save_plot(result, config.out / "perceptron.png")
     console.print(_table(result))
-    console.print(result.decision, style="green" if result.holds else "red", highlight=False)
-    console.print(f"wrote {config.out}/: perceptron.png")
+    conclude(console, result, config.out, "perceptron.png")
     return result
 
 
@@ -320,8 +312,7 @@ def save_plot(result: Result, path: Path) -> None:
         _draw_line(axis, run.best, ":", f"widest margin, γ = {run.margin:.3g}")
         axis.set(title=run.name, xlim=limits[0], ylim=limits[1], xlabel="$x_1$", ylabel="$x_2$")
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _draw_regions(axis: Axes, params: jaxbp.Params) -> None:
@@ -382,8 +373,4 @@ def _table(result: Result) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if main(tyro.cli(Perceptron)).holds else 1)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Perceptron)

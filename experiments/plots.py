@@ -1,4 +1,4 @@
-"""The plots of a run."""
+"""Figures that are written to a file, and those of a training run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,15 @@ import matplotlib as mpl
 
 mpl.use("Agg")  # files only: no window system is needed
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, to a folder that is made where it is not there, and be done with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def save_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
@@ -51,5 +59,4 @@ def save_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)

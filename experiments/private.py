@@ -18,7 +18,6 @@ that is written down, in float32; before you release a network, take a seed that
 import dataclasses
 import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,23 +25,20 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
-import tyro
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import jaxbp
 from experiments import privacy
+from experiments.claims import check_at_least, check_positive, command_line
 from experiments.config import ActivationName, Config
 from experiments.data import load
+from experiments.plots import plt, save
 from experiments.privacy import LOSS, Mechanism, Proof
 from jaxbp.train import TrainState
-
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
-from matplotlib.ticker import MaxNLocator
 
 SHOWN = 10  # epochs for which ε is counted
 OVERFLOW = 1e-6  # of δ: at ε = 7 it adds about a thousandth to it, see `capacity_for`
@@ -82,11 +78,8 @@ class Private:
     """The folder to write to."""
 
     def __post_init__(self):
-        for field in ("batch_size", "epochs"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not 0 < self.max_norm < math.inf:
-            raise ValueError(f"max_norm must be positive and finite, got {self.max_norm}")
+        check_at_least(self, 1, "batch_size", "epochs")
+        check_positive(self, "max_norm")
         if not 0 <= self.noise_multiplier < math.inf:
             raise ValueError(f"noise_multiplier must be 0 or more and finite, got {self.noise_multiplier}")
         if self.delta is not None and not 0 < self.delta < 1:
@@ -241,8 +234,7 @@ def save_plot(report: Report, title: str, folder: Path) -> None:
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-    figure.savefig(folder / "private.png", dpi=120)
-    plt.close(figure)
+    save(figure, folder / "private.png")
 
 
 def _timed(epoch: Callable[[TrainState], TrainState], state: TrainState) -> tuple[TrainState, float]:
@@ -315,8 +307,4 @@ def _cost_in_words(report: Report, mechanism: Mechanism) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if main(tyro.cli(Private)).proof.holds else 1)
-    except (TypeError, ValueError, OSError, jaxbp.train.DivergedError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Private, succeeded=lambda report: report.proof.holds)

@@ -17,7 +17,6 @@ The dense network must have learned its task, with an accuracy of 0.9 at least. 
 code 1 should that not hold.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,21 +24,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import matplotlib as mpl
 import numpy as np
 import optax
-import tyro
 from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
 
 import jaxbp
+from experiments.claims import check_at_least, command_line, conclude, in_a_word, listed
 from experiments.config import ActivationName
 from experiments.data import CLASSIFICATION, Data, load
+from experiments.plots import plt, save
 from jaxbp import train
-
-mpl.use("Agg")  # files only: no window system is needed
-import matplotlib.pyplot as plt
 
 CLAIM = (
     "Although a fully connected architecture is able to perform well in many settings, better performance is often "
@@ -86,17 +82,12 @@ class Pruning:
     """The folder to write to."""
 
     def __post_init__(self):
-        for field in ("hidden", "epochs", "retraining", "batch_size"):
-            values = np.atleast_1d(getattr(self, field))
-            if values.size and values.min() < 1:
-                raise ValueError(f"{field} must be at least 1, got {' '.join(map(str, values))}")
+        check_at_least(self, 1, "hidden", "epochs", "retraining", "batch_size")
         falling = all(after < before for before, after in zip((1, *self.shares), self.shares, strict=False))
         if not self.shares or not falling or not self.shares[-1] > 0:
-            raise ValueError(
-                f"shares must fall from below 1 to above 0, got {' '.join(map(str, self.shares)) or 'none'}"
-            )
+            raise ValueError(f"shares must fall from below 1 to above 0, got {listed(self.shares)}")
         if self.judged not in self.shares:
-            raise ValueError(f"judged must be one of the shares {' '.join(map(str, self.shares))}, got {self.judged}")
+            raise ValueError(f"judged must be one of the shares {listed(self.shares)}, got {self.judged}")
 
     def shortened(self) -> "Pruning":
         """The first hidden layer and the judged round alone, with fewer epochs."""
@@ -162,7 +153,7 @@ class Result:
             f"the dense network has accuracy {self.rounds[0].at_once:.4f}, at least {LEAST_ACCURACY:g} needed; with "
             f"{self.judged:.0%} of its weights {lost} points are lost, at most {100 * MOST_LOST:g} allowed; "
             f"{self.strays} masked weights were ever not 0, none allowed ({self.strays_by_noise} after a step of "
-            f"{NOISY} without keep_masked): {'holds' if self.holds else 'does not hold'}"
+            f"{NOISY} without keep_masked): {in_a_word(self.holds)}"
         )
 
 
@@ -190,11 +181,9 @@ def main(config: Pruning, console: Console | None = None) -> Result:
     dense = jaxbp.layered(widths, hidden=getattr(jaxbp, config.activation), output=jaxbp.softmax)
     result = pruned(dense, data, config)
     title = f"{data.name}, {' ⇒ '.join(map(str, widths))}, {config.activation}"
-    config.out.mkdir(parents=True, exist_ok=True)
     save_plot(result, title, config.out / "pruning.png")
     console.print(_table(result, title))
-    console.print(result.decision, style="green" if result.holds else "red", highlight=False)
-    console.print(f"wrote {config.out}/: pruning.png")
+    conclude(console, result, config.out, "pruning.png")
     return result
 
 
@@ -340,14 +329,18 @@ def save_plot(result: Result, title: str, path: Path) -> None:
     figure, axis = plt.subplots(figsize=(9, 5.5), layout="constrained")
     figure.suptitle(title)
     shares = [100 * r.share for r in result.rounds]
-    for name in result.rounds[0].accuracy:
-        axis.plot(shares, [r.accuracy[name] for r in result.rounds], marker="o", label=f"trained again by {name}")
+    for i, name in enumerate(result.rounds[0].accuracy):
+        accuracies = [r.accuracy[name] for r in result.rounds]
+        # ever smaller, so that those below still show where several agree
+        size = 11 - 3 * i
+        axis.plot(shares, accuracies, marker="o", markersize=size, linewidth=size / 3, label=f"trained again by {name}")
     at_once = [r.at_once for r in result.rounds]
     axis.plot(shares, at_once, marker=".", color="black", linestyle="--", label="pruned at once, not trained again")
     least = result.rounds[0].at_once - MOST_LOST
     axis.axhline(least, color="grey", linestyle=":", label=f"{100 * MOST_LOST:g} points below the dense network")
     axis.axvline(100 * result.judged, color="grey", linewidth=0.8)
-    axis.annotate(" judged here", (100 * result.judged, 0.02), xycoords=("data", "axes fraction"), color="grey")
+    place = (100 * result.judged, 0.02)
+    axis.annotate("judged here ", place, xycoords=("data", "axes fraction"), color="grey", ha="right")
     axis.set_xscale("log")
     axis.set_xticks(shares, [f"{share:g}" for share in shares])
     axis.minorticks_off()
@@ -355,8 +348,7 @@ def save_plot(result: Result, title: str, path: Path) -> None:
     axis.set(xlabel="weights left, %", ylabel="test accuracy")
     axis.legend(loc="lower left", bbox_to_anchor=(0, 0.05))
     axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _table(result: Result, title: str) -> Table:
@@ -370,8 +362,4 @@ def _table(result: Result, title: str) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if main(tyro.cli(Pruning)).holds else 1)
-    except (ValueError, OSError, train.DivergedError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Pruning)

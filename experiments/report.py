@@ -16,7 +16,6 @@ import html
 import inspect
 import pkgutil
 import shlex
-import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.claims import command_line, in_a_word
 from jaxbp._checks import quoted, suggestion
 
 FOLDER = Path(__file__).parent
@@ -99,7 +98,7 @@ def main(config: Report, console: Console | None = None, folder: Path = FOLDER) 
     for column in ("experiment", "holds", "seconds", "what decides"):
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for one in outcomes:
-        table.add_row(one.name, in_a_word(one), f"{one.seconds:.1f}", one.decision)
+        table.add_row(one.name, in_a_word(one.holds), f"{one.seconds:.1f}", one.decision)
     console.print(table)
     console.print(f"wrote {config.out}/report.html")
     return outcomes
@@ -139,15 +138,10 @@ def outcome(module_name: str, config: Report) -> Outcome:
     return Outcome(name, module.CLAIM, module.PLACE, command, holds, decision, plots, seconds)
 
 
-def in_a_word(one: Outcome) -> str:
-    """Whether it holds."""
-    return {True: "holds", False: "does not hold", None: "failed"}[one.holds]
-
-
 def page(outcomes: list[Outcome]) -> str:
     """One HTML page with its plots in it."""
     rows = "\n".join(
-        f'<tr><td><a href="#{one.name}">{one.name}</a></td><td class="{_class(one)}">{in_a_word(one)}</td>'
+        f'<tr><td><a href="#{one.name}">{one.name}</a></td><td class="{_class(one)}">{in_a_word(one.holds)}</td>'
         f"<td>{html.escape(one.decision)}</td><td class='n'>{one.seconds:.1f}</td></tr>"
         for one in outcomes
     )
@@ -173,7 +167,7 @@ def _section(one: Outcome) -> str:
     figures = "\n".join(f'<img alt="{stem}" src="data:image/png;base64,{data}">' for stem, data in pictures)
     return f"""<section id="{one.name}"><h2>{one.name.replace("_", " ")}</h2>
 <blockquote>{html.escape(one.claim)}<footer>{html.escape(one.place)}</footer></blockquote>
-<p class="{_class(one)}"><b>{in_a_word(one)}</b>: {html.escape(one.decision)}</p>
+<p class="{_class(one)}"><b>{in_a_word(one.holds)}</b>: {html.escape(one.decision)}</p>
 {figures or "<p>It wrote no plot.</p>"}
 <p><code>{html.escape(one.command)}</code>, {one.seconds:.1f} s</p></section>"""
 
@@ -201,8 +195,4 @@ code { background: #f3f3f3; padding: 0.1rem 0.3rem; }
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(0 if all(one.holds for one in main(tyro.cli(Report))) else 1)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Report, succeeded=lambda outcomes: all(one.holds for one in outcomes))

@@ -38,7 +38,7 @@ def alternate(
         jax.block_until_ready(f())
     once = [seconds(f) for f in functions]
     calls = [max(1, int(WINDOW / s)) for s in once]
-    rounds = min(rounds, max(FEWEST, int(most_seconds / sum(max(WINDOW, s) for s in once))))
+    rounds = int(min(rounds, max(FEWEST, most_seconds / sum(max(WINDOW, s) for s in once))))
     times = np.empty((rounds, 2))
     for n, row in enumerate(times):
         for i in (0, 1) if n % 2 else (1, 0):

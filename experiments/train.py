@@ -9,7 +9,6 @@ Writes `runs/NAME/` with `config.json`, one JSON line of metrics for each epoch,
 
 import dataclasses
 import json
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jaxtyping import Array
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -26,6 +24,7 @@ from rich.table import Table
 
 import jaxbp
 from experiments import plots
+from experiments.claims import command_line
 from experiments.config import Config
 from experiments.data import Data, load
 
@@ -195,8 +194,4 @@ def _title(config: Config, data: Data) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except (TypeError, ValueError, OSError, jaxbp.train.DivergedError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
-        sys.exit(1)
+    command_line(main, Config, succeeded=lambda rows: True)

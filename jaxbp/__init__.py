@@ -31,6 +31,7 @@ from jaxbp._check import check_function as check_function
 from jaxbp._connections import AvgPool as AvgPool
 from jaxbp._connections import Connection as Connection
 from jaxbp._connections import Conv as Conv
+from jaxbp._connections import ConvTransposed as ConvTransposed
 from jaxbp._connections import Dense as Dense
 from jaxbp._connections import Flatten as Flatten
 from jaxbp._connections import Identity as Identity

@@ -32,6 +32,12 @@ def check_keys(got: Mapping[str, Any], expected: Iterable[str], holds: str, has:
         raise ValueError(f"{holds} {quoted(got)}, but {has} {quoted(expected)}{hint}")
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Refuse a batch of no examples."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+
+
 def suggestion(name: object, known: Iterable[str]) -> str:
     """A half-sentence that proposes the nearest known name, or nothing."""
     near = get_close_matches(str(name), list(known), n=1, cutoff=0.5)  # as low as 'h2' for 'h1'

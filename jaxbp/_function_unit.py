@@ -43,30 +43,43 @@ class FunctionUnit(Unit):
     function: Callable[..., Array]
     rule: Pullback | None = None
 
+    def weight_shapes(self, sources: Mapping[str, Shape]) -> dict[str, Shape]:
+        """None at all; but f, and its pull-back, are tried on these shapes with a batch axis before them.
+
+        Raises:
+            ValueError: f refuses such arrays or gives another shape than the unit's, or its pull-back does other than
+                give a signal like each source.
+        """
+        inputs = tuple(_rows(sources[s]) for s in self.connections)
+        shapes = " and ".join(str(i.shape) for i in inputs)
+        try:
+            a = jax.eval_shape(self.function, *inputs)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"has the function {name_of(self.function)!r}, which refuses {shapes}: {error}") from error
+        expected = _rows(self.shape)
+        if not hasattr(a, "shape") or a.shape != expected.shape:
+            raise ValueError(
+                f"has the function {name_of(self.function)!r}, which makes {getattr(a, 'shape', a)} of {shapes}, "
+                f"expected {expected.shape}: the unit's shape behind a batch axis"
+            )
+        if self.rule is not None:
+            signals = jax.eval_shape(self.rule, inputs, expected, expected)
+            given = [signal.shape for signal in signals] if isinstance(signals, tuple | list) else signals
+            if given != [i.shape for i in inputs]:
+                raise ValueError(
+                    f"has a pull-back of {name_of(self.function)!r} that makes {given} for sources of {shapes}; "
+                    "it returns one signal for each source, of the source's shape"
+                )
+        return {}
+
     def pre_activation(self, weights: Mapping[str, Any], h: Mapping[str, Array]) -> Array:
         """The function of the sources, a = f(h_s, h_t, …)."""
-        a = self.function(*(h[s] for s in self.connections))
-        expected = self.shape
-        if a.shape[a.ndim - len(expected) :] != expected:
-            raise ValueError(
-                f"the function {name_of(self.function)!r} gave shape {a.shape} to a unit of shape {expected}"
-            )
-        return a
+        return self.function(*(h[s] for s in self.connections))
 
     def pull_back(self, weights: Mapping[str, Any], h: Mapping[str, Array], a: Array, delta: Array) -> dict[str, Array]:
         """The signals (∂f/∂h_s)ᵀ δ of each source."""
         inputs = tuple(h[s] for s in self.connections)
-        rule = self.rule or (lambda inputs, a, delta: jax.vjp(self.function, *inputs)[1](delta))
-        signals = rule(inputs, a, delta)
-        if len(signals) != len(inputs):
-            raise ValueError(
-                f"the pull-back of {name_of(self.function)!r} gave {len(signals)} signals for {len(inputs)} sources"
-            )
-        for s, source, signal in zip(self.connections, inputs, signals, strict=True):
-            if signal.shape != source.shape:
-                raise ValueError(
-                    f"the pull-back of {name_of(self.function)!r} gave shape {signal.shape} for {s!r} of {source.shape}"
-                )
+        signals = self.rule(inputs, a, delta) if self.rule else jax.vjp(self.function, *inputs)[1](delta)
         return {
             s: signal.astype(source.dtype) for s, source, signal in zip(self.connections, inputs, signals, strict=True)
         }
@@ -98,7 +111,7 @@ def function_unit(
 
     Raises:
         TypeError: `function` cannot be called.
-        ValueError: No sources, or one twice; when used, a result or signal of the wrong shape.
+        ValueError: No sources, or one twice; when a network is made of it, results or signals of the wrong shape.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -126,6 +139,10 @@ def function_unit(
         raise ValueError(f"sources must be different names of inputs and units, got {sources!r}")
     arguments = {source: Argument() for source in sources}
     return FunctionUnit(width, activation, arguments, bias=False, function=function, rule=pullback)
+
+
+def _rows(shape: Shape) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((2, *shape), jax.dtypes.canonicalize_dtype(float))
 
 
 def name_of(function: Callable[..., Array]) -> str:

@@ -27,7 +27,7 @@ def topological_order(inputs: Iterable[str], reads: Mapping[str, Iterable[str]])
     if not reads:
         raise ValueError("the network has no units; its last unit is its output")
     for name in (*inputs, *reads):
-        _check_name(name)
+        check_name(name)
     doubled = [name for name in inputs if name in reads]
     if doubled:
         raise ValueError(f"{doubled[0]!r} is the name of both an input and a unit; rename one of them")
@@ -61,11 +61,12 @@ def topological_order(inputs: Iterable[str], reads: Mapping[str, Iterable[str]])
     return order
 
 
-def _check_name(name: object) -> None:
+def check_name(name: object) -> None:
+    """Refuse what cannot be the name of an input, a unit or a shared weight."""
     if not isinstance(name, str) or not name or any(c in ".[]" or c.isspace() for c in name):
         raise ValueError(
-            f"{name!r} cannot be the name of an input or unit: quantities are called like 'grad.o.h1[0, 1]', "
-            "so use a non-empty string without dots, brackets or spaces"
+            f"{name!r} cannot be the name of an input, a unit or a shared weight: quantities are called like "
+            "'grad.o.h1[0, 1]', so use a non-empty string without dots, brackets or spaces"
         )
     if name == BIAS:
         raise ValueError(f"{BIAS!r} is reserved for the constant unit behind every bias; choose another name")

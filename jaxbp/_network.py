@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import pairwise
+from math import prod
 from operator import add
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxtyping import Array
 
 from jaxbp._activations import Activation, sigmoid
 from jaxbp._connections import Bias, Connection, Dense, Shape
-from jaxbp._graph import BIAS, SHARED, topological_order
+from jaxbp._graph import BIAS, SHARED, check_name, topological_order
 from jaxbp._mapping import FrozenMapping
 
 
@@ -24,12 +25,12 @@ class Unit:
         width: The number of elements, or a shape (a tuple) where the data has one.
         activation: Φ, such as `jaxbp.relu`.
         connections: How each source, an input or another unit, enters the sum.
-        bias: Whether b, the connection from the constant unit, is there.
+        bias: Whether b, the connection from the constant unit, is there; or the name of one that several units share.
         dropout: The share of elements that are 0 for an example while training, drawn anew with each key; the others
             are divided by what is left, 1 − dropout.
 
     Raises:
-        TypeError: `activation` or a connection is something else.
+        TypeError: `activation`, `bias` or a connection is something else.
         ValueError: A width that is no positive integer, no connection at all, or a dropout outside [0, 1).
 
     Example:
@@ -43,13 +44,15 @@ class Unit:
     width: int | Shape
     activation: Activation
     connections: Mapping[str, Connection]
-    bias: bool = True
+    bias: bool | str = True
     dropout: float = 0.0
 
     def __post_init__(self):
         _check_shape(self.width, "a unit's width")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"a unit's dropout must be at least 0 and below 1, got {self.dropout}")
+        if not isinstance(self.bias, bool | str):
+            raise TypeError(f"a unit's bias must be True, False or the name of a shared one, got {self.bias!r}")
         if not isinstance(self.activation, Activation):
             hint = f"; did you mean jaxbp.{self.activation}?" if isinstance(self.activation, str) else ""
             raise TypeError(
@@ -73,6 +76,32 @@ class Unit:
     def shape(self) -> Shape:
         """The shape of a and h for one example."""
         return _as_shape(self.width)
+
+    @property
+    def shares(self) -> dict[str, str]:
+        """The names of the weights that are shared with other units, by source, with `"bias"` for b."""
+        named = {s: c.share for s, c in self.connections.items()}
+        named |= {BIAS: self.bias if isinstance(self.bias, str) else None}
+        return {s: share for s, share in named.items() if share is not None}
+
+    def weight_shapes(self, sources: Mapping[str, Shape]) -> dict[str, Shape]:
+        """The shapes of the weights that lead into this unit, by source, shared ones too.
+
+        Args:
+            sources: The shapes of its sources.
+
+        Raises:
+            ValueError: A connection that cannot join the two shapes.
+        """
+        shapes: dict[str, Shape] = {}
+        for source, connection in self.connections.items():
+            try:
+                shape = connection.weight_shape(sources[source], self.shape)
+            except ValueError as error:
+                raise ValueError(f"cannot read {source!r}: {error}") from None
+            if shape is not None:
+                shapes[source] = shape
+        return shapes | ({BIAS: Bias().weight_shape(self.shape)} if self.bias else {})
 
     def pre_activation(self, weights: Mapping[str, Any], h: Mapping[str, Array]) -> Array:
         """The sum a = Σ_s h_s W_s + b.
@@ -137,6 +166,7 @@ class Network:
     order: tuple[str, ...] = field(init=False, repr=False, compare=False)
     shapes: Mapping[str, Shape] = field(init=False, repr=False, compare=False)
     shared: Mapping[str, Shape] = field(init=False, repr=False, compare=False)
+    _weights: Mapping[str, Mapping[str, Shape]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         for name, width in self.inputs.items():
@@ -147,20 +177,22 @@ class Network:
         order = topological_order(self.inputs, {name: tuple(unit.connections) for name, unit in self.units.items()})
         shapes = {name: _as_shape(width) for name, width in self.inputs.items()}
         shapes |= {name: unit.shape for name, unit in self.units.items()}
-        shared: dict[str, Shape] = {}
+        weights, shared = dict[str, dict[str, Shape]](), dict[str, Shape]()
         for name, unit in self.units.items():
-            for source, connection in unit.connections.items():
-                try:
-                    shape = connection.weight_shape(shapes[source], unit.shape)
-                except ValueError as error:
-                    raise ValueError(f"unit {name!r} cannot read {source!r}: {error}") from None
-                if connection.share is None or shape is None:
-                    continue
-                if shared.setdefault(connection.share, shape) != shape:
+            try:
+                of_unit = unit.weight_shapes(shapes)
+            except ValueError as error:
+                raise ValueError(f"unit {name!r} {error}") from None
+            for source, share in unit.shares.items():
+                check_name(share)
+                shape = of_unit.pop(source)
+                if shared.setdefault(share, shape) != shape:
+                    reads = "have" if source == BIAS else f"read {source!r} by"
                     raise ValueError(
-                        f"unit {name!r} cannot read {source!r} by the shared weight {connection.share!r}: it has shape "
-                        f"{shared[connection.share]} elsewhere, and {shape} here"
+                        f"unit {name!r} cannot {reads} the shared weight {share!r}: it has shape "
+                        f"{shared[share]} elsewhere, and {shape} here"
                     )
+            weights[name] = of_unit
         if self.units[list(self.units)[-1]].dropout:
             raise ValueError(f"the output {list(self.units)[-1]!r} has dropout; leave it to the units below")
         object.__setattr__(self, "inputs", FrozenMapping(self.inputs))
@@ -168,6 +200,7 @@ class Network:
         object.__setattr__(self, "order", order)
         object.__setattr__(self, "shapes", FrozenMapping(shapes))
         object.__setattr__(self, "shared", FrozenMapping(shared))
+        object.__setattr__(self, "_weights", {**weights, SHARED: shared})
 
     @property
     def output(self) -> str:
@@ -184,16 +217,12 @@ class Network:
 
         For a unit those that lead into it, by source, with that of its bias; for `"shared"` those by their names.
         """
-        if group == SHARED:
-            return dict(self.shared)
-        spec = self.units[group]
-        shapes = {
-            s: None if c.share is not None else c.weight_shape(self.shapes[s], spec.shape)
-            for s, c in spec.connections.items()
-        }
-        if spec.bias:
-            shapes[BIAS] = Bias().weight_shape(spec.shape)
-        return {source: shape for source, shape in shapes.items() if shape is not None}
+        return dict(self._weights[group])
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of weights and biases."""
+        return sum(prod(shape) for group in self.groups for shape in self._weights[group].values())
 
 
 def layered(

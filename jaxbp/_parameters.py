@@ -49,10 +49,10 @@ def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
         key, *keys = jax.random.split(key, len(shapes) + 1)
         params[group] = {}
         for (name, shape), subkey in zip(shapes.items(), keys, strict=True):
-            if group != SHARED and name == BIAS:
+            u, s = uses(net, group, name)[0]
+            if s == BIAS:
                 params[group][name] = jnp.zeros(shape, dtype)
                 continue
-            u, s = uses(net, group, name)[0]
             connection = net.units[u].connections[s]
             initialize = _initializer(connection.initializer or net.units[u].activation.initializer)
             params[group][name] = connection.constrain(initialize(subkey, shape, dtype))
@@ -63,7 +63,7 @@ def uses(net: Network, group: str, name: str) -> list[tuple[str, str]]:
     """The units, with their sources, that use a weight: one, unless it is shared."""
     if group != SHARED:
         return [(group, name)]
-    return [(u, s) for u, unit in net.units.items() for s, c in unit.connections.items() if c.share == name]
+    return [(u, s) for u, unit in net.units.items() for s, share in unit.shares.items() if share == name]
 
 
 def places(net: Network) -> dict[tuple[str, str], tuple[str, str]]:
@@ -74,8 +74,7 @@ def places(net: Network) -> dict[tuple[str, str], tuple[str, str]]:
 
 def weights_of(net: Network, params: Mapping[str, Any], unit: str) -> dict[str, Any]:
     """The weights that lead into a unit, by source, wherever they are kept."""
-    shares = {s: c.share for s, c in net.units[unit].connections.items() if c.share is not None}
-    return {**params[unit], **{s: params[SHARED][share] for s, share in shares.items()}}
+    return {**params[unit], **{s: params[SHARED][share] for s, share in net.units[unit].shares.items()}}
 
 
 def constrain(net: Network, params: Params) -> Params:
@@ -102,9 +101,8 @@ def constrain(net: Network, params: Params) -> Params:
     constrained = {group: dict(params[group]) for group in net.groups}
     for group in net.groups:
         for name in params[group]:
-            places = [] if group != SHARED and name == BIAS else uses(net, group, name)
-            if len(places) == 1:  # what one use leaves out another may need
-                (u, s) = places[0]
+            (u, s), *others = uses(net, group, name)
+            if s != BIAS and not others:  # what one use leaves out another may need
                 constrained[group][name] = net.units[u].connections[s].constrain(params[group][name])
     return constrained
 

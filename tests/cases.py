@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -183,11 +184,11 @@ CONVOLUTION = Network(  # 5 × 4 pixels of one channel
         "o": Unit(3, jaxbp.softmax, {"flat": Dense()}),
     },
 )
-SHARED = Network(  # two inputs with one encoder, whose transposed decodes
+SHARED = Network(  # two inputs with one encoder and its bias, whose transposed decodes
     inputs={"left": 4, "right": 4},
     units={
-        "code": Unit(2, jaxbp.tanh, {"left": Dense(share="W")}),
-        "twin": Unit(2, jaxbp.sigmoid, {"right": Dense(share="W")}),
+        "code": Unit(2, jaxbp.tanh, {"left": Dense(share="W")}, bias="b"),
+        "twin": Unit(2, jaxbp.sigmoid, {"right": Dense(share="W")}, bias="b"),
         "o": Unit(4, jaxbp.linear, {"code": Transposed(Dense(share="W")), "twin": Dense()}),
     },
 )
@@ -199,6 +200,64 @@ MASKED = Network(  # in rows, which share a mask and a gain
         "o": Unit((2, 2), jaxbp.linear, {"h2": Dense(), "h1": Masked(Dense(), np.eye(4, 2) == 1)}),
     },
 )
+
+_kernel = jaxbp.Conv((3, 2), stride=(2, 1), padding=1, groups=2, share="K")
+TIED = Network(  # a convolution whose transposed decodes, with a channel for each of its two groups
+    inputs={"x": (4, 3, 2)},
+    units={
+        "code": Unit((2, 4, 2), jaxbp.tanh, {"x": _kernel}),
+        "o": Unit((4, 3, 2), jaxbp.linear, {"code": jaxbp.ConvTransposed(_kernel, (4, 3, 2))}),
+    },
+)
+
+ROWS = (4, 6)  # rows, width
+
+
+def _rows(source, activation=jaxbp.linear, connection=None, width=6, **options):
+    return Unit((4, width), activation, {source: connection or Dense()}, **options)
+
+
+BLOCK = Network(  # one block of a decoder, with a readout for each row
+    inputs={"x": ROWS},
+    units={
+        "n1": _rows("x", jaxbp.layer_norm, Identity(), bias=False),
+        "g1": _rows("n1", connection=Scale()),
+        "q": _rows("g1"),
+        # a bias would move all scores of a row alike: its gradient is 0, and a quotient of roundings
+        "k": _rows("g1", bias=False),
+        "v": _rows("g1"),
+        "mix": jaxbp.attention("q", "k", "v", ROWS, heads=2, causal=True),
+        "r1": Unit(ROWS, jaxbp.linear, {"mix": Dense(), "x": Identity()}),
+        "n2": _rows("r1", jaxbp.layer_norm, Identity(), bias=False),
+        "g2": _rows("n2", connection=Scale()),
+        "up": _rows("g2", jaxbp.gelu, width=8),
+        "r2": Unit(ROWS, jaxbp.linear, {"up": Dense(), "r1": Identity()}),
+        "o": _rows("r2", jaxbp.softmax, width=3),
+    },
+)
+
+
+def gate(value, switch):
+    return value * jax.nn.sigmoid(switch)
+
+
+def gate_pullback(inputs, a, delta):
+    value, switch = inputs
+    s = jax.nn.sigmoid(switch)
+    return delta * s, delta * value * s * (1 - s)
+
+
+def gated(pullback=None, function=gate, activation=jaxbp.tanh):
+    """A unit that multiplies, by a function with a pull-back of its own or with that of `jax.vjp`."""
+    return Network(
+        inputs={"x": 3, "z": 4},
+        units={
+            "h": Unit(4, jaxbp.tanh, {"x": Dense(), "z": Identity()}),
+            "both": jaxbp.function_unit(function, ("h", "z"), 4, pullback=pullback, activation=activation),
+            "o": Unit(2, jaxbp.linear, {"both": Dense(), "h": Dense()}),
+        },
+    )
+
 
 _softmax = layered([4, 5, 3], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
 _sigmoid = layered([4, 5, 3], hidden=jaxbp.tanh, output=jaxbp.sigmoid)
@@ -258,8 +317,12 @@ ALL = [
     Case("sequence", SEQUENCE, jaxbp.cross_entropy, targets="ids"),
     Case("sequence, no batch axis", SEQUENCE, jaxbp.squared_error, batch=()),
     Case("convolution", CONVOLUTION, jaxbp.cross_entropy, targets="ids"),
+    Case("tied convolution", TIED, jaxbp.squared_error),
     Case("shared weights", SHARED, jaxbp.squared_error, weighted=True),
     Case("masked and scaled", MASKED, jaxbp.squared_error),
+    Case("transformer block", BLOCK, jaxbp.cross_entropy, batch=(2,), targets="ids"),
+    Case("gated, by jax.vjp", gated(), jaxbp.squared_error, weighted=True),
+    Case("gated, by hand", gated(gate_pullback), jaxbp.squared_error, batch=()),
     Case(
         "deep",
         layered([6, *[8] * 12, 4], hidden=jaxbp.tanh, output=jaxbp.softmax),

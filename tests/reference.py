@@ -9,15 +9,15 @@ import numpy as np
 import jaxbp
 
 
-def autodiff(case: Any, params: Any, x: Any, y: Any, weights: Any) -> tuple[Any, Any, dict, dict]:
+def autodiff(case: Any, params: Any, x: Any, y: Any, weights: Any, key: Any = None) -> tuple[Any, Any, dict, dict]:
     """value, grads, Delta and delta by jax.grad of the objective, the latter two by adding zeros at each unit."""
     value = jaxbp.objective(case.net, case.loss, case.reduction)
     trace = jaxbp.forward(case.net, params, x)
     zeros = jax.tree.map(jnp.zeros_like, trace)
-    loss, (grads, offsets) = jax.value_and_grad(value, argnums=(0, 4))(params, x, y, weights, zeros)
+    loss, (grads, offsets) = jax.value_and_grad(value, argnums=(0, 4))(params, x, y, weights, zeros, key)
     # a fused value is computed from the logits, past the output: ∂L/∂o is then that of the unfused one
     unfused = jaxbp.objective(case.net, jaxbp.unfused(case.loss), case.reduction)
-    at_output = jax.grad(unfused, argnums=4)(params, x, y, weights, zeros)
+    at_output = jax.grad(unfused, argnums=4)(params, x, y, weights, zeros, key)
     Delta = offsets.h | {case.net.output: at_output.h[case.net.output]}
     return loss, grads, Delta, offsets.a
 

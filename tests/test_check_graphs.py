@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_function_unit import BLOCK
+from cases import BLOCK
 from wrong_networks import example, gate_pullback, gated
 from wrong_passes import gradients, wrong_passes
 

@@ -13,8 +13,8 @@ from jaxbp import collect
 NAMES = (
     "softmax, ids", "no batch axis", "two batch axes", "batch of one", "weights", "weights, two batch axes", "sum",
     "weighted sum", "skip connection", "residual", "two inputs", "softmax inside", "sequence",
-    "sequence, no batch axis", "tanh without bias", "convolution", "shared weights",
-    "masked and scaled",
+    "sequence, no batch axis", "tanh without bias", "convolution", "tied convolution", "transformer block",
+    "shared weights", "masked and scaled",
 )  # fmt: skip
 SOME = [pytest.param(case_named(name), id=name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
 MAX_NORM = 0.75

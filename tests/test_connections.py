@@ -12,7 +12,20 @@ from jax import lax
 from reference import relative_error
 
 import jaxbp
-from jaxbp import AvgPool, Conv, Dense, Flatten, Identity, Masked, MaxPool, Network, Scale, Transposed, Unit
+from jaxbp import (
+    AvgPool,
+    Conv,
+    ConvTransposed,
+    Dense,
+    Flatten,
+    Identity,
+    Masked,
+    MaxPool,
+    Network,
+    Scale,
+    Transposed,
+    Unit,
+)
 from jaxbp.train._divergence import diagnosis
 
 EXACT = 1e-12
@@ -29,9 +42,9 @@ def whole(shape, seed=0):
 
 
 def errors(connection, source, unit, draw=drawn, forward=None):
-    """The relative errors of pull_back and contract against jax.vjp of `apply`.
+    """The relative errors of pull_back, contract and contract_each against jax.vjp of `apply`.
 
-    With `forward`, which stands in for it where there is no weight, that of `apply` too.
+    With `forward`, which stands in for it where there is no weight, those of pull_back and `apply`.
     """
     shape = connection.weight_shape(source, unit)
     h, delta = draw((BATCH, *source), 1), drawn((BATCH, *unit), 2)
@@ -42,8 +55,10 @@ def errors(connection, source, unit, draw=drawn, forward=None):
         if W is None:
             a, back = jax.vjp(forward or (lambda h: connection.apply(None, h)), h)
             return (connection.pull_back(W, h, delta), connection.apply(W, h)), (*back(delta), a)
-        by_W, by_h = jax.vjp(connection.apply, W, h)[1](delta)
-        return (connection.pull_back(W, h, delta), connection.contract(W, h, delta)), (by_h, by_W)
+        of_all = lambda h, delta: jax.vjp(connection.apply, W, h)[1](delta)  # noqa: E731
+        by_W, by_h = of_all(h, delta)
+        rules = (connection.pull_back, connection.contract, connection.contract_each)
+        return [rule(W, h, delta) for rule in rules], [by_h, by_W, jax.vmap(of_all)(h, delta)[0]]
 
     ours, theirs = both(*jax.tree.map(jnp.asarray, (W, h, delta)))
     assert [a.shape for a in ours] == [b.shape for b in theirs]
@@ -214,6 +229,10 @@ OTHERS = [
     (Masked(Scale(), MASK[0]), (2, 3), (2, 3)),
     (Masked(Conv((2,)), np.arange(8).reshape(2, 2, 2) % 3 > 0), (4, 2), (4, 2)),
     (Transposed(Dense(share="W")), (4,), (3,)),
+    (ConvTransposed(Conv((3,)), (5, 2)), (5, 4), (5, 2)),
+    (ConvTransposed(Conv((3, 2), (2, 1), 1, (1, 2), groups=2), (7, 4, 2)), (4, 4, 6), (7, 4, 2)),
+    (ConvTransposed(Conv((2, 2), 3, "VALID"), (6, 7, 1)), (2, 2, 3), (6, 7, 1)),  # some elements are in no window
+    (Masked(ConvTransposed(Conv((2,)), (4, 2)), np.arange(8).reshape(2, 2, 2) % 3 > 0), (4, 2), (4, 2)),
 ]
 
 
@@ -232,6 +251,17 @@ def test_scale_and_transposed_are_their_equations():
     assert relative_error(Scale().apply(jnp.asarray(w), jnp.asarray(h)), h * w) <= EXACT
     assert relative_error(Transposed(Dense()).apply(jnp.asarray(W), jnp.asarray(h)), h @ W.T) <= EXACT
     assert jaxbp.init_params(jax.random.key(0), _only(Scale(), 3, 3))["o"]["x"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("stride", "padding", "groups"), [(1, "SAME", 1), (2, "VALID", 2), ((3, 1), 1, 1)])
+def test_a_transposed_convolution_is_the_transposed_matrix(stride, padding, groups):
+    """⟨Cᵀ h, z⟩ = ⟨h, C z⟩ for all h and z."""
+    shape = (6, 5, 2)
+    conv = Conv((3, 2), stride, padding, groups=groups)
+    windows = conv.output_shape(shape, 4)
+    W, h, z = (jnp.asarray(drawn(s, i)) for i, s in enumerate((conv.weight_shape(shape, windows), windows, shape)))
+    forth, back = conv.apply(W, z), ConvTransposed(conv, shape).apply(W, h)
+    assert abs(jnp.vdot(back, z) / jnp.vdot(h, forth) - 1) <= EXACT
 
 
 def _only(connection, source, unit, **options):
@@ -281,18 +311,26 @@ def test_a_shared_weight_gets_the_sum_of_what_its_uses_get():
     case = case_named("shared weights")
     params, x, y, weights = case.arguments(jnp.float64)
     assert list(params) == ["code", "twin", "o", "shared"]
-    separate = {u: replace(unit, connections=_unshared(unit)) for u, unit in case.net.units.items()}
+    separate = {u: replace(unit, connections=_unshared(unit), bias=True) for u, unit in case.net.units.items()}
     net = Network(inputs=case.net.inputs, units=separate)
     W = params["shared"]["W"]
     copies = {u: dict(params[u]) for u in net.units}
     copies["code"]["left"] = copies["twin"]["right"] = copies["o"]["code"] = W
+    copies["code"]["bias"] = copies["twin"]["bias"] = params["shared"]["b"]
     jitted = jax.jit(jaxbp.backprop, static_argnums=(0, 1))
     ours = jitted(case.net, case.loss, params, x, y, weights=weights)
     theirs = jitted(net, case.loss, copies, x, y, weights=weights)
     assert relative_error((ours.Delta, ours.delta), (theirs.Delta, theirs.delta)) <= EXACT
     total = theirs.grads["code"]["left"] + theirs.grads["twin"]["right"] + theirs.grads["o"]["code"]
     assert relative_error(ours.grads["shared"]["W"], total) <= EXACT
-    assert set(ours.grads["code"]) == {"bias"}
+    of_bias = theirs.grads["code"]["bias"] + theirs.grads["twin"]["bias"]
+    assert relative_error(ours.grads["shared"]["b"], of_bias) <= EXACT
+    assert ours.grads["code"] == {}
+    assert not np.any(jaxbp.init_params(jax.random.key(0), case.net)["shared"]["b"])
+
+
+def test_shared_weights_count_once():
+    assert case_named("shared weights").net.parameter_count == 4 * 2 + 2 + 2 * 4 + 4
 
 
 def _unshared(unit):
@@ -369,11 +407,11 @@ def _factors(arguments):
     [
         (
             lambda: jaxbp.textbook.count_work(CHAIN),
-            "for layered networks .* but unit 'h' reads 'x' by the shared weight 'W'",
+            "for layered networks .* but unit 'h' has the shared weights 'W'",
         ),
         (
             lambda: jaxbp.to_equinox(CHAIN, jaxbp.init_params(jax.random.key(0), CHAIN)),
-            "to_equinox takes .* unit 'h' reads by .*share='W'",
+            "to_equinox takes .* unit 'h' has the shared weights 'W'",
         ),
         (
             lambda: _factors(_gradients(SHARED)),
@@ -425,9 +463,18 @@ REFUSED = [
     (lambda: _only(Scale(), 3, 4), r"Scale joins equal shapes, but these are \(3,\) and \(4,\)"),
     (lambda: _only(Masked(Dense(), MASK), 3, 3), r"the mask has shape \(4, 3\), but the weights have \(3, 3\)"),
     (lambda: _only(Masked(Identity(), MASK), 3, 3), r"Masked takes a connection with weights, and Identity\(\) has"),
+    (lambda: _only(ConvTransposed(Conv((3,)), (5, 2)), (5, 4), (6, 2)),
+     r"gives shape \(5, 2\), but the unit has \(6, 2\)"),
+    (lambda: _only(ConvTransposed(Conv((3,), 2), (5, 2)), (5, 4), (5, 2)),
+     r"of shape \(5, 2\) gives shape \(3, 4\), so that is what its transposed reads, not \(5, 4\)"),
     (lambda: Network(inputs={"x": 3}, units={
         "h": Unit(4, jaxbp.tanh, {"x": Dense(share="W")}), "o": Unit(3, jaxbp.linear, {"h": Dense(share="W")}),
     }), r"unit 'o' cannot read 'h' by the shared weight 'W': it has shape \(3, 4\) elsewhere, and \(4, 3\) here"),
+    (lambda: Network(inputs={"x": 3}, units={
+        "h": Unit(4, jaxbp.tanh, {"x": Dense()}, bias="b"), "o": Unit(3, jaxbp.linear, {"h": Dense()}, bias="b"),
+    }), r"unit 'o' cannot have the shared weight 'b': it has shape \(4,\) elsewhere, and \(3,\) here"),
+    (lambda: _only(Dense(share="a b"), 3, 3), "'a b' cannot be the name of an input, a unit or a shared weight"),
+    (lambda: _only(Dense(), 3, 3, bias="bias"), "'bias' is reserved"),
     (lambda: Network(inputs={"x": 3}, units={
         "shared": Unit(4, jaxbp.tanh, {"x": Dense()}), "o": Unit(3, jaxbp.linear, {"shared": Dense()}),
     }), "'shared' is reserved for the weights that several connections use"),
@@ -448,6 +495,8 @@ def test_bad_input_is_refused_by_name(make, message):
         (lambda: Masked(Dense(), MASK.astype(float)), "the mask has dtype float64, expected booleans"),
         (lambda: Masked("Dense", MASK), r"Masked takes a connection such as jaxbp.Dense\(\), got 'Dense'"),
         (lambda: Transposed(Identity()), r"Transposed takes a Dense connection, got Identity\(\)"),
+        (lambda: _only(Dense(), 3, 3, bias=None), "bias must be True, False or the name of a shared one, got None"),
+        (lambda: ConvTransposed(Dense(), (3,)), r"ConvTransposed takes a Conv connection, got Dense"),
         (lambda: _factors(on_a_line()), "kronecker has no rule for Conv connections"),
     ],
 )

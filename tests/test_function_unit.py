@@ -3,88 +3,19 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import Case
+from cases import BLOCK, Case, case_named, gate, gate_pullback, gated
 from reference import autodiff, relative_error
 
 import jaxbp
 from jaxbp import collect
 
-ROWS, WIDTH = 4, 6
-SHAPE = (ROWS, WIDTH)
-
-
-def unit(*sources, activation=jaxbp.linear, width=WIDTH, bias=True):
-    return jaxbp.Unit((ROWS, width), activation, {s: jaxbp.Dense() for s in sources}, bias=bias)
-
-
-def normalised(source):
-    return jaxbp.Unit(SHAPE, jaxbp.layer_norm, {source: jaxbp.Identity()}, bias=False)
-
-
-def gained(source):
-    return jaxbp.Unit(SHAPE, jaxbp.linear, {source: jaxbp.Scale()})
-
-
-BLOCK = jaxbp.Network(  # one block of a decoder, with a readout for each row
-    inputs={"x": SHAPE},
-    units={
-        "n1": normalised("x"),
-        "g1": gained("n1"),
-        "q": unit("g1"),
-        "k": unit(
-            "g1", bias=False
-        ),  # all scores of a row would move alike: its gradient is 0, and a quotient of roundings
-        "v": unit("g1"),
-        "mix": jaxbp.attention("q", "k", "v", SHAPE, heads=2, causal=True),
-        "r1": jaxbp.Unit(SHAPE, jaxbp.linear, {"mix": jaxbp.Dense(), "x": jaxbp.Identity()}),
-        "n2": normalised("r1"),
-        "g2": gained("n2"),
-        "up": unit("g2", activation=jaxbp.gelu, width=8),
-        "r2": jaxbp.Unit(SHAPE, jaxbp.linear, {"up": jaxbp.Dense(), "r1": jaxbp.Identity()}),
-        "o": jaxbp.Unit((ROWS, 3), jaxbp.softmax, {"r2": jaxbp.Dense()}),
-    },
-)
-
-
-def _gate(value, switch):
-    return value * jax.nn.sigmoid(switch)
-
-
-def _gate_pullback(inputs, a, delta):
-    value, switch = inputs
-    s = jax.nn.sigmoid(switch)
-    return delta * s, delta * value * s * (1 - s)
-
-
-def gated(pullback=None, function=_gate, activation=jaxbp.tanh):
-    return jaxbp.Network(
-        inputs={"x": 3, "z": 4},
-        units={
-            "h": jaxbp.Unit(4, jaxbp.tanh, {"x": jaxbp.Dense(), "z": jaxbp.Identity()}),
-            "both": jaxbp.function_unit(function, ("h", "z"), 4, pullback=pullback, activation=activation),
-            "o": jaxbp.Unit(2, jaxbp.linear, {"both": jaxbp.Dense(), "h": jaxbp.Dense()}),
-        },
-    )
-
-
-CASES = [
-    Case("transformer block", BLOCK, jaxbp.cross_entropy, batch=(2,), targets="ids"),
-    Case("gated, by jax.vjp", gated(), jaxbp.squared_error, weighted=True),
-    Case("gated, by hand", gated(_gate_pullback), jaxbp.squared_error, batch=(2, 3)),
-    Case("gated, no batch axis", gated(_gate_pullback), jaxbp.squared_error, batch=()),
-]
+SHAPE = (4, 6)  # rows, width
+CASES = [case_named(name) for name in ("transformer block", "gated, by jax.vjp")]
 
 
 def sweep(case, params, x, y, weights):
     back = jaxbp.backprop(case.net, case.loss, params, x, y, weights=weights)
     return back.value, back.grads, back.Delta, back.delta
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
-def test_gradients_and_signals_are_those_of_autodiff(case):
-    arguments = case.arguments(jnp.float64)
-    ours, theirs = jax.jit(lambda *a: (sweep(case, *a), autodiff(case, *a)))(*arguments)
-    assert relative_error(ours, theirs) <= 1e-12
 
 
 @pytest.mark.parametrize("heads", [1, 3])
@@ -138,7 +69,7 @@ def test_equal_units_are_equal():
 
 def test_a_wrong_pull_back_is_caught():
     def wrong(inputs, a, delta):
-        of_value, of_switch = _gate_pullback(inputs, a, delta)
+        of_value, of_switch = gate_pullback(inputs, a, delta)
         return of_value, -of_switch
 
     case = Case("wrong", gated(wrong), jaxbp.squared_error)
@@ -154,6 +85,14 @@ def _wrong_shape(inputs, a, delta):
     return delta[..., :1], delta
 
 
+def _joined(value, switch):
+    return jnp.concatenate([value, switch[..., None]], axis=-1)
+
+
+def _both(value, switch):
+    return value, switch
+
+
 def _sum_of_all(value, switch):
     return jnp.sum(value * switch, axis=-1)
 
@@ -161,23 +100,17 @@ def _sum_of_all(value, switch):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: jaxbp.function_unit(_gate, ("h", "h"), 4), "sources must be different names"),
-        (lambda: jaxbp.function_unit(_gate, "hz", 4), "sources must be different names"),
+        (lambda: jaxbp.function_unit(gate, ("h", "h"), 4), "sources must be different names"),
+        (lambda: jaxbp.function_unit(gate, "hz", 4), "sources must be different names"),
         (lambda: jaxbp.attention("q", "k", "v", (6,)), r"its shape is \(rows, width\), got \(6,\)"),
         (lambda: jaxbp.attention("q", "k", "v", (4, 6), heads=4), "4 heads do not divide a width of 6"),
-        (lambda: run(gated(_too_few)), "the pull-back of '_gate' gave 1 signals for 2 sources"),
-        (lambda: run(gated(_wrong_shape)), r"the pull-back of '_gate' gave shape \(5, 1\) for 'h' of \(5, 4\)"),
-        (
-            lambda: run(gated(function=_sum_of_all)),
-            r"the function '_sum_of_all' gave shape \(5,\) to a unit of shape \(4,\)",
-        ),
+        (lambda: gated(_too_few), r"unit 'both' has a pull-back of 'gate' that makes \[\(2, 4\)\] for sources of"),
+        (lambda: gated(_wrong_shape), r"that makes \[\(2, 1\), \(2, 4\)\] for sources of \(2, 4\) and \(2, 4\)"),
+        (lambda: gated(function=_sum_of_all), r"'_sum_of_all', which makes \(2,\) of .*, expected \(2, 4\)"),
+        (lambda: gated(function=_joined), r"'_joined', which refuses \(2, 4\) and \(2, 4\): Cannot concatenate"),
+        (lambda: gated(function=_both), r"'_both', which makes \(.*\) of .*, expected \(2, 4\)"),
     ],
 )
 def test_bad_input_is_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def run(net):
-    case = Case("bad", net, jaxbp.squared_error)
-    return jax.eval_shape(lambda *arguments: sweep(case, *arguments, None), *case.arguments(jnp.float64)[:3])

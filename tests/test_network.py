@@ -107,8 +107,11 @@ GRAPHS = {
     "reads itself": ({"o": a_unit("x", "o")}, "form a cycle, 'o' ⇒ 'o'"),
     "doubled name": ({"x": a_unit("x"), "o": a_unit("x")}, "'x' is the name of both an input and a unit; rename"),
     "reserved name": ({"bias": a_unit("x"), "o": a_unit("bias")}, "'bias' is reserved for the constant unit"),
-    "dot in a name": ({"h.1": a_unit("x"), "o": a_unit("h.1")}, "'h.1' cannot be the name of an input or unit"),
-    "empty name": ({"": a_unit("x"), "o": a_unit("")}, "'' cannot be the name of an input or unit"),
+    "dot in a name": (
+        {"h.1": a_unit("x"), "o": a_unit("h.1")},
+        "'h.1' cannot be the name of an input, a unit or a shared weight",
+    ),
+    "empty name": ({"": a_unit("x"), "o": a_unit("")}, "'' cannot be the name of an input, a unit or a shared weight"),
     "dead end": (
         {"h1": a_unit("x"), "dead": a_unit("x"), "o": a_unit("h1")},
         r"no path leads from unit 'dead' to the output 'o' \(the last unit listed\)",

@@ -180,6 +180,15 @@ def test_accuracy_by_hand(net, loss, params, x, y, accuracy):
     assert scores["accuracy"] == accuracy
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 10, 12])
+def test_batches_say_what_the_whole_says(batch_size):
+    net = jaxbp.layered([4, 3], hidden=(), output=jaxbp.softmax)
+    params, (x, y) = jaxbp.init_params(jax.random.key(0), net), data()
+    whole = train.evaluate(net, jaxbp.cross_entropy, params, x, y)
+    parts = train.evaluate(net, jaxbp.cross_entropy, params, x, y, batch_size=batch_size)
+    chex.assert_trees_all_close(parts, whole, rtol=1e-12)
+
+
 def test_a_regression_has_no_accuracy():
     net = jaxbp.layered([4, 1], hidden=(), output=jaxbp.linear)
     params = jaxbp.init_params(jax.random.key(0), net)

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 import jaxbp
 from jaxbp import collect
 
-NAMES = ["skip connection", "two inputs", "sequence", "weights"]
+NAMES = ["skip connection", "two inputs", "sequence", "weights", "tied convolution", "transformer block"]
 CASES = [pytest.param(case_named(name), id=name) for name in NAMES]
 
 
@@ -212,7 +212,7 @@ def sharded(case, mesh, spec):
 
 @needs_devices
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-@pytest.mark.parametrize("name", ["skip connection", "two inputs", "residual"])
+@pytest.mark.parametrize("name", ["skip connection", "two inputs", "residual", "convolution", "tied convolution"])
 def test_data_parallel_over_a_mesh(name, axis_type):
     case = case_named(name)
     explicit, auto = both(case)
@@ -227,7 +227,7 @@ def test_data_parallel_over_a_mesh(name, axis_type):
 
 
 @needs_devices
-@pytest.mark.parametrize("name", ["skip connection", "two inputs", "residual"])
+@pytest.mark.parametrize("name", ["skip connection", "two inputs", "residual", "convolution", "tied convolution"])
 def test_inside_shard_map_it_sums_what_jax_grad_sums(name):
     case = case_named(name)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))

@@ -8,6 +8,7 @@ from jaxbp._connections._bias import Bias as Bias
 from jaxbp._connections._connection import Connection as Connection
 from jaxbp._connections._connection import Shape as Shape
 from jaxbp._connections._conv import Conv as Conv
+from jaxbp._connections._conv_transposed import ConvTransposed as ConvTransposed
 from jaxbp._connections._dense import Dense as Dense
 from jaxbp._connections._identity import Flatten as Flatten
 from jaxbp._connections._identity import Identity as Identity

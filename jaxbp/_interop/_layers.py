@@ -128,8 +128,10 @@ def layers_of(net: Network, params: Params, function: str) -> list[Layer]:
         if list(unit.connections) != [source]:
             raise ValueError(f"{layered} unit {u!r} reads {quoted(unit.connections)}, expected {source!r} alone")
         connection = unit.connections[source]
-        if type(connection) is not Dense or connection.share is not None:
+        if type(connection) is not Dense:
             raise ValueError(f"{layered} unit {u!r} reads by {connection!r}, expected Dense()")
+        if unit.shares:
+            raise ValueError(f"{layered} unit {u!r} has the shared weights {quoted(unit.shares.values())}")
         if unit.dropout:
             raise ValueError(f"{function} knows no dropout, but unit {u!r} has {unit.dropout}; leave it out")
         layers.append(Layer(params[u][source], params[u].get(BIAS), unit.activation))

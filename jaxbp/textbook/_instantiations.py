@@ -166,7 +166,7 @@ def instantiated_recursion(net: Network, loss: Loss, params: Params, x: Any, y: 
             delta = {o: update(net.units[o].activation, a[o], h[o], loss.gradient(h[o], y))}
         grads: Params = {}
         for s, u in reversed(connections):
-            grads[u] = incident_gradients(s, h[s], delta[u], net.units[u].bias)
+            grads[u] = incident_gradients(s, h[s], delta[u], bool(net.units[u].bias))
             if s in net.units:
                 delta[s] = update(net.units[s].activation, a[s], h[s], params[u][s] @ delta[u])
         return delta, grads

@@ -109,6 +109,8 @@ def _why_not_layered(net: Network) -> str | None:
         for s, connection in unit.connections.items():
             if type(connection) is not Dense:
                 return f"unit {u!r} reads {s!r} by {connection!r}"
-            if connection.share is not None:
-                return f"unit {u!r} reads {s!r} by the shared weight {connection.share!r}"
+            if unit.shares:
+                return f"unit {u!r} has the shared weights {quoted(unit.shares.values())}"
+        if unit.dropout:
+            return f"unit {u!r} has dropout"
     return None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxbp._checks import check_batch_size
 from jaxbp._forward import forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
@@ -16,8 +17,10 @@ from jaxbp._objective import objective
 from jaxbp._parameters import Params
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def evaluate(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> dict[str, Array]:
+@partial(jax.jit, static_argnums=(0, 1), static_argnames="batch_size")
+def evaluate(
+    net: Network, loss: Loss, params: Params, x: Any, y: Array, *, batch_size: int | None = None
+) -> dict[str, Array]:
     """The mean loss, and for a classification loss the accuracy.
 
     Args:
@@ -26,13 +29,14 @@ def evaluate(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> dict
         params: The parameters.
         x: Inputs, as for `forward`.
         y: Targets, as for `backprop`.
+        batch_size: How many examples of the first axis to look at at a time, which bounds the memory; all when None.
 
     Returns:
         `{"loss": …}` and, where the loss takes class ids, `"accuracy"`: the share of examples whose largest
         output is that of the class; for a single output, which lies on the target's side of the middle.
 
     Raises:
-        TypeError, ValueError: As `backprop`.
+        TypeError, ValueError: As `backprop`; a batch size below 1.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -41,6 +45,25 @@ def evaluate(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> dict
         >>> sorted(jaxbp.train.evaluate(net, jaxbp.cross_entropy, params, jnp.ones((5, 3)), jnp.zeros(5, int)))
         ['accuracy', 'loss']
     """
+    if batch_size is None:
+        return _scores(net, loss, params, x, y)
+    check_batch_size(batch_size)
+    examples = y.shape[0]
+    whole = examples // batch_size * batch_size
+    # loss and accuracy are means over the examples, so means of batches count by their sizes
+    parts: list[dict[str, Array]] = []
+    if whole:
+        batches = jax.tree.map(lambda v: jnp.reshape(v[:whole], (-1, batch_size, *v.shape[1:])), (x, y))
+        means = jax.lax.map(lambda batch: _scores(net, loss, params, *batch), batches)
+        parts.append({name: whole / examples * jnp.mean(values) for name, values in means.items()})
+    if whole < examples:
+        rest = jax.tree.map(lambda v: v[whole:], (x, y))
+        scores = _scores(net, loss, params, *rest)
+        parts.append({name: (1 - whole / examples) * value for name, value in scores.items()})
+    return jax.tree.map(lambda *values: sum(values[1:], values[0]), *parts)
+
+
+def _scores(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> dict[str, Array]:
     scores = {"loss": objective(net, loss)(params, x, y)}
     if loss.encode is not None:
         o = forward(net, params, x).h[net.output]

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array
 
 from jaxbp._backprop import value_and_grad
+from jaxbp._checks import check_batch_size
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import objective
@@ -213,7 +214,7 @@ def epoch(
         >>> steps.loss.shape
         (3,)
     """
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     examples = y.shape[0]
     key, permutation_key = jax.random.split(state.key)
     order = jax.random.permutation(permutation_key, examples)
@@ -281,7 +282,7 @@ def run(
 
     Source: the chapter, "repeatedly cycling through the training data in epochs".
     """
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     start = state or init_state(jax.random.key(0) if key is None else key, net, optimizer)
     jax.eval_shape(objective(net, loss), start.params, x, y)  # refuses what does not fit before anything is compiled
     check_data(net, loss, x, y)
@@ -366,11 +367,6 @@ def fit(
             row |= {f"validation_{name}": float(score) for name, score in scores.items()}
         history.append(row)
     return Fit(state.params, history, state)
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
 
 
 def _copy(state: TrainState) -> TrainState:

@@ -10,9 +10,15 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.activations import RULES, Signal, Signals, holds, main, sampled, signal
+from experiments.activations import PRINTED, RULES, Result, Rule, Signal, Signals, main, rule, sampled, signal
+from jaxbp import textbook
 
 SMALL = Signals(depth=12, width=64, examples=16)
+GOOD = Result(
+    {"linear": Rule(0.0, 1e-16, ()), "hard_tanh": Rule(1e-16, 0.0, (-1.0, 1.0))},
+    {"sigmoid": Signal((0.01, 1.0)), "relu": Signal((1.0, 1.0))},
+    100,
+)
 
 
 def test_every_activation_of_the_library_is_shown():
@@ -23,14 +29,17 @@ def test_every_activation_of_the_library_is_shown():
 @pytest.mark.slow
 def test_the_signals_are_printed_and_both_figures_written(tmp_path):
     console = Console(file=io.StringIO(), width=120)
-    signals = main(replace(SMALL, out=tmp_path / "out"), console)
+    result = main(replace(SMALL, out=tmp_path / "out"), console)
+    signals = result.signals
     assert set(signals) == set(RULES)
     assert all(len(s.rms) == 12 and np.all(np.isfinite(s.rms)) for s in signals.values())
     assert signals["softmax"].factor < signals["sigmoid"].factor < 0.3
-    assert holds(signals)
+    assert result.holds
+    assert set(result.rules) == set(PRINTED)
     for name in ("derivatives", "signals"):
         assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     printed = console.file.getvalue()
+    assert result.decision in " ".join(printed.split())
     assert "rms Δ(h1) / rms Δ(h12)" in printed
     assert f"{signals['sigmoid'].ratio:.2e}" in printed
 
@@ -54,9 +63,36 @@ def test_a_sigmoid_that_passes_everything_back_changes_the_verdict(monkeypatch):
     assert signal(jaxbp.sigmoid, SMALL).fate == "vanishes"
     assert signal(kept, SMALL).fate == "is kept"
     good = {"sigmoid": signal(jaxbp.sigmoid, SMALL), "relu": signal(jaxbp.relu, SMALL)}
-    assert holds(good)
-    assert not holds(good | {"sigmoid": signal(kept, SMALL)})
-    assert not holds(good | {"relu": good["sigmoid"]})
+    assert replace(GOOD, signals=good).holds
+    for spoilt in ({"sigmoid": signal(kept, SMALL)}, {"relu": good["sigmoid"]}):
+        assert replace(GOOD, signals=good | spoilt).decision.endswith(": does not hold")
+
+
+@pytest.mark.parametrize("name", [*(pytest.param(n, marks=pytest.mark.slow) for n in PRINTED[:-1]), PRINTED[-1]])
+def test_the_printed_rules_are_the_derivative_but_at_corners(name):
+    with jax.enable_x64(True):
+        of = rule(getattr(jaxbp, name), SMALL)
+    assert max(of.printed, of.swept) < 1e-14
+    assert of.differs == ((-1.0, 1.0) if name == "hard_tanh" else ())
+    result = replace(GOOD, rules={name: of})
+    assert result.corners == ("hard_tanh at −1 and 1" if name == "hard_tanh" else "none")
+    assert result.decision.endswith(": holds")
+
+
+def test_a_wrong_rule_decides_against_it(monkeypatch):
+    right = textbook.update
+    monkeypatch.setattr(textbook, "update", lambda activation, a, h, total: right(jaxbp.tanh, a, a, total))
+    printed = rule(jaxbp.tanh, SMALL)
+    monkeypatch.setattr(textbook, "update", right)
+    pull_back = jaxbp.Dense.pull_back
+    monkeypatch.setattr(jaxbp.Dense, "pull_back", lambda *of: -pull_back(*of))
+    swept = rule(jaxbp.tanh, SMALL)
+    assert printed.printed > 0.1 > 1e-12 > printed.swept
+    assert swept.swept > 0.1 > 1e-12 > swept.printed
+    for wrong in (printed, swept, Rule(float("nan"), 0.0, ()), Rule(0.0, float("nan"), ())):
+        result = replace(GOOD, rules=GOOD.rules | {"tanh": wrong})
+        assert not result.holds
+        assert result.decision.endswith(": does not hold")
 
 
 def test_the_fate_is_that_of_a_layer():

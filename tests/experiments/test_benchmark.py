@@ -55,6 +55,12 @@ def test_rounds_are_fewer_where_there_is_no_time(monkeypatch):
     monkeypatch.setattr(timing, "WINDOW", 0.0)
     timing.alternate([lambda: called.append(0), lambda: called.append(1)], 31, most_seconds=0.0)
     assert called.count(0) == called.count(1) == 2 + timing.FEWEST
+    called.clear()
+    monkeypatch.setattr(timing, "WINDOW", 1e-6)
+    timing.alternate(
+        [lambda: called.append(0), lambda: called.append(1)], 7
+    )  # as many as asked for, when there is time
+    assert called.count(0) >= 2 + 7
     with pytest.raises(ZeroDivisionError):  # and what fails is not measured
         timing.alternate([lambda: 1 / 0, lambda: None], 31)
 

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments import convolution
-from experiments.convolution import Convolution, Result, Trained, dense_form_errors
+from experiments import convolution, dense_form
+from experiments.convolution import Convolution, Result, Trained
+from experiments.dense_form import dense_form_errors
 
 KERNELS = {"c1": (3, 3, 1, 2), "c2": (3, 3, 2, 3)}
 GOOD = Result(
@@ -55,7 +56,7 @@ def test_a_sabotaged_backward_pass_decides_against_it(method, sabotaged, wrong, 
 
 
 def test_the_dense_form_counts_the_elements_of_the_kernel():
-    table = convolution.elements(jaxbp.Conv((2, 2)), (2, 3, 1), (2, 3, 1))
+    table = dense_form.elements(jaxbp.Conv((2, 2)), (2, 3, 1), (2, 3, 1))
     assert table.tolist() == [
         [0, -1, -1, -1, -1, -1],
         [1, 0, -1, -1, -1, -1],
@@ -84,7 +85,7 @@ def test_every_number_decides():
 def test_the_fully_connected_network_has_no_fewer_parameters():
     for side in (8, 28):
         ours, theirs = convolution.network(side, 10), convolution.fully_connected(side, 10)
-        assert 1 <= convolution.parameters_of(theirs) / convolution.parameters_of(ours) < 1.02
+        assert 1 <= theirs.parameter_count / ours.parameter_count < 1.02
 
 
 def test_a_run_writes_its_plot_and_says_what_it_found(tmp_path, monkeypatch):

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 import jaxbp
+from experiments.noisy_digits import Parts, split
 from experiments.overfitting import (
     Overfitting,
-    Parts,
     Remedy,
     Result,
     Width,
@@ -19,8 +19,6 @@ from experiments.overfitting import (
     error,
     loss,
     main,
-    parameters,
-    split,
     trained,
 )
 
@@ -58,7 +56,7 @@ def test_the_claim_holds_and_the_plot_is_written(tmp_path):
 def test_a_wrong_backward_pass_memorises_nothing(monkeypatch):
     monkeypatch.setattr(jaxbp.Dense, "contract", lambda self, W, h, delta: jnp.zeros_like(W))
     one = replace(SMALL, seeds=1)
-    parts = Parts(*(part[None] for part in split(0, one)))
+    parts = Parts(*(part[None] for part in split(0, 80, 50, 0.2)))
     curves = trained(classifier(63), parts, np.float32([0]), one)  # another width: traces are cached by network
     assert np.all(curves.train_error[:, -1] > 0.5)
     for felt in (
@@ -69,7 +67,7 @@ def test_a_wrong_backward_pass_memorises_nothing(monkeypatch):
 
 
 def test_labels_are_random_in_training_and_validation_only():
-    true, noisy = split(3, replace(SMALL, noise=0.0)), split(3, SMALL)
+    true, noisy = split(3, 80, 50, 0.0), split(3, 80, 50, 0.2)
     assert [len(part) for part in noisy[::2]] == [80, 50, 1797 - 130]
     for name in ("x", "x_validation", "x_test", "y_test"):
         np.testing.assert_array_equal(getattr(true, name), getattr(noisy, name))
@@ -82,7 +80,7 @@ def test_error_and_loss_by_hand():
     y = np.array([[0, 0, 1, 0]])
     np.testing.assert_allclose(error(logits, y), [[0.25]], rtol=1e-15)
     np.testing.assert_allclose(loss(logits, y), [[1.25 * np.log(2)]], rtol=1e-14)
-    assert parameters(classifier(3)) == 64 * 3 + 3 + 3 * 10 + 10
+    assert classifier(3).parameter_count == 64 * 3 + 3 + 3 * 10 + 10
 
 
 def test_each_number_decides():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import jaxbp
 from experiments import path_sums
-from experiments.path_sums import Claim, Growth, claim, main
+from experiments.path_sums import Claim, Growth, Result, claim, main
 from jaxbp import textbook
 
 SMALL = {"widths": (3,), "max_seconds": 0.02, "repeats": 2}
@@ -17,16 +18,16 @@ SMALL = {"widths": (3,), "max_seconds": 0.02, "repeats": 2}
 
 def run(tmp_path, **options):
     console = Console(file=io.StringIO(), width=120)
-    rows, claims = main(Growth(**(SMALL | options), out=tmp_path / "out"), console)
-    return rows, claims, console.file.getvalue()
+    return main(Growth(**(SMALL | options), out=tmp_path / "out"), console), " ".join(console.file.getvalue().split())
 
 
 def test_what_is_counted_and_written(tmp_path):
-    rows, claims, printed = run(tmp_path, widths=(4,), max_seconds=0.3)  # the times themselves decide nothing here
-    (c,) = claims
+    result, printed = run(tmp_path, widths=(4,), max_seconds=0.3)  # the times themselves decide nothing here
+    rows, (c,) = result.measurements, result.claims
     np.testing.assert_allclose(c.power_of_multiplications, 1, rtol=1e-9)
     assert c.error < 1e-12
-    assert "width 4: the claim" in printed
+    assert result.holds == c.holds
+    assert result.decision in printed
     assert [(row.width, row.depth) for row in rows] == [(4, d) for d in range(1, len(rows) + 1)]
     for row in rows:
         assert row.paths == sum(row.width ** (length + 1) for length in range(1, row.depth + 1))
@@ -51,16 +52,29 @@ def test_a_way_with_another_result_is_noticed(monkeypatch, way):
     np.testing.assert_allclose(path_sums.measure(3, 2, enumerated, 2).error, 0.001, rtol=1e-6)
 
 
-def test_each_number_decides():
-    good = Claim(
-        width=4,
-        factor_of_paths=4.3,
-        power_of_multiplications=1.0,
-        power_of_nodes=0.9,
-        power_of_sweep=0.4,
-        error=1e-15,
-    )
-    assert good.holds
+GOOD = Claim(
+    width=4,
+    factor_of_paths=4.3,
+    power_of_multiplications=1.0,
+    power_of_nodes=0.9,
+    power_of_sweep=0.4,
+    error=1e-15,
+)
+
+
+def test_a_sabotaged_sweep_decides_against_it(monkeypatch):
+    right = jaxbp.Dense.pull_back
+    monkeypatch.setattr(jaxbp.Dense, "pull_back", lambda *of: -right(*of))
+    enumerated = [(1.0, textbook.accumulate_by_paths(*path_sums.local_problem(2, 1)))]
+    error = path_sums.measure(2, 1, enumerated, 2).error
+    result = Result((), (GOOD, replace(GOOD, error=error)))
+    assert not result.holds
+    assert result.decision.endswith("(below 1e-09 asked): does not hold")
+
+
+def test_each_number_of_each_width_decides():
+    assert GOOD.holds
+    assert Result((), (GOOD, GOOD)).decision.endswith(": holds")
     for spoilt in (
         {"factor_of_paths": 2.7},
         {"power_of_multiplications": 1.1},
@@ -69,7 +83,8 @@ def test_each_number_decides():
         {"error": 1e-6},
         {"error": float("nan")},
     ):
-        assert not replace(good, **spoilt).holds
+        assert not replace(GOOD, **spoilt).holds
+        assert Result((), (replace(GOOD, **spoilt), GOOD)).decision.endswith(": does not hold")
 
 
 def test_the_fits_find_the_growth_that_is_there():

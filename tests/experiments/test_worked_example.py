@@ -1,6 +1,7 @@
 """The verdict on every claim of the slides and of the chapter, which the experiment finds by computing."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments import slides, worked_example
-from experiments.worked_example import WorkedExample
+from experiments import chapter, slides, worked_example
+from experiments.worked_example import Result, WorkedExample
 from jaxbp._explain._parsing import parse_name
 
 # place, quantity, statement: those of slides.STATEMENTS that are wrong
@@ -81,7 +82,7 @@ def in_our_names(statements):
 
 @pytest.mark.xdist_group("worked")
 def test_the_slides_mistakes_are_found_and_no_others(verdicts):
-    claims = verdicts[0]["slides"]
+    claims = verdicts[0].slides
     assert len(claims) == len(slides.STATEMENTS)
     assert identified(c for c in claims if not c.holds) == in_our_names(WRONG_NUMBERS + WRONG_FORMULAS)
     assert identified(c for c in claims if c.general is False) == in_our_names(HERE_ONLY)
@@ -89,23 +90,58 @@ def test_the_slides_mistakes_are_found_and_no_others(verdicts):
 
 @pytest.mark.xdist_group("worked")
 def test_a_number_is_also_judged_by_the_numbers_before_it(verdicts):
-    carried = {claim.name: claim.carried for claim in verdicts[0]["slides"] if not claim.holds and claim.carried}
+    carried = {claim.name: claim.carried for claim in verdicts[0].slides if not claim.holds and claim.carried}
     ratio = 1 / (1 + np.exp(0.185 - 0.428))
     np.testing.assert_allclose([carried["h.o[0]"], carried["h.o[1]"]], [ratio, 1 - ratio], rtol=1e-12)
     np.testing.assert_allclose(carried["loss"], -np.log(0.561), rtol=1e-12)
-    assert not any(claim.follows for claim in verdicts[0]["slides"])
+    assert not any(claim.follows for claim in verdicts[0].slides)
 
 
 @pytest.mark.xdist_group("worked")
 def test_the_chapters_misprints_are_found_and_no_others(verdicts):
-    assert {claim.where for claim in verdicts[0]["chapter"] if not claim.holds} == {
+    result = verdicts[0]
+    assert [f.printed.where for f in result.wrong] == [
         "Architecture, size of the matrices",
         "Sum over paths, several outputs",
         "The process, step 3",
         "Updates for various activations",
         "Updates, hard tanh at a = −1",
         "Softmax, y with Σy = 2",
-    }
+    ]
+    assert all(f.corrected.holds for f in result.formulas)
+    assert all(f.corrected.general for f in result.formulas)
+    assert result.holds
+    assert result.decision.startswith("16 of 22 formulas of the chapter hold as printed, and 6 of the other 6 as")
+    assert result.decision.endswith(": holds")
+
+
+@pytest.mark.xdist_group("worked")
+def test_a_formula_that_holds_in_no_form_and_a_wrong_gradient_decide_against_it(verdicts):
+    result = verdicts[0]
+    right = next(f for f in result.formulas if f.printed.holds)
+    wrong = replace(right, printed=replace(right.printed, holds=False), corrected=replace(right.corrected, holds=False))
+    for spoilt in (
+        replace(result, formulas=(wrong, *result.formulas[1:])),
+        replace(result, gradient_error=1e-6),
+        replace(result, gradient_error=float("nan")),
+    ):
+        assert not spoilt.holds
+        assert spoilt.decision.endswith(": does not hold")
+    assert replace(result, formulas=(right,)).decision.startswith("1 of 1 formulas of the chapter hold as printed")
+
+
+def test_a_sabotaged_sweep_is_not_blamed_on_the_chapter(monkeypatch):
+    passages = {passage.place: passage for passage in chapter.passages()}
+    right = jaxbp.Dense.pull_back
+    monkeypatch.setattr(jaxbp.Dense, "pull_back", lambda *of: -right(*of))
+    passage = passages["Pre-activation recursion"]
+    (formula,) = worked_example.marked(passage)
+    assert not formula.printed.holds
+    result = Result((), (formula,), worked_example.gradient_error(passage))
+    assert result.gradient_error > 1
+    assert not formula.corrected.holds
+    assert result.decision.startswith("0 of 1 formulas of the chapter hold as printed, and 0 of the other 1")
+    assert result.decision.endswith(": does not hold")
 
 
 @pytest.mark.xdist_group("worked")
@@ -135,6 +171,8 @@ def test_what_is_printed_and_written(verdicts):
     assert sum(not row["holds"] for row in rows["slides"]) == 32
     assert (out / "slides.md").exists()
     assert (out / "slides.tex").exists()
+    assert (out / "formulas.png").read_bytes().startswith(b"\x89PNG")
+    assert verdicts[0].decision in " ".join(printed.split())
 
 
 @pytest.mark.xdist_group("worked")

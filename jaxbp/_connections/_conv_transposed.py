@@ -1,0 +1,87 @@
+"""The transposed of a convolution: from few windows back to the many elements that they were laid over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Array
+
+from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
+from jaxbp._connections._conv import Conv
+
+
+@dataclass(frozen=True)
+class ConvTransposed(Connection):
+    """The transposed of a convolution, which leads from what its windows saw back to where they looked.
+
+    a_u[p · stride + k · dilation, d] += Σ_c h_s[p, c] W[k, d, c]
+    Δ_s += the convolution of δ_u with W,  ∂L/∂W[k, d, c] = Σ_p δ_u[p · stride + k · dilation, d] h_s[p, c]
+
+    All that changes is who is who: the unit takes the place of the convolution's source, and δ that of h.
+
+    Attributes:
+        connection: The convolution from the unit to the source; with the name of a shared weight, both use it.
+        shape: The shape of the unit, which the source does not tell where a stride is above 1.
+
+    Example:
+        A tied convolutional autoencoder:
+
+        >>> import jax, jaxbp
+        >>> K = jaxbp.Conv((3, 3), stride=2, share="K")
+        >>> net = jaxbp.Network(
+        ...     inputs={"x": (8, 8, 1)},
+        ...     units={
+        ...         "code": jaxbp.Unit((4, 4, 2), jaxbp.tanh, {"x": K}),
+        ...         "o": jaxbp.Unit((8, 8, 1), jaxbp.linear, {"code": jaxbp.ConvTransposed(K, (8, 8, 1))}),
+        ...     },
+        ... )
+        >>> jaxbp.init_params(jax.random.key(0), net)["shared"]["K"].shape
+        (3, 3, 1, 2)
+
+    Source: Zeiler et al., Deconvolutional networks, 2010.
+    """
+
+    connection: Conv
+    shape: Shape
+
+    def __post_init__(self):
+        if not isinstance(self.connection, Conv):
+            raise TypeError(f"ConvTransposed takes a Conv connection, got {self.connection!r}")
+
+    @property
+    def initializer(self) -> str | Callable[..., Array] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the convolution."""
+        return self.connection.initializer
+
+    @property
+    def share(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the convolution."""
+        return self.connection.share
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape:
+        """That of the convolution, `(*kernel, channels_u / groups, channels_s)`."""
+        if unit != self.shape:
+            raise ValueError(f"{self!r} gives shape {self.shape}, but the unit has {unit}")
+        expected = self.connection.output_shape(unit, source[-1])
+        if source != expected:
+            raise ValueError(
+                f"{self.connection!r} of shape {unit} gives shape {expected}, so that is what its transposed reads, "
+                f"not {source}"
+            )
+        return self.connection.weight_shape(unit, source)
+
+    def apply(self, W: Any, h: Array) -> Array:
+        """The transposed convolution of h."""
+        return self.connection.transpose(W, h, self.shape)
+
+    def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
+        """The convolution of δ."""
+        return as_cotangent_of(h, self.connection.apply(W, delta))
+
+    def contract(self, W: Any, h: Any, delta: Array) -> Array:
+        """The correlation of δ and h, summed over batch and windows."""
+        return self.connection.contract(W, delta, h)
+
+    def contract_each(self, W: Any, h: Any, delta: Array) -> Array:
+        """That correlation for each example."""
+        return self.connection.contract_each(W, delta, h)
