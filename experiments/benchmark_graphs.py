@@ -1,6 +1,6 @@
 """What is more than layers, a convolutional network and a transformer block, against `jax.value_and_grad`."""
 
-import time
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +13,8 @@ import optax
 from rich.table import Table
 
 import jaxbp
-from experiments.convolution import network
-from experiments.timing import alternate, in_words, quartiles
+from experiments.convolution import CHANNELS, network
+from experiments.timing import alternate, in_words, quartiles, seconds
 from jaxbp import train
 
 OPTIMIZER = optax.sgd(0.1)
@@ -103,21 +103,23 @@ def gradient_table(graphs: dict[str, Graph], rounds: int) -> Table:
 
 
 def epoch_table(of: Graph, rounds: int) -> Table:
-    """Seconds for an epoch of `train.epoch`, and how many times longer it takes with `jax.grad`."""
+    """Seconds for an epoch of `train.epoch`, and how many times longer others take."""
     explicit, auto = of.gradients
-    runs = [scanned(of, explicit), looped(of, auto), scanned(of, auto)]
-    times = np.empty((rounds + 1, len(runs)))
-    for row in times:
-        for i, run in enumerate(runs):
-            start = time.perf_counter()
-            run()
-            row[i] = time.perf_counter() - start
-    times = times[1:]  # the first one compiles
+    ours = scanned(of, explicit)
+    others = {
+        "jitted jax.grad in a loop": looped(of, auto),
+        "train.epoch with jax.grad": scanned(of, auto),
+        "torch eager": torch_looped(of),
+    }
+    runs = [ours, *(run for run in others.values() if run)]
+    times = np.array([[seconds(run) for run in runs] for _ in range(rounds + 1)])[1:]  # the first round compiles
+    ratios = iter(times[:, 1:].T / times[:, 0])
     table = Table(title=f"an epoch of {len(of.y)} examples, convolutional, batch {BATCH}", title_justify="left")
-    for column in ("jaxbp, s", "jitted jax.grad in a loop", "train.epoch with jax.grad"):
+    table.add_column("jaxbp, s", justify="right")
+    for column in others:
         table.add_column(column, justify="right")
-    ratios = (in_words(quartiles(times[:, i] / times[:, 0])) for i in (1, 2))
-    table.add_row(f"{np.median(times[:, 0]):.2f}", *ratios)
+    cells = (in_words(quartiles(next(ratios))) if run else "not installed" for run in others.values())
+    table.add_row(f"{np.median(times[:, 0]):.2f}", *cells)
     return table
 
 
@@ -147,5 +149,33 @@ def looped(of: Graph, gradient: Callable[..., Any]) -> Callable[[], None]:
         for rows in rng.permutation(len(of.y))[: len(of.y) // BATCH * BATCH].reshape(-1, BATCH):
             state = step(state, rows)
         jax.block_until_ready(state)
+
+    return run
+
+
+def torch_looped(of: Graph) -> Callable[[], None] | None:
+    """The same in torch, eager, on as many threads; None where torch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+    from torch import nn
+
+    first, second = CHANNELS
+    model = nn.Sequential(
+        *(nn.Conv2d(1, first, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(first, second, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(7 * 7 * second, 64), nn.ReLU(), nn.Linear(64, 10)),
+    )
+    criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.from_numpy(np.array(of.x).transpose(0, 3, 1, 2).copy())
+    y = torch.from_numpy(np.array(of.y, np.int64))
+
+    def run() -> None:
+        order = torch.randperm(len(y))
+        for start in range(0, len(y), BATCH):
+            rows = order[start : start + BATCH]
+            optimizer.zero_grad()
+            criterion(model(x[rows]), y[rows]).backward()
+            optimizer.step()
 
     return run
