@@ -2,7 +2,7 @@
 
     python -m experiments.pruning
     python -m experiments.pruning --quick
-    python -m experiments.pruning --data-dir PATH/TO/MNIST --hidden 128 64 --epochs 3 --batch-size 128
+    python -m experiments.pruning --data-dir PATH/TO/MNIST --hidden 128 64
 
 Trains a network, and in each round takes out the weights of smallest magnitude, over all matrices together, by the
 masks of `jaxbp.Masked`; then it trains the others on. Biases stay. This from the same dense network by three
@@ -69,15 +69,17 @@ class Pruning:
     """Of the weights that are left after each round, falling."""
     judged: float = 0.2
     """The one of them at which the accuracy is compared with that of the dense network."""
-    epochs: int = 20
-    """Of the dense network."""
-    retraining: int = 10
-    """Epochs after each round."""
-    batch_size: int = 32
+    epochs: int | None = None
+    """Of the dense network; 20, and 3 for MNIST, when not given."""
+    retraining: int | None = None
+    """Epochs after each round; 10, and 3 for MNIST, when not given."""
+    batch_size: int | None = None
+    """32, and 128 for MNIST, when not given."""
     seed: int = 0
     """Fixes the split, the weights, the order of the examples and the noise."""
     quick: bool = False
-    """One hidden layer, the judged round alone and fewer epochs, for a look: seconds instead of a minute."""
+    """Small data whatever the data_dir, one hidden layer, the judged round alone and fewer epochs, for a look: seconds
+    instead of a minute."""
     out: Path = Path("runs/pruning")
     """The folder to write to."""
 
@@ -89,14 +91,27 @@ class Pruning:
         if self.judged not in self.shares:
             raise ValueError(f"judged must be one of the shares {listed(self.shares)}, got {self.judged}")
 
+    def settled(self) -> "Pruning":
+        """With nothing left open."""
+        data_dir = None if self.quick else self.data_dir
+        epochs, retraining, batch_size = (20, 10, 32) if data_dir is None else (3, 3, 128)
+        config = replace(
+            self,
+            data_dir=data_dir,
+            epochs=self.epochs or epochs,
+            retraining=self.retraining or retraining,
+            batch_size=self.batch_size or batch_size,
+        )
+        return config.shortened() if self.quick else config
+
     def shortened(self) -> "Pruning":
         """The first hidden layer and the judged round alone, with fewer epochs."""
         return replace(
             self,
             hidden=self.hidden[:1],
             shares=(self.judged,),
-            epochs=min(self.epochs, QUICK_EPOCHS),
-            retraining=min(self.retraining, QUICK_RETRAINING),
+            epochs=min(self.epochs or QUICK_EPOCHS, QUICK_EPOCHS),
+            retraining=min(self.retraining or QUICK_RETRAINING, QUICK_RETRAINING),
         )
 
 
@@ -172,7 +187,7 @@ def main(config: Pruning, console: Console | None = None) -> Result:
         jaxbp.train.DivergedError: A loss was not finite.
     """
     console = console or Console()
-    config = config.shortened() if config.quick else config
+    config = config.settled()
     data = load(config.data, data_dir=config.data_dir, seed=config.seed)
     if data.classes is None:
         known = ", ".join(CLASSIFICATION)

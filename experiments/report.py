@@ -2,6 +2,7 @@
 
     python -m experiments.report
     python -m experiments.report --quick
+    python -m experiments.report --data-dir PATH/TO/MNIST
     python -m experiments.report --only perceptron depth
 
 Each claim stands on the page with its place, the number that decides it, whether it holds, the plot, the command and
@@ -40,6 +41,8 @@ class Report:
     """The experiments to run, by their names; all when none are given."""
     quick: bool = False
     """The small size of each experiment that has one."""
+    data_dir: Path | None = None
+    """The folder of MNIST's four IDX files, for the experiments that take one; smaller data when not given."""
     out: Path = Path("runs/report")
     """The folder to write to; each experiment writes its plots to a folder in it."""
 
@@ -124,8 +127,14 @@ def outcome(module_name: str, config: Report) -> Outcome:
     kind = get_type_hints(module.main)[next(iter(inspect.signature(module.main).parameters))]
     fields = {field.name for field in dataclasses.fields(kind)}
     out = config.out / name
-    options: dict[str, Any] = {"out": out} | ({"quick": True} if config.quick and "quick" in fields else {})
-    command = shlex.join(["python", "-m", module_name, *(["--quick"] if "quick" in options else [])])
+    options: dict[str, Any] = {"out": out}
+    command = ["python", "-m", module_name]
+    if config.quick and "quick" in fields:
+        options["quick"] = True
+        command.append("--quick")
+    if config.data_dir is not None and "data_dir" in fields:
+        options["data_dir"] = config.data_dir
+        command += ["--data-dir", str(config.data_dir)]
     started = time.perf_counter()
     try:
         result = module.main(kind(**options), Console(quiet=True))
@@ -135,7 +144,7 @@ def outcome(module_name: str, config: Report) -> Outcome:
         holds, decision = None, f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - started
     plots = tuple(sorted(out.glob("*.png"))) if out.is_dir() else ()
-    return Outcome(name, module.CLAIM, module.PLACE, command, holds, decision, plots, seconds)
+    return Outcome(name, module.CLAIM, module.PLACE, shlex.join(command), holds, decision, plots, seconds)
 
 
 def page(outcomes: list[Outcome]) -> str:

@@ -1,6 +1,7 @@
 """The page of all claims: what is run, what is on it, and that nothing is left out in silence."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -44,7 +45,7 @@ def claims(tmp_path, monkeypatch):
     quick = "quick: bool = False"
     bodies = {
         "good": (quick, 'return Result(True, f"1 < 2, quick {config.quick}")'),
-        "bad": ("seed: int = 0", 'return Result(False, "3 > 2")'),
+        "bad": ("data_dir: Path | None = None", 'return Result(config.data_dir is None, "3 > 2")'),
         "broken": (quick, 'raise RuntimeError("out of <order>")'),
     }
     for name, (option, body) in bodies.items():
@@ -57,12 +58,12 @@ def claims(tmp_path, monkeypatch):
 
 
 def test_every_claim_is_on_the_page_with_its_outcome(claims, tmp_path, capsys):
-    config = Report(quick=True, out=tmp_path / "out")
+    config = Report(quick=True, data_dir=Path("a/folder"), out=tmp_path / "out")
     outcomes = {one.name: one for one in report.main(config, Console(quiet=True), claims)}
     assert {name: one.holds for name, one in outcomes.items()} == {"good": True, "bad": False, "broken": None}
     assert outcomes["good"].decision == "1 < 2, quick True"
     assert outcomes["good"].command == "python -m claims_for_test.good --quick"
-    assert outcomes["bad"].command == "python -m claims_for_test.bad"
+    assert outcomes["bad"].command == "python -m claims_for_test.bad --data-dir a/folder"
     page = (tmp_path / "out" / "report.html").read_text()
     for words in (
         "Claim good.",
