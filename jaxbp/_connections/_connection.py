@@ -68,6 +68,26 @@ class Connection(ABC):
         return gradients @ gradients.T
 
 
+class Wrapper(Connection):
+    """A connection made of another one, which it draws and shares its weight like.
+
+    Attributes:
+        connection: The other one.
+    """
+
+    connection: Any
+
+    @property
+    def initializer(self) -> str | Callable[..., Array] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the connection."""
+        return self.connection.initializer
+
+    @property
+    def share(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the connection."""
+        return self.connection.share
+
+
 def _sum_over_signals(make: Callable[[Array], Array], signals: Array) -> Array:
     """Σ_k make(δ_k), one after the other: what each makes may be as large as the batch times the weights."""
     first = make(signals[0])

@@ -1,17 +1,16 @@
 """The transposed of a convolution: from few windows back to the many elements that they were laid over."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Array
 
-from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
+from jaxbp._connections._connection import Shape, Wrapper, as_cotangent_of
 from jaxbp._connections._conv import Conv
 
 
 @dataclass(frozen=True)
-class ConvTransposed(Connection):
+class ConvTransposed(Wrapper):
     """The transposed of a convolution, which leads from what its windows saw back to where they looked.
 
     a_u[p · stride + k · dilation, d] += Σ_c h_s[p, c] W[k, d, c]
@@ -47,16 +46,6 @@ class ConvTransposed(Connection):
     def __post_init__(self):
         if not isinstance(self.connection, Conv):
             raise TypeError(f"ConvTransposed takes a Conv connection, got {self.connection!r}")
-
-    @property
-    def initializer(self) -> str | Callable[..., Array] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the convolution."""
-        return self.connection.initializer
-
-    @property
-    def share(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the convolution."""
-        return self.connection.share
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """That of the convolution, `(*kernel, channels_u / groups, channels_s)`."""

@@ -1,6 +1,5 @@
 """Connections with some of their weights taken out: what pruning leaves."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxbp._connections._connection import Connection, Shape
+from jaxbp._connections._connection import Connection, Shape, Wrapper
 
 
 @dataclass(frozen=True, eq=False)
-class Masked(Connection):
+class Masked(Wrapper):
     """Another connection whose weights count only where a mask is true.
 
     W ⊙ M takes the place of W everywhere, so that ∂L/∂W is 0 where M is
@@ -52,16 +51,6 @@ class Masked(Connection):
 
     def __hash__(self) -> int:
         return self._hash  # pyright: ignore[reportUnknownVariableType, reportAttributeAccessIssue]
-
-    @property
-    def initializer(self) -> str | Callable[..., Array] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the connection."""
-        return self.connection.initializer
-
-    @property
-    def share(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the connection."""
-        return self.connection.share
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """That of the connection, which the mask must have too."""

@@ -1,18 +1,17 @@
 """The transposed of a connection's matrix: the way back through a shared weight."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._connections._connection import Connection, Shape
+from jaxbp._connections._connection import Shape, Wrapper
 from jaxbp._connections._dense import Dense
 
 
 @dataclass(frozen=True)
-class Transposed(Connection):
+class Transposed(Wrapper):
     """`Dense` with the transposed of its weight, mostly of one that another connection uses as it is.
 
     a_u += h_s Wᵀ,  Δ_s += δ_u W,  ∂L/∂W = δ_uᵀ h_s,  W : (width_u, width_s)
@@ -43,16 +42,6 @@ class Transposed(Connection):
     def __post_init__(self):
         if not isinstance(self.connection, Dense):
             raise TypeError(f"Transposed takes a Dense connection, got {self.connection!r}")
-
-    @property
-    def initializer(self) -> str | Callable[..., Array] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the connection."""
-        return self.connection.initializer
-
-    @property
-    def share(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the connection."""
-        return self.connection.share
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """(width_u, width_s)."""

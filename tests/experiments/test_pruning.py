@@ -26,7 +26,7 @@ from experiments.pruning import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pruning")]  # one worker makes the run that they share
 
-SMALL = Pruning(hidden=(24,), shares=(0.5,), judged=0.5, epochs=8, retraining=4)
+SMALL = Pruning(hidden=(24,), shares=(0.5,), judged=0.5, epochs=8, retraining=4, batch_size=32)
 
 
 def dense(hidden):
