@@ -185,7 +185,11 @@ class Network:
                 raise ValueError(f"unit {name!r} {error}") from None
             for source, share in unit.shares.items():
                 check_name(share)
-                shape = of_unit.pop(source)
+                shape = of_unit.pop(source, None)
+                if shape is None:
+                    raise ValueError(
+                        f"unit {name!r} reads {source!r} by share={share!r}, but there is no weight to share"
+                    )
                 if shared.setdefault(share, shape) != shape:
                     reads = "have" if source == BIAS else f"read {source!r} by"
                     raise ValueError(

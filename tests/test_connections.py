@@ -434,6 +434,12 @@ def test_a_shared_weight_that_is_not_finite_is_named():
 # Bad input.
 
 IMAGE = (4, 6, 2)
+
+
+class WithoutWeight(Identity):
+    share = "W"
+
+
 REFUSED = [
     (lambda: _only(Conv((5, 3), padding="VALID"), IMAGE, IMAGE),
      r"unit 'o' cannot read 'x': the window of Conv reaches over \(5, 3\), but its source has only \(4, 6\)"),
@@ -473,6 +479,7 @@ REFUSED = [
     (lambda: Network(inputs={"x": 3}, units={
         "h": Unit(4, jaxbp.tanh, {"x": Dense()}, bias="b"), "o": Unit(3, jaxbp.linear, {"h": Dense()}, bias="b"),
     }), r"unit 'o' cannot have the shared weight 'b': it has shape \(4,\) elsewhere, and \(3,\) here"),
+    (lambda: _only(WithoutWeight(), 3, 3), "unit 'o' reads 'x' by share='W', but there is no weight to share"),
     (lambda: _only(Dense(share="a b"), 3, 3), "'a b' cannot be the name of an input, a unit or a shared weight"),
     (lambda: _only(Dense(), 3, 3, bias="bias"), "'bias' is reserved"),
     (lambda: Network(inputs={"x": 3}, units={

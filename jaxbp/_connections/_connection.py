@@ -69,7 +69,7 @@ class Connection(ABC):
 
 
 class Wrapper(Connection):
-    """A connection made of another one, which it draws and shares its weight like.
+    """A connection made of another one, by which its weight is drawn and shared.
 
     Attributes:
         connection: The other one.
