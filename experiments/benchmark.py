@@ -30,7 +30,7 @@ from sklearn.neural_network import MLPClassifier
 
 import jaxbp
 from experiments.benchmark_collectors import collector_tables, problem
-from experiments.benchmark_graphs import graph_tables
+from experiments.benchmark_graphs import eager, graph_tables
 from experiments.timing import alternate, in_words, quartiles, seconds
 from jaxbp import train
 
@@ -250,20 +250,7 @@ def torch_epoch(widths: list[int], batch: int, x: np.ndarray, y: np.ndarray) -> 
     layers: list[Any] = []
     for s, u in pairwise(widths):
         layers += [torch.nn.Linear(s, u), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
-    criterion = torch.nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-    x_torch, y_torch = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
-
-    def run() -> None:
-        order = torch.randperm(len(y_torch))
-        for start in range(0, len(y_torch), batch):
-            rows = order[start : start + batch]
-            optimizer.zero_grad()
-            criterion(model(x_torch[rows]), y_torch[rows]).backward()
-            optimizer.step()
-
-    return run
+    return eager(torch.nn.Sequential(*layers[:-1]), x, y, batch, LEARNING_RATE)
 
 
 def sklearn_epoch(widths: list[int], batch: int, x: np.ndarray, y: np.ndarray) -> Callable[[], None]:

@@ -17,7 +17,8 @@ from experiments.convolution import CHANNELS, network
 from experiments.timing import alternate, in_words, quartiles, seconds
 from jaxbp import train
 
-OPTIMIZER = optax.sgd(0.1)
+LEARNING_RATE = 0.1
+OPTIMIZER = optax.sgd(LEARNING_RATE)
 BATCH = 128
 
 
@@ -157,7 +158,6 @@ def torch_looped(of: Graph) -> Callable[[], None] | None:
     """The same in torch, eager, on as many threads; None where torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         return None
-    import torch
     from torch import nn
 
     first, second = CHANNELS
@@ -166,16 +166,23 @@ def torch_looped(of: Graph) -> Callable[[], None] | None:
         *(nn.Conv2d(first, second, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Flatten(), nn.Linear(7 * 7 * second, 64), nn.ReLU(), nn.Linear(64, 10)),
     )
-    criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1)
-    x = torch.from_numpy(np.array(of.x).transpose(0, 3, 1, 2).copy())
-    y = torch.from_numpy(np.array(of.y, np.int64))
+    # torch has channels first
+    return eager(model, np.array(of.x).transpose(0, 3, 1, 2).copy(), np.array(of.y), BATCH, LEARNING_RATE)
+
+
+def eager(model: Any, x: np.ndarray, y: np.ndarray, batch: int, learning_rate: float) -> Callable[[], None]:
+    """An epoch of a torch module on class ids, step by step."""
+    import torch
+
+    criterion, optimizer = torch.nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=learning_rate)
+    x_torch, y_torch = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
 
     def run() -> None:
-        order = torch.randperm(len(y))
-        for start in range(0, len(y), BATCH):
-            rows = order[start : start + BATCH]
+        order = torch.randperm(len(y_torch))
+        for start in range(0, len(y_torch), batch):
+            rows = order[start : start + batch]
             optimizer.zero_grad()
-            criterion(model(x[rows]), y[rows]).backward()
+            criterion(model(x_torch[rows]), y_torch[rows]).backward()
             optimizer.step()
 
     return run
