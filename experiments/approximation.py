@@ -16,12 +16,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +28,7 @@ from scipy.stats import spearmanr
 
 import jaxbp
 from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word, listed
+from experiments.full_batch import descended
 from experiments.plots import plt, save
 
 CLAIM = (
@@ -224,17 +224,9 @@ def train(
     Returns:
         The outputs of the trained networks at the other points, `(functions, restarts, points, 1)`.
     """
-    gradient, optimizer = jaxbp.value_and_grad(net, LOSS), optax.adam(optax.cosine_decay_schedule(rate, steps))
 
     def one(params: jaxbp.Params, y: Array) -> Array:
-        def body(state: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
-            params, opt_state = state
-            _, grads = gradient(params, x, y)
-            updates, opt_state = optimizer.update(grads, opt_state)
-            return (optax.apply_updates(params, updates), opt_state), None
-
-        (params, _), _ = jax.lax.scan(body, (params, optimizer.init(params)), length=steps)
-        return jaxbp.apply(net, params, x_fine)
+        return jaxbp.apply(net, descended(net, LOSS, steps, rate, params, x, y), x_fine)
 
     return jax.vmap(lambda y: jax.vmap(lambda params: one(params, y))(starts))(ys)
 

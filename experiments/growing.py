@@ -3,14 +3,13 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jaxtyping import Array
 
 import jaxbp
+from experiments.full_batch import descended
 
 LOSS = jaxbp.squared_error
 
@@ -80,16 +79,9 @@ def train(
     Returns:
         The trained parameters, and the losses they end with, `(members,)`.
     """
-    gradient, optimizer = jaxbp.value_and_grad(net, LOSS), optax.adam(optax.cosine_decay_schedule(rate, steps))
 
     def one(params: jaxbp.Params, x: Array) -> tuple[jaxbp.Params, Array]:
-        def body(state: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
-            params, opt_state = state
-            _, grads = gradient(params, x, y)
-            updates, opt_state = optimizer.update(grads, opt_state)
-            return (optax.apply_updates(params, updates), opt_state), None
-
-        (params, _), _ = jax.lax.scan(body, (params, optimizer.init(params)), length=steps)
+        params = descended(net, LOSS, steps, rate, params, x, y)
         return params, jaxbp.objective(net, LOSS)(params, x, y)
 
     return jax.vmap(one)(starts, x)
