@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import jax.numpy as jnp
+from jax.core import Tracer
 
 
 def check_array(value: Any, place: str) -> None:
@@ -30,6 +31,11 @@ def check_keys(got: Mapping[str, Any], expected: Iterable[str], holds: str, has:
         extra = [name for name in got if name not in expected]
         hint = suggestion(extra[0], expected) if extra else ""
         raise ValueError(f"{holds} {quoted(got)}, but {has} {quoted(expected)}{hint}")
+
+
+def is_known(value: Any) -> bool:
+    """Whether a value can be looked at, which those that `jit` and its like trace cannot."""
+    return not isinstance(value, Tracer)
 
 
 def check_batch_size(batch_size: int) -> None:
