@@ -33,6 +33,19 @@ def check_keys(got: Mapping[str, Any], expected: Iterable[str], holds: str, has:
         raise ValueError(f"{holds} {quoted(got)}, but {has} {quoted(expected)}{hint}")
 
 
+def check_made(made: Any, like: Any, of: str) -> None:
+    """Refuse what a rule of the user's made if its shape is wrong, which would broadcast, or if it is not of floats.
+
+    Args:
+        made: What the rule made.
+        like: An array of the right shape.
+        of: Whose rule it is, for the message.
+    """
+    check_floating(made, of)
+    if made.shape != like.shape:
+        raise ValueError(f"{of} has shape {made.shape}, expected {like.shape}")
+
+
 def is_known(value: Any) -> bool:
     """Whether a value can be looked at, which those that `jit` and its like trace cannot."""
     return not isinstance(value, Tracer)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_floating, check_keys, quoted
+from jaxbp._checks import check_floating, check_keys, check_made, quoted
 from jaxbp._connections import Shape
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params, weights_of
@@ -59,17 +59,25 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     Source: the chapter, forward phase.
     """
     check_params(net, params)
+    h = _as_inputs(net, x)
+    _check_precision(params, h)
     a: dict[str, Array] = {}
     noise: dict[str, Array] = {}
-    h = _as_inputs(net, x)
+    first = next(iter(net.inputs))
+    batch = h[first].shape[: h[first].ndim - len(net.shapes[first])]
     if offsets is not None:
         h = {name: value + offsets.h[name] for name, value in h.items()}
     for i, u in enumerate(net.order):
         unit = net.units[u]
         a[u] = unit.pre_activation(weights_of(net, params, u), h)
+        if a[u].shape != (*batch, *unit.shape):
+            raise ValueError(
+                f"the pre-activation of unit {u!r} has shape {a[u].shape}, expected {(*batch, *unit.shape)}"
+            )
         if offsets is not None:
             a[u] = a[u] + offsets.a[u]
         h[u] = unit.activation.value(a[u])
+        check_made(h[u], a[u], f"what activation {unit.activation.name!r} makes at unit {u!r}")
         if key is not None and unit.dropout:
             kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - unit.dropout, h[u].shape)
             noise[u] = kept.astype(h[u].dtype) / (1 - unit.dropout)
@@ -118,6 +126,18 @@ def batch_shape(net: Network, trace: Trace) -> Shape:
     """The leading axes of a trace: one entry for each example."""
     o = trace.h[net.output]
     return o.shape[: o.ndim - len(net.shapes[net.output])]
+
+
+def _check_precision(params: Params, inputs: Mapping[str, Array]) -> None:
+    """Refuse inputs wider than all parameters: the whole network would be computed in their precision, unasked."""
+    dtypes = [W.dtype for group in params.values() for W in group.values()]
+    widest = jnp.result_type(*dtypes) if dtypes else None
+    for name, value in inputs.items():
+        if widest is not None and jnp.promote_types(widest, value.dtype) != widest:
+            raise TypeError(
+                f"input {name!r} has dtype {value.dtype}, but the parameters have {widest}, so everything would be "
+                f"computed in {jnp.promote_types(widest, value.dtype)}; pass x.astype({widest}), or wider parameters"
+            )
 
 
 def _as_inputs(net: Network, x: Any) -> dict[str, Array]:
