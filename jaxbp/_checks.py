@@ -35,6 +35,16 @@ def check_floating(value: Any, place: str) -> None:
         )
 
 
+def check_alike(arrays: Mapping[str, Any]) -> None:
+    """Refuse arrays of floats that have not all the shape of the first, which would broadcast."""
+    first, *others = arrays
+    for name, array in arrays.items():
+        check_floating(array, name)
+    for name in others:
+        if arrays[name].shape != arrays[first].shape:
+            raise ValueError(f"{name} has shape {arrays[name].shape}, expected that of {first}, {arrays[first].shape}")
+
+
 def check_real(value: Any, place: str) -> None:
     """Refuse what is no array of numbers, of which complex ones would lose a half."""
     check_array(value, place)
@@ -285,4 +295,6 @@ def _nearest(name: object, known: Iterable[str]) -> str | None:
 
 
 def _of_kind(value: Any) -> str:
-    return "None" if value is None else f"of type {type(value).__name__}"
+    if value is None or isinstance(value, jax.Array):
+        return "None" if value is None else "an array"
+    return f"of type {type(value).__name__}"

@@ -64,7 +64,7 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
         check_random_key(key)
     a: dict[str, Array] = {}
     noise: dict[str, Array] = {}
-    h = _as_inputs(net, x)
+    h = inputs_of(net, x)
     if offsets is not None:
         _check_offsets(net, offsets, h)
         h = {name: value + offsets.h[name] for name, value in h.items()}
@@ -124,7 +124,8 @@ def batch_shape(net: Network, trace: Trace) -> Shape:
     return o.shape[: o.ndim - len(net.shapes[net.output])]
 
 
-def _as_inputs(net: Network, x: Any) -> dict[str, Array]:
+def inputs_of(net: Network, x: Any) -> dict[str, Array]:
+    """The inputs by name; what does not fit the network is refused."""
     named: dict[str, Any] = {}
     if isinstance(x, Mapping):
         check_keys(x, net.inputs, "x holds the inputs", "the network has")

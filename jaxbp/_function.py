@@ -8,9 +8,9 @@ import jax
 from jaxtyping import Array
 
 from jaxbp._checks import quoted
-from jaxbp._forward import Trace, apply, forward
+from jaxbp._forward import Trace, apply, forward, inputs_of
 from jaxbp._network import Network, check_network
-from jaxbp._parameters import Params
+from jaxbp._parameters import Params, check_params
 from jaxbp._recursion import error_signals, gradient_of
 
 
@@ -74,6 +74,13 @@ def _as_function(net: Network) -> Callable[[Params, Any], Array]:
             return like_params, Delta[name]
         return like_params, {name: Delta[name] for name in x}
 
-    function = jax.custom_vjp(explicit)
-    function.defvjp(forward_phase, backward_sweep)
+    ruled = jax.custom_vjp(explicit)
+    ruled.defvjp(forward_phase, backward_sweep)
+
+    def function(params: Params, x: Any) -> Array:
+        # before JAX looks at them, which says nothing of networks
+        check_params(net, params)
+        inputs_of(net, x)
+        return ruled(params, x)
+
     return function
