@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_choice, check_floating
+from jaxbp._checks import check_choice, check_floating, is_known
 from jaxbp._forward import Trace, batch_shape, forward
 from jaxbp._losses import Loss, check_loss
 from jaxbp._network import Network, check_network
@@ -89,7 +89,12 @@ def example_scale(net: Network, trace: Trace, weights: Any, reduction: Reduction
     if weights.shape != batch:
         raise ValueError(f"weights has shape {weights.shape}, expected the batch shape {batch}: one for each example")
     weights = jnp.asarray(weights, dtype)
-    return weights / jnp.sum(weights) if reduction == "mean" else weights
+    if reduction == "sum":
+        return weights
+    total = jnp.sum(weights)
+    if is_known(total) and not (total != 0 and jnp.isfinite(total)):
+        raise ValueError(f"weights sum to {total}, so they have no mean; use reduction='sum', or other weights")
+    return weights / jnp.where(total == 0, jnp.nan, total)
 
 
 def total(losses: Array, scale: Array) -> Array:

@@ -135,6 +135,150 @@ def test_a_large_norm_clips_nothing_and_a_small_one_everything():
     assert norm > 1e-3 / N
 
 
+# A bound that privacy rests on holds for every input.
+
+RANGES = [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16]
+
+
+def clipped_alone(net, params, x, y, max_norm):
+    """What one example of x and target y adds to the clipped sum."""
+    clip = collect.clipped(max_norm)
+    back = jaxbp.backprop(net, jaxbp.squared_error, params, x, y, collect={"it": clip}, reduction="sum")
+    return back.collected["it"]
+
+
+def whole_range(rng, shape, dtype):
+    """Numbers of all magnitudes that a dtype has, subnormal ones, 0, infinities and NaN among them."""
+    finfo = jnp.finfo(dtype)
+    lowest, highest = np.log2(float(finfo.smallest_subnormal)), np.log2(float(finfo.max))
+    values = rng.choice([-1, 1], shape) * 2 ** rng.uniform(lowest, highest, shape)
+    special = rng.choice([0.0, np.inf, np.nan, 1.0, float(finfo.max)], shape)
+    return jnp.asarray(np.where(rng.uniform(size=shape) < 0.02, special, values).astype(dtype))
+
+
+def long_norm(tree):
+    """In the widest floats there are, whose range no square leaves."""
+    leaves = [np.asarray(leaf).astype(np.float64).astype(np.longdouble) for leaf in jax.tree.leaves(tree)]
+    return np.sqrt(sum(np.sum(leaf**2) for leaf in leaves))
+
+
+@pytest.mark.parametrize("dtype", RANGES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("kind", ["dense", "rows", "scale", "shared", "convolution"])
+def test_no_example_adds_more_than_the_bound(kind, dtype):
+    rows, dense = (4, 3), {"x": jaxbp.Dense()}
+    units = {
+        "dense": {"o": jaxbp.Unit(3, jaxbp.linear, {"x": jaxbp.Dense()})},
+        "rows": {"o": jaxbp.Unit(rows, jaxbp.linear, dense)},
+        "scale": {"o": jaxbp.Unit(rows, jaxbp.linear, {"x": jaxbp.Scale()})},
+        "shared": {
+            "p": jaxbp.Unit(rows, jaxbp.linear, {"x": jaxbp.Dense(share="W")}, bias="b"),
+            "o": jaxbp.Unit(rows, jaxbp.linear, {"x": jaxbp.Dense(share="W"), "p": jaxbp.Identity()}, bias="b"),
+        },
+        "convolution": {"o": jaxbp.Unit((4, 2), jaxbp.linear, {"x": jaxbp.Conv((3,))})},
+    }
+    net = jaxbp.Network(inputs={"x": 3 if kind == "dense" else rows}, units=units[kind])
+    params = jax.tree.map(jnp.zeros_like, jaxbp.init_params(jax.random.key(0), net, dtype))
+    rng = np.random.default_rng(0)
+    C, N = 0.5, 300
+    x, y = (whole_range(rng, (N, *net.shapes[name]), dtype) for name in ("x", net.output))
+    # two rows that are large and nearly cancel hide a norm from squares that are added up
+    cancelling = x.at[: N // 3, ..., :].set(x[: N // 3, :1, ...] if kind != "dense" else x[: N // 3])
+    x = cancelling
+    each = jax.jit(jax.vmap(lambda x, y: clipped_alone(net, params, x, y, C)))(x, y)
+    norms = np.array([long_norm(jax.tree.map(lambda g: g[i], each)) for i in range(N)])  # noqa: B023
+    assert np.all(np.isfinite(norms))
+    assert np.max(norms) <= C * (1 + 2 * float(jnp.finfo(dtype).eps))
+    assert np.mean(norms > 0.9 * C) > 0.02  # and many are as large as they may be
+
+
+@pytest.mark.parametrize("dtype", RANGES, ids=lambda d: d.__name__)
+def test_clipped_examples_keep_their_direction_over_the_whole_range(dtype):
+    net = jaxbp.layered([2, 3], output=jaxbp.linear, bias=False)
+    params = {"o": {"x": jnp.zeros((2, 3), dtype)}}
+    rng = np.random.default_rng(1)
+    x, y = whole_range(rng, (300, 2), dtype), whole_range(rng, (300, 3), dtype)
+    each = jax.jit(jax.vmap(lambda x, y: clipped_alone(net, params, x, y, 1.0)))(x, y)["o"]["x"]
+    tiny = float(jnp.finfo(jnp.promote_types(dtype, jnp.float32)).tiny)
+    wide = [np.asarray(v).astype(np.float64).astype(np.longdouble) for v in (x, -y)]
+    h, delta = (np.where(np.abs(v) < tiny, 0, v) for v in wide)  # which machines take for 0
+    with np.errstate(invalid="ignore"):
+        g = h[:, :, None] * delta[:, None, :]
+    norms = np.sqrt(np.sum(g**2, axis=(1, 2)))
+    # beyond these the factors are subnormal, and an example adds nothing
+    inside = (norms < 1 / (16 * tiny)) & np.all(np.abs(delta) < 1 / (16 * tiny), axis=1)
+    assert np.mean(inside) > 0.4
+    assert np.mean(inside & (norms > 1)) > 0.2
+    expected = g[inside] / np.maximum(norms, 1)[inside, None, None]
+    each = np.asarray(each, np.float64)
+    assert np.max(np.abs(each[inside] - expected)) <= 20 * float(jnp.finfo(dtype).eps)
+    assert not np.any(each[~np.isfinite(norms)])
+
+
+BOUNDS = [
+    (jnp.float32, 1e30, 1e-24, -1.0),  # ‖h‖² is infinite and ‖δ‖² is 0
+    (jnp.float16, 300, 1e-4, -0.03),
+    (jnp.float16, 2000, 1.0, -1.0),
+]
+
+
+@pytest.mark.parametrize(("dtype", "x", "y", "expected"), BOUNDS)
+def test_norms_do_not_overflow_on_the_way(dtype, x, y, expected):
+    net = jaxbp.layered([1, 1], output=jaxbp.linear, bias=False)
+    params = {"o": {"x": jnp.zeros((1, 1), dtype)}}
+    gradient = clipped_alone(net, params, jnp.array([x], dtype), jnp.array([y], dtype), 1.0)["o"]["x"]
+    np.testing.assert_allclose(float(gradient[0, 0]), expected, rtol=2e-3)
+
+
+def test_an_example_that_is_not_finite_spoils_no_other():
+    params, x, y, _ = CASE.arguments(jnp.float64)
+    clip = {"it": collect.clipped(MAX_NORM)}
+    rest = jaxbp.backprop(CASE.net, CASE.loss, params, x[1:], y[1:], collect=clip, reduction="sum")
+    for bad in (jnp.nan, jnp.inf):
+        back = jaxbp.backprop(CASE.net, CASE.loss, params, x.at[0, 1].set(bad), y, collect=clip, reduction="sum")
+        assert relative_error(back.collected["it"], rest.collected["it"]) <= 1e-12
+
+
+def test_a_negative_weight_turns_what_was_clipped_around():
+    params, x, y, _ = CASE.arguments(jnp.float64)
+    weights = jnp.asarray([1.0, -2.0, 0.0, 0.5, 3.0])[: x.shape[0]]
+
+    def clip(x, y, weights=None):
+        extra = {"reduction": "sum", "weights": weights, "collect": {"it": collect.clipped(MAX_NORM)}}
+        return jaxbp.backprop(CASE.net, CASE.loss, params, x, y, **extra).collected["it"]
+
+    parts = [jax.tree.map(lambda g, w=w: w * g, clip(x[i : i + 1], y[i : i + 1])) for i, w in enumerate(weights)]
+    assert relative_error(clip(x, y, weights), jax.tree.map(lambda *g: sum(g), *parts)) <= 1e-12
+
+
+OF_MEANS = [
+    collect.second_moment, collect.variance, collect.kronecker, collect.kronecker_ggn, collect.diagonal_ggn,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("collector", OF_MEANS, ids=lambda c: repr(c)[:20])
+@pytest.mark.parametrize("weights", [[1.0, -1.0, 1.0, 1.0, 1.0], [0.0] * 5], ids=["negative", "zero"])
+def test_weights_that_make_no_mean_are_refused_or_give_nan(collector, weights):
+    params, x, y, _ = CASE.arguments(jnp.float64)
+
+    def run(weights):
+        extra = {"reduction": "sum", "collect": {"it": collector}, "weights": weights}
+        return jaxbp.backprop(CASE.net, CASE.loss, params, x, y, **extra).collected["it"]
+
+    with pytest.raises(ValueError, match="no weight may be negative, and one must be positive"):
+        run(jnp.asarray(weights))
+    made = jax.jit(run)(jnp.asarray(weights))
+    assert any(np.isnan(leaf).any() for leaf in jax.tree.leaves(made))
+    assert all(np.isnan(made[u][s].unit).all() for u in made for s in made[u] if hasattr(made[u][s], "unit"))
+
+
+def test_weights_that_sum_to_zero_have_no_mean():
+    params, x, y, _ = CASE.arguments(jnp.float64)
+    weights = jnp.array([1.0, -1.0, 0.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match=r"weights sum to 0\.0, so they have no mean; use reduction='sum'"):
+        jaxbp.backprop(CASE.net, CASE.loss, params, x, y, weights=weights)
+    assert np.isnan(jax.jit(jaxbp.objective(CASE.net, CASE.loss))(params, x, y, weights))
+
+
 def test_noise_has_the_deviation_that_privacy_asks_for():
     quiet = collect_one(collect.clipped(MAX_NORM))
     params, x, y, _ = CASE.arguments(jnp.float64)

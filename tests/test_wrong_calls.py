@@ -1,13 +1,10 @@
 """Wrong calls: every public name refuses them in words of its own."""
 
 import re
-from types import ModuleType
 
 import jaxtyping
 import pytest
 from wrong_calls import WRONG, Wrong
-
-import jaxbp
 
 INTERNALS = re.compile(
     r"object is not|has no attribute|dataclass instance|PRNG|NoneType|unexpected keyword|custom_jvp|"

@@ -78,7 +78,8 @@ class DiagonalGGN:
 
     def __call__(self, sweep: Sweep) -> Tree:
         """Square the columns, and contract them with the squares of h."""
-        columns, factors = self.columns(sweep), jnp.sqrt(sweep.scale)
+        columns = self.columns(sweep)
+        factors = jnp.sqrt(sweep.probabilities() * jnp.sum(sweep.scale))
         return for_each(sweep, lambda weight: weight.sum_of_squares(columns, factors))
 
 

@@ -60,8 +60,8 @@ class Kronecker:
         if self.columns is None:
             signals, factors = sweep.signals(), sweep.own_factors()
         else:
-            signals, factors = self.columns(sweep), jnp.sqrt(sweep.scale / jnp.sum(sweep.scale))
-        p = jnp.reshape(sweep.scale / jnp.sum(sweep.scale), (-1, 1))
+            signals, factors = self.columns(sweep), jnp.sqrt(sweep.probabilities())
+        p = jnp.reshape(sweep.probabilities(), (-1, 1))
         # weights of one unit share its factor, and weights from one source that of the source
         units = {u: _second_moment(signals[u], factors) for u, group in pairs.items() if group}
         sources = {

@@ -58,7 +58,8 @@ class NoiseScale(NamedTuple):
     Attributes:
         trace: tr Σ, the sum of the variances of all parameters.
         squared_norm: ‖G‖² of the mean gradient, less what the noise adds to it: tr Σ / N.
-        batch_size: tr Σ / ‖G‖², the simple noise scale: the batch size at which noise and signal are alike.
+        batch_size: tr Σ / ‖G‖², the simple noise scale: the batch size at which noise and signal are alike. Infinite
+            where ‖G‖² comes out negative or 0: this batch is too small to tell the signal from the noise.
     """
 
     trace: Array
@@ -82,7 +83,7 @@ class GradientNoiseScale:
         spread, mean = jax.tree.leaves(variance(sweep)), jax.tree.leaves(_mean(sweep))
         trace = added(jnp.sum(v) for v in spread) * examples / max(examples - 1, 1)
         norm = added(jnp.sum(g**2) for g in mean) - trace / examples
-        return NoiseScale(trace, norm, trace / norm)
+        return NoiseScale(trace, norm, jnp.where(norm > 0, trace / norm, jnp.inf))
 
 
 def _mean(sweep: Sweep) -> Tree:

@@ -1,6 +1,7 @@
 """Norms of the gradients of single examples, and the sum of gradients clipped by them."""
 
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_number, check_random_key, is_known
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._sweep import Sweep, added, for_each
+from jaxbp.collect._sweep import Sweep, Weight, added, divisor, for_each
 
 
 class SquaredNorms(NamedTuple):
@@ -48,8 +49,13 @@ class SquaredNorm:
 class Clipped:
     """The gradient with each example's own gradient clipped: Σ_i scale_i min(1, C / ‖∇L_i‖) ∇L_i.
 
-    One backward recursion serves: δ_i is weighted, and contracted again. With a noise multiplier σ and a key,
-    normal noise of standard deviation σ C max_i scale_i is added, which makes it the gradient of DP-SGD. Weights that
+    One backward recursion serves: δ_i is weighted, and contracted again. No example adds more than scale_i C, whatever
+    its values are, up to the rounding of the result: norms are in float32 at least, of numbers scaled so that no square
+    overflows, and where terms cancel they count what rounding may have hidden. An example whose gradient is not finite
+    adds nothing; its loss still shows in the value.
+
+    With a noise multiplier σ and a key, normal noise of standard deviation σ C max_i |scale_i| is added, which makes it
+    the gradient of DP-SGD. Weights that
     say who takes part in a step would let the noise depend on the data, and on nobody's taking part switch it off;
     `experiments/privacy.py` gives empty places a target without a gradient in their stead.
 
@@ -78,14 +84,22 @@ class Clipped:
 
     def __call__(self, sweep: Sweep) -> Tree:
         """Weigh δ by the norms, and contract again."""
-        norms = jnp.sqrt(squared_norm(sweep).total).astype(sweep.scale.dtype)
-        # ‖g_i‖ = scale_i ‖∇L_i‖; an example of weight 0 adds nothing, clipped or not
-        factors = jnp.minimum(1, self.max_norm * sweep.scale / jnp.where(norms > 0, norms, jnp.inf))
-        factors = jnp.where(norms > 0, factors, 1)
+        bounds = _root_of_squares(for_each(sweep, Weight.norm_bounds))
+        # ‖g_i‖ = |scale_i| ‖∇L_i‖; what is not finite has no part, and what is not a number is never below a limit
+        limits = self.max_norm * jnp.abs(jnp.reshape(sweep.scale, -1))
+        factors = jnp.where(bounds <= limits, 1, limits / bounds)
+        factors = jnp.reshape(jnp.where(jnp.isfinite(bounds), factors, 0), sweep.scale.shape)
         gradients = for_each(sweep, lambda weight: weight.gradient(factors))
         if self.key is None or (is_known(self.noise_multiplier) and not self.noise_multiplier):
             return gradients
-        return _with_noise(gradients, self.key, self.noise_multiplier * self.max_norm * jnp.max(sweep.scale))
+        return _with_noise(gradients, self.key, self.noise_multiplier * self.max_norm * jnp.max(jnp.abs(sweep.scale)))
+
+
+def _root_of_squares(norms: Tree) -> Array:
+    """The norm of the whole from that of each part, by their largest: squares may overflow where it does not."""
+    parts = [norm for group in norms.values() for norm in group.values()]
+    largest = divisor(reduce(jnp.maximum, parts))
+    return largest * jnp.sqrt(added((part / largest) ** 2 for part in parts))
 
 
 def _with_noise(tree: Tree, key: Array, deviation: Array) -> Tree:

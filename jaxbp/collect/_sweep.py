@@ -1,6 +1,7 @@
 """What a collector sees: the pairs (h_s, δ_u) of each weight of the network, and the signals of each unit."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -12,7 +13,7 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxbp._activations import Activation
-from jaxbp._checks import check_mapping, check_takes, check_text, described, name_of
+from jaxbp._checks import check_mapping, check_takes, check_text, described, is_known, name_of
 from jaxbp._connections import Bias, Connection
 
 T = TypeVar("T")
@@ -50,11 +51,15 @@ class Weight(NamedTuple):
     scale: Array
 
     def gradient(self, factors: Array | None = None) -> Array:
-        """Σ_i f_i g_i, shaped like W: the gradient, with each example's part times a factor `(*batch,)`."""
+        """Σ_i f_i g_i, shaped like W: the gradient, with each example's part times a factor `(*batch,)`.
+
+        An example with a factor of 0 has no part in it, also where its g_i is not finite.
+        """
 
         def contracted(pair: Pair) -> Array:
-            delta = pair.delta if factors is None else pair.delta * over_examples(factors, pair.delta)
-            return pair.connection.contract(self.value, pair.h, delta)
+            if factors is not None:
+                pair = _times(factors, pair)
+            return pair.connection.contract(self.value, pair.h, pair.delta)
 
         return reduce(add, map(contracted, self.pairs))
 
@@ -72,11 +77,43 @@ class Weight(NamedTuple):
         return reduce(add, map(product, self._in_a_row()))
 
     def squared_norms(self) -> Array:
-        """‖g_i‖², `(N,)`."""
+        """‖g_i‖², `(N,)`, in float32 at least."""
+        largest, squares, _ = self._scaled()
+        return (largest * jnp.sqrt(squares)) ** 2
+
+    def norm_bounds(self) -> Array:
+        """What ‖g_i‖ is at most, `(N,)`, in float32 at least: the norm, and what rounding may have taken from it.
+
+        Terms that cancel, or whose squares vanish, leave a norm that is too small; nothing that is clipped by this
+        bound is ever larger than it should be.
+        """
+        largest, squares, terms = self._scaled()
+        return largest * jnp.sqrt(squares + 16 * jnp.finfo(squares.dtype).eps * terms)
+
+    def _scaled(self) -> tuple[Array, Array, Array]:
+        """‖g_i‖² of h and δ divided by their largest elements, so that no square overflows or vanishes.
+
+        Returns:
+            The largest product that was taken out of g_i; the squared norm without it; and ‖h‖² ‖δ‖² without it, of
+            all pairs. Arrays `(N,)`.
+        """
         pairs = self._in_a_row()
-        if len(pairs) > 1:
-            return jnp.sum(jnp.reshape(self.gradients(), (self.scale.size, -1)) ** 2, axis=1)
-        return pairs[0].connection.squared_norms(self.value, pairs[0].h, pairs[0].delta)
+        dtype = jnp.promote_types(self.scale.dtype, jnp.result_type(*(p.delta for p in pairs)))
+        W = self.value.astype(dtype)
+        sources = [(p.h, jnp.ones((), dtype)) if p.h is None else _over_its_largest(p.h.astype(dtype)) for p in pairs]
+        signals = [_over_its_largest(p.delta.astype(dtype)) for p in pairs]
+        products = [s * t for (_, s), (_, t) in zip(sources, signals, strict=True)]
+        largest = reduce(jnp.maximum, products)
+        scaled = [p._replace(h=h, delta=d) for p, (h, _), (d, _) in zip(pairs, sources, signals, strict=True)]
+        if len(pairs) == 1:
+            (pair,) = scaled
+            return largest, pair.connection.squared_norms(W, pair.h, pair.delta), _terms(pair)
+        # a shared weight: terms of each use count by how much was taken out of them
+        shares = [product / divisor(largest) for product in products]
+        each = [p.connection.contract_each(W, p.h, p.delta) for p in scaled]
+        total = reduce(add, (g * over_examples(share, g) for g, share in zip(each, shares, strict=True)))
+        terms = reduce(add, (share**2 * _terms(p) for p, share in zip(scaled, shares, strict=True)))
+        return largest, jnp.sum(jnp.reshape(total, (self.scale.size, -1)) ** 2, axis=1), terms
 
     def gram(self) -> Array:
         """⟨g_i, g_j⟩, `(N, N)`."""
@@ -148,14 +185,31 @@ class Sweep:
     loss_root: Callable[[], Array]
     from_output: Callable[[Array], dict[str, Array]]
 
+    def probabilities(self) -> Array:
+        """What the examples count in a mean over them, p_i = scale_i / Σ scale, `(*batch,)`.
+
+        Under `jit`, where weights cannot be refused, NaN stands for all of them if one is negative or their sum is 0.
+
+        Raises:
+            ValueError: Such weights, outside of `jit`.
+        """
+        total = jnp.sum(self.scale)
+        known = jnp.all(self.scale >= 0) & (total > 0)
+        if is_known(known) and not known:
+            raise ValueError(
+                f"the least of the weights is {jnp.min(self.scale)} and their sum {total}, but moments and curvature "
+                "are means over the examples: no weight may be negative, and one must be positive"
+            )
+        return jnp.where(known, self.scale / total, jnp.nan)
+
     def own_factors(self) -> Array:
         """What to multiply g_i by so that squares of it add up to means over the examples' own gradients, `(*batch,)`.
 
-        With g_i = scale_i ∇L_i and p_i = scale_i / Σ scale, p_i (∇L_i)² is g_i² / (scale_i Σ scale).
+        With g_i = scale_i ∇L_i, p_i (∇L_i)² is g_i² p_i / scale_i².
         """
         # an example of weight 0 has a g_i of 0, and no part in the mean
-        known = jnp.where(self.scale > 0, self.scale, 1)
-        return jnp.where(self.scale > 0, 1 / jnp.sqrt(known * jnp.sum(self.scale)), 0)
+        counted = self.scale != 0
+        return jnp.sqrt(self.probabilities()) * jnp.where(counted, 1 / jnp.where(counted, self.scale, 1), 0)
 
     def signals(self) -> dict[str, Array]:
         """δ of each unit as one signal, `(1, N, *shape)`."""
@@ -194,7 +248,7 @@ def for_each(sweep: Sweep, make: Callable[[Weight], T]) -> dict[str, dict[str, T
 
 def over_examples(per_example: Array, delta: Array) -> Array:
     """A number for each example, `(*batch,)`, shaped and typed to multiply δ."""
-    return jnp.expand_dims(per_example, tuple(range(per_example.ndim, delta.ndim))).astype(delta.dtype)
+    return _over_examples(per_example, delta).astype(delta.dtype)
 
 
 def added(arrays: Iterable[Array]) -> Array:
@@ -211,3 +265,42 @@ def added(arrays: Iterable[Array]) -> Array:
 
 def _applied(pair: Pair, V: Array) -> Array:
     return Bias().apply(V, jnp.zeros_like(pair.delta)) if pair.h is None else pair.connection.apply(V, pair.h)
+
+
+def _times(factors: Array, pair: Pair) -> Pair:
+    """The pair with each example's δ times a factor; where it is 0 nothing is left, not even a NaN."""
+    counted = factors != 0
+    # float16 has no room for small factors, and a small factor goes to δ only as far as a large h needs it
+    dtype = jnp.promote_types(pair.delta.dtype, jnp.bfloat16)
+    h = pair.h
+    if h is not None:
+        h, largest = _over_its_largest(h, factors.ndim)
+        h = jnp.where(_over_examples(counted, h), h, 0)
+        factors = factors * largest.astype(factors.dtype)
+    delta = (pair.delta * _over_examples(factors, pair.delta)).astype(dtype)
+    return pair._replace(h=h, delta=jnp.where(_over_examples(counted, delta), delta, 0))
+
+
+def _over_examples(per_example: Array, like: Array) -> Array:
+    return jnp.expand_dims(per_example, tuple(range(per_example.ndim, like.ndim)))
+
+
+def _over_its_largest(array: Array, batch_axes: int = 1) -> tuple[Array, Array]:
+    """The elements of each example over a power of two like the largest of them, and that power, `(*batch,)`."""
+    largest = divisor(jnp.max(jnp.abs(array), axis=tuple(range(batch_axes, array.ndim))))
+    return array / _over_examples(largest, array), largest
+
+
+def divisor(positive: Array) -> Array:
+    """A power of two like each number, but where one over it were infinite or subnormal, which machines take for 0."""
+    finfo = jnp.finfo(positive.dtype)
+    inside = jnp.clip(positive, 4 * finfo.tiny, 1 / (4 * finfo.tiny))
+    return jnp.ldexp(jnp.ones_like(inside), jnp.frexp(inside)[1] - 1)
+
+
+def _terms(pair: Pair) -> Array:
+    """‖h_i‖² ‖δ_i‖², `(N,)`: what ‖g_i‖² is at most, and the measure of what rounding makes of it."""
+    axes = tuple(range(1, pair.delta.ndim))
+    constant = jnp.asarray(math.prod(pair.delta.shape[1:-1]), pair.delta.dtype)
+    sources = constant if pair.h is None else jnp.sum(pair.h**2, axis=tuple(range(1, pair.h.ndim)))
+    return sources * jnp.sum(pair.delta**2, axis=axes)
