@@ -64,7 +64,7 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
         check_random_key(key)
     a: dict[str, Array] = {}
     noise: dict[str, Array] = {}
-    h = inputs_of(net, x)
+    h = {name: jnp.asarray(value) for name, value in check_inputs(net, x).items()}
     if offsets is not None:
         _check_offsets(net, offsets, h)
         h = {name: value + offsets.h[name] for name, value in h.items()}
@@ -124,8 +124,8 @@ def batch_shape(net: Network, trace: Trace) -> Shape:
     return o.shape[: o.ndim - len(net.shapes[net.output])]
 
 
-def inputs_of(net: Network, x: Any) -> dict[str, Array]:
-    """The inputs by name; what does not fit the network is refused."""
+def check_inputs(net: Network, x: Any) -> dict[str, Any]:
+    """The inputs by name, as they came; what does not fit the network is refused."""
     named: dict[str, Any] = {}
     if isinstance(x, Mapping):
         check_keys(x, net.inputs, "x holds the inputs", "the network has")
@@ -147,7 +147,7 @@ def inputs_of(net: Network, x: Any) -> dict[str, Array]:
             raise ValueError(f"{place} has shape {value.shape}: an empty batch has no mean loss")
     if len(set(batches.values())) > 1:
         raise ValueError(f"the inputs have different batch shapes: {batches}; each example needs all of them")
-    return {name: jnp.asarray(value) for name, value in named.items()}
+    return named
 
 
 def _check_offsets(net: Network, offsets: Any, inputs: Mapping[str, Array]) -> None:

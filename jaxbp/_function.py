@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array
 
 from jaxbp._checks import quoted
-from jaxbp._forward import Trace, apply, forward, inputs_of
+from jaxbp._forward import Trace, apply, check_inputs, forward
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params, check_params
 from jaxbp._recursion import error_signals, gradient_of
@@ -80,7 +80,7 @@ def _as_function(net: Network) -> Callable[[Params, Any], Array]:
     def function(params: Params, x: Any) -> Array:
         # before JAX looks at them, which says nothing of networks
         check_params(net, params)
-        inputs_of(net, x)
+        check_inputs(net, x)
         return ruled(params, x)
 
     return function

@@ -267,11 +267,14 @@ NO_STATE = [
 ]
 NO_GRADIENT = [type_error(v, "gradient must be a function such as", "got") for v in (None, "sgd", PARAMS)]
 NO_OBSERVE = [type_error(v, "observe must be a function such as", "got") for v in ("loss", 3, [print])]
-ROWS_OF_NOTHING = [
+NO_EXAMPLES = [
     type_error([[1.0, 2.0, 3.0]], "x is of type list; pass an array"),
-    type_error("x", "x is of type str; pass an array"),
+    type_error(None, "x is None; pass an array"),
     type_error((X[i : i + 1] for i in range(5)), "x is of type generator; pass an array"),
+    type_error({"x": [1.0]}, "x['x'] is of type list; pass an array"),
+    type_error(np.full((5, 3), "1"), "x has dtype <U1, expected real numbers"),
 ]
+NO_Y = [v for v in NO_TARGETS if "pass an array" in v.says[0] or "dtype <U1" in v.says[0]]
 NO_FLOATS = [
     type_error([1.0, 2.0], "{} is of type list; pass an array"),
     type_error(None, "{} is None; pass an array"),
@@ -284,6 +287,10 @@ NO_FREE_TREE = [
     type_error({"o": jnp.ones(2)}, "{}['o'] is an array, expected a dict by source"),
     type_error({"o": {"x": [1.0]}}, "{}['o']['x'] is of type list; pass an array"),
     type_error({"o": {"x": jnp.ones(2, int)}}, "{}['o']['x'] has dtype int64"),
+]
+NO_START = [
+    type_error("params", "params is of type str; pass an array"),
+    type_error({"o": {"x": [0.5]}}, "params['o']['x'][0] is of type float; pass an array"),
 ]
 NO_EDGES = [
     *(type_error(v, "edges must be a list such as") for v in (None, "edges", 3)),
@@ -309,7 +316,7 @@ KINDS: dict[str, list[Value]] = {
     "feedback": NO_FEEDBACK,
     "vector": [
         *NO_PARAMS,
-        type_error(jax.tree.map(jnp.float32, PARAMS), "vector['h1']['x'] has dtype float32, but the parameter has float64"),
+        type_error(jax.tree.map(jnp.float32, PARAMS), "vector['h1']['x'] has dtype float32, but the parameter has"),
     ],
     "offsets": NO_OFFSETS,
     "collect": NO_COLLECTORS,
@@ -372,7 +379,7 @@ KINDS: dict[str, list[Value]] = {
     "delta": NO_FLOATS,
     "W": NO_FLOATS,
     "edges": NO_EDGES,
-    "dL_do": [*no_names(), value_error([1, 2], "the rows of edges[1] have the lengths [1, 1], but layer 2 has 2 neurons")],
+    "dL_do": [*no_names(), value_error([1, 2], "the rows of edges[1] have the lengths [1, 1], but layer 2")],
     "max_paths": no_integer(0),
     "trace": [type_error(v, "trace must be a jaxbp.Trace", "got") for v in (None, X, TRACE.a, "trace")],
     "inputs": [*NO_MAPPING, value_error({"x": 0}, "the width of input 'x' must be a positive integer")],
@@ -431,6 +438,9 @@ def iterated(**arguments: Any) -> Any:
     return next(train.run(**arguments))
 
 
+# all examples are looked at as a whole first, in other words where they hold no numbers
+WRONG_X = [v for v in NO_INPUT if "<U1" not in v.says[0] and "object" not in v.says[0] and "complex" not in v.says[0]]
+WRONG_X += NO_EXAMPLES
 LEARN = {"net": NET, "loss": jaxbp.cross_entropy}
 POINT = {"params": PARAMS, "x": X, "y": Y}
 ALL = LEARN | POINT
@@ -441,6 +451,14 @@ ENDLESS = {"weights": None, "key": None}
 
 def a_function(x: Any) -> Any:
     return x
+
+
+def half_square(params: Any) -> Any:
+    return jnp.sum(params["w"] ** 2) / 2
+
+
+def reads_x(connection: Any) -> jaxbp.Network:
+    return jaxbp.Network({"x": 3}, {"o": Unit(2, jaxbp.tanh, {"x": connection})})
 
 
 def gate(value: Any, switch: Any) -> Any:
@@ -507,6 +525,26 @@ CALLS: dict[str, Call] = {
     "to_flax": Call(jaxbp.to_flax, {"net": NET, "params": PARAMS, "activations": None}),
     "from_equinox": Call(jaxbp.from_equinox, {"mlp": eqx.nn.Linear(3, 2, key=KEY), "activations": None}),
     "from_flax": Call(jaxbp.from_flax, {"module": nnx.Linear(3, 2, rngs=nnx.Rngs(0)), "activations": None}),
+    **{
+        name: Call(
+            function,
+            {"f": half_square, "params": {"w": X}, "mine": {"w": X}},
+            kinds={
+                "f": no_function("params")[:-1],
+                "params": [
+                    value_error(None, "params holds no arrays"),
+                    value_error({}, "params holds no arrays"),
+                    type_error("w", "params is of type str; pass an array"),
+                    type_error({"w": 1.0}, "w is of type float; pass an array"),
+                    type_error({"w": X.astype(int)}, "w has dtype int64, expected a floating one"),
+                ],
+            },
+        )
+        for name, function in (
+            ("check_function", jaxbp.check_function),
+            ("testing.assert_function_gradients_match", testing.assert_function_gradients_match),
+        )
+    },
     # specifications
     "elementwise": Call(
         jaxbp.elementwise,
@@ -595,6 +633,14 @@ CALLS: dict[str, Call] = {
     "Conv": Call(
         Conv, {"kernel": (3, 3), "stride": 1, "padding": "SAME", "dilation": 1, "groups": 1, **WEIGHTED}
     ),
+    "Identity": Call(
+        reads_x,
+        {"connection": Dense()},
+        kinds={"connection": [
+            value_error(Identity(), "unit 'o' cannot read 'x': Identity joins equal shapes", "use Dense()"),
+            type_error(Identity, "the connection from 'x' must be", "got the class Identity; call it: Identity(…)"),
+        ]},
+    ),
     "MaxPool": Call(jaxbp.MaxPool, {"window": (3, 3), "stride": 1, "padding": "SAME"}),
     "AvgPool": Call(jaxbp.AvgPool, {"window": (3, 3), "stride": 1, "padding": "SAME"}),
     "Flatten": Call(jaxbp.Flatten, {"axes": 3}),
@@ -627,6 +673,44 @@ CALLS: dict[str, Call] = {
     "collect.Statistics": Call(collect.Statistics, {"flat": 0.01}),
     "collect.per_example_dot": Call(collect.per_example_dot, {"other": PARAMS}),
     "collect.PerExampleDot": Call(collect.PerExampleDot, {"other": PARAMS}),
+    # training
+    "train.init_state": Call(
+        train.init_state,
+        {"key": KEY, "net": NET, "optimizer": SGD, "params": None, "dtype": float},
+        kinds={"key": NO_RANDOM_KEY, "params": NO_START},
+    ),
+    "train.step": Call(
+        train.step,
+        {"state": STATE, "x": X, "y": Y, "gradient": GRADIENT, "optimizer": SGD, "keyed": False},
+        kinds={"x": NO_EXAMPLES, "y": NO_Y},
+    ),
+    "train.epoch": Call(
+        train.epoch,
+        {
+            "state": STATE, "x": X, "y": Y, "gradient": GRADIENT, "optimizer": SGD, "batch_size": 2, "observe": None,
+            "keyed": False,
+        },
+        kinds={"x": NO_EXAMPLES, "y": NO_Y},
+    ),
+    "train.run": Call(
+        iterated,
+        LEARN | {
+            "x": X, "y": Y, "optimizer": SGD, "batch_size": 2, "state": None, "key": None, "gradient": None,
+            "observe": None,
+        },
+        kinds={"x": WRONG_X},
+    ),
+    "train.fit": Call(
+        train.fit,
+        ALL | {"params": None, "optimizer": None, "epochs": 1, "batch_size": 2, "seed": 0, "validation": None},
+        kinds={"x": WRONG_X},
+    ),
+    "train.evaluate": Call(train.evaluate, ALL | {"batch_size": None}, kinds={"x": WRONG_X}),
+    "train.check_data": Call(train.check_data, LEARN | {"x": X, "y": Y}, kinds={
+        "y": [*NO_TARGETS, value_error(jnp.full(5, 2), "class id 2 at example 0 is outside 0…1")],
+    }),
+    "train.kolen_pollack": Call(train.kolen_pollack, LEARN | {"reduction": "mean"}),
+    "train.keep_masked": Call(train.keep_masked, {"net": NET}),
     # the textbook
     **{
         f"textbook.{name}": Call(getattr(textbook, name), dict(ALL))
@@ -692,7 +776,7 @@ def misspelt() -> Iterator[Wrong]:
             yield Wrong(name, "misspelt", wrong, TypeError, ("loss must be", near))
     for name, value in vars(collect).items():
         kind = value if isinstance(value, type) else type(value)
-        if kind.__module__.startswith("jaxbp.collect") and hasattr(kind, "__call__") and not name.startswith("_"):
+        if kind.__module__.startswith("jaxbp.collect") and "__call__" in vars(kind) and not name.startswith("_"):
             wrong = partial(jaxbp.backprop, NET, jaxbp.cross_entropy, PARAMS, X, Y, collect={"it": kind})
             yield Wrong(
                 f"collect.{name}", "not called", wrong, TypeError,
