@@ -1,6 +1,5 @@
 """Activation functions h = Φ(a) and their pull-backs δ = (∂h/∂a)ᵀ Δ."""
 
-import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxbp._checks import check_made
+from jaxbp._checks import check_kind, check_made, check_takes, check_text, name_of
+from jaxbp._initializers import check_initializer
 from jaxbp._precision import widened
 
 
@@ -28,12 +28,21 @@ class Activation(ABC):
         name: What messages, reports and plots call it.
         initializer: What the weights that lead into such a unit start from: the name of a factory in
             `jax.nn.initializers`, or an initializer `(key, shape, dtype) -> array`.
+
+    Raises:
+        TypeError: A part that is something else.
+        ValueError: An initializer that `jax.nn.initializers` does not have, or not without arguments.
     """
 
     value: Callable[[Array], Array]
     _: KW_ONLY
     name: str
     initializer: str | Callable[..., Array] = "glorot_uniform"
+
+    def __post_init__(self):
+        check_takes(self.value, "value", ("a",), "lambda a: jnp.sin(a)")
+        check_text(self.name, "name")
+        check_initializer(self.initializer)
 
     @abstractmethod
     def pullback(
@@ -65,6 +74,10 @@ class Elementwise(Activation):
 
     derivative: Callable[[Array, Array], Array]
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_takes(self.derivative, "derivative", ("a", "h"), "lambda a, h: jnp.cos(a)")
+
     def pullback(
         self,
         a: Float[Array, "*batch width"],
@@ -92,6 +105,10 @@ class VectorActivation(Activation):
     """
 
     rule: Callable[[Array, Array, Array], Array]
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_takes(self.rule, "pullback", ("a", "h", "Delta"), "lambda a, h, Delta: ...")
 
     def pullback(
         self,
@@ -127,7 +144,8 @@ def elementwise(
         made at different times should be equal (and share one compilation).
 
     Raises:
-        TypeError: `derivative` does not take `(a, h)`.
+        TypeError: `value` does not take `(a)`, `derivative` does not take `(a, h)`, or another part is no such thing.
+        ValueError: An initializer that `jax.nn.initializers` does not have, or not without arguments.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -137,8 +155,7 @@ def elementwise(
 
     Source: the chapter, "Training a Neural Network with Backpropagation", h = Φ(a_h).
     """
-    _check_takes(derivative, "derivative", ("a", "h"), "lambda a, h: jnp.cos(a)")
-    return Elementwise(value, derivative, name=name or _name_of(value), initializer=initializer)
+    return Elementwise(value, derivative, name=name_of(value) if name is None else name, initializer=initializer)
 
 
 def vector_activation(
@@ -162,7 +179,8 @@ def vector_activation(
         An activation for `Unit`.
 
     Raises:
-        TypeError: `pullback` does not take `(a, h, Delta)`.
+        TypeError: `value` does not take `(a)`, `pullback` not `(a, h, Delta)`, or another part is no such thing.
+        ValueError: An initializer that `jax.nn.initializers` does not have, or not without arguments.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -173,26 +191,7 @@ def vector_activation(
 
     Source: the chapter, "The Special Case of Softmax".
     """
-    _check_takes(pullback, "pullback", ("a", "h", "Delta"), "lambda a, h, Delta: ...")
-    return VectorActivation(value, pullback, name=name or _name_of(value), initializer=initializer)
-
-
-def _name_of(function: Callable[..., Array]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def _check_takes(function: Callable[..., Array], what: str, arguments: tuple[str, ...], example: str) -> None:
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # a built-in that has none to look at
-        return
-    try:
-        signature.bind(*arguments)
-    except TypeError:
-        raise TypeError(
-            f"{what} {_name_of(function)!r} takes {signature}, but is called as "
-            f"{what}({', '.join(arguments)}); write it as {example!r}"
-        ) from None
+    return VectorActivation(value, pullback, name=name_of(value) if name is None else name, initializer=initializer)
 
 
 # Each value stands beside its derivative. At a kink the derivative is what jax.grad gives for the jax.nn function,
@@ -315,3 +314,9 @@ gelu = elementwise(_gelu, _gelu_derivative, name="gelu", initializer="he_normal"
 silu = elementwise(_silu, _silu_derivative, name="silu", initializer="he_normal")
 softmax = vector_activation(_softmax, _softmax_pullback, name="softmax")
 layer_norm = vector_activation(_layer_norm, _layer_norm_pullback, name="layer_norm")
+
+
+def check_activation(value: Any, place: str) -> None:
+    """Refuse what is no activation; a name, or a function of another library, may stand for one of ours."""
+    expected = "a jaxbp activation, made by jaxbp.elementwise or jaxbp.vector_activation where jaxbp has none"
+    check_kind(value, Activation, place, expected, globals())

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._backprop import backprop
-from jaxbp._feedback import Feedback
+from jaxbp._feedback import Feedback, check_feedback
 from jaxbp._forward import batch_shape
 from jaxbp._losses import Loss
 from jaxbp._network import Network
@@ -52,6 +52,7 @@ def alignment_angles(
 
     Source: Lillicrap et al., Random synaptic feedback weights support error backpropagation for deep learning, 2016.
     """
+    check_feedback(net, feedback)
     ours = backprop(net, loss, params, x, y, feedback=feedback, collect={}, key=key)
     theirs = backprop(net, loss, params, x, y, collect={}, key=key).delta
     axes = len(batch_shape(net, ours.trace))

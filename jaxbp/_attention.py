@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxbp._checks import check_flag, check_integer, check_text, described, is_integer
 from jaxbp._connections import Shape
 from jaxbp._function_unit import FunctionUnit, function_unit
 from jaxbp._precision import widened
@@ -90,6 +91,8 @@ def attention(query: str, key: str, value: str, shape: Shape, *, heads: int = 1,
         A unit for `Network`, with its own pull-back.
 
     Raises:
+        TypeError: Names that are none, a `shape` that is no tuple, `heads` that are no integer, or a `causal` that is
+            neither True nor False.
         ValueError: A shape without two axes, or a width that the heads do not divide.
 
     Example:
@@ -110,9 +113,15 @@ def attention(query: str, key: str, value: str, shape: Shape, *, heads: int = 1,
 
     Source: Vaswani et al., Attention is all you need, 2017.
     """
-    if len(shape) != 2:
+    for role, source in (("query", query), ("key", key), ("value", value)):
+        check_text(source, role)
+    if not isinstance(shape, tuple):
+        raise TypeError(f"shape must be a tuple (rows, width), got {described(shape)}")
+    if len(shape) != 2 or not all(is_integer(n) and n > 0 for n in shape):
         raise ValueError(f"attention is between rows: its shape is (rows, width), got {shape}")
-    if heads < 1 or shape[-1] % heads:
+    check_integer(heads, "heads", 1)
+    check_flag(causal, "causal")
+    if shape[-1] % heads:
         raise ValueError(f"{heads} heads do not divide a width of {shape[-1]}")
     function = Attention(heads, causal)
     return function_unit(function, (query, key, value), shape, pullback=AttentionPullback(function))

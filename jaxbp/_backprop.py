@@ -18,10 +18,11 @@ from jaxbp._feedback import Feedback, check_feedback
 from jaxbp._forward import Trace, check_key, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, check_reduction, example_losses, example_scale, total
+from jaxbp._objective import Reduction, check_objective, example_losses, example_scale, total
 from jaxbp._parameters import Params, uses
 from jaxbp._recursion import Signals, clean, error_signals, kind, through_unit
 from jaxbp.collect import Collector, Pair, Sweep, UnitSignals, Weight
+from jaxbp.collect._sweep import check_collectors
 
 
 @jax.tree_util.register_dataclass
@@ -111,7 +112,10 @@ def backprop(
 
     Source: the chapter, "The backpropagation process can now be described as follows".
     """
+    check_objective(net, loss, reduction)
     check_key(net, key)
+    wanted = {"grads": collectors.gradient} if collect is None else collect
+    check_collectors(wanted)
     trace = forward(net, params, x, key=key)
     y = loss.targets(trace.h[net.output], y)
     if feedback is not None:
@@ -133,7 +137,6 @@ def backprop(
     sweep = Sweep(
         _weights(net, params, trace, delta, scale), units, scale, lambda: _loss_root(net, loss, trace, y), from_output
     )
-    wanted = {"grads": collectors.gradient} if collect is None else collect
     return Backprop(value, trace, Delta, delta, {name: collector(sweep) for name, collector in wanted.items()})
 
 
@@ -161,7 +164,7 @@ def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> C
         >>> jax.tree.structure(grads) == jax.tree.structure(params)
         True
     """
-    check_reduction(reduction)
+    check_objective(net, loss, reduction)
     return _value_and_grad(net, loss, reduction)
 
 

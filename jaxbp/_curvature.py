@@ -10,7 +10,7 @@ from jaxbp._backprop import value_and_grad
 from jaxbp._forward import check_key, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, example_scale
+from jaxbp._objective import Reduction, check_objective, example_scale
 from jaxbp._parameters import Params, check_params
 from jaxbp._recursion import error_signals, gradient_of
 
@@ -58,6 +58,7 @@ def hessian_vector_product(
 
     Source: Pearlmutter, Fast exact multiplication by the Hessian, 1994.
     """
+    check_objective(net, loss, reduction)
     _check_vector(net, params, vector)
     gradient = value_and_grad(net, loss, reduction)
     return jax.jvp(lambda W: gradient(W, x, y, weights, key=key)[1], (params,), (vector,))[1]
@@ -109,6 +110,7 @@ def ggn_vector_product(
 
     Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
     """
+    check_objective(net, loss, reduction)
     _check_vector(net, params, vector)
     check_key(net, key)
     trace, along = jax.jvp(lambda W: forward(net, W, x, key=key), (params,), (vector,))

@@ -1,6 +1,5 @@
 """Matrices that stand in for the network's own in the backward recursion, and there alone: feedback alignment."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -9,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_floating, check_keys
+from jaxbp._checks import check_by, check_floating, check_keys, check_random_key, check_tree, floating_dtype
 from jaxbp._connections import Shape
-from jaxbp._network import Network
+from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params, check_params, init_params
 
 
@@ -45,7 +44,7 @@ def random_feedback(key: Array, net: Network, dtype: Any = float) -> Params:
         A tree like the parameters, drawn as they are by `init_params`.
 
     Raises:
-        TypeError: A dtype that is not floating.
+        TypeError: No key, no network, or a dtype that is not floating.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -73,6 +72,7 @@ def sign_symmetric(params: Params, magnitudes: Params) -> Params:
         A tree like the parameters.
 
     Raises:
+        TypeError: What is no tree of floating arrays.
         ValueError: Trees of different networks.
 
     Example:
@@ -83,6 +83,8 @@ def sign_symmetric(params: Params, magnitudes: Params) -> Params:
 
     Source: Liao, Leibo and Poggio, How important is weight symmetry in backpropagation?, 2016.
     """
+    check_tree(params, "params")
+    check_tree(magnitudes, "magnitudes")
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, magnitudes):
         raise ValueError(
             f"params have the shapes {jax.tree.map(jnp.shape, params)}, magnitudes "
@@ -105,6 +107,9 @@ def direct_feedback(key: Array, net: Network, dtype: Any = float) -> DirectFeedb
         `DirectFeedback(matrices)`, B_u drawn by Glorot's rule. The Δ of an input, which nothing learns from, still
         comes from its readers.
 
+    Raises:
+        TypeError: No key, no network, or a dtype that is not floating.
+
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
         >>> net = jaxbp.layered([3, 5, 4, 2], output=jaxbp.softmax)
@@ -114,6 +119,9 @@ def direct_feedback(key: Array, net: Network, dtype: Any = float) -> DirectFeedb
 
     Source: Nøkland, Direct feedback alignment provides learning in deep neural networks, 2016.
     """
+    check_random_key(key)
+    check_network(net)
+    dtype = floating_dtype(dtype)
     shapes = matrix_shapes(net)
     keys = jax.random.split(key, max(len(shapes), 1))
     draw = jax.nn.initializers.glorot_uniform()
@@ -128,12 +136,12 @@ def matrix_shapes(net: Network) -> dict[str, Shape]:
 
 def check_feedback(net: Network, feedback: Any) -> None:
     """Refuse feedback that belongs to another network, by names and shapes."""
+    check_network(net)
     if not isinstance(feedback, DirectFeedback):
         check_params(net, feedback, "feedback")
         return
     matrices: Any = feedback.matrices
-    if not isinstance(matrices, Mapping):
-        raise TypeError(f"the matrices of direct feedback are of type {type(matrices).__name__}, expected a dict")
+    check_by(matrices, "feedback.matrices", "unit")
     expected = matrix_shapes(net)
     check_keys(matrices, expected, "direct feedback holds matrices to", "below its output the network has")
     for u, shape in expected.items():

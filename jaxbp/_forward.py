@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_floating, check_keys, check_made, quoted
+from jaxbp._checks import (
+    check_by,
+    check_floating,
+    check_keys,
+    check_kind,
+    check_made,
+    check_random_key,
+    quoted,
+)
 from jaxbp._connections import Shape
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params, weights_of
@@ -46,7 +54,8 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
         `Trace(a, h, noise)`.
 
     Raises:
-        TypeError: An input that is no floating array, or `params` that is no tree of floating arrays.
+        TypeError: No network, an input that is no floating array, `params` that is no tree of floating arrays,
+            `offsets` that are no such trace, or a `key` that is none.
         ValueError: Shapes that do not fit, params of another network, or an empty batch.
 
     Example:
@@ -59,13 +68,16 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     Source: the chapter, forward phase.
     """
     check_params(net, params)
-    h = _as_inputs(net, x)
+    if key is not None:
+        check_random_key(key)
+    h = {name: jnp.asarray(value) for name, value in check_inputs(net, x).items()}
     _check_precision(params, h)
     a: dict[str, Array] = {}
     noise: dict[str, Array] = {}
     first = next(iter(net.inputs))
     batch = h[first].shape[: h[first].ndim - len(net.shapes[first])]
     if offsets is not None:
+        _check_offsets(net, offsets, h)
         h = {name: value + offsets.h[name] for name, value in h.items()}
     for i, u in enumerate(net.order):
         unit = net.units[u]
@@ -140,7 +152,8 @@ def _check_precision(params: Params, inputs: Mapping[str, Array]) -> None:
             )
 
 
-def _as_inputs(net: Network, x: Any) -> dict[str, Array]:
+def check_inputs(net: Network, x: Any) -> dict[str, Any]:
+    """The inputs by name, as they came; what does not fit the network is refused."""
     named: dict[str, Any] = {}
     if isinstance(x, Mapping):
         check_keys(x, net.inputs, "x holds the inputs", "the network has")
@@ -162,4 +175,20 @@ def _as_inputs(net: Network, x: Any) -> dict[str, Array]:
             raise ValueError(f"{place} has shape {value.shape}: an empty batch has no mean loss")
     if len(set(batches.values())) > 1:
         raise ValueError(f"the inputs have different batch shapes: {batches}; each example needs all of them")
-    return {name: jnp.asarray(value) for name, value in named.items()}
+    return named
+
+
+def _check_offsets(net: Network, offsets: Any, inputs: Mapping[str, Array]) -> None:
+    """Refuse offsets that are not shaped like the trace: what broadcasts would add up where nobody sees it."""
+    check_kind(offsets, Trace, "offsets", "a jaxbp.Trace, such as jaxbp.forward gives")
+    name, x = next(iter(inputs.items()))
+    batch = x.shape[: x.ndim - len(net.shapes[name])]
+    for part, names in (("a", net.units), ("h", net.shapes)):
+        arrays, place = getattr(offsets, part), f"offsets.{part}"
+        check_by(arrays, place, "unit")
+        check_keys(arrays, names, f"{place} holds", "the network has")
+        for u in names:
+            check_floating(arrays[u], f"{place}[{u!r}]")
+            expected = (*batch, *net.shapes[u])
+            if arrays[u].shape != expected:
+                raise ValueError(f"{place}[{u!r}] has shape {arrays[u].shape}, expected {expected}")

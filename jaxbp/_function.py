@@ -8,13 +8,12 @@ import jax
 from jaxtyping import Array
 
 from jaxbp._checks import quoted
-from jaxbp._forward import Trace, apply, forward
-from jaxbp._network import Network
-from jaxbp._parameters import Params
+from jaxbp._forward import Trace, apply, check_inputs, forward
+from jaxbp._network import Network, check_network
+from jaxbp._parameters import Params, check_params
 from jaxbp._recursion import error_signals, gradient_of
 
 
-@cache
 def as_function(net: Network) -> Callable[[Params, Any], Array]:
     """A network as a JAX function with our backward pass as its `jax.custom_vjp`.
 
@@ -30,6 +29,7 @@ def as_function(net: Network) -> Callable[[Params, Any], Array]:
         `(params, x) -> o`; the arguments are those of `apply`. Equal networks give the same function.
 
     Raises:
+        TypeError: No network.
         ValueError: A network with dropout, for whose noise there is no key.
         TypeError, ValueError: When called, as `forward`.
 
@@ -43,6 +43,12 @@ def as_function(net: Network) -> Callable[[Params, Any], Array]:
         >>> grads["h1"]["x"].shape, Delta_x.shape
         ((3, 4), (5, 3))
     """
+    check_network(net)
+    return _as_function(net)
+
+
+@cache
+def _as_function(net: Network) -> Callable[[Params, Any], Array]:
     noisy = [u for u in net.order if net.units[u].dropout]
     if noisy:
         raise ValueError(
@@ -68,6 +74,13 @@ def as_function(net: Network) -> Callable[[Params, Any], Array]:
             return like_params, Delta[name]
         return like_params, {name: Delta[name] for name in x}
 
-    function = jax.custom_vjp(explicit)
-    function.defvjp(forward_phase, backward_sweep)
+    ruled = jax.custom_vjp(explicit)
+    ruled.defvjp(forward_phase, backward_sweep)
+
+    def function(params: Params, x: Any) -> Array:
+        # before JAX looks at them, which says nothing of networks
+        check_params(net, params)
+        check_inputs(net, x)
+        return ruled(params, x)
+
     return function

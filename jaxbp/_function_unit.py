@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._activations import Activation, linear
+from jaxbp._checks import check_callable, check_sequence, check_takes, check_text, name_of
 from jaxbp._connections import Connection, Shape
 from jaxbp._network import Unit
 
@@ -44,6 +45,12 @@ class FunctionUnit(Unit):
     function: Callable[..., Array]
     rule: Pullback | None = None
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_callable(self.function, "function", "lambda gate, value: gate * value")
+        if self.rule is not None:
+            check_takes(self.rule, "pullback", ("inputs", "a", "delta"), "lambda inputs, a, delta: signals")
+
     def weight_shapes(self, sources: Mapping[str, Shape]) -> dict[str, Shape]:
         """None at all; but f, and its pull-back, are tried on these shapes with a batch axis before them.
 
@@ -55,7 +62,7 @@ class FunctionUnit(Unit):
         shapes = " and ".join(str(i.shape) for i in inputs)
         try:
             a = jax.eval_shape(self.function, *inputs)
-        except (TypeError, ValueError) as error:
+        except Exception as error:
             raise ValueError(f"has the function {name_of(self.function)!r}, which refuses {shapes}: {error}") from error
         expected = _rows(self.shape)
         if hasattr(a, "dtype") and not jnp.issubdtype(a.dtype, jnp.floating):
@@ -69,7 +76,12 @@ class FunctionUnit(Unit):
                 f"expected {expected.shape}: the unit's shape behind a batch axis"
             )
         if self.rule is not None:
-            signals = jax.eval_shape(self.rule, inputs, expected, expected)
+            try:
+                signals = jax.eval_shape(self.rule, inputs, expected, expected)
+            except Exception as error:
+                raise ValueError(
+                    f"has a pull-back of {name_of(self.function)!r} that refuses sources of {shapes}: {error}"
+                ) from error
             given = [signal.shape for signal in signals] if isinstance(signals, tuple | list) else signals
             if given != [i.shape for i in inputs]:
                 raise ValueError(
@@ -116,7 +128,8 @@ def function_unit(
         different times should be equal (and share one compilation).
 
     Raises:
-        TypeError: `function` cannot be called.
+        TypeError: `function` cannot be called, `pullback` does not take `(inputs, a, delta)`, `sources` are no list of
+            names, or `activation` is none.
         ValueError: No sources, or one twice; when a network is made of it, results or signals of the wrong shape.
 
     Example:
@@ -139,9 +152,10 @@ def function_unit(
 
     Source: the chapter, "The Multilayer Network as a Computational Graph": any function may be computed at a node.
     """
-    if not callable(function):
-        raise TypeError(f"function must be callable, got {function!r}")
-    if len(set(sources)) != len(sources) or isinstance(sources, str):
+    check_sequence(sources, "sources", "('gate', 'value')")
+    for i, source in enumerate(sources):
+        check_text(source, f"sources[{i}]")
+    if len(set(sources)) != len(sources):
         raise ValueError(f"sources must be different names of inputs and units, got {sources!r}")
     arguments = {source: Argument() for source in sources}
     return FunctionUnit(width, activation, arguments, bias=False, function=function, rule=pullback)
@@ -149,8 +163,3 @@ def function_unit(
 
 def _rows(shape: Shape) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((2, *shape), jax.dtypes.canonicalize_dtype(float))
-
-
-def name_of(function: Callable[..., Array]) -> str:
-    """What to call a function in words."""
-    return getattr(function, "__name__", type(function).__name__)

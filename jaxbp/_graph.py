@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
-from jaxbp._checks import quoted, suggestion
+from jaxbp._checks import described, quoted, suggestion
 
 BIAS = "bias"
 SHARED = "shared"
@@ -61,11 +61,17 @@ def topological_order(inputs: Iterable[str], reads: Mapping[str, Iterable[str]])
     return order
 
 
+def check_share(name: object) -> None:
+    """Refuse what cannot be the name of a shared weight, or None."""
+    if name is not None:
+        check_name(name)
+
+
 def check_name(name: object) -> None:
     """Refuse what cannot be the name of an input, a unit or a shared weight."""
     if not isinstance(name, str) or not name or any(c in ".[]" or c.isspace() for c in name):
         raise ValueError(
-            f"{name!r} cannot be the name of an input, a unit or a shared weight: quantities are called like "
+            f"{described(name)} cannot be the name of an input, a unit or a shared weight: quantities are called like "
             "'grad.o.h1[0, 1]', so use a non-empty string without dots, brackets or spaces"
         )
     if name == BIAS:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxbp._activations import Activation, sigmoid, softmax
-from jaxbp._checks import check_array
+from jaxbp._activations import Activation, check_activation, sigmoid, softmax
+from jaxbp._checks import check_kind, check_real, check_takes, check_text, described
 from jaxbp._precision import widened
 
 
@@ -29,12 +29,22 @@ class Simplification:
         delta: `(a, o, y) -> ∂L/∂a`, all of shape `(*batch, width)`; it may be wider than float16 or bfloat16.
         hessian_root: `(a, o, y) -> S`, columns `(K, *batch, width)` with Σ_k S_k S_kᵀ = ∂²L/∂a², for any K; None where
             that is not known, and the Hessian with respect to the output serves.
+
+    Raises:
+        TypeError: A part that is something else, or a function of other arguments.
     """
 
     activation: Activation
     value: Callable[[Array, Array], Array]
     delta: Callable[[Array, Array, Array], Array]
     hessian_root: Callable[[Array, Array, Array], Array] | None = None
+
+    def __post_init__(self):
+        check_activation(self.activation, "activation")
+        check_takes(self.value, "value", ("a", "y"), "lambda a, y: L")
+        check_takes(self.delta, "delta", ("a", "o", "y"), "lambda a, o, y: o - y")
+        if self.hessian_root is not None:
+            check_takes(self.hessian_root, "hessian_root", ("a", "o", "y"), "lambda a, o, y: S")
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,9 @@ class Loss:
         complaint: `y -> str | None`, what is wrong with the values of targets that are on the host.
         hessian_root: `(o, y) -> S`, columns `(K, *batch, width)` with Σ_k S_k S_kᵀ = ∂²L/∂o², for any K; curvature
             collectors ask for it.
+
+    Raises:
+        TypeError: A part that is something else, or a function of other arguments.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -68,6 +81,21 @@ class Loss:
     encode: Callable[[Array, int], Array] | None = None
     complaint: Callable[[np.ndarray], str | None] | None = None
     hessian_root: Callable[[Array, Array], Array] | None = None
+
+    def __post_init__(self):
+        check_takes(self.value, "value", ("o", "y"), "lambda o, y: jnp.sum((o - y) ** 2, axis=-1)")
+        check_takes(self.gradient, "gradient", ("o", "y"), "lambda o, y: 2 * (o - y)")
+        check_text(self.name, "name")
+        if not isinstance(self.simplifications, tuple):
+            raise TypeError(f"simplifications must be a tuple, got {described(self.simplifications)}")
+        for i, rule in enumerate(self.simplifications):
+            check_kind(rule, Simplification, f"simplifications[{i}]", "a jaxbp.Simplification")
+        if self.encode is not None:
+            check_takes(self.encode, "encode", ("ids", "width"), "lambda ids, width: jax.nn.one_hot(ids, width)")
+        if self.complaint is not None:
+            check_takes(self.complaint, "complaint", ("y",), "lambda y: None")
+        if self.hessian_root is not None:
+            check_takes(self.hessian_root, "hessian_root", ("o", "y"), "lambda o, y: S")
 
     def __repr__(self) -> str:
         return self.name
@@ -90,9 +118,7 @@ class Loss:
             ValueError: y has neither shape.
             TypeError: y is no array, or holds ids where the loss takes none, or ids that are not integers.
         """
-        check_array(y, "y")
-        if not (jnp.issubdtype(y.dtype, jnp.floating) or _are_ids(y)):
-            raise TypeError(f"y has dtype {y.dtype}, but {self.name} takes real targets; pass floats, or integers")
+        check_real(y, "y")
         y = jnp.asarray(_within_int32(y))
         if y.shape == o.shape:
             return y.astype(o.dtype)
@@ -164,6 +190,9 @@ def unfused(loss: Loss) -> Loss:
         A loss whose value is computed from the output instead of the logits. Where the output saturates its
         value and gradient may overflow, as the product itself does.
 
+    Raises:
+        TypeError: No loss.
+
     Example:
         >>> import jaxbp
         >>> jaxbp.unfused(jaxbp.cross_entropy).simplification(jaxbp.softmax) is None
@@ -171,6 +200,7 @@ def unfused(loss: Loss) -> Loss:
 
     Source: the question of how a softmax layer fits the element-wise rule.
     """
+    check_loss(loss)
     return replace(loss, simplifications=())
 
 
@@ -347,3 +377,8 @@ perceptron = Loss(
     complaint=_sign_complaint,
     hessian_root=_perceptron_root,
 )
+
+
+def check_loss(loss: Any) -> None:
+    """Refuse what is no loss; a name, or a function of another library, may stand for one of ours."""
+    check_kind(loss, Loss, "loss", "a jaxbp.Loss, with a value and a gradient", globals())

@@ -8,11 +8,19 @@ from math import prod
 from operator import add
 from typing import Any
 
-import numpy as np
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, sigmoid
-from jaxbp._checks import check_made
+from jaxbp._activations import Activation, check_activation, sigmoid
+from jaxbp._checks import (
+    check_flag,
+    check_kind,
+    check_made,
+    check_mapping,
+    check_number,
+    check_sequence,
+    described,
+    is_integer,
+)
 from jaxbp._connections import Bias, Connection, Dense, Shape
 from jaxbp._graph import BIAS, SHARED, check_name, topological_order
 from jaxbp._mapping import FrozenMapping
@@ -50,27 +58,21 @@ class Unit:
 
     def __post_init__(self):
         _check_shape(self.width, "a unit's width")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"a unit's dropout must be at least 0 and below 1, got {self.dropout}")
+        check_number(self.dropout, "a unit's dropout", least=0, below=1)
         if not isinstance(self.bias, bool | str):
-            raise TypeError(f"a unit's bias must be True, False or the name of a shared one, got {self.bias!r}")
-        if not isinstance(self.activation, Activation):
-            hint = f"; did you mean jaxbp.{self.activation}?" if isinstance(self.activation, str) else ""
             raise TypeError(
-                f"a unit's activation must be a jaxbp activation, got {self.activation!r}{hint or '; '}"
-                + ("" if hint else "make one with jaxbp.elementwise or jaxbp.vector_activation")
+                f"a unit's bias must be True, False or the name of a shared one, got {described(self.bias)}"
             )
+        check_activation(self.activation, "a unit's activation")
         if not isinstance(self.connections, Mapping) or not self.connections:
             raise ValueError(
                 f"a unit's connections must be a non-empty dict from source to connection, such as "
-                f"{{'x': jaxbp.Dense()}}; got {self.connections!r}"
+                f"{{'x': jaxbp.Dense()}}; got {described(self.connections)}"
             )
         for source, connection in self.connections.items():
-            if not isinstance(connection, Connection):
-                raise TypeError(
-                    f"the connection from {source!r} must be a jaxbp connection such as jaxbp.Dense(), "
-                    f"got {connection!r}"
-                )
+            check_kind(
+                connection, Connection, f"the connection from {source!r}", "a jaxbp connection such as jaxbp.Dense()"
+            )
         object.__setattr__(self, "connections", FrozenMapping(self.connections))
 
     @property
@@ -148,8 +150,10 @@ class Network:
         shared: The shape of each weight that connections share by its name.
 
     Raises:
-        ValueError: An unknown source, a cycle, a reserved or doubled name, an input or unit that never reaches
-            the output, a connection that cannot join its two shapes, or a shared weight of unequal ones.
+        TypeError: `inputs` or `units` that are no dict, or a unit that is none.
+        ValueError: A width that is no positive integer, an unknown source, a cycle, a reserved or doubled name, an
+            input or unit that never reaches the output, a connection that cannot join its two shapes, or a shared
+            weight of unequal ones.
 
     Example:
         A skip connection, from the input straight to the output:
@@ -177,11 +181,12 @@ class Network:
     _weights: Mapping[str, Mapping[str, Shape]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
+        check_mapping(self.inputs, "inputs", "{'x': 784}")
+        check_mapping(self.units, "units", "{'o': jaxbp.Unit(…)}")
         for name, width in self.inputs.items():
             _check_shape(width, f"the width of input {name!r}")
         for name, unit in self.units.items():
-            if not isinstance(unit, Unit):
-                raise TypeError(f"{name!r} must be a jaxbp.Unit, got {unit!r}")
+            check_kind(unit, Unit, f"unit {name!r}", "a jaxbp.Unit")
         order = topological_order(self.inputs, {name: tuple(unit.connections) for name, unit in self.units.items()})
         shapes = {name: _as_shape(width) for name, width in self.inputs.items()}
         shapes |= {name: unit.shape for name, unit in self.units.items()}
@@ -258,7 +263,8 @@ def layered(
         A `Network` with input `x` and units `h1`, …, `hk` and `o`.
 
     Raises:
-        ValueError: Fewer than two widths, or as many activations as do not fit.
+        TypeError: No list of widths, something else than an activation, or a `bias` that is neither True nor False.
+        ValueError: Fewer than two widths, one that is no positive integer, or as many activations as do not fit.
 
     Example:
         >>> import jaxbp
@@ -268,10 +274,21 @@ def layered(
 
     Source: the chapter, the recursive equations of the feed-forward network.
     """
+    check_sequence(widths, "widths", "[784, 128, 10]")
+    for i, width in enumerate(widths):
+        _check_shape(width, f"widths[{i}]")
     if len(widths) < 2:
         raise ValueError(f"a layered network needs the widths of its input and its output, got {list(widths)}")
     depth = len(widths) - 2
-    activations = [hidden] * depth if isinstance(hidden, Activation) else list(hidden)
+    if isinstance(hidden, list | tuple):
+        activations = list(hidden)
+        for i, activation in enumerate(activations):
+            check_activation(activation, f"hidden[{i}]")
+    else:
+        check_activation(hidden, "hidden")
+        activations: list[Any] = [hidden] * depth
+    check_activation(output, "output")
+    check_flag(bias, "bias")
     if len(activations) != depth:
         raise ValueError(f"{depth} hidden layers need one activation, or {depth}; got {len(activations)}")
     names = ["x", *(f"h{r}" for r in range(1, depth + 1)), "o"]
@@ -282,8 +299,13 @@ def layered(
 
 def _check_shape(width: Any, what: str) -> None:
     sizes = width if isinstance(width, tuple) else (width,)
-    if not sizes or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in sizes):
-        raise ValueError(f"{what} must be a positive integer, or a tuple of them, got {width!r}")
+    if not sizes or not all(is_integer(n) and n > 0 for n in sizes):
+        raise ValueError(f"{what} must be a positive integer, or a tuple of them, got {described(width)}")
+
+
+def check_network(net: Any) -> None:
+    """Refuse what is no network, such as the parameters of one."""
+    check_kind(net, Network, "net", "a jaxbp.Network, such as jaxbp.layered makes")
 
 
 def _as_shape(width: int | Shape) -> Shape:

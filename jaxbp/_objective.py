@@ -8,10 +8,10 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_floating, is_known
+from jaxbp._checks import check_choice, check_floating, is_known
 from jaxbp._forward import Trace, batch_shape, forward
-from jaxbp._losses import Loss
-from jaxbp._network import Network
+from jaxbp._losses import Loss, check_loss
+from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params
 
 Reduction = Literal["mean", "sum"]
@@ -34,6 +34,7 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
         `offsets` and `key` those of `forward`. Equal arguments give the same function, so `jit` compiles it once.
 
     Raises:
+        TypeError: No network, or no loss.
         ValueError: An unknown reduction.
 
     Example:
@@ -45,7 +46,7 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
         >>> grads["o"]["h1"].shape
         (2, 1)
     """
-    check_reduction(reduction)
+    check_objective(net, loss, reduction)
     return _objective(net, loss, reduction)
 
 
@@ -101,7 +102,13 @@ def total(losses: Array, scale: Array) -> Array:
     return jnp.sum(scale * losses).astype(losses.dtype)
 
 
-def check_reduction(reduction: str) -> None:
+def check_objective(net: Any, loss: Any, reduction: Any = "mean") -> None:
+    """Refuse what no value can be made of: no network, no loss, or no `Reduction`."""
+    check_network(net)
+    check_loss(loss)
+    check_reduction(reduction)
+
+
+def check_reduction(reduction: Any) -> None:
     """Refuse what is no `Reduction`."""
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+    check_choice(reduction, "reduction", ("mean", "sum"))

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_floating, check_keys, quoted, suggestion
+from jaxbp._checks import check_by, check_floating, check_keys, check_random_key, described, floating_dtype
+from jaxbp._connections import Shape
 from jaxbp._graph import BIAS, SHARED
-from jaxbp._network import Network
+from jaxbp._initializers import initializer_of
+from jaxbp._network import Network, check_network
 
 Params = dict[str, dict[str, Array]]
 """Weights by unit, then by the source they come from (`"bias"` for the constant one)."""
@@ -31,8 +33,8 @@ def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
         shared weights are in a group of their own, `{"shared": {name: W}}`.
 
     Raises:
-        TypeError: A dtype that is not floating.
-        ValueError: An initializer that `jax.nn.initializers` does not have.
+        TypeError: No key, no network, or a dtype that is not floating.
+        ValueError: Several keys, or an initializer that does not make an array of the weight's shape.
 
     Example:
         >>> import jax, jaxbp
@@ -40,9 +42,9 @@ def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
         >>> jax.tree.map(lambda W: W.shape, jaxbp.init_params(jax.random.key(0), net))
         {'h1': {'bias': (2,), 'x': (3, 2)}, 'o': {'bias': (1,), 'h1': (2, 1)}}
     """
-    dtype = jax.dtypes.canonicalize_dtype(dtype)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"parameters must have a floating dtype, got {dtype}")
+    check_random_key(key)
+    check_network(net)
+    dtype = floating_dtype(dtype)
     params: Params = {}
     for group in net.groups:
         shapes = net.weight_shapes(group)
@@ -53,9 +55,7 @@ def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
             if s == BIAS:
                 params[group][name] = jnp.zeros(shape, dtype)
                 continue
-            connection = net.units[u].connections[s]
-            initialize = _initializer(connection.initializer or net.units[u].activation.initializer)
-            params[group][name] = connection.constrain(initialize(subkey, shape, dtype))
+            params[group][name] = _drawn(subkey, net, (u, s), shape, dtype)
     return params
 
 
@@ -109,13 +109,12 @@ def constrain(net: Network, params: Params) -> Params:
 
 def check_params(net: Network, params: Any, what: str = "params") -> None:
     """Refuse a tree that is not the parameters of this network, by names and shapes."""
-    if not isinstance(params, Mapping):
-        raise TypeError(f"{what} is of type {type(params).__name__}, expected a dict by unit as init_params gives it")
+    check_network(net)
+    check_by(params, what, "unit as init_params gives it")
     check_keys(params, net.groups, f"{what} holds the units", "the network has")
     for u in net.groups:
         expected = net.weight_shapes(u)
-        if not isinstance(params[u], Mapping):
-            raise TypeError(f"{what}[{u!r}] is of type {type(params[u]).__name__}, expected a dict by source")
+        check_by(params[u], f"{what}[{u!r}]", "source")
         check_keys(params[u], expected, f"{what}[{u!r}] holds weights from", "the network has them from")
         for source, shape in expected.items():
             W, place = params[u][source], f"{what}[{u!r}][{source!r}]"
@@ -124,14 +123,18 @@ def check_params(net: Network, params: Any, what: str = "params") -> None:
                 raise ValueError(f"{place} has shape {W.shape}, expected {shape}; are these {what} of another network?")
 
 
-def _initializer(initializer: Any) -> Any:
-    if callable(initializer):
-        return initializer
-    if initializer in ("zeros", "ones"):
-        return getattr(jax.nn.initializers, initializer)
-    known = [name for name in dir(jax.nn.initializers) if not name.startswith("_")]
-    if initializer not in known:
-        raise ValueError(
-            f"jax.nn.initializers has no {initializer!r}{suggestion(initializer, known)}; known: {quoted(known)}"
-        )
-    return getattr(jax.nn.initializers, initializer)()
+def _drawn(key: Array, net: Network, use: tuple[str, str], shape: Shape, dtype: Any) -> Array:
+    """A fresh weight, of the connection that uses it."""
+    u, s = use
+    connection, activation = net.units[u].connections[s], net.units[u].activation
+    initializer = activation.initializer if connection.initializer is None else connection.initializer
+    what = f"the initializer {described(initializer)} of {s!r} ⇒ {u!r}"
+    draw = initializer_of(initializer)
+    try:
+        W = draw(key, shape, dtype)
+    except Exception as error:
+        raise ValueError(f"{what} refuses the shape {shape}: {error}") from error
+    check_floating(W, f"what {what} makes")
+    if W.shape != shape:
+        raise ValueError(f"{what} makes an array of shape {W.shape}, expected {shape}")
+    return connection.constrain(W)

@@ -370,7 +370,10 @@ def test_half_precision_stays_half():
         (lambda: collect.clipped(0.0), "max_norm must be positive, got 0.0"),
         (lambda: collect.clipped(-1), "max_norm must be positive, got -1"),
         (lambda: collect.clipped(float("nan")), "max_norm must be positive, got nan"),
-        (lambda: collect.clipped(1.0, noise_multiplier=-1.0), "noise_multiplier must not be negative"),
+        (
+            lambda: collect.clipped(1.0, noise_multiplier=-1.0),
+            "noise_multiplier must be at least 0 and finite, got -1.0",
+        ),
         (lambda: collect.clipped(1.0, noise_multiplier=1.0), "a noise_multiplier needs a key"),
         (
             lambda: collect_one(collect.per_example_dot({"o": {}})),

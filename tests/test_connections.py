@@ -500,10 +500,16 @@ def test_bad_input_is_refused_by_name(make, message):
         (lambda: Conv(3), r"kernel must be a tuple, one size for each spatial axis such as \(3, 3\), got 3"),
         (lambda: MaxPool([2, 2]), r"window must be a tuple, .* got \[2, 2\]"),
         (lambda: Masked(Dense(), MASK.astype(float)), "the mask has dtype float64, expected booleans"),
-        (lambda: Masked("Dense", MASK), r"Masked takes a connection such as jaxbp.Dense\(\), got 'Dense'"),
-        (lambda: Transposed(Identity()), r"Transposed takes a Dense connection, got Identity\(\)"),
+        (
+            lambda: Masked("Dense", MASK),
+            r"connection must be one that Masked takes, such as jaxbp.Dense\(\), got 'Dense'",
+        ),
+        (lambda: Transposed(Identity()), r"connection must be a jaxbp.Dense, which Transposed takes, got Identity\(\)"),
         (lambda: _only(Dense(), 3, 3, bias=None), "bias must be True, False or the name of a shared one, got None"),
-        (lambda: ConvTransposed(Dense(), (3,)), r"ConvTransposed takes a Conv connection, got Dense"),
+        (
+            lambda: ConvTransposed(Dense(), (3,)),
+            r"connection must be a jaxbp.Conv, which ConvTransposed takes, got Dense",
+        ),
         (lambda: _factors(on_a_line()), "kronecker has no rule for Conv connections"),
     ],
 )

@@ -137,7 +137,6 @@ def _sum_of_all(value, switch):
     ("make", "message"),
     [
         (lambda: jaxbp.function_unit(gate, ("h", "h"), 4), "sources must be different names"),
-        (lambda: jaxbp.function_unit(gate, "hz", 4), "sources must be different names"),
         (lambda: jaxbp.attention("q", "k", "v", (6,)), r"its shape is \(rows, width\), got \(6,\)"),
         (lambda: jaxbp.attention("q", "k", "v", (4, 6), heads=4), "4 heads do not divide a width of 6"),
         (lambda: gated(_too_few), r"unit 'both' has a pull-back of 'gate' that makes \[\(2, 4\)\] for sources of"),

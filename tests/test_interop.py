@@ -476,7 +476,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a kernel that is no matrix": (lambda: compact({"Dense_0": {"kernel": np.ones(3)}}), "layer 0 have shape"),
     "no activation of ours": (
         lambda: jaxbp.from_equinox(EQUINOX["MLP"][0](), activations={jnp.sin: "sine"}),
-        r"activations\[sin\] is 'sine', expected a jaxbp activation",
+        r"activations\[sin\] must be a jaxbp activation.*, got 'sine'",
     ),
 }
 

@@ -12,6 +12,7 @@ from cases import TWO_INPUTS
 
 import jaxbp
 from jaxbp import train
+from jaxbp.train._loop import compiled_epoch
 
 NET = jaxbp.layered([4, 5, 3], hidden=jaxbp.tanh, output=jaxbp.softmax)
 LOSS = jaxbp.cross_entropy
@@ -130,11 +131,11 @@ def test_an_epoch_donates_its_state():
 def test_an_epoch_compiles_once():
     x, y = data()
     optimizer = optax.sgd(0.1)
-    before = train.epoch._cache_size()
+    before = compiled_epoch._cache_size()
     runs = train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=4)
     for _ in range(3):
         next(runs)
-    assert train.epoch._cache_size() == before + 1
+    assert compiled_epoch._cache_size() == before + 1
 
 
 def test_fit_learns_and_reports():
@@ -246,10 +247,10 @@ REFUSED = [
 
 @pytest.mark.parametrize(("x", "y", "options", "error", "message"), REFUSED)
 def test_data_that_cannot_be_trained_on_is_refused_before_compiling(x, y, options, error, message):
-    before = train.epoch._cache_size()
+    before = compiled_epoch._cache_size()
     with pytest.raises(error, match=message):
         train.fit(NET, LOSS, x, y, epochs=1, **options)
-    assert train.epoch._cache_size() == before
+    assert compiled_epoch._cache_size() == before
 
 
 def test_nan_in_one_of_several_inputs_is_found_by_name():

@@ -18,6 +18,7 @@ from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mis
 from jaxbp._checks import quoted
 from jaxbp._losses import Loss
 from jaxbp._network import Network
+from jaxbp._objective import check_objective
 
 _MOST_SUBGRADIENTS = 256
 
@@ -69,6 +70,7 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
 
     Source: the chapter, whose recursions the mistakes are mistakes in.
     """
+    check_objective(net, loss)
     facts = Facts.of(net, loss, params, x, y)
     handed = handed_in(facts, params, x, y, mine)
     order = in_order(facts, handed.arrays)

@@ -16,6 +16,7 @@ from jaxbp._check._leaves import Leaf
 from jaxbp._check._reference import Reference
 from jaxbp._check._report import Report
 from jaxbp._check._trees import VALUE, Tree, handed_in
+from jaxbp._checks import check_callable
 
 _MOST_ON_CORNERS = 256
 _DRAWN = (
@@ -59,6 +60,7 @@ def check_function(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:
         >>> print(report.explanations[0].text)
         the gradient of w is 1/2 of the right one, as when a square is differentiated without its 2
     """
+    check_callable(f, "f", "lambda params: jnp.sum(params['w'] ** 2)")
     at = Reference(f, Tree.of(params))
     at.check()
     handed = handed_in(at.tree, mine)

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from jaxbp._graph import check_share
+from jaxbp._initializers import check_initializer
+
 Shape = tuple[int, ...]
 
 
@@ -96,6 +99,13 @@ def _sum_over_signals(make: Callable[[Array], Array], signals: Array) -> Array:
 
 def _sum_but_first(array: Array) -> Array:
     return jnp.sum(array, axis=tuple(range(1, array.ndim)))
+
+
+def check_weight(connection: Connection) -> None:
+    """Refuse an initializer that draws no weights, or a name that no shared weight can have; None is neither."""
+    if connection.initializer is not None:
+        check_initializer(connection.initializer)
+    check_share(connection.share)
 
 
 def as_cotangent_of(primal: Array, cotangent: Array) -> Array:

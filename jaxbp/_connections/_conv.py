@@ -10,7 +10,8 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
+from jaxbp._checks import check_integer, described
+from jaxbp._connections._connection import Connection, Shape, as_cotangent_of, check_weight
 from jaxbp._connections._windows import Padding, Windows, WindowSpec, in_one_batch, views
 
 
@@ -33,6 +34,10 @@ class Conv(Connection):
         initializer: As for `Dense`.
         share: The name of a weight that several connections use.
 
+    Raises:
+        TypeError: A `kernel` that is no tuple, `groups` that are no integer, or an initializer that is no such thing.
+        ValueError: Numbers that lay no windows, or names that cannot be used.
+
     Example:
         >>> import jaxbp
         >>> jaxbp.Conv((3, 3)).weight_shape((28, 28, 1), (28, 28, 8))
@@ -53,13 +58,13 @@ class Conv(Connection):
     share: str | None = None
 
     def __post_init__(self):
+        check_weight(self)
         if not isinstance(self.kernel, tuple):
             raise TypeError(
-                f"kernel must be a tuple, one size for each spatial axis such as (3, 3), got {self.kernel!r}"
+                f"kernel must be a tuple, one size for each spatial axis such as (3, 3), got {described(self.kernel)}"
             )
         self._spec.check("Conv", "kernel")
-        if self.groups < 1:
-            raise ValueError(f"groups must be at least 1, got {self.groups}")
+        check_integer(self.groups, "groups", 1)
 
     @property
     def _spec(self) -> WindowSpec:

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxtyping import Array
 
+from jaxbp._checks import check_kind, described, is_integer
 from jaxbp._connections._connection import Shape, Wrapper, as_cotangent_of
 from jaxbp._connections._conv import Conv
 
@@ -21,6 +22,9 @@ class ConvTransposed(Wrapper):
     Attributes:
         connection: The convolution from the unit to the source; with the name of a shared weight, both use it.
         shape: The shape of the unit, which the source does not tell where a stride is above 1.
+
+    Raises:
+        TypeError: Another connection, or none; a `shape` that is no tuple of positive integers.
 
     Example:
         A tied convolutional autoencoder:
@@ -44,8 +48,12 @@ class ConvTransposed(Wrapper):
     shape: Shape
 
     def __post_init__(self):
-        if not isinstance(self.connection, Conv):
-            raise TypeError(f"ConvTransposed takes a Conv connection, got {self.connection!r}")
+        check_kind(self.connection, Conv, "connection", "a jaxbp.Conv, which ConvTransposed takes")
+        if not isinstance(self.shape, tuple) or not all(is_integer(n) and n > 0 for n in self.shape):
+            raise TypeError(
+                "shape must be a tuple of positive integers, one for each axis of the unit, "
+                f"got {described(self.shape)}"
+            )
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """That of the convolution, `(*kernel, channels_u / groups, channels_s)`."""

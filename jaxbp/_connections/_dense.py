@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
+from jaxbp._connections._connection import Connection, Shape, as_cotangent_of, check_weight
 
 _TERM_BY_TERM = 32
 
@@ -27,6 +27,9 @@ class Dense(Connection):
             `(key, shape, dtype) -> array`; None takes the one that suits the unit's activation.
         share: The name of a weight that several connections use, and whose gradients add up.
 
+    Raises:
+        TypeError, ValueError: An initializer that draws no weights, or a name that no shared weight can have.
+
     Example:
         >>> import jaxbp
         >>> jaxbp.Dense().weight_shape((784,), (128,))
@@ -37,6 +40,9 @@ class Dense(Connection):
 
     initializer: str | Callable[..., Array] | None = None
     share: str | None = None
+
+    def __post_init__(self):
+        check_weight(self)
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """(width_s, width_u)."""

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxbp._checks import check_integer
 from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
 
 
@@ -49,6 +50,10 @@ class Flatten(Connection):
     Attributes:
         axes: The number of axes of the source, without the batch: 3 for an image `(height, width, channels)`.
 
+    Raises:
+        TypeError: A number of axes that is no integer.
+        ValueError: One below 1.
+
     Example:
         >>> import jax.numpy as jnp, jaxbp
         >>> jaxbp.Flatten().apply(None, jnp.ones((5, 4, 4, 2))).shape
@@ -56,6 +61,9 @@ class Flatten(Connection):
     """
 
     axes: int = 3
+
+    def __post_init__(self):
+        check_integer(self.axes, "axes", 1)
 
     def weight_shape(self, source: Shape, unit: Shape) -> None:
         """None: there is nothing to learn."""

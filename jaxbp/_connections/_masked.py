@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxbp._checks import check_array, check_kind
 from jaxbp._connections._connection import Connection, Shape, Wrapper
 
 
@@ -19,6 +20,9 @@ class Masked(Wrapper):
     Attributes:
         connection: Any connection with weights, such as `Dense()`.
         mask: M, booleans of W's shape; it is copied. Equal masks make equal, and equally hashed, connections.
+
+    Raises:
+        TypeError: No connection, or a mask that is no array of booleans.
 
     Example:
         >>> import jax, jaxbp, numpy as np
@@ -35,8 +39,8 @@ class Masked(Wrapper):
     mask: Any = field(repr=False)
 
     def __post_init__(self):
-        if not isinstance(self.connection, Connection):
-            raise TypeError(f"Masked takes a connection such as jaxbp.Dense(), got {self.connection!r}")
+        check_kind(self.connection, Connection, "connection", "one that Masked takes, such as jaxbp.Dense()")
+        check_array(self.mask, "mask")
         mask = np.array(self.mask)
         if mask.dtype != np.bool_:
             raise TypeError(f"the mask has dtype {mask.dtype}, expected booleans: True where a weight counts")

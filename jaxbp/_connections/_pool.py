@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from jaxbp._checks import described
 from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
 from jaxbp._connections._windows import Padding, Windows, WindowSpec, in_one_batch, spread, views
 
@@ -28,7 +29,7 @@ class _Pool(Connection):
     def __post_init__(self):
         if not isinstance(self.window, tuple):
             raise TypeError(
-                f"window must be a tuple, one size for each spatial axis such as (2, 2), got {self.window!r}"
+                f"window must be a tuple, one size for each spatial axis such as (2, 2), got {described(self.window)}"
             )
         self._spec.check(type(self).__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
+from jaxbp._connections._connection import Connection, Shape, as_cotangent_of, check_weight
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,9 @@ class Scale(Connection):
         initializer: As for `Dense`; ones when None.
         share: The name of a weight that several connections use.
 
+    Raises:
+        TypeError, ValueError: An initializer that draws no weights, or a name that no shared weight can have.
+
     Example:
         >>> import jaxbp
         >>> jaxbp.Scale().weight_shape((8,), (8,))
@@ -29,6 +32,9 @@ class Scale(Connection):
 
     initializer: str | Callable[..., Array] | None = "ones"
     share: str | None = None
+
+    def __post_init__(self):
+        check_weight(self)
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """(width,): one weight for each element of the last axis."""

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxbp._checks import check_kind
 from jaxbp._connections._connection import Shape, Wrapper
 from jaxbp._connections._dense import Dense
 
@@ -18,6 +19,9 @@ class Transposed(Wrapper):
 
     Attributes:
         connection: A `Dense` connection, with the name of a shared weight.
+
+    Raises:
+        TypeError: Another connection, or none.
 
     Example:
         A tied autoencoder, whose decoder is the transposed of its encoder:
@@ -40,8 +44,7 @@ class Transposed(Wrapper):
     connection: Dense
 
     def __post_init__(self):
-        if not isinstance(self.connection, Dense):
-            raise TypeError(f"Transposed takes a Dense connection, got {self.connection!r}")
+        check_kind(self.connection, Dense, "connection", "a jaxbp.Dense, which Transposed takes")
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """(width_u, width_s)."""

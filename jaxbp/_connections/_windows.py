@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from jaxbp._checks import described, is_integer
 from jaxbp._connections._connection import Shape
 
 Padding = Literal["SAME", "VALID"] | int | tuple[tuple[int, int], ...]
@@ -58,10 +59,10 @@ class WindowSpec:
         reach = tuple((k - 1) * d + 1 for k, d in zip(self.size, dilation, strict=True))
         if isinstance(self.padding, tuple):
             padding = self.padding
-        elif isinstance(self.padding, int):
-            padding = ((self.padding, self.padding),) * axes
         elif self.padding == "VALID":
             padding = ((0, 0),) * axes
+        elif not isinstance(self.padding, str):
+            padding = ((self.padding, self.padding),) * axes
         else:
             missing = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(spatial, stride, reach, strict=True)]
             padding = tuple((total // 2, total - total // 2) for total in missing)
@@ -74,17 +75,19 @@ class WindowSpec:
             sizes = value if isinstance(value, tuple) else (value,)
             if not sizes or (isinstance(value, tuple) and len(value) != axes) or not all(map(_is_positive, sizes)):
                 raise ValueError(
-                    f"{what} got {name} {value!r}; it is a positive integer for each of the {axes} spatial axes"
+                    f"{what} got {name} {described(value)}; it is a positive integer for each of the {axes} spatial "
+                    "axes"
                 )
         padding: Any = self.padding
         if isinstance(padding, tuple):
             pairs = [pair for pair in padding if isinstance(pair, tuple) and len(pair) == 2]
             fine = len(pairs) == len(padding) == axes and all(_is_size(n) for pair in pairs for n in pair)
         else:
-            fine = padding in ("SAME", "VALID") or _is_size(padding)
+            fine = (padding in ("SAME", "VALID")) if isinstance(padding, str) else _is_size(padding)
         if not fine:
             raise ValueError(
-                f"{what} got padding {padding!r}; it is 'SAME', 'VALID', a number, or (before, after) for each axis"
+                f"{what} got padding {described(padding)}; it is 'SAME', 'VALID', a number, or (before, after) for "
+                "each axis"
             )
 
     def output(self, source: Shape, what: str) -> Shape:
@@ -157,7 +160,7 @@ def _for_each_axis(value: int | Shape, axes: int) -> Shape:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return is_integer(value) and value >= 0
 
 
 def _is_positive(value: Any) -> bool:

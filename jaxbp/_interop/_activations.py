@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp import _activations as ours
-from jaxbp._activations import Activation, elementwise
+from jaxbp._activations import Activation, check_activation, elementwise
+from jaxbp._checks import check_mapping
 
 Activations = Mapping[Any, Activation]
 """What a user says of activations that are not known: their function or module class, and ours."""
@@ -121,11 +122,19 @@ def to_function(activation: Activation, u: str, caller: str, activations: Activa
     raise no_counterpart(activation, u, caller, "jax.nn")
 
 
+def checked(activations: Any) -> Activations:
+    """What the user says of activations, or nothing; what is no dict of our activations is refused."""
+    if activations is None:
+        return {}
+    check_mapping(activations, "activations", "{jnp.sin: jaxbp.elementwise(…)}")
+    for theirs, activation in activations.items():
+        check_activation(activation, f"activations[{named(theirs)}]")
+    return activations
+
+
 def told(thing: Any, activations: Activations) -> Activation | None:
     """What the user says a function, or a module by its class, stands for."""
     for theirs, activation in activations.items():
-        if not isinstance(activation, Activation):
-            raise TypeError(f"activations[{named(theirs)}] is {activation!r}, expected a jaxbp activation")
         if theirs is thing or theirs is type(thing):
             return activation
     return None

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxbp._activations import Elementwise, linear
-from jaxbp._interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, Known, of_function, to_function
+from jaxbp._interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, Known, checked, of_function, to_function
 from jaxbp._interop._layers import Layer, Step, as_array, as_network, imported, in_layers, is_plain, layers_of
 from jaxbp._network import Network
 from jaxbp._parameters import Params
@@ -41,11 +41,12 @@ def from_equinox(mlp: Any, *, activations: Activations | None = None) -> tuple[N
 
     Source: the chapter, the recursive equations of the feed-forward network.
     """
+    activations = checked(activations)
     nn = imported("equinox", "from_equinox").nn
     # the default is a lambda of equinox's own
     unchanged = signature(nn.MLP.__init__).parameters["final_activation"].default
     known = (*FUNCTIONS, Known(unchanged, linear))
-    return as_network(in_layers(_steps(nn, mlp, "mlp", activations or {}, known), "from_equinox"))
+    return as_network(in_layers(_steps(nn, mlp, "mlp", activations, known), "from_equinox"))
 
 
 def to_equinox(net: Network, params: Params, *, activations: Activations | None = None) -> Any:
@@ -75,11 +76,11 @@ def to_equinox(net: Network, params: Params, *, activations: Activations | None 
         >>> type(mlp).__name__, mlp.depth, mlp.layers[0].weight.shape
         ('MLP', 2, (4, 3))
     """
+    activations = checked(activations)
     eqx = imported("equinox", "to_equinox")
     layers = layers_of(net, params, "to_equinox")
     functions = [
-        to_function(layer.activation, u, "to_equinox", activations or {})
-        for u, layer in zip(net.order, layers, strict=True)
+        to_function(layer.activation, u, "to_equinox", activations) for u, layer in zip(net.order, layers, strict=True)
     ]
     linears = tuple(_linear(eqx, layer, u) for u, layer in zip(net.order, layers, strict=True))
     if _fits_mlp(layers):

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from jaxbp._activations import Activation, linear
 from jaxbp._checks import check_keys, quoted
-from jaxbp._interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, named, of_function, to_function
+from jaxbp._interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, checked, named, of_function, to_function
 from jaxbp._interop._layers import Layer, Step, as_array, as_network, imported, in_layers, is_plain, layers_of
 from jaxbp._network import Network
 from jaxbp._parameters import Params
@@ -67,6 +67,7 @@ def from_flax(
 
     Source: the chapter, the recursive equations of the feed-forward network.
     """
+    activations = checked(activations)
     if isinstance(module, Mapping):
         if variables is not None:
             raise TypeError("from_flax takes variables alone, or a linen module and its variables; got variables twice")
@@ -85,7 +86,7 @@ def from_flax(
         raise TypeError(f"an nnx module holds its own weights, but variables were given with {type(module).__name__}")
     else:
         _check_known_form(module, (nnx.Sequential, nnx.Linear))
-    return as_network(in_layers(_steps(nnx, linen, module, "module", activations or {}), "from_flax"))
+    return as_network(in_layers(_steps(nnx, linen, module, "module", activations), "from_flax"))
 
 
 def to_flax(net: Network, params: Params, *, activations: Activations | None = None) -> Any:
@@ -114,6 +115,7 @@ def to_flax(net: Network, params: Params, *, activations: Activations | None = N
         >>> mlp.layers[0].kernel.shape, mlp(jax.numpy.ones((5, 3))).shape
         ((3, 4), (5, 2))
     """
+    activations = checked(activations)
     nnx = imported("flax.nnx", "to_flax")
     layers = layers_of(net, params, "to_flax")
     rngs = nnx.Rngs(0)  # nnx asks for them, though nothing is drawn
@@ -121,7 +123,7 @@ def to_flax(net: Network, params: Params, *, activations: Activations | None = N
     for u, layer in zip(net.order, layers, strict=True):
         steps.append(_linear(nnx, layer, u, rngs))
         if layer.activation != linear:
-            steps.append(to_function(layer.activation, u, "to_flax", activations or {}))
+            steps.append(to_function(layer.activation, u, "to_flax", activations))
     return nnx.Sequential(*steps)
 
 

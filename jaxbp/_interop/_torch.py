@@ -12,6 +12,7 @@ from jaxbp._activations import linear
 from jaxbp._interop._activations import (
     Activations,
     Known,
+    checked,
     gelu_exact,
     leaky_relu,
     no_counterpart,
@@ -58,6 +59,7 @@ def from_torch(sequential: Any, *, activations: Activations | None = None) -> tu
 
     Source: the chapter, the recursive equations of the feed-forward network.
     """
+    activations = checked(activations)
     torch = imported("torch", "from_torch")
     nn = torch.nn
     if not is_plain(sequential, nn.Sequential, "forward") and type(sequential) is not nn.Linear:
@@ -65,7 +67,7 @@ def from_torch(sequential: Any, *, activations: Activations | None = None) -> tu
             f"from_torch takes an nn.Sequential, got {type(sequential).__name__}; what a hand-written forward does "
             "cannot be looked up, so write it as nn.Sequential"
         )
-    return as_network(in_layers(_steps(torch, sequential, "sequential", activations or {}), "from_torch"))
+    return as_network(in_layers(_steps(torch, sequential, "sequential", activations), "from_torch"))
 
 
 def to_torch(net: Network, params: Params, *, activations: Activations | None = None) -> Any:
@@ -96,6 +98,7 @@ def to_torch(net: Network, params: Params, *, activations: Activations | None = 
           (2): Linear(in_features=4, out_features=2, bias=True)
         )
     """
+    activations = checked(activations)
     torch = imported("torch", "to_torch")
     nn = torch.nn
     steps: list[Any] = []
@@ -103,7 +106,7 @@ def to_torch(net: Network, params: Params, *, activations: Activations | None = 
         steps.append(_linear(torch, layer))
         if layer.activation.phi == linear.phi:
             continue
-        module = to_module(layer.activation, _known(nn), activations or {})
+        module = to_module(layer.activation, _known(nn), activations)
         if module is None and (slope := slope_of(layer.activation)) is not None:
             module = nn.LeakyReLU(slope)
         if module is None:

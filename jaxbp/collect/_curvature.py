@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxbp._checks import check_integer, check_kind, check_random_key
 from jaxbp.collect._gradient import Tree
 from jaxbp.collect._sweep import Sweep, for_each
 
@@ -18,18 +19,24 @@ class Columns:
         samples: How many random sums Σ_k ±S_k stand for all columns; their products have the same mean. All columns,
             one for each element of the output, when None.
         key: A key from `jax.random.key`, where there are samples.
+
+    Raises:
+        TypeError: Samples that are no integer, or no key.
+        ValueError: Fewer than one sample, several keys, or one of the two without the other.
     """
 
     samples: int | None = None
     key: Array | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        if self.samples is not None and self.samples < 1:
-            raise ValueError(f"samples must be at least 1, got {self.samples}; None takes all columns")
+        if self.samples is not None:
+            check_integer(self.samples, "samples", 1)
         if (self.samples is None) != (self.key is None):
             raise ValueError(
                 "samples and a key belong together: pass both, with a fresh jax.random.key(…) in every step"
             )
+        if self.key is not None:
+            check_random_key(self.key)
 
     def __call__(self, sweep: Sweep) -> dict[str, Array]:
         """δ_k of each example's own loss, `(K, N, *shape)` by unit."""
@@ -59,12 +66,15 @@ class DiagonalGGN:
         A tree like the parameters; never negative.
 
     Raises:
-        TypeError: The loss does not state a root of its Hessian.
+        TypeError: `columns` that are none; when called, a loss that does not state a root of its Hessian.
 
     Source: Schraudolph, Fast curvature matrix-vector products, 2002; Dangel et al., BackPACK, 2020.
     """
 
     columns: Columns = Columns()
+
+    def __post_init__(self):
+        check_kind(self.columns, Columns, "columns", "jaxbp.collect.Columns(…)")
 
     def __call__(self, sweep: Sweep) -> Tree:
         """Square the columns, and contract them with the squares of h."""
@@ -87,7 +97,8 @@ def sampled_diagonal_ggn(key: Array, samples: int = 1) -> DiagonalGGN:
         A collector.
 
     Raises:
-        ValueError: Fewer than one sample.
+        TypeError: Samples that are no integer, or no key.
+        ValueError: Fewer than one sample, or several keys.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_keys
+from jaxbp._checks import check_keys, check_tree
 from jaxbp.collect._sweep import Sweep, Weight, added, for_each
 
 Tree = dict[str, dict[str, Array]]
@@ -55,10 +55,14 @@ class PerExampleDot:
         An array `(*batch,)`, the sum over all weights.
 
     Raises:
-        ValueError: A tree of another network.
+        TypeError: No tree of floating arrays.
+        ValueError: When called, a tree of another network.
     """
 
     other: Any = field(repr=False)
+
+    def __post_init__(self):
+        check_tree(self.other, "other")
 
     def __call__(self, sweep: Sweep) -> Array:
         """Apply V in place of the weights, and multiply by δ."""
@@ -83,5 +87,9 @@ per_example_gradient = PerExampleGradient()
 
 
 def per_example_dot(other: Any) -> PerExampleDot:
-    """The inner product of each example's gradient with a tree like the parameters; see `PerExampleDot`."""
+    """The inner product of each example's gradient with a tree like the parameters; see `PerExampleDot`.
+
+    Raises:
+        TypeError: No tree of floating arrays.
+    """
     return PerExampleDot(other)

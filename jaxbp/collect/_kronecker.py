@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import quoted
+from jaxbp._checks import check_kind, quoted
 from jaxbp._connections import Bias, Dense
 from jaxbp.collect._curvature import Columns
 from jaxbp.collect._sweep import Pair, Sweep, Weight, for_each, over_examples
@@ -49,6 +49,10 @@ class Kronecker:
     """
 
     columns: Columns | None = None
+
+    def __post_init__(self):
+        if self.columns is not None:
+            check_kind(self.columns, Columns, "columns", "jaxbp.collect.Columns(…), or None")
 
     def __call__(self, sweep: Sweep) -> dict[str, dict[str, KroneckerFactors]]:
         """The second moments of h and of δ."""
@@ -114,7 +118,8 @@ def sampled_kronecker_ggn(key: Array, samples: int = 1) -> Kronecker:
         A collector.
 
     Raises:
-        ValueError: Fewer than one sample.
+        TypeError: Samples that are no integer, or no key.
+        ValueError: Fewer than one sample, or several keys.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

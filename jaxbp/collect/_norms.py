@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxbp._checks import check_number, check_random_key, is_known
 from jaxbp.collect._gradient import Tree
 from jaxbp.collect._sweep import Sweep, Weight, added, divisor, for_each
 
@@ -74,11 +75,11 @@ class Clipped:
     key: Array | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        if isinstance(self.max_norm, int | float) and not self.max_norm > 0:
-            raise ValueError(f"max_norm must be positive, got {self.max_norm}")
-        if isinstance(self.noise_multiplier, int | float) and not self.noise_multiplier >= 0:
-            raise ValueError(f"noise_multiplier must not be negative, got {self.noise_multiplier}")
-        if self.noise_multiplier and self.key is None:
+        check_number(self.max_norm, "max_norm", above=0)
+        check_number(self.noise_multiplier, "noise_multiplier", least=0, finite=True)
+        if self.key is not None:
+            check_random_key(self.key)
+        elif not is_known(self.noise_multiplier) or self.noise_multiplier:
             raise ValueError("a noise_multiplier needs a key: pass key=jax.random.key(…), a fresh one for every step")
 
     def __call__(self, sweep: Sweep) -> Tree:
@@ -89,7 +90,7 @@ class Clipped:
         factors = jnp.where(bounds <= limits, 1, limits / bounds)
         factors = jnp.reshape(jnp.where(jnp.isfinite(bounds), factors, 0), sweep.scale.shape)
         gradients = for_each(sweep, lambda weight: weight.gradient(factors))
-        if self.key is None or not self.noise_multiplier:
+        if self.key is None or (is_known(self.noise_multiplier) and not self.noise_multiplier):
             return gradients
         return _with_noise(gradients, self.key, self.noise_multiplier * self.max_norm * jnp.max(jnp.abs(sweep.scale)))
 
@@ -126,7 +127,9 @@ def clipped(max_norm: float, *, noise_multiplier: float = 0.0, key: Array | None
         A collector.
 
     Raises:
-        ValueError: A norm that is not positive, a negative multiplier, or noise without a key.
+        TypeError: A norm or a multiplier that is no number, or no key.
+        ValueError: A norm that is not positive, a multiplier that is negative or infinite, several keys, or noise
+            without one.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._activations import Elementwise
+from jaxbp._checks import check_number
 from jaxbp._precision import widened
 from jaxbp.collect._sweep import Sweep, UnitSignals
 
@@ -65,6 +66,10 @@ class Statistics:
     Attributes:
         flat: The |Φ'| below which an element counts as saturated.
 
+    Raises:
+        TypeError: A bound that is no number.
+        ValueError: One that is not positive.
+
     Returns:
         `NetworkStatistics(units, order)`, whose `first_non_finite` names a quantity.
 
@@ -86,6 +91,9 @@ class Statistics:
     """
 
     flat: float = 0.01
+
+    def __post_init__(self):
+        check_number(self.flat, "flat", above=0)
 
     def __call__(self, sweep: Sweep) -> NetworkStatistics:
         """Look at each unit."""

@@ -1,5 +1,6 @@
 """What a collector sees: the pairs (h_s, δ_u) of each weight of the network, and the signals of each unit."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxbp._activations import Activation
-from jaxbp._checks import check_made, is_known
+from jaxbp._checks import check_made, check_mapping, check_takes, check_text, described, is_known, name_of
 from jaxbp._connections import Bias, Connection
 
 T = TypeVar("T")
@@ -225,6 +226,21 @@ class Collector(Protocol):
     def __call__(self, sweep: Sweep) -> Any:
         """The result, any pytree."""
         ...
+
+
+def check_collectors(collect: Any) -> None:
+    """Refuse what is no dict of collectors; a class, or a function that makes one, is none yet."""
+    check_mapping(collect, "collect", "{'grads': jaxbp.collect.gradient}")
+    for name, collector in collect.items():
+        check_text(name, f"the name {described(name)} in collect")
+        place = f"collect[{name!r}]"
+        ours = inspect.isfunction(collector) and collector.__module__.startswith("jaxbp.collect.")
+        if isinstance(collector, type) or ours:
+            raise TypeError(
+                f"{place} must be a collector such as jaxbp.collect.gradient, got {described(collector)}, which makes "
+                f"one: call it, {name_of(collector)}(…)"
+            )
+        check_takes(collector, place, ("sweep",), "lambda sweep: …", hashable=False)
 
 
 def for_each(sweep: Sweep, make: Callable[[Weight], T]) -> dict[str, dict[str, T]]:

@@ -6,10 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, hard_tanh, linear, relu, sigmoid, softmax, tanh
-from jaxbp._checks import quoted
+from jaxbp._activations import Activation, check_activation, hard_tanh, linear, relu, sigmoid, softmax, tanh
+from jaxbp._checks import check_alike, quoted
 from jaxbp._forward import Trace
-from jaxbp._losses import Loss, cross_entropy, unfused
+from jaxbp._losses import Loss, check_loss, cross_entropy, unfused
 from jaxbp._mapping import FrozenMapping
 from jaxbp._network import Network
 from jaxbp._parameters import Params
@@ -69,7 +69,8 @@ def update(activation: Activation, a: Array, h: Array, total: Array) -> Array:
         δ(h_r, o), like `a`.
 
     Raises:
-        ValueError: An activation for which the chapter prints none.
+        TypeError: No activation, or what is no floating array.
+        ValueError: An activation for which the chapter prints none, or an array that is not shaped like `a`.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -80,7 +81,9 @@ def update(activation: Activation, a: Array, h: Array, total: Array) -> Array:
 
     Source: the chapter, "Updates for Various Activations".
     """
+    check_activation(activation, "activation")
     _check_printed(activation)
+    check_alike({"a": a, "h": h, "total": total})
     return next(rule for known, rule in UPDATES.items() if known.phi == activation.phi)(a, h, total)
 
 
@@ -99,7 +102,8 @@ def softmax_cross_entropy_delta(o: Array, y: Array) -> Array:
         δ(o, o), like `o`.
 
     Raises:
-        TypeError: Shapes that do not fit.
+        TypeError: What is no floating array.
+        ValueError: Shapes that differ.
 
     Example:
         >>> import jax.numpy as jnp
@@ -109,6 +113,7 @@ def softmax_cross_entropy_delta(o: Array, y: Array) -> Array:
 
     Source: the chapter, "The Special Case of Softmax".
     """
+    check_alike({"o": o, "y": y})
     return o - y
 
 
@@ -147,6 +152,7 @@ def instantiated_recursion(net: Network, loss: Loss, params: Params, x: Any, y: 
     Source: the chapter, "Updates for Various Activations" and "The Special Case of Softmax".
     """
     connections = layers(net)
+    check_loss(loss)
     printed_softmax = net.units[net.output].activation.phi == softmax.phi
     if printed_softmax and unfused(loss) != unfused(cross_entropy):
         raise ValueError(

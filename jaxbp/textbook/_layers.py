@@ -13,8 +13,8 @@ from jaxbp._checks import quoted
 from jaxbp._connections import Dense
 from jaxbp._forward import Trace, batch_shape, forward
 from jaxbp._graph import BIAS
-from jaxbp._losses import Loss
-from jaxbp._network import Network
+from jaxbp._losses import Loss, check_loss
+from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params
 
 Signals = TypeVar("Signals")
@@ -24,8 +24,10 @@ def layers(net: Network) -> list[tuple[str, str]]:
     """The names (h_{r−1}, h_r) of neighbouring layers, from the input to the output.
 
     Raises:
+        TypeError: No network.
         ValueError: Any other graph than x ⇒ h1 ⇒ … ⇒ hk ⇒ o with Dense connections.
     """
+    check_network(net)
     complaint = _why_not_layered(net)
     if complaint:
         raise ValueError(
@@ -85,6 +87,7 @@ def mean_over_examples(
     Returns:
         The signals of each example, `(*batch, …)`, divided by the number of examples, and the mean of the gradients.
     """
+    check_loss(loss)
     trace = forward(net, params, x)
     y = loss.targets(trace.h[net.output], y)
     batch = batch_shape(net, trace)

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxbp._activations import Elementwise
+from jaxbp._checks import check_integer, check_kind, check_sequence
 from jaxbp._forward import Trace, batch_shape, forward
 from jaxbp._graph import BIAS
-from jaxbp._losses import Loss
+from jaxbp._losses import Loss, check_loss
 from jaxbp._network import Network
-from jaxbp._parameters import Params
+from jaxbp._parameters import Params, check_params
 from jaxbp.textbook._layers import derivative, layers
 
 Floats = npt.NDArray[np.float64]
@@ -63,6 +64,7 @@ def accumulate_by_paths(edges: Sequence[Matrix], dL_do: Sequence[float]) -> list
         `Delta[r][i]` of every neuron; the last layer's is `dL_do`.
 
     Raises:
+        TypeError: What is no list of lists of lists.
         ValueError: Layers whose widths do not fit.
 
     Example:
@@ -100,6 +102,7 @@ def accumulate_by_nodes(edges: Sequence[Matrix], dL_do: Sequence[float]) -> list
         `Delta[r][i]` of every neuron; the last layer's is `dL_do`.
 
     Raises:
+        TypeError: What is no list of lists of lists.
         ValueError: Layers whose widths do not fit.
 
     Example:
@@ -169,7 +172,8 @@ def local_derivatives(net: Network, params: Params, trace: Trace) -> dict[tuple[
         `("h.h1", "a.o")` and `("a.o", "h.o")` for a softmax output: float64 arrays `(*batch, earlier, later)`.
 
     Raises:
-        ValueError: A network that is not layered.
+        TypeError: No network, no parameters, or no trace.
+        ValueError: A network that is not layered, or params of another one.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -182,9 +186,12 @@ def local_derivatives(net: Network, params: Params, trace: Trace) -> dict[tuple[
 
     Source: the chapter, forward phase, "the local derivatives at various nodes", and ∂h/∂h_r = Φ'(a_h) · w(h_r, h).
     """
+    connections = layers(net)
+    check_params(net, params)
+    check_kind(trace, Trace, "trace", "a jaxbp.Trace, such as jaxbp.forward gives")
     batch = batch_shape(net, trace)
     local: dict[tuple[str, str], Floats] = {}
-    for s, u in layers(net):
+    for s, u in connections:
         activation, a, h = net.units[u].activation, trace.a[u], trace.h[u]
         W = np.asarray(params[u][s], np.float64)
         if isinstance(activation, Elementwise):
@@ -237,6 +244,8 @@ def path_sums(net: Network, loss: Loss, params: Params, x: Any, y: Any, *, max_p
     Source: the chapter, the generalized expression "where a set P of paths exist from h_r to o".
     """
     connections = layers(net)
+    check_loss(loss)
+    check_integer(max_paths, "max_paths", 0)
     trace = forward(net, params, x)
     batch, o = batch_shape(net, trace), net.output
     examples = math.prod(batch)
@@ -269,6 +278,12 @@ def path_sums(net: Network, loss: Loss, params: Params, x: Any, y: Any, *, max_p
 
 
 def _checked_widths(edges: Sequence[Matrix], dL_do: Sequence[float]) -> list[int]:
+    check_sequence(edges, "edges", "[[[2, 2]], [[7], [11]]]")
+    check_sequence(dL_do, "dL_do", "[1]")
+    for r, edge in enumerate(edges):
+        check_sequence(edge, f"edges[{r}]", "[[2, 2]]")
+        for i, row in enumerate(edge):
+            check_sequence(row, f"edges[{r}][{i}]", "[2, 2]")
     widths = [*map(len, edges), len(dL_do)]
     for r, edge in enumerate(edges):
         if any(len(row) != widths[r + 1] for row in edge):

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, Elementwise
+from jaxbp._activations import Activation, Elementwise, check_activation
+from jaxbp._checks import check_alike, check_floating
 from jaxbp._forward import Trace
 from jaxbp._graph import BIAS
 from jaxbp._losses import Loss
@@ -189,7 +190,8 @@ def linear_step(W: Array, delta: Array) -> Array:
         Δ of the earlier layer, `(*batch, width_s)`.
 
     Raises:
-        TypeError: Widths that do not fit.
+        TypeError: What is no floating array.
+        ValueError: Widths that do not fit.
 
     Example:
         >>> import jax.numpy as jnp
@@ -199,6 +201,12 @@ def linear_step(W: Array, delta: Array) -> Array:
 
     Source: the chapter, "decoupling the effect of the activation function and that of the linear transformation".
     """
+    check_floating(W, "W")
+    check_floating(delta, "delta")
+    if W.ndim != 2 or delta.shape[-1:] != W.shape[1:]:
+        raise ValueError(
+            f"W has shape {W.shape}, and delta {delta.shape}: expected (width_s, width_u) and (…, width_u)"
+        )
     return delta @ W.T
 
 
@@ -217,7 +225,8 @@ def activation_step(activation: Activation, a: Array, h: Array, Delta: Array) ->
         δ of the layer, like `a`.
 
     Raises:
-        ValueError: A Φ' that is not shaped like `a`.
+        TypeError: No activation, or what is no floating array.
+        ValueError: An array, or a Φ', that is not shaped like `a`.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -228,6 +237,8 @@ def activation_step(activation: Activation, a: Array, h: Array, Delta: Array) ->
 
     Source: the chapter, "decoupling the effect of the activation function and that of the linear transformation".
     """
+    check_activation(activation, "activation")
+    check_alike({"a": a, "h": h, "Delta": Delta})
     return activation.pullback(a, h, Delta)
 
 

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxbp._checks import check_batch_size
-from jaxbp._forward import forward
+from jaxbp._checks import check_batch_size, check_real
+from jaxbp._forward import check_inputs, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
-from jaxbp._objective import objective
-from jaxbp._parameters import Params
+from jaxbp._objective import check_objective, objective
+from jaxbp._parameters import Params, check_params
+from jaxbp.train._arguments import check_examples
 
 
-@partial(jax.jit, static_argnums=(0, 1), static_argnames="batch_size")
 def evaluate(
     net: Network, loss: Loss, params: Params, x: Any, y: Array, *, batch_size: int | None = None
 ) -> dict[str, Array]:
@@ -45,9 +45,22 @@ def evaluate(
         >>> sorted(jaxbp.train.evaluate(net, jaxbp.cross_entropy, params, jnp.ones((5, 3)), jnp.zeros(5, int)))
         ['accuracy', 'loss']
     """
+    check_objective(net, loss)
+    check_params(net, params)
+    check_examples(x, y)
+    check_inputs(net, x)
+    if batch_size is not None:
+        check_batch_size(batch_size)
+    return compiled_evaluate(net, loss, params, x, y, batch_size)
+
+
+@partial(jax.jit, static_argnames=("net", "loss", "batch_size"))
+def compiled_evaluate(
+    net: Network, loss: Loss, params: Params, x: Any, y: Array, batch_size: int | None
+) -> dict[str, Array]:
+    """`evaluate`, behind its checks: what JAX makes static or traces it refuses in words of its own."""
     if batch_size is None:
         return _scores(net, loss, params, x, y)
-    check_batch_size(batch_size)
     examples = y.shape[0]
     whole = examples // batch_size * batch_size
     # loss and accuracy are means over the examples, so means of batches count by their sizes
@@ -98,6 +111,13 @@ def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
             ...
         ValueError: class id 3 at example 1 is outside 0…2; 1 of 2 are
     """
+    check_objective(net, loss)
+    named = check_inputs(net, x)
+    check_real(y, "y")
+    name, first = next(iter(named.items()))
+    batch = first.shape[: first.ndim - len(net.shapes[name])]
+    o = jax.ShapeDtypeStruct((*batch, *net.shapes[net.output]), jax.dtypes.canonicalize_dtype(first.dtype))
+    jax.eval_shape(loss.targets, o, y)
     for name, values in x.items() if isinstance(x, Mapping) else [("x", x)]:
         finite = np.isfinite(np.asarray(values))
         if not finite.all():

@@ -9,7 +9,7 @@ from jaxtyping import Array
 from jaxbp._backprop import backprop
 from jaxbp._losses import Loss
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, check_reduction
+from jaxbp._objective import Reduction, check_objective
 from jaxbp._parameters import Params
 
 Both = tuple[Params, Params]
@@ -34,6 +34,7 @@ def kolen_pollack(net: Network, loss: Loss, reduction: Reduction = "mean") -> Ca
         `epoch` whose state starts from `params=(params, feedback)`. Equal arguments give the same function.
 
     Raises:
+        TypeError: No network, or no loss.
         ValueError: An unknown reduction.
 
     Example:
@@ -53,7 +54,7 @@ def kolen_pollack(net: Network, loss: Loss, reduction: Reduction = "mean") -> Ca
     Source: Kolen and Pollack, Back-propagation without weight transport, 1994; Akrout et al., Deep learning without
     weight transport, 2019.
     """
-    check_reduction(reduction)
+    check_objective(net, loss, reduction)
     return _kolen_pollack(net, loss, reduction)
 
 

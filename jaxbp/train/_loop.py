@@ -13,11 +13,18 @@ import optax
 from jaxtyping import Array
 
 from jaxbp._backprop import value_and_grad
-from jaxbp._checks import check_batch_size
+from jaxbp._checks import check_batch_size, check_flag, check_integer, check_kind, check_random_key
 from jaxbp._losses import Loss
-from jaxbp._network import Network
-from jaxbp._objective import objective
-from jaxbp._parameters import Params, init_params
+from jaxbp._network import Network, check_network
+from jaxbp._objective import check_objective, objective
+from jaxbp._parameters import Params, check_params, init_params
+from jaxbp.train._arguments import (
+    check_examples,
+    check_functions,
+    check_optimizer,
+    check_start,
+    check_validation,
+)
 from jaxbp.train._divergence import all_finite, diagnosis, finite_units
 from jaxbp.train._evaluation import check_data, evaluate
 
@@ -110,7 +117,9 @@ def init_state(
         A `TrainState` at step 0.
 
     Raises:
-        TypeError: A dtype that is not floating.
+        TypeError: No key, no network, no optimizer, a dtype that is not floating, or `params` with something else than
+            arrays in them.
+        ValueError: Several keys.
 
     Example:
         >>> import jax, jaxbp, optax
@@ -118,6 +127,11 @@ def init_state(
         >>> jaxbp.train.init_state(jax.random.key(0), net, optax.sgd(0.1)).step
         Array(0, dtype=int32)
     """
+    check_random_key(key)
+    check_network(net)
+    check_optimizer(optimizer)
+    if params is not None:
+        check_start(params)
     init_key, key = jax.random.split(key)
     start = init_params(init_key, net, dtype) if params is None else jax.tree.map(jnp.array, params)
     return TrainState(start, optimizer.init(start), key, jnp.zeros((), jnp.int32))
@@ -147,6 +161,7 @@ def step(
         The next state, and the loss of the batch before the update.
 
     Raises:
+        TypeError: No state, no gradient, no optimizer, no arrays, or a `keyed` that is neither True nor False.
         TypeError, ValueError: As `gradient`.
 
     Example:
@@ -160,6 +175,7 @@ def step(
 
     Source: the chapter, step 4: "stochastic gradient descent for input-output pattern (X, y)".
     """
+    _check_step(state, x, y, gradient, optimizer, keyed)
     key = state.key
     if keyed:
         key, fresh = jax.random.split(key)
@@ -170,7 +186,6 @@ def step(
     return TrainState(params, opt_state, key, state.step + 1), loss
 
 
-@partial(jax.jit, static_argnames=("gradient", "optimizer", "batch_size", "observe", "keyed"), donate_argnames="state")
 def epoch(
     state: TrainState,
     x: Any,
@@ -201,6 +216,8 @@ def epoch(
         The next state, and `Steps(loss, observed)`.
 
     Raises:
+        TypeError: No state, gradient, optimizer, arrays or integer, nothing to observe with, or a `keyed` that
+            is neither True nor False.
         ValueError: A batch size below 1.
 
     Example:
@@ -214,7 +231,27 @@ def epoch(
         >>> steps.loss.shape
         (3,)
     """
+    _check_step(state, x, y, gradient, optimizer, keyed)
+    check_functions(gradient, observe)
     check_batch_size(batch_size)
+    return compiled_epoch(
+        state, x, y, gradient=gradient, optimizer=optimizer, batch_size=batch_size, observe=observe, keyed=keyed
+    )
+
+
+@partial(jax.jit, static_argnames=("gradient", "optimizer", "batch_size", "observe", "keyed"), donate_argnames="state")
+def compiled_epoch(
+    state: TrainState,
+    x: Any,
+    y: Array,
+    *,
+    gradient: Gradient,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    observe: Callable[[Params, Any, Array], Any] | None,
+    keyed: bool,
+) -> tuple[TrainState, Steps]:
+    """`epoch`, behind its checks: what JAX makes static or traces it refuses in words of its own."""
     examples = y.shape[0]
     key, permutation_key = jax.random.split(state.key)
     order = jax.random.permutation(permutation_key, examples)
@@ -282,7 +319,13 @@ def run(
 
     Source: the chapter, "repeatedly cycling through the training data in epochs".
     """
+    check_objective(net, loss)
+    check_optimizer(optimizer)
     check_batch_size(batch_size)
+    check_functions(value_and_grad(net, loss) if gradient is None else gradient, observe)
+    check_examples(x, y)
+    if state is not None:
+        check_kind(state, TrainState, "state", _A_STATE)
     start = state or init_state(jax.random.key(0) if key is None else key, net, optimizer)
     jax.eval_shape(objective(net, loss), start.params, x, y)  # refuses what does not fit before anything is compiled
     check_data(net, loss, x, y)
@@ -355,6 +398,15 @@ def fit(
         >>> jnp.round(jaxbp.apply(net, fitted.params, x)).ravel().tolist()
         [0.0, 1.0, 1.0, 0.0]
     """
+    check_objective(net, loss)
+    check_integer(epochs, "epochs", 0)
+    check_integer(seed, "seed", 0)
+    if optimizer is not None:
+        check_optimizer(optimizer)
+    if params is not None:
+        check_params(net, params)
+    if validation is not None:
+        check_validation(validation)
     optimizer = optimizer or optax.sgd(0.1, momentum=0.9)
     state = init_state(jax.random.key(seed), net, optimizer, params=params)
     history: list[dict[str, float]] = []
@@ -367,6 +419,17 @@ def fit(
             row |= {f"validation_{name}": float(score) for name, score in scores.items()}
         history.append(row)
     return Fit(state.params, history, state)
+
+
+_A_STATE = "a jaxbp.train.TrainState, as init_state makes it"
+
+
+def _check_step(state: Any, x: Any, y: Any, gradient: Any, optimizer: Any, keyed: Any) -> None:
+    check_kind(state, TrainState, "state", _A_STATE)
+    check_functions(gradient)
+    check_optimizer(optimizer)
+    check_flag(keyed, "keyed")
+    check_examples(x, y)
 
 
 def _copy(state: TrainState) -> TrainState:

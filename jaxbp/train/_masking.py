@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxbp._network import Network
+from jaxbp._network import Network, check_network
 from jaxbp._parameters import constrain
 
 
@@ -27,6 +27,7 @@ def keep_masked(net: Network) -> optax.GradientTransformation:
         parameters, as the training loop gives them.
 
     Raises:
+        TypeError: No network.
         ValueError: In its update: no parameters.
         TypeError, ValueError: In its update: parameters of another network.
 
@@ -44,6 +45,7 @@ def keep_masked(net: Network) -> optax.GradientTransformation:
 
     Source: the chapter, on pruning.
     """
+    check_network(net)
 
     def init(params: Any) -> optax.EmptyState:
         del params
