@@ -117,15 +117,16 @@ class Result:
     @property
     def decision(self) -> str:
         """The numbers and their bounds in a line."""
-        ours, theirs = (
-            f"{self.convolutional.accuracy:.4f}",
-            f"{self.connected.accuracy:.4f} of a fully connected network",
+        ours, theirs = (f"{trained.accuracy:.4f}" for trained in (self.convolutional, self.connected))
+        accuracies = (
+            f"{ours} beside the {theirs} of a fully connected network, between which so few images do not decide"
         )
-        beside = f"at least {self.floor:g} asked for and more than the"
-        if self.floor is None:
-            beside = "which so few images do not tell from the"
+        if self.floor is not None:
+            asked = f"at least {self.floor:g} asked for"
+            accuracies = f"{ours}, {asked} and more than the {theirs} of a fully connected network"
+        alone = ", which alone is decided," if self.floor is None else ""
         return (
-            f"test accuracy on {self.data} {ours}, {beside} {theirs}; largest relative error of the dense form "
+            f"test accuracy on {self.data} {accuracies}; largest relative error of the dense form{alone} "
             f"{self.error:.1e}, at most {LARGEST_ERROR:.0e} allowed: {in_a_word(self.holds)}"
         )
 

@@ -113,7 +113,8 @@ def test_accuracies_decide_nothing_on_the_digits():
     for accuracy in (0.99, 0.96, 0.5):
         digits = replace(GOOD, floor=None, connected=replace(GOOD.connected, accuracies=(0.1, accuracy)))
         assert digits.holds is None
-        assert f"do not tell from the {accuracy:.4f} of a fully connected network" in digits.decision
+        assert f"0.9800 beside the {accuracy:.4f} of a fully connected network" in digits.decision
+        assert "the dense form, which alone is decided, 1.0e-15" in digits.decision
         assert digits.decision.endswith(": not decided at this size")
         assert replace(digits, errors={"delta.c1": 1e-9}).decision.endswith(": does not hold")
 
