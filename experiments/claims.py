@@ -95,9 +95,10 @@ def command_line(
     """Run an experiment from the command line, and end the process.
 
     The exit code is 0 when it succeeded, 1 when not or when something was refused, 2 when tyro refuses the options
-    before anything is begun, and 130 when it was stopped by Ctrl-C. A claim that is not decided is no failure. What a user can mend is said in a sentence: a ValueError, which
-    is what options and data are refused with, an OSError, memory that does not suffice, and a training that diverges.
-    All else is a mistake of ours and shows where it happened.
+    before anything is begun, and 130 when it was stopped by Ctrl-C. A claim that is not decided is no failure. What a
+    user can mend is said in a sentence: a ValueError, which is what options and data are refused with, an OSError,
+    memory that does not suffice, and a training that diverges. All else is a mistake of ours and shows where it
+    happened.
 
     Args:
         main: Takes the options.
