@@ -235,6 +235,15 @@ def check_takes(function: Any, place: str, arguments: tuple[str, ...], example: 
         ) from None
 
 
+def takes(function: Callable[..., Any], argument: str) -> bool:
+    """Whether a function has an argument of this name."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a built-in that has none to look at
+        return False
+    return any(p.name == argument or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
 def check_kind(value: Any, kind: type, place: str, expected: str, known: Mapping[str, Any] | None = None) -> None:
     """Refuse what is not one of our own kinds.
 
