@@ -1,18 +1,28 @@
-"""What several functions ask of their arguments, and the words in which they refuse."""
+"""What functions ask of their arguments, and the words in which they refuse: what came, and what was expected.
 
-from collections.abc import Iterable, Mapping
+A check looks at kinds, names, shapes and dtypes, and at values only where they are known: under `jit` they are not.
+"""
+
+import inspect
+import math
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
-_LONGEST_SHOWN = 120
+# Arrays.
 
 
 def check_array(value: Any, place: str) -> None:
     """Refuse what is no array: a list would be converted in ways nobody sees."""
-    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-        raise TypeError(f"{place} is of type {type(value).__name__}; pass an array, e.g. jnp.asarray({place})")
+    dtype = None if isinstance(value, type) else getattr(value, "dtype", None)
+    if not hasattr(value, "shape") or not (isinstance(dtype, np.dtype) or isinstance(value, jax.Array)):
+        raise TypeError(f"{place} is {_of_kind(value)}; pass an array, e.g. jnp.asarray({place})")
 
 
 def check_floating(value: Any, place: str) -> None:
@@ -25,6 +35,137 @@ def check_floating(value: Any, place: str) -> None:
         )
 
 
+def check_alike(arrays: Mapping[str, Any]) -> None:
+    """Refuse arrays of floats that have not all the shape of the first, which would broadcast."""
+    first, *others = arrays
+    for name, array in arrays.items():
+        check_floating(array, name)
+    for name in others:
+        if arrays[name].shape != arrays[first].shape:
+            raise ValueError(f"{name} has shape {arrays[name].shape}, expected that of {first}, {arrays[first].shape}")
+
+
+def check_real(value: Any, place: str) -> None:
+    """Refuse what is no array of numbers, of which complex ones would lose a half."""
+    check_array(value, place)
+    if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise TypeError(f"{place} has dtype {value.dtype}, expected real numbers or integers")
+
+
+def floating_dtype(dtype: Any) -> Any:
+    """A floating dtype as JAX has it at present; what names none is refused."""
+    try:
+        dtype = jax.dtypes.canonicalize_dtype(dtype)
+    except (TypeError, ValueError):
+        raise TypeError(f"dtype must be a floating dtype such as jnp.float32, got {described(dtype)}") from None
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"parameters must have a floating dtype, got {dtype}")
+    return dtype
+
+
+def check_random_key(key: Any, place: str = "key") -> None:
+    """Refuse what is not one key for JAX's random numbers: a typed one, or the words of one from `PRNGKey`."""
+    if isinstance(key, jax.Array | np.ndarray):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            axes = key.ndim
+        else:
+            axes = key.ndim - 1 if key.dtype == np.uint32 else -1
+        if axes == 0:
+            return
+        if axes > 0:
+            raise ValueError(f"{place} must be one key, got {described(key)}; take one of them, e.g. {place}[0]")
+    raise TypeError(f"{place} must be a key such as jax.random.key(0), got {described(key)}")
+
+
+# Plain values.
+
+
+def check_integer(value: Any, place: str, least: int) -> None:
+    """Refuse what is no integer, or one that is too small."""
+    if not is_integer(value):
+        raise TypeError(f"{place} must be an integer, got {described(value)}")
+    if value < least:
+        raise ValueError(f"{place} must be at least {least}, got {value}")
+
+
+def check_number(
+    value: Any,
+    place: str,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    finite: bool = False,
+) -> None:
+    """Refuse what is no real number, or one outside of a range, which NaN is; one that is traced has no value yet."""
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        real = value.shape == () and any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer))
+    else:
+        real = isinstance(value, int | float) and not isinstance(value, bool)
+    if not real:
+        raise TypeError(f"{place} must be a number, got {described(value)}")
+    if not is_known(value):
+        return
+    try:
+        number = float(np.asarray(value))
+    except OverflowError:  # an integer beyond all floats
+        number = math.inf
+    inside = above < number if above > -math.inf else least <= number
+    if not inside or not (number < below or below == math.inf) or (finite and math.isinf(number)):
+        bounds = ["positive" if above == 0 else f"above {above}"] * (above > -math.inf)
+        bounds += [f"at least {least}"] * (least > -math.inf) + [f"below {below}"] * (below < math.inf)
+        bounds += ["finite"] * finite
+        raise ValueError(f"{place} must be {' and '.join(bounds) or 'no NaN'}, got {value}")
+
+
+def check_flag(value: Any, place: str) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{place} must be True or False, got {described(value)}")
+
+
+def check_text(value: Any, place: str) -> None:
+    """Refuse what is no text, or an empty one."""
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{place} must be a non-empty string, got {described(value)}")
+
+
+def check_choice(value: Any, place: str, choices: Sequence[str]) -> None:
+    """Refuse what is none of a few words."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{place} must be {' or '.join(map(repr, choices))}, got {described(value)}")
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Refuse a batch of no examples."""
+    check_integer(batch_size, "batch_size", 1)
+
+
+def is_known(value: Any) -> bool:
+    """Whether a value can be looked at, which those that `jit` and its like trace cannot."""
+    return not isinstance(value, Tracer)
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is an integer of Python or numpy, which True is not."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+# Containers.
+
+
+def check_mapping(value: Any, place: str, example: str) -> None:
+    """Refuse what is no dict."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{place} must be a dict such as {example}, got {described(value)}")
+
+
+def check_sequence(value: Any, place: str, example: str) -> None:
+    """Refuse what is no list or tuple; a text is none either."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"{place} must be a list such as {example}, got {described(value)}")
+
+
 def check_keys(got: Mapping[str, Any], expected: Iterable[str], holds: str, has: str) -> None:
     """Refuse a mapping whose keys are not the expected ones."""
     expected = list(expected)
@@ -34,33 +175,126 @@ def check_keys(got: Mapping[str, Any], expected: Iterable[str], holds: str, has:
         raise ValueError(f"{holds} {quoted(got)}, but {has} {quoted(expected)}{hint}")
 
 
-def check_kind(value: Any, place: str, kind: type, example: str) -> None:
-    """Refuse what is of another kind than a function can do anything with."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{place} is {shown(value)}, expected {example}")
+def check_tree(tree: Any, place: str) -> None:
+    """Refuse what is no tree of floating arrays by unit and source, whatever the network."""
+    check_by(tree, place, "unit as init_params gives it")
+    for u, group in tree.items():
+        check_by(group, f"{place}[{u!r}]", "source")
+        for source, W in group.items():
+            check_floating(W, f"{place}[{u!r}][{source!r}]")
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Refuse a batch of no examples."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+def check_by(value: Any, place: str, names: str) -> None:
+    """Refuse what is no dict by some kind of names."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{place} is {_of_kind(value)}, expected a dict by {names}")
+
+
+# Functions, and our own kinds.
+
+
+def check_callable(value: Any, place: str, example: str) -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{place} must be a function such as {example}, got {described(value)}")
+
+
+def check_takes(function: Any, place: str, arguments: tuple[str, ...], example: str, *, hashable: bool = True) -> None:
+    """Refuse what is no function of these arguments, or no part of a specification, which is hashable."""
+    check_callable(function, place, example)
+    if hashable:
+        try:
+            hash(function)
+        except TypeError:
+            raise TypeError(
+                f"{place} is {_of_kind(function)}, which cannot be hashed; make its class a frozen dataclass"
+            ) from None
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a built-in that has none to look at
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise TypeError(
+            f"{place} {name_of(function)!r} takes {signature}, but is called as "
+            f"{place}({', '.join(arguments)}); write it as {example!r}"
+        ) from None
+
+
+def check_kind(value: Any, kind: type, place: str, expected: str, known: Mapping[str, Any] | None = None) -> None:
+    """Refuse what is not one of our own kinds.
+
+    Args:
+        value: What came.
+        kind: The class.
+        place: What the message calls it.
+        expected: What it should be, and how to make one.
+        known: Names of jaxbp, among which those of this kind may have been meant.
+    """
+    if isinstance(value, kind):
+        return
+    hint = ""
+    if isinstance(value, type):
+        hint = f"; call it: {value.__name__}(…)" if issubclass(value, kind) else ""
+    elif known is not None and (name := value if isinstance(value, str) else getattr(value, "__name__", None)):
+        names = [name for name, thing in known.items() if isinstance(thing, kind)]
+        near = _nearest(name, names)
+        hint = f"; did you mean jaxbp.{near}?" if near else f"; there are {', '.join(names)}"
+    raise TypeError(f"{place} must be {expected}, got {described(value)}{hint}")
+
+
+# Words.
+
+
+def described(value: Any) -> str:
+    """What came, in a few words, and without what an array or a module would print."""
+    if value is None or isinstance(value, str | bool | int | float | complex | np.generic):
+        return reprlib.repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    if callable(value) and isinstance(name := getattr(value, "__name__", None), str):
+        return f"the function {name}"
+    if _is_plain(value):
+        return reprlib.repr(value)
+    if type(value).__module__.startswith("jaxbp.") and len(text := repr(value)) < 80:
+        return text if text.startswith(type(value).__name__) else f"{type(value).__name__} {text}"
+    return f"a value of type {type(value).__name__}"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is made of words and numbers alone, which print shortly."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return not value
+    return isinstance(value, str | bool | int | float)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What to call a function in words."""
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:
     """A half-sentence that proposes the nearest known name, or nothing."""
-    near = get_close_matches(str(name), list(known), n=1, cutoff=0.5)  # as low as 'h2' for 'h1'
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def shown(value: object) -> str:
-    """What came, for a message: of what is long, huge or broken no more than a message can hold."""
-    try:
-        text = repr(value)
-    except Exception:  # somebody else's __repr__, or an integer of too many digits
-        return f"of type {type(value).__name__}"
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 20]}…{text[-19:]}"
+    near = _nearest(name, known)
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 def quoted(names: Iterable[str]) -> str:
     """Names for a message."""
     return ", ".join(repr(name) for name in names) or "none"
+
+
+def _nearest(name: object, known: Iterable[str]) -> str | None:
+    near = get_close_matches(str(name), list(known), n=1, cutoff=0.5)  # as low as 'h2' for 'h1'
+    return near[0] if near else None
+
+
+def _of_kind(value: Any) -> str:
+    if value is None or isinstance(value, jax.Array):
+        return "None" if value is None else "an array"
+    return f"of type {type(value).__name__}"

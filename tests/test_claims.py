@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import jaxbp
-from jaxbp._checks import shown
 from jaxbp._explain import _claims, _expressions
+from jaxbp._explain._escaping import brief
 
 pytestmark = pytest.mark.xdist_group("claims")  # one worker compiles what all of them run
 
@@ -582,7 +582,7 @@ VALUES = [
     ([["1"], None], TypeError, "is claimed to be None"),
     ("٣", ValueError, "'٣' cannot be read"),
     (NESTED, ValueError, r"what is claimed of a.o\[0\] is nested more than 50 deep"),
-    ({3: "1"}, TypeError, r"a place where something is claimed of a.o\[0\] is 3, expected text, such as 'slide 3'"),
+    ({3: "1"}, TypeError, r"a place where something is claimed of a.o\[0\] must be text, such as 'slide 3', got 3"),
     ({"p" * 5000: "1"}, ValueError, "is 5000 characters long"),
 ]
 SHAPES = [
@@ -614,7 +614,8 @@ def test_what_is_no_formula_is_refused_and_never_run(said, message, monkeypatch)
 
 def _only_for_others(function, said):
     def watched(first, *rest, **named):
-        assert first not in (said, "1", "os", "/etc/passwd") or rest, f"{said!r} was run"
+        ours = isinstance(first, str) and first in (said, "1", "os", "/etc/passwd")
+        assert not ours or rest, f"{said!r} was run"
         return function(first, *rest, **named)
 
     return watched
@@ -626,7 +627,7 @@ def test_what_is_no_claim_is_refused(said, error, message):
         judged({"a.o[0]": said})
 
 
-@pytest.mark.parametrize(("said", "message"), TOO_MUCH, ids=lambda text: shown(text)[:20])
+@pytest.mark.parametrize(("said", "message"), TOO_MUCH, ids=lambda text: brief(text)[:20])
 def test_more_than_is_read_is_refused(said, message):
     with pytest.raises(ValueError, match=message) as raised:
         judged({"a.o[0]": said})
@@ -646,13 +647,13 @@ def test_claims_of_another_shape_are_refused(name, said, message):
 
 @pytest.mark.parametrize("claims", [[("a.o[0]", 1)], "a.o[0]", 3, 0, [], "", False, np.ones(2)])
 def test_claims_that_are_no_dict_are_refused(claims):
-    with pytest.raises(TypeError, match="claims must be a dict from names of quantities to numbers or formulas"):
+    with pytest.raises(TypeError, match=r"claims must be a dict such as {'a.o.0.': '0.5'}, got"):
         judged(claims)
 
 
 @pytest.mark.parametrize("name", [None, 1, b"a.o[0]", ("a.o", 0)])
 def test_what_is_claimed_of_no_name_is_refused(name):
-    with pytest.raises(TypeError, match=r"a key of claims is .*, expected the name of a quantity, such as 'a.o\[0\]'"):
+    with pytest.raises(TypeError, match=r"a key of claims must be the name of a quantity, such as 'a.o\[0\]'"):
         judged({name: 1})
 
 

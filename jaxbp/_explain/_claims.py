@@ -11,7 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp._checks import check_kind, shown
+from jaxbp._checks import check_kind, check_mapping
+from jaxbp._explain._escaping import brief
 from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, Quantity, evaluate, leaves, magnitude, mapped
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import BEYOND, DEEPEST, check_length, parse, parse_name, parse_number
@@ -77,10 +78,9 @@ def statements(claims: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> l
         ValueError: An unknown quantity, an index or a shape that does not fit, or an expression that is none.
         TypeError: A claim that is no number, no text and no array of them.
     """
-    if not isinstance(claims, Mapping):
-        raise TypeError(f"claims must be a dict from names of quantities to numbers or formulas, got {shown(claims)}")
+    check_mapping(claims, "claims", "{'a.o[0]': '0.5'}")
     for name in claims:
-        check_kind(name, "a key of claims", str, "the name of a quantity, such as 'a.o[0]'")
+        check_kind(name, str, "a key of claims", "the name of a quantity, such as 'a.o[0]'")
     return list(chain.from_iterable(_read(parse_name(name, arrays), said, arrays) for name, said in claims.items()))
 
 
@@ -146,7 +146,7 @@ def _read(
         raise ValueError(f"what is claimed of {quantity} is nested more than {DEEPEST} deep")
     if isinstance(said, Mapping):
         for place, inner in said.items():
-            check_kind(place, f"a place where something is claimed of {quantity}", str, "text, such as 'slide 3'")
+            check_kind(place, str, f"a place where something is claimed of {quantity}", "text, such as 'slide 3'")
             check_length(place)
             yield from _read(quantity, inner, arrays, place, depth + 1)
     elif not shape and isinstance(said, list | tuple):
@@ -179,7 +179,7 @@ def _element(leaf: Leaf, index: Index, shape: Index, said: str, arrays: Mapping[
     if own != shape:
         example = Quantity(leaf.name, (0,) * len(own))
         raise ValueError(
-            f"{shown(said)} is claimed of something of shape {shape}, but {leaf.name} has shape {own}; say which of "
+            f"{brief(said)} is claimed of something of shape {shape}, but {leaf.name} has shape {own}; say which of "
             f"its elements is meant, e.g. {example}"
         )
     return Quantity(leaf.name, index)
@@ -210,7 +210,7 @@ def _number(quantity: Leaf, said: Any) -> tuple[str, float, float]:
     written = parse_number(text if isinstance(text, str) else repr(text)) if number else None
     if written is None:
         raise TypeError(
-            f"{quantity} is claimed to be {shown(said)}; claim a number, a formula as text, or a dict of them by place"
+            f"{quantity} is claimed to be {brief(said)}; claim a number, a formula as text, or a dict of them by place"
         )
     if re.fullmatch(r"[+-]?\d+", written):
         return written, float(written), 0.0

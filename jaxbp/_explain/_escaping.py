@@ -7,10 +7,22 @@ Names of units, places of claims, titles and the names of functions come as they
 import html
 import re
 
+_LONGEST_IN_MESSAGE = 120
+
 
 def visible(text: str) -> str:
     r"""A text in one line, without what a terminal would obey: other characters than printable ones become `\x1b`."""
     return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+
+
+def brief(value: object) -> str:
+    """What came, within a message: of what is long or huge no more than one can read."""
+    try:
+        text = repr(value)
+    except Exception:  # somebody else's __repr__, or an integer of too many digits
+        return f"something of type {type(value).__name__}"
+    limit = _LONGEST_IN_MESSAGE
+    return text if len(text) <= limit else f"{text[: limit - 20]}…{text[-19:]}"
 
 
 def in_html(text: str) -> str:

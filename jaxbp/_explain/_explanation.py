@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxbp._checks import check_kind, quoted, shown, suggestion
+from jaxbp._checks import check_kind, check_mapping, quoted, suggestion
 from jaxbp._explain import _html, _markup, _text
 from jaxbp._explain._claims import Claim, judged, statements
 from jaxbp._explain._equations import Equations
+from jaxbp._explain._escaping import brief
 from jaxbp._explain._expressions import Quantity
 from jaxbp._explain._notation import BATCHED, Notation
 from jaxbp._explain._numbers import Numbers
@@ -57,7 +58,7 @@ class Explanation:
         Raises:
             ImportError: latex2mathml is missing; it comes with `pip install 'jaxbp[explain]'`.
         """
-        check_kind(title, "title", str, "text")
+        check_kind(title, str, "title", "text")
         return _html.page(self.steps, self.claims, self.typesetting, title)
 
     def _repr_html_(self) -> str | None:
@@ -139,10 +140,7 @@ def explain(
 
 def _symbols(names: Mapping[str, str], net: Network, numbers: Numbers) -> dict[str, Symbol]:
     """The given symbols, by the names that quantities have."""
-    if not isinstance(names, Mapping):
-        raise TypeError(
-            f"names must be a dict from quantities to symbols such as {{'W.o.h1': 'w'}}, got {shown(names)}"
-        )
+    check_mapping(names, "names", "{'W.o.h1': 'w'}")
     # one element of a batch is named like that of a single example
     split = len(numbers.batch)
     single = {
@@ -151,16 +149,16 @@ def _symbols(names: Mapping[str, str], net: Network, numbers: Numbers) -> dict[s
     }
     symbols: dict[str, Symbol] = {}
     for name, symbol in names.items():
-        check_kind(name, "a key of names", str, "the name of a unit or of a quantity, such as 'W.o.h1'")
-        check_kind(symbol, f"names[{shown(name)}]", str, "LaTeX notation, such as 'w_1'")
+        check_kind(name, str, "a key of names", "the name of a unit or of a quantity, such as 'W.o.h1'")
+        check_kind(symbol, str, f"names[{brief(name)}]", "LaTeX notation, such as 'w_1'")
         try:
             symbols[name if name in net.shapes else _quantity(name, single)] = parse_symbol(symbol)
         except SymbolError as error:
-            raise ValueError(f"names[{shown(name)}] is {shown(symbol)}, which {error}") from None
+            raise ValueError(f"names[{brief(name)}] is {brief(symbol)}, which {error}") from None
         except ValueError as error:
             hint = suggestion(name, net.shapes)
             raise ValueError(
-                f"names holds {shown(name)}, but {error}; units and inputs are {quoted(net.shapes)}{hint}"
+                f"names holds {brief(name)}, but {error}; units and inputs are {quoted(net.shapes)}{hint}"
             ) from None
     return symbols
 

@@ -9,11 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array
 
 from jaxbp._backprop import backprop
-from jaxbp._checks import check_kind, shown
+from jaxbp._checks import check_kind, check_number, is_known
 from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._forward import Trace, forward
 from jaxbp._function_unit import FunctionUnit
@@ -47,11 +46,12 @@ class Numbers:
     @classmethod
     def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any, learning_rate: float | None) -> "Numbers":
         """The numbers for arguments as they are given to `backprop`."""
-        check_kind(net, "net", Network, "a jaxbp.Network such as jaxbp.layered([2, 2], output=jaxbp.sigmoid)")
-        check_kind(loss, "loss", Loss, "a jaxbp.Loss such as jaxbp.squared_error")
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, x, y, learning_rate))):
+        check_kind(net, Network, "net", "a jaxbp.Network, such as jaxbp.layered makes")
+        check_kind(loss, Loss, "loss", "a jaxbp.Loss, with a value and a gradient")
+        if not all(map(is_known, jax.tree.leaves((params, x, y, learning_rate)))):
             raise TypeError("explain shows numbers, and under jit, grad or vmap there are none yet: call it outside")
-        _check_learning_rate(learning_rate)
+        if learning_rate is not None:
+            check_number(learning_rate, "learning_rate", least=0, finite=True)
         check_params(net, params)
         wide = {u: {s: _widened(params[u][s]) for s in net.weight_shapes(u)} for u in net.groups}
         with jax.enable_x64(True):
@@ -218,24 +218,6 @@ def applied(unit: Unit, h: dict[str, Array]) -> Array:
 def _along(unit: Unit, h: dict[str, Array], along: dict[str, np.ndarray]) -> Array:
     """The derivative of a along a direction of its sources."""
     return jax.jvp(lambda h: unit.pre_activation({}, h), (h,), (along,))[1]
-
-
-def _check_learning_rate(learning_rate: Any) -> None:
-    """Refuse a step that nobody can take."""
-    if learning_rate is None:
-        return
-    dtype = getattr(learning_rate, "dtype", np.dtype(object)) if np.ndim(learning_rate) == 0 else np.dtype(object)
-    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
-    if isinstance(learning_rate, bool) or not (real or isinstance(learning_rate, int | float)):
-        raise TypeError(
-            f"learning_rate is {shown(learning_rate)}, expected a number such as 0.1, or None for no update"
-        )
-    try:
-        valid = 0 <= float(learning_rate) < np.inf
-    except OverflowError:  # an integer of many digits
-        valid = False
-    if not valid:
-        raise ValueError(f"learning_rate is {shown(learning_rate)}, expected a finite number of at least 0")
 
 
 def _widened(array: Any) -> np.ndarray:

@@ -8,7 +8,8 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from jaxbp._checks import quoted, shown
+from jaxbp._checks import quoted
+from jaxbp._explain._escaping import brief
 from jaxbp._explain._expressions import (
     FUNCTIONS,
     Call,
@@ -54,14 +55,14 @@ def parse_number(text: str) -> str | None:
         return None
     exponent = number[2] or "0"
     if len(exponent) > 9 or int(exponent) not in EXPONENTS or not _is_finite(float(written)):
-        raise ValueError(f"{shown(text)} is a number {BEYOND}")
+        raise ValueError(f"{brief(text)} is a number {BEYOND}")
     return written
 
 
 def check_length(text: str) -> None:
     """Refuse a text that is too long to be read as one number, name or formula."""
     if len(text) > LONGEST:
-        raise ValueError(f"{shown(text)} is {len(text)} characters long, and {LONGEST} are read; claim a part of it")
+        raise ValueError(f"{brief(text)} is {len(text)} characters long, and {LONGEST} are read; claim a part of it")
 
 
 def parse_name(text: str, arrays: Mapping[str, np.ndarray]) -> Leaf:
@@ -72,7 +73,7 @@ def parse_name(text: str, arrays: Mapping[str, np.ndarray]) -> Leaf:
     """
     parsed = parse(text, arrays)
     if not isinstance(parsed, Quantity | Partial):
-        raise ValueError(f"{shown(text)} names no quantity; a name looks like 'a.o[1]', 'loss' or 'grad.o.h1[0, 1]'")
+        raise ValueError(f"{brief(text)} names no quantity; a name looks like 'a.o[1]', 'loss' or 'grad.o.h1[0, 1]'")
     return parsed
 
 
@@ -106,12 +107,12 @@ def parse(text: str, arrays: Mapping[str, np.ndarray]) -> Expression:
     try:
         tree = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError):
-        raise ValueError(f"{shown(text)} cannot be read as an expression over quantities") from None
+        raise ValueError(f"{brief(text)} cannot be read as an expression over quantities") from None
     except (RecursionError, MemoryError):
         tree = None
     if tree is None or _depth(tree) > DEEPEST:
-        raise ValueError(f"{shown(text)} is nested more than {DEEPEST} deep; claim a simpler formula") from None
-    return _Reader(shown(text), source, found, arrays).read(tree)
+        raise ValueError(f"{brief(text)} is nested more than {DEEPEST} deep; claim a simpler formula") from None
+    return _Reader(brief(text), source, found, arrays).read(tree)
 
 
 class _Reader:
@@ -125,7 +126,7 @@ class _Reader:
         match node:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
                 if not _is_finite(value):
-                    raise ValueError(f"{self.text} holds {shown(self._original(node))}, a number {BEYOND}")
+                    raise ValueError(f"{self.text} holds {brief(self._original(node))}, a number {BEYOND}")
                 return Number(value)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return Negative(self.read(operand))
@@ -146,7 +147,7 @@ class _Reader:
                 return self._element(node)
             case _:
                 raise ValueError(
-                    f"{self.text} holds {shown(self._original(node))}; an expression is made of numbers, quantities, "
+                    f"{self.text} holds {brief(self._original(node))}; an expression is made of numbers, quantities, "
                     f"+ - * / ** and {quoted(FUNCTIONS)}"
                 )
 
@@ -238,6 +239,6 @@ def _terms(left: Expression) -> tuple[Expression, ...]:
 def _unknown(name: str, arrays: Mapping[str, np.ndarray]) -> ValueError:
     near = get_close_matches(name, list(arrays), n=3, cutoff=0.4)
     return ValueError(
-        f"there is no quantity {shown(name)}; "
+        f"there is no quantity {brief(name)}; "
         + (f"did you mean {quoted(near)}?" if near else f"known are {quoted(arrays)}")
     )
