@@ -53,7 +53,8 @@ class FunctionUnit(Unit):
         inputs = tuple(_rows(sources[s]) for s in self.connections)
         shapes = " and ".join(str(i.shape) for i in inputs)
         try:
-            a = jax.eval_shape(self.function, *inputs)
+            # of a new function: what JAX keeps of this one would be in the precision of the moment
+            a = jax.eval_shape(lambda *inputs: self.function(*inputs), *inputs)
         except (TypeError, ValueError) as error:
             raise ValueError(f"has the function {name_of(self.function)!r}, which refuses {shapes}: {error}") from error
         expected = _rows(self.shape)
@@ -63,7 +64,8 @@ class FunctionUnit(Unit):
                 f"expected {expected.shape}: the unit's shape behind a batch axis"
             )
         if self.rule is not None:
-            signals = jax.eval_shape(self.rule, inputs, expected, expected)
+            rule = self.rule
+            signals = jax.eval_shape(lambda *given: rule(*given), inputs, expected, expected)
             given = [signal.shape for signal in signals] if isinstance(signals, tuple | list) else signals
             if given != [i.shape for i in inputs]:
                 raise ValueError(
