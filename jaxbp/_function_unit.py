@@ -61,7 +61,8 @@ class FunctionUnit(Unit):
         inputs = tuple(_rows(sources[s]) for s in self.connections)
         shapes = " and ".join(str(i.shape) for i in inputs)
         try:
-            a = jax.eval_shape(self.function, *inputs)
+            # of a new function: what JAX keeps of this one would be in the precision of the moment
+            a = jax.eval_shape(lambda *inputs: self.function(*inputs), *inputs)
         except Exception as error:
             raise ValueError(f"has the function {name_of(self.function)!r}, which refuses {shapes}: {error}") from error
         expected = _rows(self.shape)
@@ -76,8 +77,9 @@ class FunctionUnit(Unit):
                 f"expected {expected.shape}: the unit's shape behind a batch axis"
             )
         if self.rule is not None:
+            rule = self.rule
             try:
-                signals = jax.eval_shape(self.rule, inputs, expected, expected)
+                signals = jax.eval_shape(lambda *given: rule(*given), inputs, expected, expected)
             except Exception as error:
                 raise ValueError(
                     f"has a pull-back of {name_of(self.function)!r} that refuses sources of {shapes}: {error}"

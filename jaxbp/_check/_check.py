@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice, product
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
+from jaxbp._backprop import backprop
 from jaxbp._check._facts import Corner, Facts, central_difference, corners
 from jaxbp._check._findings import compared, in_order, where
 from jaxbp._check._handed import Handed, handed_in
@@ -15,10 +20,11 @@ from jaxbp._check._ranking import ranked, telling_apart
 from jaxbp._check._report import Finding, Report
 from jaxbp._check._rounding import rounding_errors
 from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mistakes_of
+from jaxbp._check._session import Session
 from jaxbp._checks import quoted
 from jaxbp._losses import Loss
 from jaxbp._network import Network
-from jaxbp._objective import check_objective
+from jaxbp._objective import check_objective, objective
 
 _MOST_SUBGRADIENTS = 256
 
@@ -71,8 +77,25 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
     Source: the chapter, whose recursions the mistakes are mistakes in.
     """
     check_objective(net, loss)
-    facts = Facts.of(net, loss, params, x, y)
+    session = Session(partial(_program, net, loss, params, x, y))
+    with session.undisturbed():
+        facts = Facts.of(net, loss, params, x, y)
     handed = handed_in(facts, params, x, y, mine)
+    with session.undisturbed():
+        return _judged(facts, handed)
+
+
+def _program(net: Network, loss: Loss, params: Any, x: Any, y: Any) -> ClosedJaxpr:
+    """All that the network and the loss consist of, each with its own derivative and with that of autodiff."""
+
+    def everything(params: Any, x: Any, y: Any) -> Any:
+        return jax.value_and_grad(objective(net, loss))(params, x, y), backprop(net, loss, params, x, y).grads
+
+    arrays = {s: jnp.asarray(h) for s, h in x.items()} if isinstance(x, Mapping) else jnp.asarray(x)
+    return jax.make_jaxpr(everything)(params, arrays, jnp.asarray(y))
+
+
+def _judged(facts: Facts, handed: Handed) -> Report:
     order = in_order(facts, handed.arrays)
     tolerated = dict.fromkeys(facts.right, 0.0)
     findings = tuple(compared(facts, handed, name, 0.0) for name in order)
@@ -97,7 +120,7 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
     )
     notes = [
         *gave_up,
-        *_about_dropout(net),
+        *_about_dropout(facts.net),
         *_second_opinion(facts, wrong),
         *_about_corners(on_corners),
         *telling_apart(facts, observed, best_first),

@@ -1,7 +1,8 @@
 """What is true of a network on a batch: both phases in float64, by autodiff, which uses none of our backward rules."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._activations import Activation, Elementwise, softmax
+from jaxbp._check._session import compiled
 from jaxbp._forward import batch_shape, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
@@ -59,7 +61,7 @@ class Facts:
                 rows = np.reshape(given, (-1, y.shape[-1]) if np.shape(given) == y.shape else -1)
                 raise ValueError(f"y: {loss.complaint_about(rows, y.shape[-1:])}")
             inputs = {s: trace.h[s].astype(float).reshape(-1, *net.shapes[s]) for s in net.inputs}
-            right = _by_autodiff(net, loss, wide, inputs, y.reshape(-1, *net.shapes[net.output]))
+            right = compiled(_by_autodiff, net, loss)(wide, inputs, y.reshape(-1, *net.shapes[net.output]))
         # in the order of the specification: jax sorts the keys of a dict
         ours = {u: {s: np.asarray(W) for s, W in weights.items()} for u, weights in wide.items()}
         return cls.from_right(net, loss, ours, jax.tree.map(np.asarray, right), batch)
@@ -79,7 +81,7 @@ class Facts:
         rng = np.random.default_rng(seed)
         inputs = {s: rng.normal(size=(examples, *self.net.shapes[s])) for s in self.net.inputs}
         with jax.enable_x64(True):
-            right = _by_autodiff(self.net, self.loss, self.params, inputs, y)
+            right = compiled(_by_autodiff, self.net, self.loss)(self.params, inputs, y)
         return Facts.from_right(self.net, self.loss, self.params, jax.tree.map(np.asarray, right), (examples,))
 
     @property
@@ -158,22 +160,24 @@ def slope(activation: Elementwise, a: np.ndarray, h: np.ndarray | None = None) -
         return np.asarray(activation.derivative(at, value)).astype(float)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _by_autodiff(net: Network, loss: Loss, params: Any, x: dict[str, Array], y: Array) -> dict[str, Array]:
-    trace = forward(net, params, x)
-    zeros = jax.tree.map(jnp.zeros_like, trace)
-    of_all = jax.value_and_grad(objective(net, loss), argnums=(0, 4))
-    value, (grads, offsets) = of_all(params, x, y, None, zeros)
-    # a simplified loss is computed from the logits, past the output: ∂L/∂o is that of the loss itself
-    o = trace.h[net.output]
-    at_output = jax.grad(lambda o: jnp.sum(loss.value(o, y)) / o.shape[0])(o)
-    named = {"loss": value, "y": y}
-    for kind, arrays in (("a", trace.a), ("h", trace.h), ("Delta", offsets.h), ("delta", offsets.a)):
-        named |= {f"{kind}.{u}": array for u, array in arrays.items()}
-    named[f"Delta.{net.output}"] = at_output
-    for u, weights in grads.items():
-        named |= {f"grad.{u}.{s}": array for s, array in weights.items()}
-    return named
+def _by_autodiff(net: Network, loss: Loss) -> Callable[..., dict[str, Array]]:
+    def quantities(params: Any, x: dict[str, Array], y: Array) -> dict[str, Array]:
+        trace = forward(net, params, x)
+        zeros = jax.tree.map(jnp.zeros_like, trace)
+        of_all = jax.value_and_grad(objective(net, loss), argnums=(0, 4))
+        value, (grads, offsets) = of_all(params, x, y, None, zeros)
+        # a simplified loss is computed from the logits, past the output: ∂L/∂o is that of the loss itself
+        o = trace.h[net.output]
+        at_output = jax.grad(lambda o: jnp.sum(loss.value(o, y)) / o.shape[0])(o)
+        named = {"loss": value, "y": y}
+        for kind, arrays in (("a", trace.a), ("h", trace.h), ("Delta", offsets.h), ("delta", offsets.a)):
+            named |= {f"{kind}.{u}": array for u, array in arrays.items()}
+        named[f"Delta.{net.output}"] = at_output
+        for u, weights in grads.items():
+            named |= {f"grad.{u}.{s}": array for s, array in weights.items()}
+        return named
+
+    return quantities
 
 
 def central_difference(facts: Facts, name: str, direction: np.ndarray, step: float = 1e-5) -> float:
@@ -184,14 +188,13 @@ def central_difference(facts: Facts, name: str, direction: np.ndarray, step: flo
     def value(sign: int) -> float:
         moved = {**facts.params[u], s: facts.params[u][s] + sign * step * direction}
         with jax.enable_x64(True):
-            return float(_value(facts.net, facts.loss, {**facts.params, u: moved}, inputs, facts.y))
+            return float(compiled(_value, facts.net, facts.loss)({**facts.params, u: moved}, inputs, facts.y))
 
     return (value(1) - value(-1)) / (2 * step)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _value(net: Network, loss: Loss, params: Any, x: dict[str, Array], y: Array) -> Array:
-    return objective(net, loss)(params, x, y)
+def _value(net: Network, loss: Loss) -> Callable[..., Array]:
+    return lambda params, x, y: objective(net, loss)(params, x, y)
 
 
 @dataclass(frozen=True, eq=False)

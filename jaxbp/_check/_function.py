@@ -15,6 +15,7 @@ from jaxbp._check._leaf_mistakes import leaf_mistakes
 from jaxbp._check._leaves import Leaf
 from jaxbp._check._reference import Reference
 from jaxbp._check._report import Report
+from jaxbp._check._session import Session
 from jaxbp._check._trees import VALUE, Tree, handed_in
 from jaxbp._checks import check_callable
 
@@ -61,15 +62,26 @@ def check_function(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:
         the gradient of w is 1/2 of the right one, as when a square is differentiated without its 2
     """
     check_callable(f, "f", "lambda params: jnp.sum(params['w'] ** 2)")
-    at = Reference(f, Tree.of(params))
-    at.check()
-    handed = handed_in(at.tree, mine)
-    at, compared = _compared(at, handed)
-    findings, notes = tuple(leaf.finding for leaf in compared), [] if at.wide else [_DRAWN]
+    tree = Tree.of(params)
+    as_it_is = Reference(f, tree)
+    as_it_is.check()
+    handed = handed_in(tree, mine)
+    if as_it_is.draws_others:
+        report = _judged(as_it_is, handed)
+        return replace(report, notes=(_DRAWN, *report.notes))
+    as_they_came = as_it_is.in_its_dtypes
+    del as_it_is  # with its program, as that in float64 is gone before the session goes on
+    with Session(Reference(f, tree).traced).undisturbed():
+        return _judged(Reference(f, tree, True, as_they_came), handed)
+
+
+def _judged(at: Reference, handed: Handed) -> Report:
+    compared = _compared(at, handed)
+    findings = tuple(leaf.finding for leaf in compared)
     wrong = [leaf for leaf in compared if leaf.wrong]
     if not wrong:
         rounded = any(finding.status == "precision" for finding in findings)
-        return Report("precision" if rounded else "right", findings, notes=tuple(notes))
+        return Report("precision" if rounded else "right", findings)
     if _on_corners(at, wrong):
         return Report("kink", findings, notes=tuple(_about_corners(wrong)))
     grads = [leaf for leaf in compared if leaf.name != VALUE]
@@ -79,20 +91,17 @@ def check_function(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:
         found = leaf_mistakes(grads) or leaf_mistakes([leaf.printed(handed.resolution) for leaf in grads])
     places = ", ".join(leaf.place for leaf in wrong)
     where = f"{len(wrong)} of {len(compared)} leaves {'is' if len(wrong) == 1 else 'are'} wrong: {places}"
-    notes += _second_opinion(at, wrong)
-    return Report("wrong", findings, wrong[0].name, where, tuple(found), tuple(notes))
+    return Report("wrong", findings, wrong[0].name, where, tuple(found), tuple(_second_opinion(at, wrong)))
 
 
-def _compared(at: Reference, handed: Handed) -> tuple[Reference, list[Leaf]]:
+def _compared(at: Reference, handed: Handed) -> list[Leaf]:
     """Every array beside the right one; what rounding explains is estimated only where it matters."""
     compared = [Leaf.of(name, at.right[name], handed, 0.0) for name in handed.arrays]
     if not any(leaf.wrong for leaf in compared):
-        return at, compared
-    if at.draws_others:
-        return _compared(at.as_it_is, handed)
+        return compared
     handed = replace(handed, epsilon=max(handed.epsilon, at.epsilon))
     errors = at.rounding_errors(handed.epsilon)
-    return at, [Leaf.of(name, at.right[name], handed, errors[name]) for name in handed.arrays]
+    return [Leaf.of(name, at.right[name], handed, errors[name]) for name in handed.arrays]
 
 
 def _on_corners(at: Reference, wrong: Sequence[Leaf]) -> bool:

@@ -1,7 +1,6 @@
 """The catalogue of mistakes on the way back through a unit that is a function of its sources."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from math import isqrt, sqrt
 
 import jax
@@ -12,6 +11,7 @@ from jaxtyping import Array
 from jaxbp._attention import Attention
 from jaxbp._check._pass import Change, Pass, pulled_through
 from jaxbp._check._report import Mistake
+from jaxbp._check._session import compiled
 from jaxbp._function_unit import FunctionUnit, name_of
 
 
@@ -49,9 +49,8 @@ def _by_rule(state: Pass, unit: FunctionUnit, v: str) -> dict[str, Array]:
     """The signals by the pull-back that the unit itself brings."""
     with jax.enable_x64(True):
         h = {t: jnp.asarray(state.facts.h[t]) for t in unit.connections}
-        return _signals_by_rule(unit, h, jnp.asarray(state.facts.a[v]), jnp.asarray(state.delta[v]))
+        return compiled(_signals_by_rule, unit)(h, jnp.asarray(state.facts.a[v]), jnp.asarray(state.delta[v]))
 
 
-@partial(jax.jit, static_argnums=0)
-def _signals_by_rule(unit: FunctionUnit, h: dict[str, Array], a: Array, delta: Array) -> dict[str, Array]:
-    return unit.pull_back({}, h, a, delta)
+def _signals_by_rule(unit: FunctionUnit) -> Callable[..., dict[str, Array]]:
+    return lambda h, a, delta: unit.pull_back({}, h, a, delta)

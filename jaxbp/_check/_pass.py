@@ -5,7 +5,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -16,6 +15,7 @@ from jaxtyping import Array
 from jaxbp._activations import Elementwise
 from jaxbp._check._facts import Facts
 from jaxbp._check._report import Mistake
+from jaxbp._check._session import compiled
 from jaxbp._connections import Dense, Identity, Transposed
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import BIAS, SHARED
@@ -156,7 +156,7 @@ def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray) -> np.ndarra
     if isinstance(unit, FunctionUnit):
         with jax.enable_x64(True):
             h = {t: jnp.asarray(facts.h[t]) for t in unit.connections}
-            return np.asarray(_pulled_through_function(unit, h, jnp.asarray(delta))[s])
+            return np.asarray(compiled(_signals, unit)(h, jnp.asarray(delta))[s])
     M = matrix(facts, v, s)
     if M is not None:
         return delta @ M.T
@@ -168,10 +168,9 @@ def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray) -> np.ndarra
         return np.asarray(connection.pull_back(W, jnp.asarray(facts.h[s]), jnp.asarray(delta)))
 
 
-@partial(jax.jit, static_argnums=0)
-def _pulled_through_function(unit: FunctionUnit, h: dict[str, Array], delta: Array) -> dict[str, Array]:
-    """The signals by autodiff, as the reference has them: a pull-back by hand is what may be wrong."""
-    return jax.vjp(lambda h: unit.pre_activation({}, h), h)[1](delta)[0]
+def _signals(unit: FunctionUnit) -> Callable[..., dict[str, Array]]:
+    """By autodiff, as the reference has them: a pull-back by hand is what may be wrong."""
+    return lambda h, delta: jax.vjp(lambda h: unit.pre_activation({}, h), h)[1](delta)[0]
 
 
 def matrix(facts: Facts, v: str, s: str) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -27,18 +27,20 @@ class Reference:
         f: The function.
         tree: The parameters.
         wide: Whether all is in float64, or in the dtypes as they came.
+        as_they_came: The value and the gradients in the latter, where those differ.
     """
 
     f: Callable[[Any], Any]
     tree: Tree
-    wide: bool = True
+    wide: bool = False
+    as_they_came: dict[str, np.ndarray] | None = None
 
     def check(self) -> None:
         """Refuse what is no scalar function."""
         if not callable(self.f):
             raise TypeError(f"f is of type {type(self.f).__name__}, expected a function of params")
         with self.precision():
-            value = jax.eval_shape(self.f, self.params)
+            value = jax.eval_shape(lambda params: self.f(params), self.params)
         if not hasattr(value, "shape") or value.shape != ():
             shapes = jax.tree.map(lambda a: a.shape, value)
             raise ValueError(f"f returns an array of shape {shapes}, expected a scalar; sum or average it")
@@ -71,20 +73,29 @@ class Reference:
 
     @cached_property
     def _program(self) -> ClosedJaxpr:
-        with self.precision():
-            return jax.make_jaxpr(jax.value_and_grad(self.f))(self.params)
+        return self.traced()
 
-    @cached_property
-    def as_it_is(self) -> "Reference":
-        """The same in the dtypes as they came."""
+    def traced(self) -> ClosedJaxpr:
+        """The program of the value and the gradients, made anew."""
+        # of a new function: what JAX keeps by that of the caller would outlive this
+        with self.precision():
+            return jax.make_jaxpr(jax.value_and_grad(lambda params: self.f(params)))(self.params)
+
+    @property
+    def _is_float64(self) -> bool:
         dtypes = {jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in self.tree.leaves.values()}
-        return replace(self, wide=False) if self.wide and dtypes != {np.dtype(np.float64)} else self
+        return dtypes == {np.dtype(np.float64)}
+
+    @property
+    def in_its_dtypes(self) -> dict[str, np.ndarray] | None:
+        """The value and the gradients, where they are in other dtypes than float64."""
+        return None if self._is_float64 else self.right
 
     @property
     def draws_others(self) -> bool:
-        """Whether f draws random numbers, and others in float64 than as it is."""
-        drawn = any(step.primitive.name == "random_bits" for step in steps(self._program.jaxpr))
-        return drawn and self.as_it_is is not self
+        """Whether f draws random numbers, which may be others in float64 than as it is."""
+        drawn = (step.primitive.name == "random_bits" for step in steps(self._program.jaxpr))
+        return not self._is_float64 and any(drawn)
 
     @property
     def epsilon(self) -> float:
@@ -100,7 +111,8 @@ class Reference:
         some programs round more often than once for each quantity. Nor is jax.grad itself wrong in the dtypes as they
         came.
         """
-        errors = {name: 2 * magnitude(array - self.right[name]) for name, array in self.as_it_is.right.items()}
+        came = self.as_they_came or self.right
+        errors = {name: 2 * magnitude(array - self.right[name]) for name, array in came.items()}
         for seed in range(_SAMPLES):
             with self.precision():
                 noise = Noise(3 * epsilon, np.random.default_rng(seed))

@@ -1,6 +1,7 @@
 """Trees of arrays: what their leaves are called, and what was handed in read along with them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,8 @@ def handed_in(tree: Tree, mine: Any) -> Handed:
     Raises:
         TypeError, ValueError: A key, a shape or a type that does not fit.
     """
-    read = _returned(tree, mine(tree.params)) if callable(mine) else _read(tree, mine)
+    # a copy, for it may write into what it is given
+    read = _returned(tree, mine(deepcopy(tree.params))) if callable(mine) else _read(tree, mine)
     # jax computes in no more than this, also where numpy's float64 came in
     return Handed.of(read, [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in tree.leaves.values()])
 

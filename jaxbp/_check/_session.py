@@ -1,0 +1,91 @@
+"""What is run here in float64 leaves nothing behind in a session that goes on in float32.
+
+JAX keeps one converted copy of a NumPy array for as long as any program holds it, and hands it out whatever the
+precision of who asks next: a function that closes over the array could then be run in one of both alone.
+"""
+
+import gc
+import sys
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params
+
+_ENTRIES = 16
+_OURS = 3  # references to what only a copy is made of: its own, that of the variable, and that of the count
+
+
+@lru_cache(maxsize=_ENTRIES)
+def compiled(make: Callable[..., Callable[..., Any]], *specifications: Any) -> Callable[..., Any]:
+    """The jitted `make(*specifications)`: JAX itself would keep it for each of them, for ever."""
+    return jax.jit(make(*specifications))
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """The session of a caller, beside a program that is to be run in float64.
+
+    Attributes:
+        trace: Makes the program, anew and from new functions, in the precision of whoever calls it.
+    """
+
+    trace: Callable[[], ClosedJaxpr]
+
+    @cached_property
+    def _is_at_risk(self) -> bool:
+        return jax.dtypes.canonicalize_dtype(float) != np.float64 and bool(_copies(self.trace()))
+
+    @contextmanager
+    def undisturbed(self) -> Generator[None]:
+        """In here float64 may be used as if JAX had never seen the arrays that the program holds.
+
+        Where JAX holds on to a copy of such an array in another precision, before or after, its caches are cleared:
+        then what is compiled already is compiled again. A session in float64 has nothing to fear.
+        """
+        if not self._is_at_risk:
+            yield
+            return
+        _forget(_copies(self.trace()))
+        with jax.enable_x64(True):
+            copies = _copies(self.trace())
+        try:
+            yield
+        finally:
+            compiled.cache_clear()
+            _forget(copies)
+
+
+def _copies(program: ClosedJaxpr) -> list[weakref.ref[Any]]:
+    """What a program, with those that it calls, holds of NumPy arrays; a number for itself is no array."""
+    held = list(program.consts)
+
+    def search(jaxpr: Jaxpr) -> None:
+        for step in jaxpr.eqns:
+            for inner in jax.tree.leaves(list(step.params.values()), is_leaf=lambda p: isinstance(p, ClosedJaxpr)):
+                held.extend(inner.consts if isinstance(inner, ClosedJaxpr) else ())
+            for inner in jaxprs_in_params(step.params):
+                search(inner)
+
+    search(program.jaxpr)
+    return [weakref.ref(value) for value in held if isinstance(value, np.ndarray) and value.ndim and _depends(value)]
+
+
+def _depends(copy: np.ndarray) -> bool:
+    """Whether a copy is another in the other precision: it has 64 bits, or numbers that no array of others has."""
+    base = copy.base
+    own = isinstance(base, np.ndarray) and base.flags.owndata and sys.getrefcount(base) <= _OURS
+    return own or copy.dtype.name.endswith("64")
+
+
+def _forget(copies: list[weakref.ref[Any]]) -> None:
+    """Let go of the converted arrays, by ever stronger means."""
+    for let_go in (gc.collect, jax.clear_caches, gc.collect):
+        if all(copy() is None for copy in copies):
+            return
+        let_go()
