@@ -214,7 +214,7 @@ def sampled(activation: jaxbp.Activation) -> tuple[np.ndarray, np.ndarray, np.nd
         a, `(points,)`; Φ(a), `(points,)`; and ∂h_i/∂a, `(points, outputs)`, with one output but for softmax.
     """
     along = jnp.linspace(-5, 5, 501)
-    if activation == jaxbp.softmax:
+    if activation.phi == jaxbp.softmax.phi:
         a = jnp.zeros((along.size, CLASSES)).at[:, 0].set(along)
         h = activation.value(a)
         # (∂h/∂a)ᵀ e_i is row i of the Jacobian, whose first element is ∂h_i/∂a_0

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxbp._checks import check_kind, check_takes, check_text, name_of
 from jaxbp._initializers import check_initializer
+from jaxbp._precision import widened
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Activation(ABC):
         Delta: Float[Array, "*batch width"],
     ) -> Float[Array, "*batch width"]:
         """δ = (∂h/∂a)ᵀ Δ, from the unit's input, its output and the error signal at its output."""
+
+    @property
+    def phi(self) -> tuple[Any, ...]:
+        """What it computes, apart from its name and initializer: equal for those that are the same function."""
+        parts = (getattr(self, field.name) for field in fields(self) if field.name not in ("name", "initializer"))
+        return (type(self), *parts)
 
     def __repr__(self) -> str:
         return self.name
@@ -278,17 +285,20 @@ def _softmax_pullback(a: Array, h: Array, Delta: Array) -> Array:
 
 
 def _layer_norm(a: Array) -> Array:
-    return (a - jnp.mean(a, axis=-1, keepdims=True)) / _spread(a)
+    return _normalised(widened(a))[0].astype(a.dtype)
 
 
 def _layer_norm_pullback(a: Array, h: Array, Delta: Array) -> Array:
+    h, spread = _normalised(widened(a))  # of bfloat16 the unit's own h has been rounded
+    Delta = widened(Delta)
     # what would change the mean of a, or its spread, has no effect on h
     centred = Delta - jnp.mean(Delta, axis=-1, keepdims=True)
-    return (centred - h * jnp.mean(h * Delta, axis=-1, keepdims=True)) / _spread(a)
+    return ((centred - h * jnp.mean(h * Delta, axis=-1, keepdims=True)) / spread).astype(a.dtype)
 
 
-def _spread(a: Array) -> Array:
-    return jnp.sqrt(jnp.var(a, axis=-1, keepdims=True) + _LAYER_NORM_EPSILON)
+def _normalised(a: Array) -> tuple[Array, Array]:
+    spread = jnp.sqrt(jnp.var(a, axis=-1, keepdims=True) + _LAYER_NORM_EPSILON)
+    return (a - jnp.mean(a, axis=-1, keepdims=True)) / spread, spread
 
 
 linear = elementwise(_linear, _linear_derivative, name="linear")

@@ -11,6 +11,7 @@ from jaxbp._forward import batch_shape
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._parameters import Params
+from jaxbp._precision import widened
 
 
 def alignment_angles(
@@ -60,7 +61,7 @@ def alignment_angles(
 
 def _mean_angle(ours: Array, theirs: Array, batch_axes: int) -> Array:
     def direction(delta: Array) -> tuple[Array, Array]:
-        wide = delta.astype(jnp.promote_types(delta.dtype, jnp.float32))
+        wide = widened(delta)
         rows = jnp.reshape(wide, (-1, wide[(0,) * batch_axes].size))
         # by the largest element first: the squares of a signal that has nearly vanished are 0
         largest = jnp.max(jnp.abs(rows), axis=1, keepdims=True)

@@ -10,6 +10,7 @@ from jaxtyping import Array
 from jaxbp._checks import check_flag, check_integer, check_text, described, is_integer
 from jaxbp._connections import Shape
 from jaxbp._function_unit import FunctionUnit, function_unit
+from jaxbp._precision import widened
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Attention:
 
     def __call__(self, query: Array, key: Array, value: Array) -> Array:
         """P V, `(*batch, rows, width)`."""
-        return self._joined(self._weights(query, key) @ self._split(value))
+        return self._joined(self._weights(query, key) @ self._split(value)).astype(value.dtype)
 
     def pull_back(self, inputs: tuple[Array, ...], a: Array, delta: Array) -> tuple[Array, Array, Array]:
         """The signals of Q, K and V.
@@ -40,7 +41,8 @@ class Attention:
         # softmax's own pull-back, over each row of P
         Delta_S = P * (Delta_P - jnp.sum(P * Delta_P, axis=-1, keepdims=True)) / math.sqrt(Q.shape[-1])
         signals = (Delta_S @ K, jnp.swapaxes(Delta_S, -1, -2) @ Q, Delta_V)
-        return tuple(self._joined(rows) for rows in signals)  # pyright: ignore[reportReturnType]
+        typed = (self._joined(rows).astype(source.dtype) for rows, source in zip(signals, inputs, strict=True))
+        return tuple(typed)  # pyright: ignore[reportReturnType]
 
     def _weights(self, query: Array, key: Array) -> Array:
         Q, K = self._split(query), self._split(key)
@@ -52,9 +54,9 @@ class Attention:
         return jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min))
 
     def _split(self, rows: Array) -> Array:
-        """`(*batch, rows, width)` to `(*batch, heads, rows, width / heads)`."""
+        """`(*batch, rows, width)` to `(*batch, heads, rows, width / heads)`, in float32 at least."""
         split = jnp.reshape(rows, (*rows.shape[:-1], self.heads, rows.shape[-1] // self.heads))
-        return jnp.swapaxes(split, -2, -3)
+        return widened(jnp.swapaxes(split, -2, -3))
 
     def _joined(self, rows: Array) -> Array:
         joined = jnp.swapaxes(rows, -2, -3)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxbp._activations import Activation, check_activation, sigmoid, softmax
 from jaxbp._checks import check_kind, check_real, check_takes, check_text, described
+from jaxbp._precision import widened
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class Loss:
         return self.name
 
     def simplification(self, activation: Activation) -> Simplification | None:
-        """The simplification that holds for this output activation, if one is known."""
-        return next((rule for rule in self.simplifications if rule.activation == activation), None)
+        """The simplification that holds for this output activation, by what it computes, if one is known."""
+        return next((rule for rule in self.simplifications if rule.activation.phi == activation.phi), None)
 
     def targets(self, o: Array, y: Any) -> Array:
         """The targets y as an array like the output, with its dtype; class ids become rows.
@@ -118,7 +119,7 @@ class Loss:
             TypeError: y is no array, or holds ids where the loss takes none, or ids that are not integers.
         """
         check_real(y, "y")
-        y = jnp.asarray(y)
+        y = jnp.asarray(_within_int32(y))
         if y.shape == o.shape:
             return y.astype(o.dtype)
         batch, width = o.shape[:-1], o.shape[-1]
@@ -133,7 +134,7 @@ class Loss:
                 f"y has the batch shape {batch}, but {self.name} takes no class ids; pass targets of shape {o.shape}"
                 + (", e.g. y[..., None]" if width == 1 else "")
             )
-        if not (jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_):
+        if not _are_ids(y):
             raise TypeError(
                 f"class ids must be integers, but y has dtype {y.dtype}; pass y.astype(int), "
                 f"or targets of shape {o.shape}"
@@ -167,6 +168,18 @@ class Loss:
         return self.complaint(values) if self.complaint else None
 
 
+def _are_ids(y: Any) -> bool:
+    return bool(jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_)
+
+
+def _within_int32(y: Any) -> Any:
+    """Integers on the host as JAX can hold them: without float64 it has no int64, to which 2³² is 0."""
+    if not isinstance(y, np.ndarray) or not _are_ids(y) or jax.dtypes.canonicalize_dtype(y.dtype) == y.dtype:
+        return y
+    # what does not fit is out of range, as it was
+    return np.clip(y, -1, np.iinfo(np.int32).max).astype(np.int32)
+
+
 def unfused(loss: Loss) -> Loss:
     """The same loss without its known simplifications: δ_o by the product (∂o/∂a)ᵀ ∂L/∂o, always.
 
@@ -193,8 +206,10 @@ def unfused(loss: Loss) -> Loss:
 
 def _one_hot(ids: Array, width: int) -> Array:
     """One row for each id; for a single output the id itself, 0 or 1. NaN where an id is out of range."""
-    ids = ids.astype(jnp.int32)
-    classes = jnp.arange(max(width, 2), dtype=jnp.int32)
+    # not a narrower dtype than that of the ids, in which those out of range would wrap around
+    dtype = jnp.promote_types(ids.dtype, jnp.uint32 if jnp.issubdtype(ids.dtype, jnp.unsignedinteger) else jnp.int32)
+    ids = ids.astype(dtype)
+    classes = jnp.arange(max(width, 2), dtype=dtype)
     rows = ids[..., None] == jnp.expand_dims(classes, tuple(range(ids.ndim)))
     if width == 1:
         rows = rows[..., 1:]
@@ -246,7 +261,16 @@ def _softmax_cross_entropy(a: Float[Array, "*batch k"], y: Float[Array, "*batch 
 
 
 def _softmax_cross_entropy_delta(a: Array, o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Array:
-    return _without_rounding(jax.nn.softmax, a, o) * jnp.sum(y, axis=-1, keepdims=True) - y
+    # o Σy − y, as o_i Σ_{j≠i} y_j − y_i (1 − o_i): where o is nearly 1, 1 − o is the sum of the others
+    a, y = widened(a), widened(y)
+    top = jax.lax.stop_gradient(jnp.max(a, axis=-1, keepdims=True))
+    e = jnp.exp(a - top)
+    largest = a == top
+    below = jnp.sum(jnp.where(largest, 0, e), axis=-1, keepdims=True)
+    besides_one = below + (jnp.sum(largest, axis=-1, keepdims=True, dtype=a.dtype) - 1)
+    total = 1 + besides_one
+    others = jnp.where(largest, besides_one, total - e)
+    return (e * (jnp.sum(y, axis=-1, keepdims=True) - y) - y * others) / total
 
 
 def _softmax_cross_entropy_root(
@@ -275,7 +299,9 @@ def _sigmoid_binary_cross_entropy(a: Float[Array, "*batch k"], y: Float[Array, "
 
 
 def _sigmoid_binary_cross_entropy_delta(a: Array, o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Array:
-    return _without_rounding(jax.nn.sigmoid, a, o) - y
+    # o − y, without the rounding of o where it is nearly 1
+    a, y = widened(a), widened(y)
+    return (1 - y) * jax.nn.sigmoid(a) - y * jax.nn.sigmoid(-a)
 
 
 def _sigmoid_binary_cross_entropy_root(
@@ -284,17 +310,12 @@ def _sigmoid_binary_cross_entropy_root(
     return _columns(jnp.sqrt(o * jax.nn.sigmoid(-a)))
 
 
-def _without_rounding(value: Callable[[Array], Array], a: Array, o: Array) -> Array:
-    """The output o = Φ(a), in float32 where o is narrower: o − y would cancel the few digits that it has."""
-    return value(a.astype(jnp.float32)) if jnp.finfo(o.dtype).bits < 32 else o
-
-
 def _perceptron(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
-    return -jnp.sum(jnp.where(y * o <= 0, y * o, 0), axis=-1)
+    return -jnp.sum(jnp.where(y * o > 0, 0, y * o), axis=-1)
 
 
 def _perceptron_gradient(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch k"]:
-    return jnp.where(y * o <= 0, -y, 0)  # −y at a margin of 0 too, or weights of 0 would never move
+    return jnp.where(y * o > 0, 0, -y)  # −y at a margin of 0 too, or weights of 0 would never move
 
 
 def _perceptron_root(o: Float[Array, "*batch k"], y: Array) -> Float[Array, "1 *batch k"]:

@@ -5,6 +5,7 @@ readers can lose a branch.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from jaxbp._connections import Dense, Transposed
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import BIAS
 
-_MASKS = (activations.relu, activations.leaky_relu, activations.hard_tanh)
+_MASKS = tuple(a.phi for a in (activations.relu, activations.leaky_relu, activations.hard_tanh))
 
 
 def at_output(facts: Facts) -> Iterator[Change]:
@@ -112,7 +113,7 @@ def in_delta(facts: Facts, u: str) -> Iterator[Change]:
     if u != facts.net.output:
         text = f"no signal arrives at {u}: delta.{u} = {_rule(activation, u)}, not 0"
         yield change("detached", text, lambda facts, Delta, delta: np.zeros_like(delta))
-    if activation == activations.linear:
+    if activation.phi == activations.linear.phi:
         pass
     elif isinstance(activation, Elementwise):
         yield from _element_wise(facts, u, activation, change)
@@ -142,7 +143,7 @@ def _element_wise(facts: Facts, u: str, activation: Elementwise, change: Callabl
     )
     others = [v for v in facts.net.units if v != u and facts.net.shapes[v] == facts.net.shapes[u]]
     for v in others:
-        slugs = ["derivative-of-other-unit", *(["relu-mask"] if activation in _MASKS else [])]
+        slugs = ["derivative-of-other-unit", *(["relu-mask"] if activation.phi in _MASKS else [])]
         for slug in reversed(slugs):
             what = "the mask is taken" if slug == "relu-mask" else "Φ' is evaluated"
             yield change(
@@ -150,7 +151,7 @@ def _element_wise(facts: Facts, u: str, activation: Elementwise, change: Callabl
                 f"{what} at a.{v}, another unit's: {right}, at a.{u}",
                 lambda facts, Delta, delta, v=v: slope(activation, facts.a[v]) * Delta,
             )
-    if activation in _MASKS:
+    if activation.phi in _MASKS:
         yield change(
             "relu-mask",
             f"the mask is taken from the incoming signal, Delta.{u} > 0: {right}, with the mask from a.{u}",
@@ -172,7 +173,7 @@ def _at_output_activation(
                 "double-activation-derivative", f"{text}, as o (1 − o), though that holds it already",
                 lambda facts, Delta, delta: facts.diagonals[o] * delta,
             )  # fmt: skip
-    elif activation != activations.linear or facts.loss.name != "squared_error":
+    elif activation.phi != activations.linear.phi or facts.loss.name != "squared_error":
         text = (
             f"o − y is not the error signal of {facts.loss.name} with {activation.name}: "
             f"delta.{o} = {_rule(activation, o)}"
@@ -312,16 +313,16 @@ def _rows(delta: np.ndarray) -> np.ndarray:
 
 def _rule(activation: Activation, u: str) -> str:
     """The right step from Δ to δ, with the unit's own name."""
-    rules: dict[Activation, str] = {
-        activations.linear: f"Delta.{u}",
-        activations.sigmoid: f"h.{u} (1 − h.{u}) ⊙ Delta.{u}",
-        activations.tanh: f"(1 − h.{u}²) ⊙ Delta.{u}",
-        activations.relu: f"[a.{u} > 0] ⊙ Delta.{u}",
-        activations.softmax: f"h.{u} ⊙ (Delta.{u} − Σ h.{u} Delta.{u})",
-        activations.hard_tanh: f"[−1 ≤ a.{u} ≤ 1] ⊙ Delta.{u}",
+    rules: dict[tuple[Any, ...], str] = {
+        activations.linear.phi: f"Delta.{u}",
+        activations.sigmoid.phi: f"h.{u} (1 − h.{u}) ⊙ Delta.{u}",
+        activations.tanh.phi: f"(1 − h.{u}²) ⊙ Delta.{u}",
+        activations.relu.phi: f"[a.{u} > 0] ⊙ Delta.{u}",
+        activations.softmax.phi: f"h.{u} ⊙ (Delta.{u} − Σ h.{u} Delta.{u})",
+        activations.hard_tanh.phi: f"[−1 ≤ a.{u} ≤ 1] ⊙ Delta.{u}",
     }
-    if activation in rules:
-        return rules[activation]
+    if activation.phi in rules:
+        return rules[activation.phi]
     if isinstance(activation, Elementwise):
         return f"{activation.name}'(a.{u}) ⊙ Delta.{u}"
     return f"(∂h/∂a)ᵀ Delta.{u}"

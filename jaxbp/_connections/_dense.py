@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from string import ascii_lowercase
 
 import jax
 import jax.numpy as jnp
@@ -68,16 +67,17 @@ class Dense(Connection):
         self, W: Float[Array, "s u"], h: Float[Array, "*batch s"], delta: Float[Array, "*batch u"]
     ) -> Float[Array, "s u"]:
         """The product hᵀ δ over the whole batch: a sum of outer products would not be compiled to one."""
-        batch = ascii_lowercase[: h.ndim - 1]
-        gradient = jnp.einsum(f"{batch}S,{batch}U->SU", h, delta, out_sharding=jax.typeof(W).sharding)
+        *batch, s, u = range(h.ndim + 1)
+        sharding = jax.typeof(W).sharding
+        gradient = jnp.einsum(h, [*batch, s], delta, [*batch, u], [s, u], out_sharding=sharding)
         return as_cotangent_of(W, gradient)
 
     def contract_each(
         self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
     ) -> Float[Array, "n s u"]:
         """The outer product of each example, or their sum over its rows."""
-        rows = ascii_lowercase[: h.ndim - 2]
-        return jnp.einsum(f"N{rows}S,N{rows}U->NSU", h, delta)
+        n, *rows, s, u = range(h.ndim + 1)
+        return jnp.einsum(h, [n, *rows, s], delta, [n, *rows, u], [n, s, u])
 
     def squared_norms(
         self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]

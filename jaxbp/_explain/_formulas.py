@@ -4,6 +4,7 @@ What a user has made shows as a function by its name, with the same numbers.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,9 +70,9 @@ def call(name: str, *arguments: Expression) -> Expression:
 
 def activated(activation: Activation, a: Leaves, j: int) -> Expression:
     """An element of h = Φ(a), from a row of pre-activations."""
-    if activation == activations.softmax:
+    if activation.phi == activations.softmax.phi:
         return Quotient(call("exp", a[j]), summed([call("exp", a_i) for a_i in a]))
-    form = _VALUES.get(activation)
+    form = _VALUES.get(activation.phi)
     if form is not None:
         return form(a[j])
     if isinstance(activation, Elementwise):
@@ -81,13 +82,13 @@ def activated(activation: Activation, a: Leaves, j: int) -> Expression:
 
 def derivative(activation: Activation, a: Leaves, h: Leaves, i: int, j: int) -> Expression:
     """The element ∂h_i/∂a_j of the Jacobian of a row."""
-    if activation == activations.softmax:
+    if activation.phi == activations.softmax.phi:
         return times(h[i], minus(ONE, h[i])) if i == j else Negative(times(h[i], h[j]))
     if not isinstance(activation, Elementwise):
         return Partial(h[i], a[j])
     if i != j:
         return Number(0)
-    form = _DERIVATIVES.get(activation)
+    form = _DERIVATIVES.get(activation.phi)
     if form is not None:
         return form(a[j], h[j])
     slope = Function(f"{activation.name}′", lambda *row: _slope(activation, *row), f"{upright(activation.name)}'")
@@ -98,7 +99,7 @@ def pulled_back(activation: Activation, a: Leaves, h: Leaves, Delta: Leaves, j: 
     """An element of δ = (∂h/∂a)ᵀ Δ, from rows."""
     if isinstance(activation, Elementwise):
         return times(derivative(activation, a, h, j, j), Delta[j])
-    if activation == activations.softmax:
+    if activation.phi == activations.softmax.phi:
         # one subtraction for each of the others, instead of a sum of negative terms in parentheses
         terms = [
             times(h[j], minus(ONE, h[j]), Delta[j]) if i == j else Negative(times(h[i], h[j], Delta[i]))
@@ -188,27 +189,27 @@ def _gelu(a: Expression) -> Expression:
     return Product((Quotient(ONE, Number(2)), a, Sum((ONE, call("tanh", inner)))))
 
 
-_VALUES: dict[Activation, Callable[[Expression], Expression]] = {
-    activations.linear: lambda a: a,
-    activations.sigmoid: _sigmoid,
-    activations.tanh: lambda a: call("tanh", a),
-    activations.relu: lambda a: call("max", Number(0), a),
-    activations.hard_tanh: lambda a: call("max", Number(-1), call("min", ONE, a)),
-    activations.leaky_relu: lambda a: call("max", a, Product((Number(0.01), a))),
-    activations.softplus: lambda a: call("ln", Sum((ONE, call("exp", a)))),
-    activations.silu: lambda a: Product((a, _sigma(a))),
-    activations.gelu: _gelu,
+_VALUES: dict[tuple[Any, ...], Callable[[Expression], Expression]] = {
+    activations.linear.phi: lambda a: a,
+    activations.sigmoid.phi: _sigmoid,
+    activations.tanh.phi: lambda a: call("tanh", a),
+    activations.relu.phi: lambda a: call("max", Number(0), a),
+    activations.hard_tanh.phi: lambda a: call("max", Number(-1), call("min", ONE, a)),
+    activations.leaky_relu.phi: lambda a: call("max", a, Product((Number(0.01), a))),
+    activations.softplus.phi: lambda a: call("ln", Sum((ONE, call("exp", a)))),
+    activations.silu.phi: lambda a: Product((a, _sigma(a))),
+    activations.gelu.phi: _gelu,
 }
 
-_DERIVATIVES: dict[Activation, Callable[[Expression, Expression], Expression]] = {
-    activations.linear: lambda a, h: ONE,
-    activations.sigmoid: lambda a, h: Product((h, minus(ONE, h))),
-    activations.tanh: lambda a, h: minus(ONE, Power(h, Number(2))),
-    activations.relu: lambda a, h: Bracket((a, Number(0)), (">",)),
-    activations.hard_tanh: lambda a, h: Bracket((Number(-1), a, ONE), ("≤", "≤")),
-    activations.leaky_relu: lambda a, h: _leaky_relu_derivative(a),
-    activations.softplus: lambda a, h: _sigmoid(a),
-    activations.silu: lambda a, h: Sum((_sigma(a), Product((h, minus(ONE, _sigma(a)))))),
+_DERIVATIVES: dict[tuple[Any, ...], Callable[[Expression, Expression], Expression]] = {
+    activations.linear.phi: lambda a, h: ONE,
+    activations.sigmoid.phi: lambda a, h: Product((h, minus(ONE, h))),
+    activations.tanh.phi: lambda a, h: minus(ONE, Power(h, Number(2))),
+    activations.relu.phi: lambda a, h: Bracket((a, Number(0)), (">",)),
+    activations.hard_tanh.phi: lambda a, h: Bracket((Number(-1), a, ONE), ("≤", "≤")),
+    activations.leaky_relu.phi: lambda a, h: _leaky_relu_derivative(a),
+    activations.softplus.phi: lambda a, h: _sigmoid(a),
+    activations.silu.phi: lambda a, h: Sum((_sigma(a), Product((h, minus(ONE, _sigma(a)))))),
 }
 
 

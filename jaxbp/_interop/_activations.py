@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ def leaky_relu(slope: float) -> Activation:
 def slope_of(activation: Activation) -> float | None:
     """The slope of a leaky rectifier, None for any other activation."""
     slope = activation.value.slope if isinstance(activation.value, _LeakyRelu) else 0.01
-    return slope if _alike(activation, leaky_relu(slope)) else None
+    return slope if activation.phi == leaky_relu(slope).phi else None
 
 
 def _gelu_exact(a: Array) -> Array:
@@ -115,7 +115,7 @@ def to_function(activation: Activation, u: str, caller: str, activations: Activa
     if (theirs := _chosen(activation, activations)) is not None:
         return theirs() if isinstance(theirs, type) else theirs
     for entry in FUNCTIONS:
-        if _alike(activation, entry.activation):
+        if activation.phi == entry.activation.phi:
             return partial(entry.theirs, **entry.options) if entry.options else entry.theirs
     if (slope := slope_of(activation)) is not None:
         return partial(jax.nn.leaky_relu, negative_slope=slope)
@@ -141,7 +141,7 @@ def told(thing: Any, activations: Activations) -> Activation | None:
 
 
 def _chosen(activation: Activation, activations: Activations) -> Any:
-    return next((theirs for theirs, named_ours in activations.items() if named_ours == activation), None)
+    return next((theirs for theirs, named_ours in activations.items() if named_ours.phi == activation.phi), None)
 
 
 def of_module(module: Any, known: Sequence[Known]) -> Activation | None:
@@ -157,7 +157,7 @@ def to_module(activation: Activation, known: Sequence[Known], activations: Activ
     """A new module that is our activation, None where there is none."""
     if (theirs := _chosen(activation, activations)) is not None:
         return theirs()
-    entry = next((entry for entry in known if _alike(activation, entry.activation)), None)
+    entry = next((entry for entry in known if activation.phi == entry.activation.phi), None)
     return None if entry is None else entry.theirs(**entry.options)
 
 
@@ -183,11 +183,6 @@ def named(thing: Any) -> str:
         return repr(thing)
     text = getattr(thing, "__name__", None) or repr(thing)
     return text if "\n" not in text and len(text) < 80 else type(thing).__name__
-
-
-def _alike(activation: Activation, known: Activation) -> bool:
-    # other libraries keep neither the name nor how weights are initialised
-    return replace(activation, name=known.name, initializer=known.initializer) == known
 
 
 def _same_options(known: Mapping[str, Any], got: Mapping[str, Any]) -> bool:

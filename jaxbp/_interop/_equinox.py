@@ -87,7 +87,7 @@ def to_equinox(net: Network, params: Params, *, activations: Activations | None 
         return eqx.tree_at(lambda mlp: mlp.layers, _empty_mlp(eqx, layers, functions), linears)
     steps: list[Any] = []
     for layer, module, function in zip(layers, linears, functions, strict=True):
-        steps += [module] if layer.activation == linear else [module, eqx.nn.Lambda(function)]
+        steps += [module] if layer.activation.phi == linear.phi else [module, eqx.nn.Lambda(function)]
     return eqx.nn.Sequential(steps)
 
 
@@ -144,8 +144,8 @@ def _linear(eqx: Any, layer: Layer, u: str) -> Any:
 def _fits_mlp(layers: Sequence[Layer]) -> bool:
     *hidden, output = layers
     if not hidden:
-        return output.activation == linear
-    alike = {(layer.W.shape[1], layer.b is None, layer.activation) for layer in hidden}
+        return output.activation.phi == linear.phi
+    alike = {(layer.W.shape[1], layer.b is None, layer.activation.phi) for layer in hidden}
     return len(alike) == 1 and all(isinstance(layer.activation, Elementwise) for layer in layers)
 
 

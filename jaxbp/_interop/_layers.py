@@ -76,7 +76,7 @@ def in_layers(steps: Iterable[Step], function: str) -> list[Layer]:
                 raise ValueError(f"{place} shares its weights with an earlier layer; copy them, or share none")
             holders.append(holder)
             layers.append(what)
-        elif what == linear:
+        elif what.phi == linear.phi:
             continue
         elif not layers:
             raise ValueError(f"{place} is {what}, an activation before the first layer; apply it to x yourself")

@@ -104,7 +104,7 @@ def to_torch(net: Network, params: Params, *, activations: Activations | None = 
     steps: list[Any] = []
     for u, layer in zip(net.order, layers_of(net, params, "to_torch"), strict=True):
         steps.append(_linear(torch, layer))
-        if layer.activation == linear:
+        if layer.activation.phi == linear.phi:
             continue
         module = to_module(layer.activation, _known(nn), activations)
         if module is None and (slope := slope_of(layer.activation)) is not None:

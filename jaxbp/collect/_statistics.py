@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from jaxbp._activations import Elementwise
 from jaxbp._checks import check_number
+from jaxbp._precision import widened
 from jaxbp.collect._sweep import Sweep, UnitSignals
 
 
@@ -105,7 +106,7 @@ def _of_unit(signals: UnitSignals, batch_axes: tuple[int, ...], flat: float) -> 
     a, h, Delta, delta = signals.a, signals.h, signals.Delta, signals.delta
     dead = saturated = None
     if isinstance(signals.activation, Elementwise):
-        slope = signals.activation.derivative(a, h).astype(jnp.promote_types(a.dtype, jnp.float32))
+        slope = widened(signals.activation.derivative(a, h))
         dead = jnp.mean(jnp.all(slope == 0, axis=batch_axes), dtype=slope.dtype)
         saturated = jnp.mean(jnp.abs(slope) < flat, dtype=slope.dtype)
     values = {"a": a, "h": h, "Delta": Delta, "delta": delta}
@@ -114,8 +115,7 @@ def _of_unit(signals: UnitSignals, batch_axes: tuple[int, ...], flat: float) -> 
 
 
 def _norm(signal: Array) -> Array:
-    wide = signal.astype(jnp.promote_types(signal.dtype, jnp.float32))
-    return jnp.sqrt(jnp.sum(wide**2))
+    return jnp.sqrt(jnp.sum(widened(signal) ** 2))
 
 
 statistics = Statistics()

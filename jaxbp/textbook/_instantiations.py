@@ -84,7 +84,7 @@ def update(activation: Activation, a: Array, h: Array, total: Array) -> Array:
     check_activation(activation, "activation")
     _check_printed(activation)
     check_alike({"a": a, "h": h, "total": total})
-    return UPDATES[activation](a, h, total)
+    return next(rule for known, rule in UPDATES.items() if known.phi == activation.phi)(a, h, total)
 
 
 def softmax_cross_entropy_delta(o: Array, y: Array) -> Array:
@@ -153,7 +153,7 @@ def instantiated_recursion(net: Network, loss: Loss, params: Params, x: Any, y: 
     """
     connections = layers(net)
     check_loss(loss)
-    printed_softmax = net.units[net.output].activation == softmax
+    printed_softmax = net.units[net.output].activation.phi == softmax.phi
     if printed_softmax and unfused(loss) != unfused(cross_entropy):
         raise ValueError(
             f"the chapter prints δ(o, o) of a softmax for cross_entropy only, but the loss is {loss}; "
@@ -181,7 +181,7 @@ def instantiated_recursion(net: Network, loss: Loss, params: Params, x: Any, y: 
 
 
 def _check_printed(activation: Activation, where: str = "given") -> None:
-    if activation not in UPDATES:
+    if all(known.phi != activation.phi for known in UPDATES):
         raise ValueError(
             f"the chapter prints updates for {quoted(map(str, UPDATES))}, but the activation {where} is {activation}; "
             "use textbook.pre_activation_recursion, or textbook.decoupled for a vector activation"
