@@ -10,7 +10,7 @@ the signal through for −1 < a < 1, and jax.nn, which jaxbp follows, at −1 an
 Writes `derivatives.png`, the curves with the rule for δ beside each, and `signals.png`, the size of Δ in each layer.
 Weights are drawn by each activation's own initializer, biases are 0, and everything is float64: 30 layers of softmax
 leave nothing that float32 could hold. Ends with exit code 1 should a rule not be the derivative, or Δ not vanish
-through sigmoids, or do so through ReLUs.
+through sigmoids, or do so through ReLUs. What becomes of Δ is not decided by few layers, or by narrow ones.
 """
 
 import math
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxbp
-from experiments.claims import check_at_least, command_line, conclude, in_a_word
+from experiments.claims import check_options, command_line, conclude, in_a_word, terminal, verdict, whole
 from experiments.plots import plt, save
 from jaxbp import textbook
 
@@ -57,6 +57,7 @@ PRINTED = ("linear", "sigmoid", "tanh", "relu", "hard_tanh")
 CORNERS = (-1.0, 0.0, 1.0)
 MOST_ERROR = 1e-12  # relative, of δ
 LEAST_KEPT, MOST_KEPT = 0.9, 1.1  # of Δ in a layer: a tenth less, or more, in each of 30 is about a twentyfold
+LEAST_DEPTH, LEAST_WIDTH = 10, 32  # of fewer or narrower layers, what is kept is a matter of chance
 CLASSES = 3  # of the softmax that is drawn
 
 
@@ -76,8 +77,7 @@ class Signals:
     """The folder to write to."""
 
     def __post_init__(self):
-        check_at_least(self, 2, "depth", "width")
-        check_at_least(self, 1, "examples")
+        check_options(self, depth=whole(2, 10_000), width=whole(2, 2**14), examples=whole(1))
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,15 @@ class Result:
     signals: dict[str, Signal]
     points: int
     """At which each rule was computed."""
+    enough: bool = True
+    """Whether the layers are enough for what becomes of Δ to decide."""
 
     @property
-    def holds(self) -> bool:
+    def holds(self) -> bool | None:
         """Whether every rule is the derivative, and Δ vanishes through sigmoids and is kept through ReLUs."""
-        right = all(rule.printed <= MOST_ERROR and rule.swept <= MOST_ERROR for rule in self.rules.values())
-        return right and self.signals["sigmoid"].fate == "vanishes" and self.signals["relu"].fate == "is kept"
+        right = (rule.printed <= MOST_ERROR and rule.swept <= MOST_ERROR for rule in self.rules.values())
+        fates = self.signals["sigmoid"].fate == "vanishes", self.signals["relu"].fate == "is kept"
+        return verdict(right, fates, confirms=self.enough, refutes=self.enough)
 
     @property
     def decision(self) -> str:
@@ -159,12 +162,13 @@ def main(config: Signals, console: Console | None = None) -> Result:
     Returns:
         Rules and signals by the name of the activation.
     """
-    console = console or Console()
+    console = console or terminal()
     with jax.enable_x64(True):
         curves = {name: sampled(getattr(jaxbp, name)) for name in RULES}
         rules = {name: rule(getattr(jaxbp, name), config) for name in PRINTED}
         signals = {name: signal(getattr(jaxbp, name), config) for name in RULES}
-    result = Result(rules, signals, config.examples * config.width)
+    enough = config.depth >= LEAST_DEPTH and config.width >= LEAST_WIDTH
+    result = Result(rules, signals, config.examples * config.width, enough)
     save_derivatives(curves, config.out / "derivatives.png")
     save_signals(signals, config, config.out / "signals.png")
     console.print(_rules(rules))

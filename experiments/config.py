@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import optax
 
 import jaxbp
-from experiments.claims import check_at_least
+from experiments.claims import check_options
 from jaxbp._checks import suggestion
 
 ActivationName = Literal["linear", "sigmoid", "tanh", "relu", "hard_tanh", "leaky_relu", "softplus", "gelu", "silu"]
 OutputName = Literal["softmax", "sigmoid", "linear"]
 LossName = Literal["cross_entropy", "binary_cross_entropy", "squared_error", "perceptron"]
 DtypeName = Literal["float32", "float64", "bfloat16", "float16"]
+
+MOST_PARAMETERS = 100_000_000  # of which training holds several copies: 2 GB in float32
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,17 @@ class Config:
     gradient: Literal["explicit", "auto"] = "explicit"
     """Explicit backpropagation, or jax.grad of the same objective to compare with."""
     name: str | None = None
-    """The folder under runs/; made of the data set and the time when not given."""
+    """The folder under runs/, in plain characters; made of the data set and the time when not given."""
 
     def __post_init__(self):
-        check_at_least(self, 1, "batch_size", "epochs")
+        check_options(self)
 
     def network(self, features: int, outputs: int, classification: bool) -> jaxbp.Network:
-        """The layered network for data of this shape."""
+        """The layered network for data of this shape, if it is `affordable`."""
         output = self.output or ("softmax" if classification else "linear")
-        return jaxbp.layered(
-            [features, *self.hidden, outputs], hidden=getattr(jaxbp, self.activation), output=getattr(jaxbp, output)
-        )
+        widths = [features, *self.hidden, outputs]
+        net = jaxbp.layered(widths, hidden=getattr(jaxbp, self.activation), output=getattr(jaxbp, output))
+        return affordable(net)
 
     def loss_for(self, classification: bool) -> jaxbp.Loss:
         """The loss for this kind of data."""
@@ -86,6 +88,17 @@ class Config:
     def jax_dtype(self) -> Any:
         """The dtype itself."""
         return jnp.dtype(self.dtype)
+
+
+def affordable(net: jaxbp.Network) -> jaxbp.Network:
+    """The same network; a ValueError if its hidden layers make it larger than what is trained here."""
+    if net.parameter_count > MOST_PARAMETERS:
+        widths = " ⇒ ".join(str(width) for (width,) in net.shapes.values())
+        raise ValueError(
+            f"hidden must make a network of at most {MOST_PARAMETERS:,} parameters, got {net.parameter_count:,} with "
+            f"{widths}"
+        )
+    return net
 
 
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:

@@ -15,6 +15,7 @@ Writes `feedback_alignment.png`: test accuracy, and for each unit the angle betw
 on examples of the training part, before each step of the first epoch and after every epoch. Ends with exit code 1
 should a claim not hold: random feedback starts at about 90°, as chance has it, and every unit's angle falls; the signs
 alone stay below 90°; Kolen-Pollack ends near 0°; and all come close to the accuracy of backpropagation.
+After fewer epochs than when nothing is given, what does not hold yet is not decided.
 """
 
 import math
@@ -35,8 +36,8 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxbp
-from experiments.claims import check_at_least, check_positive, command_line, conclude, in_a_word
-from experiments.config import ActivationName
+from experiments.claims import check_options, command_line, conclude, full_size, in_a_word, terminal, verdict
+from experiments.config import ActivationName, affordable
 from experiments.data import CLASSIFICATION, Data, load
 from experiments.plots import plt, save
 from jaxbp import train
@@ -83,10 +84,7 @@ class Comparison:
     def __post_init__(self):
         if not self.hidden:
             raise ValueError("hidden is empty, but only hidden layers get feedback; pass e.g. --hidden 128 128 128")
-        check_at_least(self, 1, "hidden", "epochs", "batch_size")
-        check_positive(self, "learning_rate")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum}")
+        check_options(self)
         if not 0 <= self.decay < math.inf:
             raise ValueError(f"decay must be at least 0 and finite, got {self.decay}")
 
@@ -124,11 +122,13 @@ class Result:
     runs: dict[str, Run]
     """By the name of the rule."""
     complaints: tuple[str, ...]
+    full: bool = True
+    """Whether it was large enough to refute the claim by what it measured."""
 
     @property
-    def holds(self) -> bool:
+    def holds(self) -> bool | None:
         """Whether there is nothing to complain of."""
-        return not self.complaints
+        return verdict((), [not self.complaints], refutes=self.full)
 
     @property
     def decision(self) -> str:
@@ -153,15 +153,17 @@ def main(config: Comparison, console: Console | None = None) -> Result:
         ValueError: A choice that does not exist or does not fit the data, before anything is compiled.
         jaxbp.train.DivergedError: A loss was not finite.
     """
-    console = console or Console()
+    console = console or terminal()
     data = load(config.data, data_dir=config.data_dir, seed=config.seed)
     net = network(config, data)
     widths = " ⇒ ".join(str(width) for (width,) in net.shapes.values())
-    console.print(f"[bold]{data.name}[/]: {len(data.y_train)} training and {len(data.y_test)} test examples, {widths}")
+    console.print(
+        f"{data.name}: {len(data.y_train)} training and {len(data.y_test)} test examples, {widths}", markup=False
+    )
     runs = compare(net, rules(net, config.seed), data, config)
     save_plot(runs, f"{data.name}, {widths}, {config.activation}", config.out / "feedback_alignment.png")
     console.print(_table(runs))
-    result = Result(runs, tuple(complaints(net, runs)))
+    result = Result(runs, tuple(complaints(net, runs)), full_size(config, "epochs"))
     conclude(console, result, config.out, "feedback_alignment.png")
     return result
 
@@ -176,7 +178,7 @@ def network(config: Comparison, data: Data) -> jaxbp.Network:
         known = ", ".join(CLASSIFICATION)
         raise ValueError(f"{data.name} is a regression, but rules are compared by their accuracy; pass one of {known}")
     layers = [data.x_train.shape[1], *config.hidden, data.classes]
-    return jaxbp.layered(layers, hidden=getattr(jaxbp, config.activation), output=jaxbp.softmax)
+    return affordable(jaxbp.layered(layers, hidden=getattr(jaxbp, config.activation), output=jaxbp.softmax))
 
 
 def rules(net: jaxbp.Network, seed: int) -> dict[str, Rule]:
@@ -312,7 +314,9 @@ def save_plot(runs: dict[str, Run], title: str, path: Path) -> None:
         width_ratios=[1.25, 1, 1],
         layout="constrained",
     )
-    figure.suptitle(f"{title}: what is learned, and the angle between each unit's δ and that of backpropagation")
+    figure.suptitle(
+        f"{title}: what is learned, and the angle between each unit's δ and that of backpropagation", parse_math=False
+    )
     left = axes.pop("accuracy")
     for name, run in runs.items():
         left.plot(

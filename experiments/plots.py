@@ -1,5 +1,6 @@
 """Figures that are written to a file, and those of a training run."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,19 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.files import write_whole
+
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, to a folder that is made where it is not there, and be done with it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    """Write a figure as PNG, to a folder that is made where it is not there, and be done with it.
+
+    It is written whole or not at all, and an OSError names it.
+    """
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
     plt.close(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, picture.getvalue())
 
 
 def save_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
@@ -25,12 +33,12 @@ def save_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     Args:
         rows: One for each epoch: `epoch`, `train_loss`, `test_loss`, `test_accuracy` or `test_r2` where there is
             one, and `delta_rms` by unit.
-        title: Of the whole figure.
+        title: Of the whole figure, as it is: a folder may be called $x$.
         path: The PNG to write.
     """
     epochs = [row["epoch"] for row in rows]
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
 
     left.plot(epochs, [row["train_loss"] for row in rows], label="training, mean over the epoch")
     left.plot(epochs, [row["test_loss"] for row in rows], label="test")

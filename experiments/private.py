@@ -16,7 +16,6 @@ that is written down, in float32; before you release a network, take a seed that
 """
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable
@@ -33,11 +32,13 @@ from rich.table import Table
 
 import jaxbp
 from experiments import privacy
-from experiments.claims import check_at_least, check_positive, command_line
+from experiments.claims import POSITIVE, check_options, command_line, terminal
 from experiments.config import ActivationName, Config
 from experiments.data import load
+from experiments.files import write_whole
 from experiments.plots import plt, save
 from experiments.privacy import LOSS, Mechanism, Proof
+from experiments.records import as_json
 from jaxbp.train import TrainState
 
 SHOWN = 10  # epochs for which ε is counted
@@ -78,8 +79,7 @@ class Private:
     """The folder to write to."""
 
     def __post_init__(self):
-        check_at_least(self, 1, "batch_size", "epochs")
-        check_positive(self, "max_norm")
+        check_options(self, max_norm=POSITIVE)
         if not 0 <= self.noise_multiplier < math.inf:
             raise ValueError(f"noise_multiplier must be 0 or more and finite, got {self.noise_multiplier}")
         if self.delta is not None and not 0 < self.delta < 1:
@@ -145,7 +145,7 @@ def main(config: Private, console: Console | None = None) -> Report:
         ValueError: A choice that does not exist or does not fit the data, before anything is compiled.
         jaxbp.train.DivergedError: A loss was not finite.
     """
-    console = console or Console()
+    console = console or terminal()
     plainly = Config(
         hidden=config.hidden,
         activation=config.activation,
@@ -164,13 +164,13 @@ def main(config: Private, console: Console | None = None) -> Report:
     state = jaxbp.train.init_state(jax.random.key(config.seed), net, optimizer, dtype=jnp.float32)
 
     widths = " ⇒ ".join(str(width) for (width,) in net.shapes.values())
-    console.print(f"[bold]{data.name}[/]: {len(y)} training and {len(y_test)} test examples, {widths}, {LOSS}")
+    console.print(f"{data.name}: {len(y)} training and {len(y_test)} test examples, {widths}, {LOSS}", markup=False)
     console.print(_in_words(mechanism, config.epochs, delta), highlight=False)
     proof = privacy.prove(net, state.params, x, y, mechanism)
     console.print(_table_of_proof(proof))
     report = Report(proof, [], {}, delta)
     if not proof.holds:
-        console.print("[red]the private gradient is not what it should be[/]: nothing was trained")
+        console.print("the private gradient is not what it should be: nothing was trained", style="red")
         return report
 
     gradient = jaxbp.value_and_grad(net, LOSS)
@@ -201,7 +201,7 @@ def main(config: Private, console: Console | None = None) -> Report:
     _save_numbers(report, config, mechanism, config.out / "private.json")
     console.print(_table(report))
     console.print(_cost_in_words(report, mechanism), highlight=False, markup=False)  # [private] is no style
-    console.print(f"wrote {config.out}/: private.png, private.json")
+    console.print(f"wrote {config.out}/: private.png, private.json", markup=False)
     return report
 
 
@@ -214,7 +214,7 @@ def save_plot(report: Report, title: str, folder: Path) -> None:
         folder: Where `private.png` goes.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     epochs = [row.epoch for row in report.rows]
     marker = "." if len(epochs) <= SHOWN else None  # one epoch alone would draw no line
     left.plot(epochs, [row.plain_accuracy for row in report.rows], label="plain", color="C1", marker=marker)
@@ -252,7 +252,7 @@ def _save_numbers(report: Report, config: Private, mechanism: Mechanism, path: P
         "epsilon": {epoch: str(value) if value == math.inf else value for epoch, value in report.epsilons.items()},
         "epochs": [dataclasses.asdict(row) for row in report.rows],
     }
-    path.write_text(json.dumps(numbers, indent=2, default=str) + "\n")
+    write_whole(path, as_json(numbers, indent=2, default=str) + "\n")
 
 
 def _in_words(mechanism: Mechanism, epochs: int, delta: float) -> str:

@@ -4,7 +4,8 @@
     python -m experiments.softmax_jacobian --logits 2.0 1.0 -1.0 --target 0
 
 Prints the answer, and writes `softmax.png`: the Jacobian, and δ by every rule. Ends with exit code 1 should the product
-with the Jacobian, or o − y, not be δ of jax.grad, or should the Jacobian's diagonal alone be.
+with the Jacobian, or o − y, not be δ of jax.grad, or should the Jacobian's diagonal alone be. Logits that are right
+already, or so wrong that the softmax of the target is 0, decide nothing about the diagonal.
 """
 
 import math
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxbp
-from experiments.claims import command_line, conclude, in_a_word, listed
+from experiments.claims import command_line, conclude, in_a_word, listed, terminal, verdict
 from experiments.output_layer import Deltas, deltas, distance, relative_error
 from experiments.plots import plt, save
 
@@ -132,9 +133,9 @@ class Result:
         return wrong if diagonal_is_wrong else [*wrong, "the error of the diagonal"]
 
     @property
-    def holds(self) -> bool:
-        """Whether nothing is wrong but the diagonal."""
-        return not self.wrong
+    def holds(self) -> bool | None:
+        """Whether nothing is wrong but the diagonal, where that can be told."""
+        return verdict([not self.wrong], confirms=not self.certain and self.softmax.finite)
 
     @property
     def decision(self) -> str:
@@ -162,7 +163,7 @@ def main(config: Question, console: Console | None = None) -> Result:
     Returns:
         Every δ, and what is right.
     """
-    console = console or Console()
+    console = console or terminal()
     with jax.enable_x64(True):
         a = jnp.asarray(config.logits, jnp.float64)
         y = jaxbp.cross_entropy.targets(a, jnp.asarray(config.target))

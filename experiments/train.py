@@ -4,13 +4,19 @@
     python -m experiments.train --data wine --hidden 16 16 --activation tanh --epochs 100
     python -m experiments.train --data-dir PATH/TO/IDX --epochs 10 --batch-size 128 --learning-rate 0.1
 
-Writes `runs/NAME/` with `config.json`, one JSON line of metrics for each epoch, and `curves.png`.
+Writes `runs/NAME/` with `config.json`, one JSON line of metrics for each epoch, `curves.png`, and the parameters as
+`params.npz`, which `experiments.check` reads. A name is used once: where its folder is there already, nothing is done.
+Files are written whole or not at all. Ctrl-C ends the run with what was done until then, and exit code 130.
 """
 
 import dataclasses
-import json
+import io
+import re
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +30,11 @@ from rich.table import Table
 
 import jaxbp
 from experiments import plots
-from experiments.claims import command_line
+from experiments.claims import command_line, terminal
 from experiments.config import Config
 from experiments.data import Data, load
+from experiments.files import write_whole
+from experiments.records import append_line, as_json
 
 Row = dict[str, Any]
 
@@ -44,9 +52,11 @@ def main(config: Config, console: Console | None = None) -> list[Row]:
     Raises:
         ValueError: A choice that does not exist or does not fit the data, before anything is compiled.
         FileExistsError: A run of this name is there already.
-        jaxbp.train.DivergedError: A value was not finite; what was written so far stays.
+        OSError: A file cannot be written; the error names it.
+        jaxbp.train.DivergedError: A value was not finite; what was done so far is written.
+        KeyboardInterrupt: The same of Ctrl-C, and the message says how far it came.
     """
-    console = console or Console()
+    console = console or terminal()
     optimizer = config.transformation()
     if config.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
@@ -62,17 +72,16 @@ def main(config: Config, console: Console | None = None) -> list[Row]:
     jaxbp.train.check_data(net, loss, x, y)
     jax.eval_shape(explicit, state.params, x, y)  # refuses what does not fit before a folder is made
 
-    folder = _make_folder(config)
+    folder = make_folder(config)
     widths = " ⇒ ".join(str(width) for (width,) in net.shapes.values())
-    console.print(f"[bold]{data.name}[/]: {len(y)} training and {len(y_test)} test examples, {widths}, {loss}")
+    console.print(f"{data.name}: {len(y)} training and {len(y_test)} test examples, {widths}, {loss}", markup=False)
     first = slice(0, config.batch_size)
-    console.print("explicit gradient against jax.grad on the first batch, largest relative error of each unit:")
-    console.print(_proof(explicit, auto, state.params, x[first], y[first]))
-
     probe = jax.jit(jaxbp.backprop, static_argnums=(0, 1))
     rows: list[Row] = []
+    reached = state.params
 
     def record(epoch: int, params: jaxbp.Params, train_loss: float, seconds: float) -> Row:
+        nonlocal reached
         scores = _scores(net, loss, params, x_test, y_test, classification)
         back = probe(net, loss, params, x[first], y[first])
         rows.append(
@@ -84,13 +93,23 @@ def main(config: Config, console: Console | None = None) -> list[Row]:
                 "delta_rms": {u: _root_mean_square(back.delta[u]) for u in net.order},
             }
         )
-        with (folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        append_line(folder / "metrics.jsonl", as_json(rows[-1]))
+        reached = params
         return rows[-1]
 
-    record(0, state.params, float(jaxbp.objective(net, loss)(state.params, x, y)), 0.0)
+    def finish() -> str:
+        if not rows:
+            return "config.json"
+        plots.save_curves(rows, _title(config, data), folder / "curves.png")
+        save_params(reached, folder / "params.npz")
+        return "config.json, metrics.jsonl, curves.png, params.npz"
+
     started = time.perf_counter()
     try:
+        console.print("explicit gradient against jax.grad on the first batch, largest relative error of each unit:")
+        console.print(_proof(explicit, auto, state.params, x[first], y[first]))
+        record(0, state.params, float(jaxbp.objective(net, loss)(state.params, x, y)), 0.0)
+        started = time.perf_counter()
         with _progress(console) as progress:
             task = progress.add_task("", total=config.epochs, scores="")
             gradient = explicit if config.gradient == "explicit" else auto
@@ -100,10 +119,14 @@ def main(config: Config, console: Console | None = None) -> list[Row]:
             for _, done in zip(range(config.epochs), running, strict=False):
                 row = record(done.number, done.state.params, done.loss, done.seconds)
                 progress.update(task, advance=1, scores=_in_words(row))
-    finally:
-        plots.save_curves(rows, _title(config, data), folder / "curves.png")
+    except jaxbp.train.DivergedError:
+        finish()
+        raise
+    except KeyboardInterrupt:
+        done = f"after {max(len(rows) - 1, 0)} of {config.epochs} epochs"
+        raise KeyboardInterrupt(f"by Ctrl-C {done}; wrote {folder}/: {finish()}") from None
     console.print(_summary(rows, config, time.perf_counter() - started))
-    console.print(f"wrote {folder}/: config.json, metrics.jsonl, curves.png")
+    console.print(f"wrote {folder}/: {finish()}")
     return rows
 
 
@@ -114,15 +137,52 @@ def _targets(y: np.ndarray, classes: int | None, loss: jaxbp.Loss, dtype: Any) -
     return jax.nn.one_hot(y, classes, dtype=dtype)
 
 
-def _make_folder(config: Config) -> Path:
-    source = config.data if config.data_dir is None else config.data_dir.name
-    folder = Path("runs") / (config.name or f"{source}-{datetime.now():%Y%m%d-%H%M%S}")
-    if (folder / "config.json").exists():
-        raise FileExistsError(f"{folder} holds a run already; choose another --name, or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
+def make_folder(config: Config) -> Path:
+    """The run's folder, made for it and for no other, with its `config.json`.
+
+    Raises:
+        FileExistsError: There is one of this name.
+        ValueError: `runs` leads elsewhere.
+    """
+    runs = Path("runs")
+    if runs.is_symlink():
+        raise ValueError(f"runs is a link to {runs.readlink()}; a run is written to runs/ itself: remove the link")
+    runs.mkdir(exist_ok=True)
+    for folder in (runs / name for name in _names(config)):
+        # that a folder can be made is what decides, at this moment: to look first would let two runs go on in one
+        with suppress(FileExistsError):
+            folder.mkdir()
+            break
+    else:
+        raise FileExistsError(f"runs/{config.name} is there already; choose another --name, or remove it")
     settings = dataclasses.asdict(config) | {"jax": jax.__version__, "device": str(jax.devices()[0])}
-    (folder / "config.json").write_text(json.dumps(settings, indent=2, default=str) + "\n")
+    try:
+        write_whole(folder / "config.json", as_json(settings, indent=2, default=str) + "\n")
+    except OSError:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
     return folder
+
+
+def _names(config: Config) -> Iterator[str]:
+    """The name that was given; or one of the data and the time, with a number from the second run of a second on."""
+    if config.name is not None:
+        yield config.name
+        return
+    source = config.data if config.data_dir is None else config.data_dir.resolve().name
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", source).lstrip("-.")[:40] or "data"
+    made = f"{plain}-{datetime.now():%Y%m%d-%H%M%S}"
+    yield made
+    yield from (f"{made}-{number}" for number in count(2))
+
+
+def save_params(params: jaxbp.Params, path: Path) -> None:
+    """Every weight under the name that `experiments.check` knows it by, W.h1.x; in float32 if NumPy has no format."""
+    arrays = {f"W.{u}.{s}": np.asarray(W) for u, of in params.items() for s, W in of.items()}
+    content = io.BytesIO()
+    np.savez(content, **{name: W.astype(np.float32) if W.dtype.kind == "V" else W for name, W in arrays.items()})
+    write_whole(path, content.getvalue())
 
 
 def _proof(explicit: Any, auto: Any, params: jaxbp.Params, x: Array, y: Array) -> Table:

@@ -10,7 +10,6 @@ same quantity is marked in its place; ends with exit code 1 should that be wrong
 networks not be that of jax.grad.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,8 +22,10 @@ from rich.text import Text
 
 import jaxbp
 from experiments import chapter, slides
-from experiments.claims import command_line, conclude, in_a_word
+from experiments.claims import check_options, command_line, conclude, in_a_word, terminal, verdict
+from experiments.files import write_whole
 from experiments.plots import plt, save
+from experiments.records import as_json
 from jaxbp._explain._text import said
 from jaxbp._explain._verdicts import reservation
 
@@ -39,7 +40,7 @@ CORRECTED = "corrected"
 MOST_ERROR = 1e-9  # of the gradients, relative
 EXACT = 1e-17  # what a difference of 0 is drawn as
 
-MARKS = {True: "[green]✓[/]", False: "[red]✗[/]"}
+MARKS = {True: Text("✓", "green"), False: Text("✗", "red")}
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ class WorkedExample:
     """The folder to write to."""
 
     def __post_init__(self):
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        check_options(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +86,9 @@ class Result:
         return tuple(f for f in self.formulas if not f.printed.holds)
 
     @property
-    def holds(self) -> bool:
+    def holds(self) -> bool | None:
         """Whether every formula does, as printed or corrected."""
-        return self.gradient_error <= MOST_ERROR and all(f.corrected.holds for f in self.wrong)
+        return verdict([self.gradient_error <= MOST_ERROR, *(f.corrected.holds for f in self.wrong)])
 
     @property
     def decision(self) -> str:
@@ -113,7 +113,7 @@ def main(config: WorkedExample, console: Console | None = None) -> Result:
     Returns:
         The verdicts.
     """
-    console = console or Console()
+    console = console or terminal()
     worked = explained_slides(config.learning_rate)
     passages = chapter.passages()
     result = Result(
@@ -129,7 +129,7 @@ def main(config: WorkedExample, console: Console | None = None) -> Result:
         "claims.json": _json(result),
     }
     for name, text in pages.items():
-        (config.out / name).write_text(text, encoding="utf-8")
+        write_whole(config.out / name, text)
     if config.steps:
         console.print(coloured(str(worked)))
     _print_slides(console, worked, result.slides)
@@ -206,7 +206,7 @@ def _json(result: Result) -> str:
         document: [{k: v for k, v in asdict(claim).items() if k != "formula"} for claim in claims]
         for document, claims in documents.items()
     }
-    return json.dumps(rows, indent=1, ensure_ascii=False)
+    return as_json(rows, indent=1, ensure_ascii=False)
 
 
 def coloured(text: str) -> Text:
@@ -249,9 +249,11 @@ def _print_chapter(console: Console, result: Result) -> None:
         numbers = (
             f"{claim.claimed:.4g}",
             f"{claim.value:.4g}",
-            f"{MARKS[f.corrected.holds]} {f.corrected.claimed:.4g}",
+            Text.assemble(MARKS[f.corrected.holds], f" {f.corrected.claimed:.4g}"),
         )
-        table.add_row(MARKS[claim.holds] + here, f.passage.place, Text(f.passage.formula), Text(claim.name), *numbers)
+        table.add_row(
+            MARKS[claim.holds] + Text(here), f.passage.place, Text(f.passage.formula), Text(claim.name), *numbers
+        )
     console.print(table)
 
 

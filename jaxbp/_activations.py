@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxbp._checks import check_kind, check_takes, check_text, name_of
+from jaxbp._checks import check_kind, check_made, check_takes, check_text, name_of
 from jaxbp._initializers import check_initializer
 from jaxbp._precision import widened
 
@@ -117,7 +117,9 @@ class VectorActivation(Activation):
         Delta: Float[Array, "*batch width"],
     ) -> Float[Array, "*batch width"]:
         """δ = (∂h/∂a)ᵀ Δ, by the rule given."""
-        return self.rule(a, h, Delta)
+        delta = self.rule(a, h, Delta)
+        check_made(delta, a, f"what the pull-back of activation {self.name!r} makes")
+        return delta
 
 
 def elementwise(

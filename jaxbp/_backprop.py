@@ -6,7 +6,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp import collect as collectors
+from jaxbp._cache import bounded_cache
 from jaxbp._feedback import Feedback, check_feedback
 from jaxbp._forward import Trace, check_key, forward
 from jaxbp._losses import Loss
@@ -168,7 +168,7 @@ def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> C
     return _value_and_grad(net, loss, reduction)
 
 
-@cache  # keyed by positions, so that reduction="mean" and its default are one
+@bounded_cache  # keyed by positions, so that reduction="mean" and its default are one
 def _value_and_grad(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., tuple[Array, Params]]:
     def explicit_value_and_grad(
         params: Params,

@@ -175,6 +175,19 @@ def check_keys(got: Mapping[str, Any], expected: Iterable[str], holds: str, has:
         raise ValueError(f"{holds} {quoted(got)}, but {has} {quoted(expected)}{hint}")
 
 
+def check_made(made: Any, like: Any, of: str) -> None:
+    """Refuse what a rule of the user's made if its shape is wrong, which would broadcast, or if it is not of floats.
+
+    Args:
+        made: What the rule made.
+        like: An array of the right shape.
+        of: Whose rule it is, for the message.
+    """
+    check_floating(made, of)
+    if made.shape != like.shape:
+        raise ValueError(f"{of} has shape {made.shape}, expected {like.shape}")
+
+
 def check_tree(tree: Any, place: str) -> None:
     """Refuse what is no tree of floating arrays by unit and source, whatever the network."""
     check_by(tree, place, "unit as init_params gives it")
@@ -220,6 +233,15 @@ def check_takes(function: Any, place: str, arguments: tuple[str, ...], example: 
             f"{place} {name_of(function)!r} takes {signature}, but is called as "
             f"{place}({', '.join(arguments)}); write it as {example!r}"
         ) from None
+
+
+def takes(function: Callable[..., Any], argument: str) -> bool:
+    """Whether a function has an argument of this name."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a built-in that has none to look at
+        return False
+    return any(p.name == argument or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
 def check_kind(value: Any, kind: type, place: str, expected: str, known: Mapping[str, Any] | None = None) -> None:

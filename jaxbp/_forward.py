@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_by, check_floating, check_keys, check_kind, check_random_key, quoted
+from jaxbp._checks import (
+    check_by,
+    check_floating,
+    check_keys,
+    check_kind,
+    check_made,
+    check_random_key,
+    quoted,
+)
 from jaxbp._connections import Shape
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params, weights_of
@@ -62,18 +70,26 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     check_params(net, params)
     if key is not None:
         check_random_key(key)
+    h = {name: jnp.asarray(value) for name, value in check_inputs(net, x).items()}
+    _check_precision(params, h)
     a: dict[str, Array] = {}
     noise: dict[str, Array] = {}
-    h = {name: jnp.asarray(value) for name, value in check_inputs(net, x).items()}
+    first = next(iter(net.inputs))
+    batch = h[first].shape[: h[first].ndim - len(net.shapes[first])]
     if offsets is not None:
         _check_offsets(net, offsets, h)
         h = {name: value + offsets.h[name] for name, value in h.items()}
     for i, u in enumerate(net.order):
         unit = net.units[u]
         a[u] = unit.pre_activation(weights_of(net, params, u), h)
+        if a[u].shape != (*batch, *unit.shape):
+            raise ValueError(
+                f"the pre-activation of unit {u!r} has shape {a[u].shape}, expected {(*batch, *unit.shape)}"
+            )
         if offsets is not None:
             a[u] = a[u] + offsets.a[u]
         h[u] = unit.activation.value(a[u])
+        check_made(h[u], a[u], f"what activation {unit.activation.name!r} makes at unit {u!r}")
         if key is not None and unit.dropout:
             kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - unit.dropout, h[u].shape)
             noise[u] = kept.astype(h[u].dtype) / (1 - unit.dropout)
@@ -122,6 +138,18 @@ def batch_shape(net: Network, trace: Trace) -> Shape:
     """The leading axes of a trace: one entry for each example."""
     o = trace.h[net.output]
     return o.shape[: o.ndim - len(net.shapes[net.output])]
+
+
+def _check_precision(params: Params, inputs: Mapping[str, Array]) -> None:
+    """Refuse inputs wider than all parameters: the whole network would be computed in their precision, unasked."""
+    dtypes = [W.dtype for group in params.values() for W in group.values()]
+    widest = jnp.result_type(*dtypes) if dtypes else None
+    for name, value in inputs.items():
+        if widest is not None and jnp.promote_types(widest, value.dtype) != widest:
+            raise TypeError(
+                f"input {name!r} has dtype {value.dtype}, but the parameters have {widest}, so everything would be "
+                f"computed in {jnp.promote_types(widest, value.dtype)}; pass x.astype({widest}), or wider parameters"
+            )
 
 
 def check_inputs(net: Network, x: Any) -> dict[str, Any]:

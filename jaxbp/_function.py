@@ -1,12 +1,12 @@
 """A network as a plain JAX function, whose derivative is the explicit sweep: a layer for other people's code."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import jax
 from jaxtyping import Array
 
+from jaxbp._cache import bounded_cache
 from jaxbp._checks import quoted
 from jaxbp._forward import Trace, apply, check_inputs, forward
 from jaxbp._network import Network, check_network
@@ -47,7 +47,7 @@ def as_function(net: Network) -> Callable[[Params, Any], Array]:
     return _as_function(net)
 
 
-@cache
+@bounded_cache
 def _as_function(net: Network) -> Callable[[Params, Any], Array]:
     noisy = [u for u in net.order if net.units[u].dropout]
     if noisy:

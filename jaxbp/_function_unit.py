@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._activations import Activation, linear
@@ -64,6 +65,11 @@ class FunctionUnit(Unit):
         except Exception as error:
             raise ValueError(f"has the function {name_of(self.function)!r}, which refuses {shapes}: {error}") from error
         expected = _rows(self.shape)
+        if hasattr(a, "dtype") and not jnp.issubdtype(a.dtype, jnp.floating):
+            raise ValueError(
+                f"has the function {name_of(self.function)!r}, which makes {a.dtype}, expected floats: a function with "
+                "other values has no derivative"
+            )
         if not hasattr(a, "shape") or a.shape != expected.shape:
             raise ValueError(
                 f"has the function {name_of(self.function)!r}, which makes {getattr(a, 'shape', a)} of {shapes}, "

@@ -60,6 +60,7 @@ class Loss:
         complaint: `y -> str | None`, what is wrong with the values of targets that are on the host.
         hessian_root: `(o, y) -> S`, columns `(K, *batch, width)` with Σ_k S_k S_kᵀ = ∂²L/∂o², for any K; curvature
             collectors ask for it.
+        takes_probabilities: Whether the output has to be in [0, 1], as for losses with a logarithm of it.
 
     Raises:
         TypeError: A part that is something else, or a function of other arguments.
@@ -81,6 +82,7 @@ class Loss:
     encode: Callable[[Array, int], Array] | None = None
     complaint: Callable[[np.ndarray], str | None] | None = None
     hessian_root: Callable[[Array, Array], Array] | None = None
+    takes_probabilities: bool = False
 
     def __post_init__(self):
         check_takes(self.value, "value", ("o", "y"), "lambda o, y: jnp.sum((o - y) ** 2, axis=-1)")
@@ -263,7 +265,7 @@ def _softmax_cross_entropy(a: Float[Array, "*batch k"], y: Float[Array, "*batch 
 def _softmax_cross_entropy_delta(a: Array, o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Array:
     # o Σy − y, as o_i Σ_{j≠i} y_j − y_i (1 − o_i): where o is nearly 1, 1 − o is the sum of the others
     a, y = widened(a), widened(y)
-    top = jax.lax.stop_gradient(jnp.max(a, axis=-1, keepdims=True))
+    top = jnp.max(a, axis=-1, keepdims=True)
     e = jnp.exp(a - top)
     largest = a == top
     below = jnp.sum(jnp.where(largest, 0, e), axis=-1, keepdims=True)
@@ -352,6 +354,7 @@ cross_entropy = Loss(
     encode=_one_hot,
     complaint=_distribution_complaint,
     hessian_root=_cross_entropy_root,
+    takes_probabilities=True,
 )
 binary_cross_entropy = Loss(
     _binary_cross_entropy,
@@ -368,6 +371,7 @@ binary_cross_entropy = Loss(
     encode=_one_hot,
     complaint=_probability_complaint,
     hessian_root=_binary_cross_entropy_root,
+    takes_probabilities=True,
 )
 perceptron = Loss(
     _perceptron,

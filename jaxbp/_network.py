@@ -11,7 +11,16 @@ from typing import Any
 from jaxtyping import Array
 
 from jaxbp._activations import Activation, check_activation, sigmoid
-from jaxbp._checks import check_flag, check_kind, check_mapping, check_number, check_sequence, described, is_integer
+from jaxbp._checks import (
+    check_flag,
+    check_kind,
+    check_made,
+    check_mapping,
+    check_number,
+    check_sequence,
+    described,
+    is_integer,
+)
 from jaxbp._connections import Bias, Connection, Dense, Shape
 from jaxbp._graph import BIAS, SHARED, check_name, topological_order
 from jaxbp._mapping import FrozenMapping
@@ -104,7 +113,11 @@ class Unit:
             weights: W by source, with that of the bias.
             h: The post-activations of the sources.
         """
-        a = reduce(add, (c.apply(weights.get(s), h[s]) for s, c in self.connections.items()))
+        parts = {s: c.apply(weights.get(s), h[s]) for s, c in self.connections.items()}
+        if len({part.shape for part in parts.values()}) > 1:  # which would broadcast
+            shapes = {s: part.shape for s, part in parts.items()}
+            raise ValueError(f"the connections into a unit of shape {self.shape} make {shapes}, expected one shape")
+        a = reduce(add, parts.values())
         return Bias().apply(weights[BIAS], a) if self.bias else a
 
     def pull_back(self, weights: Mapping[str, Any], h: Mapping[str, Array], a: Array, delta: Array) -> dict[str, Array]:
@@ -116,7 +129,10 @@ class Unit:
             a: What `pre_activation` made of them.
             delta: δ of this unit.
         """
-        return {s: c.pull_back(weights.get(s), h[s], delta) for s, c in self.connections.items()}
+        signals = {s: c.pull_back(weights.get(s), h[s], delta) for s, c in self.connections.items()}
+        for s, signal in signals.items():
+            check_made(signal, h[s], f"what {type(self.connections[s]).__name__}.pull_back makes for {s!r}")
+        return signals
 
 
 @dataclass(frozen=True)

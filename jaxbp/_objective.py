@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxbp._cache import bounded_cache
 from jaxbp._checks import check_choice, check_floating, is_known
 from jaxbp._forward import Trace, batch_shape, forward
 from jaxbp._losses import Loss, check_loss
@@ -50,7 +50,7 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
     return _objective(net, loss, reduction)
 
 
-@cache
+@bounded_cache
 def _objective(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., Array]:
     def value(
         params: Params, x: Any, y: Any, weights: Any = None, offsets: Trace | None = None, key: Array | None = None

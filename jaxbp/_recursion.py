@@ -10,6 +10,7 @@ from operator import add
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxbp._checks import check_made
 from jaxbp._connections import Bias, Connection
 from jaxbp._feedback import DirectFeedback, Feedback
 from jaxbp._forward import Trace
@@ -64,11 +65,16 @@ def clean(net: Network, trace: Trace, u: str) -> Array:
 
 def gradient_of(net: Network, params: Params, trace: Trace, delta: Signals) -> Params:
     """∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u."""
+
+    def contracted(W: Array, u: str, s: str) -> Array:
+        connection = kind(net, u, s)
+        gradient = connection.contract(W, trace.h.get(s), delta[u])
+        check_made(gradient, W, f"what {type(connection).__name__}.contract makes at unit {u!r}")
+        return gradient
+
     return {
         group: {
-            name: reduce(
-                add, (kind(net, u, s).contract(W, trace.h.get(s), delta[u]) for u, s in uses(net, group, name))
-            )
+            name: reduce(add, (contracted(W, u, s) for u, s in uses(net, group, name)))
             for name, W in params[group].items()
         }
         for group in net.groups

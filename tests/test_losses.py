@@ -163,7 +163,7 @@ REFUSED = [
         jaxbp.squared_error,
         jnp.ones((5, 3), complex),
         TypeError,
-        r"y has dtype complex128, expected real numbers",
+        r"y has dtype complex128, expected real numbers or integers",
     ),
 ]
 

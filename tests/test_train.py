@@ -1,6 +1,9 @@
 """The loop: what a step, an epoch and a fit do, and how they stop."""
 
+import gc
 import itertools
+import logging
+import weakref
 
 import chex
 import jax
@@ -9,10 +12,12 @@ import numpy as np
 import optax
 import pytest
 from cases import TWO_INPUTS
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import jaxbp
 from jaxbp import train
-from jaxbp.train._loop import compiled_epoch
+from jaxbp._cache import KEPT
 
 NET = jaxbp.layered([4, 5, 3], hidden=jaxbp.tanh, output=jaxbp.softmax)
 LOSS = jaxbp.cross_entropy
@@ -130,12 +135,17 @@ def test_an_epoch_donates_its_state():
 
 def test_an_epoch_compiles_once():
     x, y = data()
-    optimizer = optax.sgd(0.1)
-    before = compiled_epoch._cache_size()
-    runs = train.run(NET, LOSS, x, y, optimizer=optimizer, batch_size=4)
-    for _ in range(3):
-        next(runs)
-    assert compiled_epoch._cache_size() == before + 1
+    traces = []
+
+    def counted(params, x, y):
+        traces.append(x.shape)
+        return EXPLICIT(params, x, y)
+
+    for _ in range(2):
+        runs = train.run(NET, LOSS, x, y, optimizer=SGD, batch_size=4, gradient=counted)
+        for _ in range(3):
+            next(runs)
+    assert sorted(traces) == [(2, 4), (4, 4)]  # the scan's batch, and the smaller one at the end
 
 
 def test_fit_learns_and_reports():
@@ -238,22 +248,169 @@ REFUSED = [
     (data()[0].at[3, 1].set(jnp.nan), data()[1], {}, ValueError, r"x\[3, 1\] is not finite; 1 of 40 values are not"),
     (data()[0], data()[1].at[2].set(3), {}, ValueError, "class id 3 at example 2 is outside 0…2"),
     (data()[0], jnp.eye(3)[data()[1]].at[4].set(0), {}, ValueError, "the target row of example 4 sums to 0"),
-    (data()[0], data()[1][:9], {}, ValueError, r"y has shape \(9,\), but the output has shape \(10, 3\)"),
+    (data()[0], data()[1][:9], {}, ValueError, r"the numbers of examples are {'x': 10, 'y': 9}; expected as many"),
+    (data()[0][:9], data()[1], {}, ValueError, r"the numbers of examples are {'x': 9, 'y': 10}; expected as many"),
+    (*data(), {"weights": jnp.ones(9)}, ValueError, r"the numbers of examples are {'x': 10, 'y': 10, 'weights': 9}"),
+    (*data(), {"weights": jnp.zeros(10)}, ValueError, "weights sum to 0"),
     (data()[0], data()[1].astype(float), {}, TypeError, "class ids must be integers"),
-    (data()[0][:0], data()[1][:0], {}, ValueError, "an empty batch has no mean loss"),
+    (data()[0][:0], data()[1][:0], {}, ValueError, r"the numbers of examples are {'x': 0, 'y': 0}.* at least one"),
     (data()[0], data()[1], {"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
 ]
 
 
 @pytest.mark.parametrize(("x", "y", "options", "error", "message"), REFUSED)
 def test_data_that_cannot_be_trained_on_is_refused_before_compiling(x, y, options, error, message):
-    before = compiled_epoch._cache_size()
+    with pytest.raises(error, match=message):
+        next(train.run(NET, LOSS, x, y, optimizer=SGD, gradient=never_called, **options))
     with pytest.raises(error, match=message):
         train.fit(NET, LOSS, x, y, epochs=1, **options)
-    assert compiled_epoch._cache_size() == before
+
+
+def never_called(params, x, y):
+    raise AssertionError("the gradient was traced")
 
 
 def test_nan_in_one_of_several_inputs_is_found_by_name():
     x = {"image": jnp.ones((2, 4)), "text": jnp.ones((2, 3)).at[1, 2].set(jnp.inf)}
     with pytest.raises(ValueError, match=r"text\[1, 2\] is not finite"):
         train.fit(TWO_INPUTS, LOSS, x, jnp.zeros(2, int))
+
+
+def test_fit_again_compiles_nothing(caplog):
+    """The default optimizer is one, so that neither a second fit of a network nor its state is new to JAX."""
+    x, y = data()
+    first = train.fit(NET, LOSS, x, y, epochs=1)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        train.fit(NET, LOSS, x, y, epochs=2)
+        train.fit(NET, LOSS, x, y, epochs=1, state=first.state)
+    assert not [r for r in caplog.records if "ompil" in r.message and "epoch" in r.message]
+
+
+def test_networks_that_were_trained_are_let_go():
+    """What is kept is bounded: of many networks and of the programs made for them a few are left."""
+    x, y = data()
+    alive = []
+    for width in range(2, 22):
+        net = jaxbp.layered([4, width, 3], output=jaxbp.softmax)
+        gradient = jaxbp.value_and_grad(net, LOSS)
+        params = jaxbp.init_params(jax.random.key(0), net)
+        jax.jit(gradient)(params, x, y)
+        jaxbp.objective(net, LOSS)(params, x, y)
+        if width < 14:  # more than are kept; the slow part
+            train.step(train.init_state(jax.random.key(0), net, SGD), x, y, gradient=gradient, optimizer=SGD)
+            train.evaluate(net, LOSS, params, x, y)
+        jaxbp.as_function(net)
+        train.kolen_pollack(net, LOSS)
+        alive.append(weakref.ref(net))
+    del net, gradient, params
+    gc.collect()
+    assert sum(ref() is not None for ref in alive) <= 2 * KEPT
+
+
+def test_a_state_goes_on_where_it_stood():
+    x, y = data()
+    whole = train.fit(NET, LOSS, x, y, epochs=3)
+    first = train.fit(NET, LOSS, x, y, epochs=1)
+    chex.assert_trees_all_equal(train.fit(NET, LOSS, x, y, epochs=2, state=first.state).state, whole.state)
+    with pytest.raises(ValueError, match="params are where a fresh state starts"):
+        train.fit(NET, LOSS, x, y, state=first.state, params=first.params)
+    with pytest.raises(ValueError, match="key is for a fresh state"):
+        train.run(NET, LOSS, x, y, optimizer=SGD, state=first.state, key=jax.random.key(0))
+
+
+def test_weights_of_0_leave_examples_out():
+    x, y = data(12)
+    counted = jnp.arange(12) < 8
+    weights = jnp.where(counted, 2.0, 0.0)
+    optimizer = optax.sgd(0.5)
+    part = train.fit(NET, LOSS, x[:8], y[:8], optimizer=optimizer, epochs=2, batch_size=12)
+    whole = train.fit(NET, LOSS, x, y, optimizer=optimizer, epochs=2, batch_size=12, weights=weights)
+    chex.assert_trees_all_close(whole.params, part.params, rtol=1e-12)
+    assert whole.history[-1]["loss"] == pytest.approx(part.history[-1]["loss"], rel=1e-12)
+    spoilt = train.fit(NET, LOSS, x, y, optimizer=optimizer, epochs=2, batch_size=12)
+    assert abs(whole.history[-1]["loss"] - spoilt.history[-1]["loss"]) > 1e-6
+
+
+def test_the_mean_loss_of_an_epoch_counts_examples_by_their_weights():
+    x, y = data(10)
+    weights = jnp.arange(1.0, 11.0)
+    frozen = optax.sgd(0.0)
+    (done,) = zip(range(1), train.run(NET, LOSS, x, y, optimizer=frozen, batch_size=4, weights=weights), strict=False)
+    params = done[1].state.params
+    expected = jaxbp.objective(NET, LOSS)(params, x, y, weights)
+    assert done[1].loss == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_a_gradient_that_takes_a_key_gets_one_where_units_have_dropout():
+    x, y = data()
+    units = {
+        "h": jaxbp.Unit(8, jaxbp.relu, {"x": jaxbp.Dense()}, dropout=0.5),
+        "o": jaxbp.Unit(3, jaxbp.softmax, {"h": jaxbp.Dense()}),
+    }
+    net = jaxbp.Network(inputs={"x": 4}, units=units)
+    ours = next(train.run(net, LOSS, x, y, optimizer=SGD))
+    given = next(train.run(net, LOSS, x, y, optimizer=SGD, gradient=jaxbp.value_and_grad(net, LOSS)))
+    chex.assert_trees_all_equal(ours.state, given.state)
+    quiet = next(
+        train.run(net, LOSS, x, y, optimizer=SGD, gradient=jax.value_and_grad(jaxbp.objective(net, LOSS)), keyed=False)
+    )
+    assert quiet.loss != given.loss
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("part", ["data", "state"])
+def test_what_lies_on_several_devices_is_refused(axis_type, part):
+    """Until training is divided, each device would compute the whole batch."""
+    x, y = data(8)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(axis_type,))
+    state = a_state(SGD)
+    if part == "data":
+        x, y = jax.device_put((x, y), NamedSharding(mesh, P("data")))
+    else:
+        state = jax.device_put(state, NamedSharding(mesh, P()))
+    arguments = {"gradient": EXPLICIT, "optimizer": SGD}
+    calls = [
+        lambda: train.run(NET, LOSS, x, y, optimizer=SGD, state=state),
+        lambda: train.fit(NET, LOSS, x, y, state=state),
+        lambda: train.epoch(state, x, y, batch_size=4, **arguments),
+        lambda: train.step(state, x, y, **arguments),
+    ]
+    for call in calls:
+        with jax.set_mesh(mesh), pytest.raises(ValueError, match="on several devices, but training is on one"):
+            call()
+
+
+PROBABILITIES = [
+    jaxbp.softmax,
+    jaxbp.sigmoid,
+    jaxbp.elementwise(lambda a: 0.5 + 0 * a, lambda a, h: 0 * a, name="half"),
+]
+
+
+@pytest.mark.parametrize("loss", [jaxbp.cross_entropy, jaxbp.binary_cross_entropy], ids=repr)
+def test_a_logarithm_of_what_is_no_probability_is_refused_before_training(loss):
+    x, y = data()
+    for output in (jaxbp.linear, jaxbp.tanh, jaxbp.relu, jaxbp.layer_norm, jaxbp.softplus):
+        net = jaxbp.layered([4, 3], output=output)
+        with pytest.raises(ValueError, match=rf"{loss} takes probabilities, but the activation {output}.* use output="):
+            train.run(net, loss, x, jax.nn.one_hot(y, 3), optimizer=SGD)
+    for output in PROBABILITIES:
+        train.run(jaxbp.layered([4, 3], output=output), loss, x, jax.nn.one_hot(y, 3), optimizer=SGD)
+
+
+@pytest.mark.parametrize("loss", [jaxbp.cross_entropy, jaxbp.perceptron], ids=repr)
+def test_targets_that_do_not_exist_have_no_accuracy(loss):
+    net = jaxbp.layered([4, 3], output=jaxbp.softmax if loss == jaxbp.cross_entropy else jaxbp.linear)
+    params = jaxbp.init_params(jax.random.key(0), net)
+    x = jnp.ones((2, 4))
+    for bad in (3, -1, 2**32):
+        y = np.array([0, bad])
+        with pytest.raises(ValueError, match=f"class id {bad} at example 1 is outside"):
+            train.evaluate(net, loss, params, x, y)
+        with pytest.raises(ValueError, match=f"class id {bad} at example 1 is outside"):
+            train.fit(net, loss, x, jnp.zeros(2, int), epochs=1, validation=(x, y))
+    scores = jax.jit(lambda y: train.evaluate(net, loss, params, x, y))(jnp.array([0, 3]))
+    assert np.isnan(scores["accuracy"])
+    assert np.isnan(scores["loss"])
+    with pytest.raises(ValueError, match=r"the numbers of examples are {'x': 2, 'y': 1}"):
+        train.evaluate(net, loss, params, x, jnp.zeros(1, int), batch_size=1)

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxbp._activations import Activation
-from jaxbp._checks import check_mapping, check_takes, check_text, described, is_known, name_of
+from jaxbp._checks import check_made, check_mapping, check_takes, check_text, described, is_known, name_of
 from jaxbp._connections import Bias, Connection
 
 T = TypeVar("T")
@@ -59,7 +59,9 @@ class Weight(NamedTuple):
         def contracted(pair: Pair) -> Array:
             if factors is not None:
                 pair = _times(factors, pair)
-            return pair.connection.contract(self.value, pair.h, pair.delta)
+            gradient = pair.connection.contract(self.value, pair.h, pair.delta)
+            check_made(gradient, self.value, f"what {type(pair.connection).__name__}.contract makes")
+            return gradient
 
         return reduce(add, map(contracted, self.pairs))
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
-from jaxbp._checks import check_array, check_kind, check_real, check_takes, described
+from jaxbp._checks import check_array, check_kind, check_real, check_takes, described, is_known
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -21,11 +22,46 @@ def check_functions(gradient: Any, observe: Any = None) -> None:
         check_takes(observe, "observe", ("params", "x", "y"), "lambda params, x, y: …")
 
 
-def check_examples(x: Any, y: Any) -> None:
-    """Refuse inputs and targets that are no arrays, such as a list or a generator of batches."""
-    for name, values in x.items() if isinstance(x, Mapping) else [("", x)]:
-        check_real(values, f"x[{name!r}]" if name else "x")
-    check_real(y, "y")
+def check_arrays(x: Any, y: Any, weights: Any = None) -> dict[str, Any]:
+    """The data by name; what is no array, such as a list or a generator of batches, is refused."""
+    named = {f"x[{name!r}]": values for name, values in x.items()} if isinstance(x, Mapping) else {"x": x}
+    named |= {"y": y} | ({} if weights is None else {"weights": weights})
+    for place, values in named.items():
+        check_real(values, place)
+    return named
+
+
+def check_examples(x: Any, y: Any, weights: Any = None) -> None:
+    """Refuse data that is no arrays with as many examples on the first axis of each."""
+    named = check_arrays(x, y, weights)
+    counts = {place: values.shape[0] if values.shape else 0 for place, values in named.items()}
+    if len(set(counts.values())) > 1 or not all(counts.values()):
+        raise ValueError(f"the numbers of examples are {counts}; expected as many, at least one, on each first axis")
+
+
+def check_weights(weights: Any) -> None:
+    """Refuse weights on the host that no batch can have a mean by: not finite, or 0 for every example."""
+    values = np.asarray(weights)
+    if not np.all(np.isfinite(values)) or not np.any(values):
+        total = np.sum(values)
+        raise ValueError(f"weights sum to {total}, so no batch has a mean; expected finite ones that are not all 0")
+
+
+def check_one_device(**trees: Any) -> None:
+    """Refuse to train what is spread over several devices, each of which would compute the whole batch."""
+    for place, tree in trees.items():
+        for leaf in jax.tree.leaves(tree):
+            spread = isinstance(leaf, jax.Array) and (
+                len(leaf.sharding.device_set) > 1
+                if is_known(leaf)
+                else any(axis is not None for axis in jax.typeof(leaf).sharding.spec)
+            )
+            if spread:
+                raise ValueError(
+                    f"{place} lies on several devices, but training is on one: each would compute the whole batch. Put "
+                    "it on one with jax.device_put, or write the step yourself: value_and_grad under jit divides a "
+                    "sharded batch"
+                )
 
 
 def check_validation(validation: Any) -> None:

@@ -1,7 +1,8 @@
 """What a data set says of a network, and what is wrong with a data set."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from math import prod
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxbp._checks import check_batch_size, check_real
+from jaxbp._cache import bounded_cache
+from jaxbp._checks import check_batch_size, check_real, is_known
 from jaxbp._forward import check_inputs, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
@@ -51,14 +53,17 @@ def evaluate(
     check_inputs(net, x)
     if batch_size is not None:
         check_batch_size(batch_size)
-    return compiled_evaluate(net, loss, params, x, y, batch_size)
+    if is_known(y) and (complaint := loss.complaint_about(y, net.shapes[net.output])):
+        raise ValueError(complaint)
+    return _compiled_evaluation(net, loss, batch_size)(params, x, y)
 
 
-@partial(jax.jit, static_argnames=("net", "loss", "batch_size"))
-def compiled_evaluate(
-    net: Network, loss: Loss, params: Params, x: Any, y: Array, batch_size: int | None
-) -> dict[str, Array]:
-    """`evaluate`, behind its checks: what JAX makes static or traces it refuses in words of its own."""
+@bounded_cache
+def _compiled_evaluation(net: Network, loss: Loss, batch_size: int | None) -> Callable[..., dict[str, Array]]:
+    return jax.jit(partial(_evaluation, net, loss, batch_size))
+
+
+def _evaluation(net: Network, loss: Loss, batch_size: int | None, params: Params, x: Any, y: Array) -> dict[str, Array]:
     if batch_size is None:
         return _scores(net, loss, params, x, y)
     examples = y.shape[0]
@@ -86,8 +91,32 @@ def _scores(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> dict[
             correct = (o > middle) == (y > middle)
         else:
             correct = jnp.argmax(o, axis=-1) == jnp.argmax(y, axis=-1)
-        scores["accuracy"] = jnp.mean(correct)
+        # of targets that do not exist nothing is right or wrong
+        unknown = jnp.any(jnp.isnan(y), axis=-1) if o.shape[-1] > 1 else jnp.isnan(y)
+        scores["accuracy"] = jnp.mean(jnp.where(unknown, jnp.nan, correct))
     return scores
+
+
+def check_output(net: Network, loss: Loss) -> None:
+    """Refuse an output that the loss has no value for: logarithms want probabilities.
+
+    Raises:
+        ValueError: The activation of the output gives values outside [0, 1], and the loss takes none.
+    """
+    if not loss.takes_probabilities:
+        return
+    activation, shape = net.units[net.output].activation, net.shapes[net.output]
+    # rows of both signs, so that an activation with vector arguments shows its range, too
+    row = jnp.linspace(-3, 3, prod(shape)).reshape(shape) if prod(shape) > 1 else jnp.full(shape, 3.0)
+    values = np.asarray(activation.value(jnp.stack([row, -row])))
+    outside = values[(values < 0) | (values > 1)]
+    if outside.size:
+        raise ValueError(
+            f"{loss.name} takes probabilities, but the activation {activation.name} of the output {net.output!r} gives "
+            f"values such as {outside[0]:.3g}; use output=jaxbp.{loss.simplifications[0].activation.name}"
+            if loss.simplifications
+            else f"{loss.name} takes probabilities, but {activation.name} gives values such as {outside[0]:.3g}"
+        )
 
 
 def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:

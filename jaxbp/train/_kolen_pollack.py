@@ -1,12 +1,12 @@
 """Learning the feedback beside the weights, by the same updates: the rule of Kolen and Pollack."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from jaxtyping import Array
 
 from jaxbp._backprop import backprop
+from jaxbp._cache import bounded_cache
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_objective
@@ -58,7 +58,7 @@ def kolen_pollack(net: Network, loss: Loss, reduction: Reduction = "mean") -> Ca
     return _kolen_pollack(net, loss, reduction)
 
 
-@cache  # keyed by positions, so that reduction="mean" and its default are one
+@bounded_cache  # keyed by positions, so that reduction="mean" and its default are one
 def _kolen_pollack(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., tuple[Array, Both]]:
     def value_and_both(both: Both, x: Any, y: Any, weights: Any = None, key: Array | None = None) -> tuple[Array, Both]:
         params, feedback = both

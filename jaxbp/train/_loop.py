@@ -13,20 +13,26 @@ import optax
 from jaxtyping import Array
 
 from jaxbp._backprop import value_and_grad
-from jaxbp._checks import check_batch_size, check_flag, check_integer, check_kind, check_random_key
+from jaxbp._cache import bounded_cache
+from jaxbp._checks import check_batch_size, check_flag, check_integer, check_kind, check_random_key, takes
 from jaxbp._losses import Loss
 from jaxbp._network import Network, check_network
 from jaxbp._objective import check_objective, objective
 from jaxbp._parameters import Params, check_params, init_params
 from jaxbp.train._arguments import (
+    check_arrays,
     check_examples,
     check_functions,
+    check_one_device,
     check_optimizer,
     check_start,
     check_validation,
+    check_weights,
 )
 from jaxbp.train._divergence import all_finite, diagnosis, finite_units
-from jaxbp.train._evaluation import check_data, evaluate
+from jaxbp.train._evaluation import check_data, check_output, evaluate
+
+DEFAULT_OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 
 Gradient = Callable[..., tuple[Array, Any]]
 """`(params, x, y) -> (value, grads)`: `jaxbp.value_and_grad(net, loss)`, or one of jax's own.
@@ -56,10 +62,12 @@ class Steps(NamedTuple):
 
     Attributes:
         loss: The mean loss of each step's batch, before its update, `(steps,)`.
+        weight: What the batch weighs, its number of examples or the sum of their weights, `(steps,)`.
         observed: What `observe` returned, stacked over steps; None without it.
     """
 
     loss: Array
+    weight: Array
     observed: Any
 
 
@@ -145,8 +153,11 @@ def step(
     gradient: Gradient,
     optimizer: optax.GradientTransformation,
     keyed: bool = False,
+    weights: Any = None,
 ) -> tuple[TrainState, Array]:
-    """One update from one batch: W ← W − η ∂L/∂W, or what the optimizer makes of the gradient.
+    """One update from one batch, compiled: W ← W − η ∂L/∂W, or what the optimizer makes of the gradient.
+
+    It compiles once for a gradient and an optimizer, so make both before the loop.
 
     Args:
         state: Where training stands.
@@ -156,6 +167,7 @@ def step(
         optimizer: Any optax optimizer.
         keyed: Whether the gradient also takes a `key=`, as that of a network with dropout does: a fresh one from the
             state.
+        weights: One weight for each example, which the gradient then takes as `weights=`.
 
     Returns:
         The next state, and the loss of the batch before the update.
@@ -175,12 +187,30 @@ def step(
 
     Source: the chapter, step 4: "stochastic gradient descent for input-output pattern (X, y)".
     """
-    _check_step(state, x, y, gradient, optimizer, keyed)
-    key = state.key
+    _check_step(state, x, y, weights, gradient, optimizer, keyed)
+    return _compiled_step(gradient, optimizer, keyed)(state, x, y, weights)
+
+
+@bounded_cache
+def _compiled_step(gradient: Gradient, optimizer: optax.GradientTransformation, keyed: bool) -> Callable[..., Any]:
+    return jax.jit(partial(_step, gradient, optimizer, keyed))
+
+
+def _step(
+    gradient: Gradient,
+    optimizer: optax.GradientTransformation,
+    keyed: bool,
+    state: TrainState,
+    x: Any,
+    y: Array,
+    weights: Any,
+) -> tuple[TrainState, Array]:
+    key, extra = state.key, dict[str, Any]()
     if keyed:
-        key, fresh = jax.random.split(key)
-        gradient = partial(gradient, key=fresh)
-    loss, grads = gradient(state.params, x, y)
+        key, extra["key"] = jax.random.split(key)
+    if weights is not None:
+        extra["weights"] = weights
+    loss, grads = gradient(state.params, x, y, **extra)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state, key, state.step + 1), loss
@@ -196,6 +226,7 @@ def epoch(
     batch_size: int,
     observe: Callable[[Params, Any, Array], Any] | None = None,
     keyed: bool = False,
+    weights: Any = None,
 ) -> tuple[TrainState, Steps]:
     """One pass over the data in a fresh order, as one compiled scan whose state is donated.
 
@@ -211,9 +242,10 @@ def epoch(
         batch_size: The number of examples in a step.
         observe: `(params, x, y) -> pytree`, seen before each update and stacked over the steps.
         keyed: As for `step`.
+        weights: One weight for each example, as for `step`; a batch in which all are 0 has no mean.
 
     Returns:
-        The next state, and `Steps(loss, observed)`.
+        The next state, and `Steps(loss, weight, observed)`.
 
     Raises:
         TypeError: No state, gradient, optimizer, arrays or integer, nothing to observe with, or a `keyed` that
@@ -231,44 +263,42 @@ def epoch(
         >>> steps.loss.shape
         (3,)
     """
-    _check_step(state, x, y, gradient, optimizer, keyed)
+    _check_step(state, x, y, weights, gradient, optimizer, keyed)
     check_functions(gradient, observe)
+    check_examples(x, y, weights)
     check_batch_size(batch_size)
-    return compiled_epoch(
-        state, x, y, gradient=gradient, optimizer=optimizer, batch_size=batch_size, observe=observe, keyed=keyed
-    )
+    return _compiled_epoch(gradient, optimizer, keyed, batch_size, observe)(state, x, y, weights)
 
 
-@partial(jax.jit, static_argnames=("gradient", "optimizer", "batch_size", "observe", "keyed"), donate_argnames="state")
-def compiled_epoch(
-    state: TrainState,
-    x: Any,
-    y: Array,
-    *,
+@bounded_cache
+def _compiled_epoch(
     gradient: Gradient,
     optimizer: optax.GradientTransformation,
+    keyed: bool,
     batch_size: int,
     observe: Callable[[Params, Any, Array], Any] | None,
-    keyed: bool,
-) -> tuple[TrainState, Steps]:
-    """`epoch`, behind its checks: what JAX makes static or traces it refuses in words of its own."""
-    examples = y.shape[0]
-    key, permutation_key = jax.random.split(state.key)
-    order = jax.random.permutation(permutation_key, examples)
-    whole = examples // batch_size * batch_size
+) -> Callable[..., Any]:
+    def one_epoch(state: TrainState, x: Any, y: Array, weights: Any) -> tuple[TrainState, Steps]:
+        examples = y.shape[0]
+        key, permutation_key = jax.random.split(state.key)
+        order = jax.random.permutation(permutation_key, examples)
+        whole = examples // batch_size * batch_size
 
-    def body(state: TrainState, batch: Array) -> tuple[TrainState, Steps]:
-        xb, yb = jax.tree.map(lambda v: v.at[batch].get(mode="promise_in_bounds"), (x, y))
-        observed = None if observe is None else observe(state.params, xb, yb)
-        state, loss = step(state, xb, yb, gradient=gradient, optimizer=optimizer, keyed=keyed)
-        return state, Steps(loss, observed)
+        def body(state: TrainState, batch: Array) -> tuple[TrainState, Steps]:
+            xb, yb, wb = jax.tree.map(lambda v: v.at[batch].get(mode="promise_in_bounds"), (x, y, weights))
+            observed = None if observe is None else observe(state.params, xb, yb)
+            state, loss = _step(gradient, optimizer, keyed, state, xb, yb, wb)
+            weight = jnp.asarray(batch.size, jnp.float32) if wb is None else jnp.sum(wb)
+            return state, Steps(loss, weight, observed)
 
-    state = state._replace(key=key)
-    state, steps = jax.lax.scan(body, state, order[:whole].reshape(-1, batch_size))
-    if whole < examples:
-        state, last = body(state, order[whole:])
-        steps = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), steps, last)
-    return state, steps
+        state = state._replace(key=key)
+        state, steps = jax.lax.scan(body, state, order[:whole].reshape(-1, batch_size))
+        if whole < examples:
+            state, last = body(state, order[whole:])
+            steps = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), steps, last)
+        return state, steps
+
+    return jax.jit(one_epoch, donate_argnums=0)
 
 
 def run(
@@ -283,6 +313,8 @@ def run(
     key: Array | None = None,
     gradient: Gradient | None = None,
     observe: Callable[[Params, Any, Array], Any] | None = None,
+    keyed: bool | None = None,
+    weights: Any = None,
 ) -> Iterator[Epoch]:
     """Train for as long as you iterate, one epoch at a time.
 
@@ -295,15 +327,17 @@ def run(
         batch_size: The number of examples in a step; the last step of an epoch may have fewer.
         state: Where to start, as from `init_state`; it is not used up.
         key: For a fresh state when there is none; `jax.random.key(0)` when None.
-        gradient: `(params, x, y) -> (value, grads)`; explicit backpropagation when None, with a fresh key in each step
-            where units have dropout.
+        gradient: `(params, x, y) -> (value, grads)`; explicit backpropagation when None.
         observe: As for `epoch`.
+        keyed: Whether the gradient gets a fresh `key=` in each step; when None, if units have dropout and it takes one.
+        weights: One weight for each example, for a gradient that takes `weights=`.
 
     Returns:
         An iterator over `Epoch(number, loss, state, steps, seconds)`, without end: `break` when it is good enough.
 
     Raises:
-        TypeError, ValueError: Arguments that do not fit, or data with values that cannot be learned from.
+        TypeError, ValueError: Arguments that do not fit, a key beside a state, data on several devices, data with
+            values that cannot be learned from, or an output that the loss has no value for.
         DivergedError: While iterating: a value was not finite; epochs yielded before it stay valid.
 
     Example:
@@ -322,22 +356,26 @@ def run(
     check_objective(net, loss)
     check_optimizer(optimizer)
     check_batch_size(batch_size)
-    check_functions(value_and_grad(net, loss) if gradient is None else gradient, observe)
-    check_examples(x, y)
+    gradient = value_and_grad(net, loss) if gradient is None else gradient
+    check_functions(gradient, observe)
+    check_examples(x, y, weights)
     if state is not None:
         check_kind(state, TrainState, "state", _A_STATE)
+        if key is not None:
+            raise ValueError("key is for a fresh state, and a state has one of its own; pass one of the two")
     start = state or init_state(jax.random.key(0) if key is None else key, net, optimizer)
-    jax.eval_shape(objective(net, loss), start.params, x, y)  # refuses what does not fit before anything is compiled
+    check_one_device(x=x, y=y, weights=weights, state=start)
+    if keyed is None:
+        keyed = any(unit.dropout for unit in net.units.values()) and takes(gradient, "key")
+    # refuses what does not fit before anything is compiled
+    jax.eval_shape(objective(net, loss), start.params, x, y, weights)
+    check_output(net, loss)
     check_data(net, loss, x, y)
-    x, y = jax.tree.map(jnp.asarray, (x, y))
+    if weights is not None:
+        check_weights(weights)
+    x, y, weights = jax.tree.map(jnp.asarray, (x, y, weights))
     one_epoch = partial(
-        epoch,
-        x=x,
-        y=y,
-        gradient=gradient or value_and_grad(net, loss),
-        optimizer=optimizer,
-        batch_size=batch_size,
-        keyed=gradient is None and any(unit.dropout for unit in net.units.values()),
+        epoch, x=x, y=y, gradient=gradient, optimizer=optimizer, batch_size=batch_size, keyed=keyed, weights=weights
     )
 
     def generate() -> Iterator[Epoch]:
@@ -350,7 +388,8 @@ def run(
                 _, again = one_epoch(_copy(current), observe=partial(finite_units, net, loss))
                 raise diagnosis(net, number, np.asarray(again.observed), after.params)
             current = after
-            yield Epoch(number, _mean_loss(losses, y.shape[0], batch_size), current, steps, time.perf_counter() - began)
+            mean = float(np.average(losses, weights=np.asarray(steps.weight, np.float64)))
+            yield Epoch(number, mean, current, steps, time.perf_counter() - began)
 
     return generate()
 
@@ -367,6 +406,8 @@ def fit(
     seed: int = 0,
     params: Params | None = None,
     validation: tuple[Any, Array] | None = None,
+    state: TrainState | None = None,
+    weights: Any = None,
 ) -> Fit:
     """Train a network by explicit backpropagation.
 
@@ -381,6 +422,8 @@ def fit(
         seed: For the parameters and the permutations: the same seed gives the same numbers.
         params: Where to start; fresh ones when None.
         validation: `(x, y)` to evaluate on after each epoch.
+        state: Where to go on from, such as the `state` of an earlier fit with the same optimizer.
+        weights: One weight for each example.
 
     Returns:
         `Fit(params, history, state)`.
@@ -407,10 +450,14 @@ def fit(
         check_params(net, params)
     if validation is not None:
         check_validation(validation)
-    optimizer = optimizer or optax.sgd(0.1, momentum=0.9)
-    state = init_state(jax.random.key(seed), net, optimizer, params=params)
+        check_data(net, loss, *validation)
+    optimizer = optimizer or DEFAULT_OPTIMIZER
+    if state is None:
+        state = init_state(jax.random.key(seed), net, optimizer, params=params)
+    elif params is not None:
+        raise ValueError("params are where a fresh state starts, and a state has its own; pass one of the two")
     history: list[dict[str, float]] = []
-    running = run(net, loss, x, y, optimizer=optimizer, batch_size=batch_size, state=state)
+    running = run(net, loss, x, y, optimizer=optimizer, batch_size=batch_size, state=state, weights=weights)
     for _, done in zip(range(epochs), running, strict=False):
         state = done.state
         row = {"epoch": done.number, "loss": done.loss, "seconds": done.seconds}
@@ -424,19 +471,14 @@ def fit(
 _A_STATE = "a jaxbp.train.TrainState, as init_state makes it"
 
 
-def _check_step(state: Any, x: Any, y: Any, gradient: Any, optimizer: Any, keyed: Any) -> None:
+def _check_step(state: Any, x: Any, y: Any, weights: Any, gradient: Any, optimizer: Any, keyed: Any) -> None:
     check_kind(state, TrainState, "state", _A_STATE)
     check_functions(gradient)
     check_optimizer(optimizer)
     check_flag(keyed, "keyed")
-    check_examples(x, y)
+    check_arrays(x, y, weights)
+    check_one_device(x=x, y=y, weights=weights, state=state)
 
 
 def _copy(state: TrainState) -> TrainState:
     return jax.tree.map(jnp.copy, state)
-
-
-def _mean_loss(losses: np.ndarray, examples: int, batch_size: int) -> float:
-    sizes = np.full(losses.shape, batch_size)
-    sizes[-1] = examples - batch_size * (len(losses) - 1)
-    return float(np.sum(losses * sizes) / examples)

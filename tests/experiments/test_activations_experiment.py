@@ -66,6 +66,8 @@ def test_a_sigmoid_that_passes_everything_back_changes_the_verdict(monkeypatch):
     assert replace(GOOD, signals=good).holds
     for spoilt in ({"sigmoid": signal(kept, SMALL)}, {"relu": good["sigmoid"]}):
         assert replace(GOOD, signals=good | spoilt).decision.endswith(": does not hold")
+        assert replace(GOOD, signals=good | spoilt, enough=False).holds is None
+    assert replace(GOOD, signals=good, enough=False).decision.endswith(": not decided at this size")
 
 
 @pytest.mark.parametrize("name", [*(pytest.param(n, marks=pytest.mark.slow) for n in PRINTED[:-1]), PRINTED[-1]])
@@ -91,8 +93,9 @@ def test_a_wrong_rule_decides_against_it(monkeypatch):
     assert swept.swept > 0.1 > 1e-12 > swept.printed
     for wrong in (printed, swept, Rule(float("nan"), 0.0, ()), Rule(0.0, float("nan"), ())):
         result = replace(GOOD, rules=GOOD.rules | {"tanh": wrong})
-        assert not result.holds
+        assert result.holds is False
         assert result.decision.endswith(": does not hold")
+        assert replace(result, enough=False).holds is False
 
 
 def test_the_fate_is_that_of_a_layer():

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 import jaxbp
+from experiments import approximation
 from experiments.approximation import CLAIM, FUNCTIONS, Approximation, Result, grid, main, relative_errors, start
 
 pytestmark = pytest.mark.slow  # training takes its time
@@ -42,8 +43,9 @@ def test_the_decision_holds_and_not_with_a_wrong_backward_pass(tmp_path, monkeyp
     jax.clear_caches()
     wrong, printed = run(SMALL, tmp_path)
     jax.clear_caches()
-    assert not wrong.holds
-    assert "does not hold" in printed
+    assert wrong.holds is None  # after so few steps
+    assert "not decided at this size" in printed
+    assert replace(wrong, full=True).decision.endswith(": does not hold")
 
 
 @pytest.mark.parametrize(
@@ -54,8 +56,14 @@ def test_the_decision_holds_and_not_with_a_wrong_backward_pass(tmp_path, monkeyp
 def test_each_number_of_each_function_decides(errors):
     assert GOOD.holds
     assert GOOD.decision.endswith(": holds")
-    assert not replace(GOOD, errors={**GOOD.errors, "ripple": errors}).holds
-    assert not replace(GOOD, errors={"ripple": errors, **GOOD.errors, "smooth": errors}).holds
+    for spoilt in ({**GOOD.errors, "ripple": errors}, {"ripple": errors, **GOOD.errors, "smooth": errors}):
+        assert replace(GOOD, errors=spoilt).holds is False
+        assert replace(GOOD, errors=spoilt, full=False).holds is None
+
+
+def test_the_quick_size_is_held_to_the_same_bound():
+    assert "bound" not in approximation.QUICK
+    assert replace(GOOD, errors={"smooth": (1.2, 0.3, 0.071)}, full=False).decision.endswith("not decided at this size")
 
 
 def test_a_constant_has_error_one_and_the_error_has_no_unit():

@@ -212,9 +212,10 @@ def test_the_decision_holds_and_not_with_a_wrong_backward_pass(tmp_path, monkeyp
     jax.clear_caches()
     wrong, printed = run(SMALL, tmp_path)
     jax.clear_caches()
-    assert not wrong.holds
+    assert wrong.holds is None  # of so few pieces
     assert wrong.grown[-1].folds < 3  # and it stopped there
-    assert "does not hold" in printed
+    assert "not decided at this size" in printed
+    assert replace(wrong, full=True).decision.endswith(": does not hold")
 
 
 LEAST = (1, 3, 7, 15)
@@ -242,6 +243,7 @@ def test_fewer_of_both_with_every_seed_decides(grown, holds, words):
     assert words in result.decision
     assert "one hidden layer takes at least 15 units and 46 parameters" in result.decision
     assert result.decision.endswith(": holds" if holds else ": does not hold")
+    assert replace(result, full=False).decision.endswith(": holds" if holds else ": not decided at this size")
 
 
 def test_fewer_units_alone_or_fewer_parameters_alone_do_not_decide():

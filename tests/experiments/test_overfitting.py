@@ -32,7 +32,7 @@ WIDE = Width(64, 4810, np.zeros(2), np.array([0.2, 0.3]))
 PLAIN = Remedy("none", np.array([[0.5, 1.0], [0.7, 1.0]]), np.array([1, 1]))
 EARLY = replace(PLAIN, stops=np.array([0, 0]))
 SLIGHT = replace(PLAIN, curves=np.array([[0.5, 0.95], [0.7, 0.95]]))
-GOOD = Result((NARROW, WIDE), 80, np.ones(2), np.full(2, 0.1), PLAIN, (EARLY, EARLY))
+GOOD = Result((NARROW, WIDE), 80, np.ones(3), np.full(3, 0.1), PLAIN, (EARLY, EARLY))
 
 
 def run(tmp_path, **options):
@@ -42,8 +42,9 @@ def run(tmp_path, **options):
 
 def test_the_claim_holds_and_the_plot_is_written(tmp_path):
     result, printed = run(tmp_path)
-    assert result.holds
-    assert result.decision.endswith(": holds")
+    assert result.holds is None  # two seeds, by which the remedies were chosen
+    assert result.decision.endswith(", over 2 seeds: not decided at this size")
+    assert replace(result, memorised=np.ones(3)).decision.endswith(", over 3 seeds: holds")
     assert result.decision in " ".join(printed.split())
     assert [w.parameters for w in result.widths] == [85, 4810]
     assert result.plain.curves.shape == (2, 60)
@@ -92,15 +93,17 @@ def test_each_number_decides():
         {"widths": (NARROW, replace(WIDE, test_error=np.full(2, 0.05)))},
         {"widths": (NARROW, replace(WIDE, test_error=np.full(2, np.nan)))},
         {"examples": 5000},
-        {"memorised": np.array([1, 0.99])},
+        {"memorised": np.array([1, 0.99, 1])},
         {"chance": np.full(2, 0.3)},
         {"chance": np.full(2, np.nan)},
         {"remedies": (EARLY, SLIGHT)},
         {"remedies": (EARLY, replace(PLAIN, curves=np.full((2, 2), np.nan)))},
     ):
         bad = replace(GOOD, **spoilt)
-        assert not bad.holds
+        assert bad.holds is False
         assert bad.decision.endswith("does not hold")
+        assert replace(bad, full=False).holds is None
+    assert replace(GOOD, memorised=np.ones(2)).decision.endswith(", over 2 seeds: not decided at this size")
 
 
 @pytest.mark.parametrize(
