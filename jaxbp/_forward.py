@@ -44,7 +44,8 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     Args:
         net: The network.
         params: Its parameters, as from `init_params`.
-        x: The input, of shape `(*batch, width)` with any number of batch axes, or a dict of them by name.
+        x: The input, of shape `(*batch, width)` with any number of batch axes, or a dict of them by name. Where its
+            dtype is not that of the parameters everything is computed in the wider of the two, as JAX promotes them.
         offsets: Something to add to each pre- and post-activation, shaped like the result. With zeros here,
             `jax.grad` with respect to them is δ and Δ; with other values one can intervene in a unit.
         key: A key from `jax.random.key` for the noise of units with dropout; without one there is none, which is
@@ -71,7 +72,6 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     if key is not None:
         check_random_key(key)
     h = {name: jnp.asarray(value) for name, value in check_inputs(net, x).items()}
-    _check_precision(params, h)
     a: dict[str, Array] = {}
     noise: dict[str, Array] = {}
     first = next(iter(net.inputs))
@@ -138,18 +138,6 @@ def batch_shape(net: Network, trace: Trace) -> Shape:
     """The leading axes of a trace: one entry for each example."""
     o = trace.h[net.output]
     return o.shape[: o.ndim - len(net.shapes[net.output])]
-
-
-def _check_precision(params: Params, inputs: Mapping[str, Array]) -> None:
-    """Refuse inputs wider than all parameters: the whole network would be computed in their precision, unasked."""
-    dtypes = [W.dtype for group in params.values() for W in group.values()]
-    widest = jnp.result_type(*dtypes) if dtypes else None
-    for name, value in inputs.items():
-        if widest is not None and jnp.promote_types(widest, value.dtype) != widest:
-            raise TypeError(
-                f"input {name!r} has dtype {value.dtype}, but the parameters have {widest}, so everything would be "
-                f"computed in {jnp.promote_types(widest, value.dtype)}; pass x.astype({widest}), or wider parameters"
-            )
 
 
 def check_inputs(net: Network, x: Any) -> dict[str, Any]:

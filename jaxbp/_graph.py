@@ -69,10 +69,10 @@ def check_share(name: object) -> None:
 
 def check_name(name: object) -> None:
     """Refuse what cannot be the name of an input, a unit or a shared weight."""
-    if not isinstance(name, str) or not name or any(c in ".[]" or c.isspace() for c in name):
+    if not isinstance(name, str) or not name or any(c in ".[]" or c.isspace() or not c.isprintable() for c in name):
         raise ValueError(
             f"{described(name)} cannot be the name of an input, a unit or a shared weight: quantities are called like "
-            "'grad.o.h1[0, 1]', so use a non-empty string without dots, brackets or spaces"
+            "'grad.o.h1[0, 1]', so use a non-empty string of printable characters without dots, brackets or spaces"
         )
     if name == BIAS:
         raise ValueError(f"{BIAS!r} is reserved for the constant unit behind every bias; choose another name")

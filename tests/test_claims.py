@@ -10,6 +10,7 @@ import pytest
 
 import jaxbp
 from jaxbp._explain import _claims, _expressions
+from jaxbp._explain._escaping import brief
 
 pytestmark = pytest.mark.xdist_group("claims")  # one worker compiles what all of them run
 
@@ -185,6 +186,11 @@ FORMULAS = [  # quantity, formula, whether it holds here, whether elsewhere too
     ("a.o[0]", "ln(-1)", False, None),
     ("a.o[0]", "1/0", False, None),
     ("a.o[0]", "2 - 1/(2/2)/1 - 1 + 2**-1*2 - 1 + a.o[0]", True, True),
+    ("a.o[0]", "+".join(["0"] * 1990) + "+a.o[0]", True, True),
+    ("a.o[0]", "-" * 40 + "a.o[0]", True, True),
+    ("a.o[0]", "1e300 * 1e300", False, None),
+    ("a.o[0]", "5 + 1e17 - 1e17", False, None),  # what is lost in rounding is not claimed
+    ("loss", "1e30 - 1e30", False, None),
 ]
 
 
@@ -541,7 +547,28 @@ EXPRESSIONS = [
     ("[i for i in y]", r"holds "),
     ("(z := 1)", r"holds "),
     ("await z", r"cannot be read|holds"),
+    ("1e999 * 1", r"holds '1e999', a number beyond those of float64, .* end at 1.8e\+308"),
 ]
+TOO_MUCH = [
+    ("1e999", "'1e999' is a number beyond those of float64, in which all is computed and which end at 1.8e.308"),
+    ("0e999999999", "'0e999999999' is a number beyond those of float64"),
+    ("1e99999999999999999999", "'1e99999999999999999999' is a number beyond"),
+    ("1e-99999999999999999999", "'1e-99999999999999999999' is a number beyond"),
+    ("9" * 400, "'9*…9*' is a number beyond"),
+    ("9" * 400 + " + 1", r"holds '9*…9*', a number beyond those of float64"),
+    (10**400, "a.o.0. is claimed to be an integer beyond those of float64"),
+    (10**5000, "a.o.0. is claimed to be an integer beyond those of float64"),
+    ("-" * 3000 + "1", "'-*…-*1' is nested more than 50 deep; claim a simpler formula"),
+    ("(" * 150 + "1" + ")" * 150 + "**2" * 60, "is nested more than 50 deep"),
+    ("1" + "/1" * 100, "is nested more than 50 deep"),
+    ("1" + "**1" * 100, "is nested more than 50 deep"),
+    ("exp(" * 60 + "1" + ")" * 60, "is nested more than 50 deep"),
+    ("a.o[0]" + "[0]" * 100, "is nested more than 50 deep"),
+    ("1" + "+1" * 4999, r"'1\+.*….*\+1' is 9999 characters long, and 4000 are read; claim a part of it"),
+    ("0." + "1" * 5000, "is 5002 characters long"),
+]
+NESTED: list = []
+NESTED.append(NESTED)
 VALUES = [
     (True, TypeError, "is claimed to be True; claim a number, a formula as text"),
     (None, TypeError, "is claimed to be None"),
@@ -553,6 +580,10 @@ VALUES = [
     ({1}, TypeError, r"is claimed to be \{1\}"),
     (np.ones(2), TypeError, r"a.o\[0\] is claimed to be array"),
     ([["1"], None], TypeError, "is claimed to be None"),
+    ("٣", ValueError, "'٣' cannot be read"),
+    (NESTED, ValueError, r"what is claimed of a.o\[0\] is nested more than 50 deep"),
+    ({3: "1"}, TypeError, r"a place where something is claimed of a.o\[0\] must be text, such as 'slide 3', got 3"),
+    ({"p" * 5000: "1"}, ValueError, "is 5000 characters long"),
 ]
 SHAPES = [
     ("a.o", "0.5", r"a.o has shape \(2,\), but what is claimed of it has shape \(\); .*e.g. a.o\[0\]"),
@@ -583,7 +614,8 @@ def test_what_is_no_formula_is_refused_and_never_run(said, message, monkeypatch)
 
 def _only_for_others(function, said):
     def watched(first, *rest, **named):
-        assert first not in (said, "1", "os", "/etc/passwd") or rest, f"{said!r} was run"
+        ours = isinstance(first, str) and first in (said, "1", "os", "/etc/passwd")
+        assert not ours or rest, f"{said!r} was run"
         return function(first, *rest, **named)
 
     return watched
@@ -595,16 +627,34 @@ def test_what_is_no_claim_is_refused(said, error, message):
         judged({"a.o[0]": said})
 
 
+@pytest.mark.parametrize(("said", "message"), TOO_MUCH, ids=lambda text: brief(text)[:20])
+def test_more_than_is_read_is_refused(said, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        judged({"a.o[0]": said})
+    assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e-324", 5e-324, np.float64(5e-324), np.float32(1e-45), 2**1023])
+def test_every_number_of_float64_can_be_claimed(number):
+    assert verdict("a.o[0]", number).claimed == float(str(number))
+
+
 @pytest.mark.parametrize(("name", "said", "message"), SHAPES)
 def test_claims_of_another_shape_are_refused(name, said, message):
     with pytest.raises(ValueError, match=message):
         judged({name: said})
 
 
-@pytest.mark.parametrize("claims", [[("a.o[0]", 1)], "a.o[0]", 3])
+@pytest.mark.parametrize("claims", [[("a.o[0]", 1)], "a.o[0]", 3, 0, [], "", False, np.ones(2)])
 def test_claims_that_are_no_dict_are_refused(claims):
-    with pytest.raises(TypeError, match="claims must be a dict from names of quantities to numbers or formulas"):
+    with pytest.raises(TypeError, match=r"claims must be a dict such as {'a.o.0.': '0.5'}, got"):
         judged(claims)
+
+
+@pytest.mark.parametrize("name", [None, 1, b"a.o[0]", ("a.o", 0)])
+def test_what_is_claimed_of_no_name_is_refused(name):
+    with pytest.raises(TypeError, match=r"a key of claims must be the name of a quantity, such as 'a.o\[0\]'"):
+        judged({name: 1})
 
 
 def test_updates_cannot_be_claimed_without_a_learning_rate():

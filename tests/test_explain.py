@@ -20,7 +20,6 @@ from cases import ALL, QUARTIC, SINE, Case, case_named
 import jaxbp
 from jaxbp._explain import _equations, _formulas, _numbers, _terms
 from jaxbp._explain._expressions import Number, evaluate
-from jaxbp._explain._notation import unicode_of
 
 pytestmark = pytest.mark.xdist_group("explain")  # one worker keeps what it has explained
 
@@ -477,6 +476,54 @@ def test_arguments_that_do_not_fit_are_refused_as_by_the_engine():
         jaxbp.explain(case.net, case.loss, params, x, [1.0, 0.0, 0.0])
 
 
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"net": jaxbp.squared_error}, TypeError, "net must be a jaxbp.Network, such as .*, got Loss squared_error"),
+        ({"net": None}, TypeError, "net must be a jaxbp.Network, .*, got None"),
+        ({"loss": "squared_error"}, TypeError, "loss must be a jaxbp.Loss, .*, got 'squared_error'"),
+        ({"loss": jaxbp.squared_error.value}, TypeError, "loss must be a jaxbp.Loss, .*, got the function"),
+        ({"params": None}, TypeError, "params is .*None.*, expected a dict by unit"),
+        ({"x": [1.0, 0.5]}, TypeError, "x is of type list; pass an array"),
+        ({"x": np.zeros((0, 2))}, ValueError, "x has shape .0, 2.: an empty batch has no mean loss"),
+        ({"x": {"z": np.ones(2)}}, ValueError, "'z'"),
+        ({"y": np.zeros((0, 1))}, ValueError, "y has shape .0, 1., but the output has shape .1,."),
+        ({"y": np.asarray(2)}, ValueError, "y: class id 2 at example 0 is outside 0…1"),
+        ({"learning_rate": "0.1"}, TypeError, "learning_rate must be a number, got '0.1'"),
+        ({"learning_rate": True}, TypeError, "learning_rate must be a number, got True"),
+        ({"learning_rate": [0.1]}, TypeError, r"learning_rate must be a number, got \[0.1\]"),
+        ({"learning_rate": np.array([0.1])}, TypeError, "learning_rate must be a number, got an array of shape .1,. "),
+        ({"learning_rate": 1j}, TypeError, "learning_rate must be a number, got 1j"),
+        ({"learning_rate": float("nan")}, ValueError, "learning_rate must be at least 0 and finite, got nan"),
+        ({"learning_rate": np.float32(-0.1)}, ValueError, "learning_rate must be at least 0 and finite, got -0.1"),
+        ({"learning_rate": 10**400}, ValueError, "learning_rate must be at least 0 and finite, got 10000"),
+        ({"claims": 0}, TypeError, "claims must be a dict such as {'a.o.0.': '0.5'}, got 0"),
+        ({"claims": "a.o[0]"}, TypeError, "claims must be a dict .*, got 'a.o.0.'"),
+    ],
+    ids=repr,
+)
+def test_arguments_of_another_kind_are_refused(changed, error, message):
+    given = {"net": TWO_TWO_ONE, "loss": jaxbp.binary_cross_entropy, "params": PARAMS, "x": X, "y": Y} | changed
+    with pytest.raises(error, match=message):
+        jaxbp.explain(**given)
+
+
+@pytest.mark.parametrize("learning_rate", [0, 1, np.float32(0.5), np.int64(1), jnp.asarray(0.5)])
+def test_a_learning_rate_is_any_number(learning_rate):
+    work = jaxbp.explain(TWO_TWO_ONE, jaxbp.binary_cross_entropy, PARAMS, X, Y, learning_rate)
+    assert line_of(work, "learning_rate")[0] == f"η = {float(learning_rate):g}"
+
+
+def test_there_is_nothing_to_show_under_jit():
+    with pytest.raises(TypeError, match="under jit, grad or vmap there are none yet: call it outside"):
+        jax.jit(lambda x: jaxbp.explain(TWO_TWO_ONE, jaxbp.binary_cross_entropy, PARAMS, x, Y) and x)(X)
+
+
+def test_the_title_of_a_page_is_text():
+    with pytest.raises(TypeError, match="title must be text, got 3"):
+        worked().html(3)
+
+
 # Batches, and what is left out.
 
 SMALL = of((), loss=jaxbp.squared_error, widths=(2, 2), batch=())
@@ -606,35 +653,38 @@ def test_the_symbol_of_an_element_stands_for_it_in_each_example():
 
 
 @pytest.mark.parametrize(
-    ("latex", "text"),
-    [
-        ("w_{10}", "w₁₀"),
-        ("a^{(1)}", "a⁽¹⁾"),
-        (r"\hat{y}_1", "ŷ₁"),
-        (r"\delta^{(2)}_3", "δ⁽²⁾₃"),
-        (r"\mathrm{net}_1", "net₁"),
-        ("w_{ij}", "w_(ij)"),
-        ("z_o", "z_o"),
-        (r"\eta", "η"),
-    ],
-)
-def test_symbols_in_unicode(latex, text):
-    assert unicode_of(latex) == text
-
-
-@pytest.mark.parametrize(
     ("names", "error", "message"),
     [
         ({"a.h2[0]": "z"}, ValueError, r"names holds 'a.h2\[0\]', but there is no quantity 'a.h2'; .*'a.h1'"),
         ({"a.h1[2]": "z"}, ValueError, r"names holds 'a.h1\[2\]', but a.h1\[2\] does not exist: a.h1 has shape \(2,\)"),
         ({"h2": "z"}, ValueError, "units and inputs are 'x', 'h1', 'o' .did you mean 'h1'"),
         ({"a.h1[0] + 1": "z"}, ValueError, "'a.h1.0. . 1' names no quantity"),
-        ({"h1": 1}, TypeError, "names.'h1'. is 1, expected LaTeX"),
+        ({"d(h.o[0])/d(a.o[0])": "z"}, ValueError, "the symbol of a derivative is made of those of its two quantities"),
+        ({"h1": "a^b^c"}, ValueError, r"names\['h1'\] is 'a\^b\^c', which is no symbol: two things stand above"),
+        ({"h1": 1}, TypeError, r"names\['h1'\] must be LaTeX notation, such as 'w_1', got 1"),
+        ({"h1": None}, TypeError, r"names\['h1'\] must be LaTeX notation, such as 'w_1', got None"),
+        ({1: "z"}, TypeError, "a key of names must be the name of a unit or of a quantity, such as 'W.o.h1', got 1"),
+        ([("h1", "z")], TypeError, r"names must be a dict such as {'W.o.h1': 'w'}, got \[\('h1', 'z'\)\]"),
+        ("h1", TypeError, "names must be a dict .*, got 'h1'"),
     ],
 )
 def test_names_of_nothing_are_refused(names, error, message):
     with pytest.raises(error, match=message):
         named(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "name", "text"),
+    [
+        ({"W.h1.x[1,0]": "w"}, "W.h1.x[1, 0]", "w = 0.3"),
+        ({"grad.o.bias[0]": "g"}, "grad.o.bias[0]", "g = "),
+        ({"updated.o.bias": "b^*"}, "updated.o.bias[0]", "b^*₀ ← W.o.bias[0] − "),
+        ({"d(loss)/d(a.o[0])": "e_o"}, "delta.o[0]", "e_o = "),
+        ({"a.o[0]": "-z"}, "h.o[0]", "h.o[0] = 1/(1 + exp(−-z)) = "),
+    ],
+)
+def test_every_quantity_that_may_be_named_has_that_name(names, name, text):
+    assert line_of(named(names), name)[0].startswith(text)
 
 
 def test_a_number_that_float32_has_not_is_shown_and_claimed_as_it_was_written():
@@ -702,17 +752,6 @@ def test_maths_is_balanced(render):
     assert all(line.count("$") % 2 == 0 and line.count("$$") in (0, 2) for line in page.splitlines())
 
 
-def test_latex_holds_nothing_that_pdflatex_has_not():
-    net = jaxbp.Network({"in_1": 1}, {"100%": jaxbp.Unit(1, jaxbp.tanh, {"in_1": jaxbp.Dense()})})
-    params = {"100%": {"in_1": np.array([[-0.5]]), "bias": np.array([0.1])}}
-    claims = {"a.100%[0]": {r"R&D, p_1, x^2, {7}, ~3, \n": "-0.5"}, "y[0]": "−3"}
-    page = jaxbp.explain(net, jaxbp.squared_error, params, np.ones(1), -np.ones(1), claims=claims).latex()
-    assert page.isascii()
-    assert r"R\&D, p\_1, x\^{}2, \{7\}, \~{}3, \textbackslash{}n" in page
-    assert r"a^{\mathrm{100\%}}_{0}" in page
-    assert "it is $-$0.4" in page
-
-
 def test_powers_of_fractions_are_in_parentheses():
     squares = {"a.o[0]": ["(h.o[0]/2)**2", "(h.o[0]**2)**3", "d(h.o[0])/d(a.o[0])**2", "2**(h.o[0]**2)"]}
     work = named(None, claims=squares)
@@ -765,22 +804,6 @@ def test_every_link_of_a_page_leads_somewhere():
     assert set(re.findall('href="#([^"]*)"', page)) <= set(ids)
 
 
-@pytest.mark.parametrize("names", [{"a.h1": "a_1"}, {"h1": "h_1"}, {"x": "x_1"}, {"W.o.h1": "W_2^T"}, {"h.h1": "h^2"}])
-def test_symbols_with_scripts_of_their_own_are_typeset(names):
-    assert named(names).html().count("<math ") == named(None).html().count("<math ")
-
-
-@pytest.mark.parametrize("unit", ["layer-1", "in_2", "lambda", "1", "100%", "a&b", "ä", "h^2", "<b>", "#", "$5"])
-def test_units_of_any_name_are_typeset(unit):
-    net = jaxbp.Network({"x": 1}, {unit: jaxbp.Unit(1, jaxbp.tanh, {"x": jaxbp.Dense()})})
-    params = {unit: {"x": np.ones((1, 1)), "bias": np.ones(1)}}
-    work = jaxbp.explain(net, jaxbp.squared_error, params, np.ones(1), np.ones(1), claims={f"a.{unit}[0]": "9"})
-    page = work.html()
-    assert f"<h3>Pre-activation of {unit} ".replace("&", "&amp;").replace("<b", "&lt;b").replace("b>", "b&gt;") in page
-    assert page.count("<math ") == page.count("</math>") > 20
-    assert f"a.{unit}[0]" in str(work)
-
-
 def test_only_html_needs_latex2mathml(monkeypatch):
     for module in [name for name in sys.modules if name.partition(".")[0] == "latex2mathml"]:
         monkeypatch.setitem(sys.modules, module, None)
@@ -820,6 +843,7 @@ document.body.dataset.found = JSON.stringify({
   mark: wrong.querySelector(".mark").textContent,
   colour: getComputedStyle(wrong.querySelector(".mark")).color,
   title: document.title,
+  scripts: document.scripts.length,
 });
 </script>"""
 
@@ -837,7 +861,9 @@ def in_browser(page: str, folder: Path) -> tuple[dict, str]:
 def test_a_page_is_typeset_by_a_browser_without_any_network(tmp_path):
     # an activation with a fraction, and sums that are wider than the window
     case = of(jaxbp.sigmoid, jaxbp.softmax, jaxbp.cross_entropy, "soft", (), (12, 4, 2))
-    page = explain(case, claims={"a.h1[0]": "9", "delta.o[0]": "y[0] - h.o[0]"}).html()
+    hostile = "<script>document.title = 1</script><img src=x onerror='document.title = 2'>"
+    names = {"x": rf"\text{{{hostile}}}"}
+    page = explain(case, claims={"a.h1[0]": {hostile: "9"}, "delta.o[0]": "y[0] - h.o[0]"}, names=names).html(hostile)
     found, log = in_browser(page, tmp_path)
     formulas = page.count("<math ")
     assert found == {
@@ -850,6 +876,7 @@ def test_a_page_is_typeset_by_a_browser_without_any_network(tmp_path):
         "wrong": True,
         "mark": "✗",
         "colour": "rgb(207, 34, 46)",
-        "title": "A worked example of backpropagation",
+        "title": hostile,
+        "scripts": 1,  # the one that looks at the page
     }
     assert "CONSOLE" not in log

@@ -248,12 +248,12 @@ REFUSED = [
     (data()[0].at[3, 1].set(jnp.nan), data()[1], {}, ValueError, r"x\[3, 1\] is not finite; 1 of 40 values are not"),
     (data()[0], data()[1].at[2].set(3), {}, ValueError, "class id 3 at example 2 is outside 0…2"),
     (data()[0], jnp.eye(3)[data()[1]].at[4].set(0), {}, ValueError, "the target row of example 4 sums to 0"),
-    (data()[0], data()[1][:9], {}, ValueError, r"the numbers of examples are {'x': 10, 'y': 9}; expected as many"),
-    (data()[0][:9], data()[1], {}, ValueError, r"the numbers of examples are {'x': 9, 'y': 10}; expected as many"),
-    (*data(), {"weights": jnp.ones(9)}, ValueError, r"the numbers of examples are {'x': 10, 'y': 10, 'weights': 9}"),
+    (data()[0], data()[1][:9], {}, ValueError, r"y has shape \(9,\), but the output has shape \(10, 3\)"),
+    (data()[0][:9], data()[1], {}, ValueError, r"y has shape \(10,\), but the output has shape \(9, 3\)"),
+    (*data(), {"weights": jnp.ones(9)}, ValueError, r"weights has shape \(9,\), expected the batch shape"),
     (*data(), {"weights": jnp.zeros(10)}, ValueError, "weights sum to 0"),
     (data()[0], data()[1].astype(float), {}, TypeError, "class ids must be integers"),
-    (data()[0][:0], data()[1][:0], {}, ValueError, r"the numbers of examples are {'x': 0, 'y': 0}.* at least one"),
+    (data()[0][:0], data()[1][:0], {}, ValueError, "an empty batch has no mean loss"),
     (data()[0], data()[1], {"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
 ]
 
@@ -351,9 +351,8 @@ def test_a_gradient_that_takes_a_key_gets_one_where_units_have_dropout():
     ours = next(train.run(net, LOSS, x, y, optimizer=SGD))
     given = next(train.run(net, LOSS, x, y, optimizer=SGD, gradient=jaxbp.value_and_grad(net, LOSS)))
     chex.assert_trees_all_equal(ours.state, given.state)
-    quiet = next(
-        train.run(net, LOSS, x, y, optimizer=SGD, gradient=jax.value_and_grad(jaxbp.objective(net, LOSS)), keyed=False)
-    )
+    gradient = jax.value_and_grad(jaxbp.objective(net, LOSS))
+    quiet = next(train.run(net, LOSS, x, y, optimizer=SGD, gradient=gradient, keyed=False))
     assert quiet.loss != given.loss
 
 
@@ -380,11 +379,7 @@ def test_what_lies_on_several_devices_is_refused(axis_type, part):
             call()
 
 
-PROBABILITIES = [
-    jaxbp.softmax,
-    jaxbp.sigmoid,
-    jaxbp.elementwise(lambda a: 0.5 + 0 * a, lambda a, h: 0 * a, name="half"),
-]
+HALF = jaxbp.elementwise(lambda a: 0.5 + 0 * a, lambda a, h: 0 * a, name="half")
 
 
 @pytest.mark.parametrize("loss", [jaxbp.cross_entropy, jaxbp.binary_cross_entropy], ids=repr)
@@ -394,7 +389,7 @@ def test_a_logarithm_of_what_is_no_probability_is_refused_before_training(loss):
         net = jaxbp.layered([4, 3], output=output)
         with pytest.raises(ValueError, match=rf"{loss} takes probabilities, but the activation {output}.* use output="):
             train.run(net, loss, x, jax.nn.one_hot(y, 3), optimizer=SGD)
-    for output in PROBABILITIES:
+    for output in (jaxbp.softmax, jaxbp.sigmoid, HALF):
         train.run(jaxbp.layered([4, 3], output=output), loss, x, jax.nn.one_hot(y, 3), optimizer=SGD)
 
 
@@ -412,5 +407,26 @@ def test_targets_that_do_not_exist_have_no_accuracy(loss):
     scores = jax.jit(lambda y: train.evaluate(net, loss, params, x, y))(jnp.array([0, 3]))
     assert np.isnan(scores["accuracy"])
     assert np.isnan(scores["loss"])
-    with pytest.raises(ValueError, match=r"the numbers of examples are {'x': 2, 'y': 1}"):
+    with pytest.raises(ValueError, match=r"y has shape \(1,\), but the output has shape \(2, 3\)"):
         train.evaluate(net, loss, params, x, jnp.zeros(1, int), batch_size=1)
+
+
+@pytest.mark.parametrize(("inputs", "targets"), [(9, 10), (10, 9), (0, 0)])
+def test_an_epoch_of_unequal_numbers_of_examples_is_refused(inputs, targets):
+    """A batch is gathered by the numbers of y's examples: rows of x would be repeated, or left out."""
+    x, y = data()
+    with pytest.raises(
+        ValueError, match=rf"the numbers of examples are {{'x': {inputs}, 'y': {targets}}}; expected as"
+    ):
+        train.epoch(a_state(SGD), x[:inputs], y[:targets], gradient=never_called, optimizer=SGD, batch_size=4)
+
+
+def test_inputs_wider_than_the_parameters_are_refused():
+    x, y = data()
+    state = train.init_state(jax.random.key(0), NET, SGD, dtype=jnp.bfloat16)
+    with pytest.raises(
+        TypeError, match=r"input 'x' has dtype float64, .* bfloat16: everything would be computed in float6"
+    ):
+        train.run(NET, LOSS, x, y, optimizer=SGD, state=state)
+    after = next(train.run(NET, LOSS, x.astype(jnp.bfloat16), y, optimizer=SGD, state=state)).state
+    assert {leaf.dtype for leaf in jax.tree.leaves(after.params)} == {jnp.dtype(jnp.bfloat16)}

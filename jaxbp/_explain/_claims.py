@@ -1,6 +1,7 @@
 """Claims: what a book or a student wrote about a quantity, marked against what it is."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,12 +11,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxbp._checks import check_kind, check_mapping
+from jaxbp._explain._escaping import brief
 from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, Quantity, evaluate, leaves, magnitude, mapped
 from jaxbp._explain._numbers import Numbers
-from jaxbp._explain._parsing import parse, parse_name
+from jaxbp._explain._parsing import BEYOND, DEEPEST, check_length, parse, parse_name, parse_number
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_EXACT, _ROUNDOFF = 1e-9, 1e-15
+_EXACT, _ROUNDOFF, _VAGUE = 1e-9, 1e-15, 1e-6
 _ELSEWHERE = range(4)
 
 
@@ -76,8 +78,9 @@ def statements(claims: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> l
         ValueError: An unknown quantity, an index or a shape that does not fit, or an expression that is none.
         TypeError: A claim that is no number, no text and no array of them.
     """
-    if not isinstance(claims, Mapping):
-        raise TypeError(f"claims must be a dict from names of quantities to numbers or formulas, got {claims!r}")
+    check_mapping(claims, "claims", "{'a.o[0]': '0.5'}")
+    for name in claims:
+        check_kind(name, str, "a key of claims", "the name of a quantity, such as 'a.o[0]'")
     return list(chain.from_iterable(_read(parse_name(name, arrays), said, arrays) for name, said in claims.items()))
 
 
@@ -97,7 +100,7 @@ def judged(stated: Sequence[Statement], forms: Callable[[Leaf], Sequence[Express
             claims.append(_judged_number(s, forms(s.quantity), numbers, before))
             before[s.quantity] = s.number
         else:
-            claims.append(_judged_formula(s, s.formula, numbers, elsewhere))
+            claims.append(_judged_formula(s, s.formula, forms(s.quantity), numbers, elsewhere))
     return claims
 
 
@@ -114,9 +117,15 @@ def _judged_number(s: Statement, forms: Sequence[Expression], numbers: Numbers, 
     return Claim(str(s.quantity), s.number, value, holds, s.written, s.where, carried=carried, follows=follows)
 
 
-def _judged_formula(s: Statement, formula: Expression, numbers: Numbers, elsewhere: Sequence[Numbers]) -> Claim:
+def _judged_formula(
+    s: Statement, formula: Expression, forms: Sequence[Expression], numbers: Numbers, elsewhere: Sequence[Numbers]
+) -> Claim:
     def agrees(point: Numbers) -> bool:
-        return _close(evaluate(formula, point), point(s.quantity), _ROUNDOFF * magnitude(formula, point))
+        value = point(s.quantity)
+        roundoff = _ROUNDOFF * magnitude(formula, point)
+        if forms:  # 5 + 1e17 − 1e17 is no formula for everything
+            roundoff = min(roundoff, _VAGUE * max(abs(value), magnitude(forms[-1], point)))
+        return _close(evaluate(formula, point), value, roundoff)
 
     claimed, value, holds = evaluate(formula, numbers), numbers(s.quantity), agrees(numbers)
     general = all(map(agrees, elsewhere)) if holds and leaves(formula) else None
@@ -129,15 +138,21 @@ def _close(claimed: float, value: float, precision: float) -> bool:
     return abs(claimed - value) <= precision + _EXACT * max(abs(claimed), abs(value))
 
 
-def _read(quantity: Leaf, said: Any, arrays: Mapping[str, np.ndarray], where: str | None = None) -> Iterator[Statement]:
+def _read(
+    quantity: Leaf, said: Any, arrays: Mapping[str, np.ndarray], where: str | None = None, depth: int = 0
+) -> Iterator[Statement]:
     shape = () if isinstance(quantity, Partial) or quantity.index else arrays[quantity.name].shape
+    if depth > DEEPEST:
+        raise ValueError(f"what is claimed of {quantity} is nested more than {DEEPEST} deep")
     if isinstance(said, Mapping):
         for place, inner in said.items():
-            yield from _read(quantity, inner, arrays, str(place))
+            check_kind(place, str, f"a place where something is claimed of {quantity}", "text, such as 'slide 3'")
+            check_length(place)
+            yield from _read(quantity, inner, arrays, place, depth + 1)
     elif not shape and isinstance(said, list | tuple):
         for inner in said:
-            yield from _read(quantity, inner, arrays, where)
-    elif isinstance(said, str) and not _is_number(said):
+            yield from _read(quantity, inner, arrays, where, depth + 1)
+    elif isinstance(said, str) and parse_number(said) is None:
         formula = parse(said, arrays)
         for index in np.ndindex(shape):
             element = _at(quantity, index)
@@ -146,7 +161,7 @@ def _read(quantity: Leaf, said: Any, arrays: Mapping[str, np.ndarray], where: st
             )
     elif shape:
         for index, inner in _elements(quantity, said, shape):
-            yield from _read(_at(quantity, index), inner, arrays, where)
+            yield from _read(_at(quantity, index), inner, arrays, where, depth + 1)
     else:
         written, number, precision = _number(quantity, said)
         yield Statement(quantity, written, where, number=number, precision=precision)
@@ -164,8 +179,8 @@ def _element(leaf: Leaf, index: Index, shape: Index, said: str, arrays: Mapping[
     if own != shape:
         example = Quantity(leaf.name, (0,) * len(own))
         raise ValueError(
-            f"{said!r} is claimed of something of shape {shape}, but {leaf.name} has shape {own}; say which of its "
-            f"elements is meant, e.g. {example}"
+            f"{brief(said)} is claimed of something of shape {shape}, but {leaf.name} has shape {own}; say which of "
+            f"its elements is meant, e.g. {example}"
         )
     return Quantity(leaf.name, index)
 
@@ -181,23 +196,22 @@ def _elements(quantity: Leaf, said: Any, shape: Index) -> Iterator[tuple[Index, 
         yield index, nested[index]
 
 
-def _is_number(said: str) -> bool:
-    return _NUMBER.fullmatch(said.strip().replace("−", "-")) is not None
-
-
 def _number(quantity: Leaf, said: Any) -> tuple[str, float, float]:
     """A claimed number: as written, its value, and half a unit of its last digit."""
-    roundoff = 0.0
+    text, roundoff = said, 0.0
     if hasattr(said, "dtype") and np.shape(said) == ():
         if jnp.issubdtype(said.dtype, jnp.floating):
             # a computed number prints more digits than it has
             roundoff = 100 * float(jnp.finfo(said.dtype).eps) * abs(float(said))
-        said = str(np.asarray(said)[()])
-    if isinstance(said, bool) or not isinstance(said, int | float | str) or not _is_number(str(said)):
+        text = str(np.asarray(said)[()])
+    if isinstance(text, int) and abs(text) > sys.float_info.max:
+        raise ValueError(f"{quantity} is claimed to be an integer {BEYOND}")
+    number = isinstance(text, int | float | str) and not isinstance(text, bool)
+    written = parse_number(text if isinstance(text, str) else repr(text)) if number else None
+    if written is None:
         raise TypeError(
-            f"{quantity} is claimed to be {said!r}; claim a number, a formula as text, or a dict of them by place"
+            f"{quantity} is claimed to be {brief(said)}; claim a number, a formula as text, or a dict of them by place"
         )
-    written = (said if isinstance(said, str) else repr(said)).strip().replace("−", "-")
     if re.fullmatch(r"[+-]?\d+", written):
         return written, float(written), 0.0
     exponent = int(Decimal(written).as_tuple().exponent)

@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxbp._checks import quoted, suggestion
+from jaxbp._checks import check_kind, check_mapping, quoted, suggestion
 from jaxbp._explain import _html, _markup, _text
 from jaxbp._explain._claims import Claim, judged, statements
 from jaxbp._explain._equations import Equations
+from jaxbp._explain._escaping import brief
+from jaxbp._explain._expressions import Quantity
 from jaxbp._explain._notation import BATCHED, Notation
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import parse_name
 from jaxbp._explain._steps import Step, Steps
+from jaxbp._explain._symbols import Symbol, SymbolError, parse_symbol
 from jaxbp._explain._typesetting import Typesetting
 from jaxbp._explain._verdicts import summary
 from jaxbp._losses import Loss
@@ -55,6 +58,7 @@ class Explanation:
         Raises:
             ImportError: latex2mathml is missing; it comes with `pip install 'jaxbp[explain]'`.
         """
+        check_kind(title, str, "title", "text")
         return _html.page(self.steps, self.claims, self.typesetting, title)
 
     def _repr_html_(self) -> str | None:
@@ -75,7 +79,7 @@ def explain(
     *,
     names: Mapping[str, str] | None = None,
 ) -> Explanation:
-    """A network's own worked example: each step's formula in symbols, with its numbers, and its result.
+    r"""A network's own worked example: each step's formula in symbols, with its numbers, and its result.
 
     a_u = Σ h_s W_su + b_u,  h_u = Φ_u(a_u),  L,  Δ_o = ∂L/∂o,  δ_u = (∂h_u/∂a_u)ᵀ Δ_u,  Δ_u = Σ δ_v W_uvᵀ,
     ∂L/∂W_su = h_sᵀ δ_u,  W ← W − η ∂L/∂W
@@ -97,15 +101,17 @@ def explain(
             Names are those of `Backprop.quantities` with an index where one element is meant, and `y`,
             `W.o.h1[0, 1]`, `losses[0]`, `learning_rate`, `updated.o.h1[0, 1]`, `d(h.o[0])/d(a.o[1])`. A weight that
             several connections share is `W.shared.NAME`, and its gradient `grad.shared.NAME`.
-        names: Symbols in LaTeX, by unit (`"h1"`), by array (`"W.o.h1"`) or by element without a batch index
-            (`"a.h1[0]"`); the quantity's own name otherwise.
+        names: Symbols in LaTeX notation, by unit (`"h1"`), by array (`"W.o.h1"`) or by element without a batch index
+            (`"a.h1[0]"`); the quantity's own name otherwise. A symbol is made of letters, digits and other signs,
+            scripts as in `w_{10}` and `z^{(4)}`, primes, Greek letters and a few more signs as in `\alpha`, accents
+            as in `\hat y`, and fonts as in `\mathrm{in}`.
 
     Returns:
         `Explanation(steps, claims)`, with `str()`, `.markdown()`, `.latex()` and `.html()`.
 
     Raises:
-        TypeError, ValueError: As `backprop`; or a claim or a name of something that is not there, a formula that
-            cannot be read.
+        TypeError, ValueError: As `backprop`; or a claim or a name of something that is not there, a formula or a
+            symbol that cannot be read, a learning rate that is no finite number of at least 0.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -123,32 +129,42 @@ def explain(
     Source: the chapter, "Training a Neural Network with Backpropagation"; the worked 3-2-2 example.
     """
     numbers = Numbers.of(net, loss, params, x, y, learning_rate)
-    names = {} if names is None else names
-    _check_names(names, net, numbers)
-    notation = Notation(names, tuple(net.inputs), len(numbers.batch))
-    stated = statements(claims or {}, numbers.arrays)
+    symbols = {} if names is None else _symbols(names, net, numbers)
+    notation = Notation(symbols, tuple(net.inputs), len(numbers.batch))
+    stated = [] if claims is None else statements(claims, numbers.arrays)
     verdicts = judged(stated, Equations(numbers).forms, numbers)
     about = [(statement.quantity, claim) for statement, claim in zip(stated, verdicts, strict=True)]
     steps = Steps(numbers, notation, about)
     return Explanation(tuple(steps), tuple(verdicts), steps.typesetting)
 
 
-def _check_names(names: Mapping[str, str], net: Network, numbers: Numbers) -> None:
+def _symbols(names: Mapping[str, str], net: Network, numbers: Numbers) -> dict[str, Symbol]:
+    """The given symbols, by the names that quantities have."""
+    check_mapping(names, "names", "{'W.o.h1': 'w'}")
     # one element of a batch is named like that of a single example
     split = len(numbers.batch)
     single = {
         name: array[(0,) * split] if name.partition(".")[0] in BATCHED else array
         for name, array in numbers.arrays.items()
     }
+    symbols: dict[str, Symbol] = {}
     for name, symbol in names.items():
-        if not isinstance(symbol, str):
-            raise TypeError(f"names[{name!r}] is {symbol!r}, expected LaTeX, such as 'w_1'")
-        if name in net.shapes:
-            continue
+        check_kind(name, str, "a key of names", "the name of a unit or of a quantity, such as 'W.o.h1'")
+        check_kind(symbol, str, f"names[{brief(name)}]", "LaTeX notation, such as 'w_1'")
         try:
-            parse_name(name, single)
+            symbols[name if name in net.shapes else _quantity(name, single)] = parse_symbol(symbol)
+        except SymbolError as error:
+            raise ValueError(f"names[{brief(name)}] is {brief(symbol)}, which {error}") from None
         except ValueError as error:
             hint = suggestion(name, net.shapes)
             raise ValueError(
-                f"names holds {name!r}, but {error}; units and inputs are {quoted(net.shapes)}{hint}"
+                f"names holds {brief(name)}, but {error}; units and inputs are {quoted(net.shapes)}{hint}"
             ) from None
+    return symbols
+
+
+def _quantity(name: str, arrays: Mapping[str, Any]) -> str:
+    quantity = parse_name(name, arrays)
+    if not isinstance(quantity, Quantity):
+        raise ValueError("the symbol of a derivative is made of those of its two quantities: name them")
+    return str(quantity)

@@ -31,7 +31,7 @@ from jaxbp._explain._expressions import (
     Sum,
     evaluate,
 )
-from jaxbp._explain._printing import upright
+from jaxbp._explain._symbols import upright
 from jaxbp._losses import Loss
 
 Leaves = Sequence[Quantity]

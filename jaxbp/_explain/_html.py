@@ -1,11 +1,11 @@
 """An explanation as one self-contained HTML page: formulas as MathML, no scripts, nothing to load."""
 
-import re
 from collections.abc import Iterator, Sequence
-from html import escape
 
 from jaxbp._explain._claims import Claim
+from jaxbp._explain._escaping import in_html
 from jaxbp._explain._markup import said
+from jaxbp._explain._mathml import mathml
 from jaxbp._explain._steps import Equation, Step
 from jaxbp._explain._typesetting import Typesetting
 from jaxbp._explain._verdicts import mark, remark, reservation, summary
@@ -17,7 +17,7 @@ def page(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesett
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n</head>\n<body>\n"
+        f"<title>{in_html(title)}</title>\n</head>\n<body>\n"
         f"{fragment(steps, claims, typesetting, title)}\n</body>\n</html>\n"
     )
 
@@ -28,14 +28,14 @@ def fragment(
     """The part of it that a notebook shows."""
     lines = ["<style>", _STYLE, "</style>", '<div class="jaxbp-work">']
     if title:
-        lines.append(f"<h1>{escape(title)}</h1>")
+        lines.append(f"<h1>{in_html(title)}</h1>")
     if claims:
-        lines += [f"<p>{escape(summary(claims))}.</p>", *_mistakes(steps, claims, typesetting)]
+        lines += [f"<p>{in_html(summary(claims))}.</p>", *_mistakes(steps, claims, typesetting)]
     section = None
     for step in steps:
         if step.section != section:
             section = step.section
-            lines.append(f"<h2>{escape(section)}</h2>")
+            lines.append(f"<h2>{in_html(section)}</h2>")
         lines += _step(step, typesetting)
     return "\n".join([*lines, "</div>"])
 
@@ -54,36 +54,36 @@ def _mistakes(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typ
         right = pieces[-1:] if claim.formula is None else dict.fromkeys([pieces[len(equation.forms) - 1], pieces[-1]])
         yield (
             f'<tr class="{_class(claim)}"><td class="mark">{mark(claim)}</td>'
-            f'<td><a href="#{_anchor(equation)}">{escape(claim.where or claim.name)}</a></td>'
-            f"<td>{_math(f'{symbol} {pieces[0].split()[0]} {said(claim, typesetting)}')}</td>"
-            f"<td>{'' if claim.holds else _math(' '.join(right))} "
-            f"{escape(reservation(claim, typesetting.text.number))}</td></tr>"
+            f'<td><a href="#{_anchor(equation)}">{in_html(claim.where or claim.name)}</a></td>'
+            f"<td>{mathml(f'{symbol} {pieces[0].split()[0]} {said(claim, typesetting)}')}</td>"
+            f"<td>{'' if claim.holds else mathml(' '.join(right))} "
+            f"{in_html(reservation(claim, typesetting.text.number))}</td></tr>"
         )
     yield "</tbody></table>"
 
 
 def _step(step: Step, typesetting: Typesetting) -> Iterator[str]:
     given = "" if step.rule else " given"
-    yield f'<section class="step{given}"><h3>{escape(step.title)} <code>{escape(step.name)}</code></h3>'
+    yield f'<section class="step{given}"><h3>{in_html(step.title)} <code>{in_html(step.name)}</code></h3>'
     if step.rule:
-        yield f'<div class="rule">{_math(step.rule)}</div>'
+        yield f'<div class="rule">{mathml(step.rule)}</div>'
     for equation in step.equations:
         if equation is None:
             yield '<div class="equation">…</div>'
             continue
         symbol, *pieces = equation.latex
-        shown = "".join(f"<span>{_math(piece)}</span>" for piece in pieces)
+        shown = "".join(f"<span>{mathml(piece)}</span>" for piece in pieces)
         yield (
-            f'<div class="equation" id="{_anchor(equation)}" title="{escape(equation.name)}">'
-            f"<span>{_math(symbol)}</span>{shown}</div>"
+            f'<div class="equation" id="{_anchor(equation)}" title="{in_html(equation.name)}">'
+            f"<span>{mathml(symbol)}</span>{shown}</div>"
         )
         for claim in equation.claims:
             note = remark(claim, typesetting.text.number)
             note = f"— {note}" if note else ""
-            place = f"{escape(claim.where)}: " if claim.where else ""
+            place = f"{in_html(claim.where)}: " if claim.where else ""
             yield (
                 f'<div class="claim {_class(claim)}"><span class="mark">{mark(claim)}</span> {place}'
-                f"{_math(said(claim, typesetting))} {escape(note)}</div>"
+                f"{mathml(said(claim, typesetting))} {in_html(note)}</div>"
             )
     yield "</section>"
 
@@ -93,23 +93,7 @@ def _class(claim: Claim) -> str:
 
 
 def _anchor(equation: Equation) -> str:
-    return escape(equation.name.replace(" ", ""))
-
-
-def _math(latex: str) -> str:
-    try:
-        from latex2mathml.converter import convert
-    except ImportError:
-        raise ImportError("a page needs latex2mathml for its formulas: pip install 'jaxbp[explain]'") from None
-    # a sign has no room around it, but the converter takes each minus for a difference
-    return _SIGN.sub(r'\1<mo form="prefix">&#x02212;</mo>', convert(latex))
-
-
-_BEFORE_A_SIGN = "=≈←([,<>≤≥"
-_SIGN = re.compile(
-    rf"(<mrow>|<mo[^>]*>(?:[{re.escape(_BEFORE_A_SIGN)}]|{'|'.join(f'&#x{ord(c):05X};' for c in _BEFORE_A_SIGN)})</mo>)"
-    r"<mo>&#x02212;</mo>"
-)
+    return in_html(equation.name.replace(" ", ""))
 
 
 _STYLE = """

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from jaxbp._explain._claims import Claim
+from jaxbp._explain._escaping import code_in_markdown, in_latex, in_markdown
 from jaxbp._explain._steps import Equation, Step
 from jaxbp._explain._typesetting import Typesetting
 from jaxbp._explain._verdicts import mark, remark, summary
@@ -35,7 +36,7 @@ def _markdown_lines(steps: Sequence[Step], claims: tuple[Claim, ...], typesettin
         if step.section != section:
             section = step.section
             yield from ("", f"## {section}")
-        yield from ("", f"### {step.title} (`{step.name}`)")
+        yield from ("", f"### {in_markdown(step.title)} ({code_in_markdown(step.name)})")
         if step.rule:
             yield from ("", f"${step.rule}$")
         if not step.rule and not any(e.claims for e in step.equations if e):
@@ -46,9 +47,7 @@ def _markdown_lines(steps: Sequence[Step], claims: tuple[Claim, ...], typesettin
             yield "$$\\cdots$$" if equation is None else f"$${' '.join(equation.latex)}$$"
             if equation is not None and equation.claims:
                 yield ""
-                yield from (
-                    f"- {_marked(claim, typesetting, f'${said(claim, typesetting)}$')}" for claim in equation.claims
-                )
+                yield from (f"- {_marked(claim, typesetting, in_markdown)}" for claim in equation.claims)
 
 
 def _latex_lines(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting) -> Iterator[str]:
@@ -59,7 +58,7 @@ def _latex_lines(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: 
         if step.section != section:
             section = step.section
             yield rf"\section*{{{section}}}"
-        yield rf"\subsection*{{{_escaped(step.title)} (\texttt{{{_escaped(step.name)}}})}}"
+        yield rf"\subsection*{{{in_latex(step.title)} (\texttt{{{in_latex(step.name)}}})}}"
         if step.rule:
             yield rf"\[ {step.rule} \]"
         if not step.rule and not any(e.claims for e in step.equations if e):
@@ -69,10 +68,7 @@ def _latex_lines(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: 
             yield r"\[ \cdots \]" if equation is None else _aligned(equation)
             if equation is not None and equation.claims:
                 yield r"\begin{itemize}"
-                for claim in equation.claims:
-                    line = _marked(claim, typesetting, f"${said(claim, typesetting)}$", _escaped)
-                    line = line.replace("✓", r"$\checkmark$").replace("✗", r"$\times$")
-                    yield r"\item " + line.replace("−", "$-$")
+                yield from (rf"\item {_marked(claim, typesetting, in_latex)}" for claim in equation.claims)
                 yield r"\end{itemize}"
 
 
@@ -86,22 +82,17 @@ def _aligned(equation: Equation) -> str:
     return f"\\begin{{align*}}\n  {symbol} {lines.lstrip()}\n\\end{{align*}}"
 
 
-def _marked(claim: Claim, typesetting: Typesetting, maths: str, escape: Callable[[str], str] = str) -> str:
+def _marked(claim: Claim, typesetting: Typesetting, escaped: Callable[[str], str]) -> str:
     note = remark(claim, typesetting.text.number)
-    place = f"{escape(claim.where)}: " if claim.where else ""
-    return f"{mark(claim)} {place}{maths}" + (f", {note}" if note else "")
-
-
-def _escaped(text: str) -> str:
-    return text.translate({ord(c): escape for c, escape in _ESCAPES.items()})
-
-
-_ESCAPES = {c: f"\\{c}" for c in "_#$%&{}"} | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
+    before, after = f"{mark(claim)} {f'{claim.where}: ' if claim.where else ''}", f", {note}" if note else ""
+    return f"{escaped(before)}${said(claim, typesetting)}${escaped(after)}"
 
 
 _PREAMBLE = r"""\documentclass{article}
 \usepackage[utf8]{inputenc}
 \usepackage{amsmath, amssymb}
+\providecommand{\lt}{<}
+\providecommand{\gt}{>}
 \allowdisplaybreaks
 \begin{document}
 \title{A worked example of backpropagation}

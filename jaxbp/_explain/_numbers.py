@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._backprop import backprop
+from jaxbp._checks import check_kind, check_number, is_known
 from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._forward import Trace, forward
 from jaxbp._function_unit import FunctionUnit
@@ -45,11 +46,22 @@ class Numbers:
     @classmethod
     def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any, learning_rate: float | None) -> "Numbers":
         """The numbers for arguments as they are given to `backprop`."""
+        check_kind(net, Network, "net", "a jaxbp.Network, such as jaxbp.layered makes")
+        check_kind(loss, Loss, "loss", "a jaxbp.Loss, with a value and a gradient")
+        if not all(map(is_known, jax.tree.leaves((params, x, y, learning_rate)))):
+            raise TypeError("explain shows numbers, and under jit, grad or vmap there are none yet: call it outside")
+        if learning_rate is not None:
+            check_number(learning_rate, "learning_rate", least=0, finite=True)
         check_params(net, params)
         wide = {u: {s: _widened(params[u][s]) for s in net.weight_shapes(u)} for u in net.groups}
         with jax.enable_x64(True):
             trace = forward(net, jax.tree.map(jnp.asarray, wide), x)  # refuses what does not fit
             targets = loss.targets(trace.h[net.output], y)
+        shape = net.shapes[net.output]
+        if y.shape != targets.shape:
+            complaint = loss.complaint_about(np.reshape(y, (-1, *shape[:-1])), shape)
+            if complaint is not None:
+                raise ValueError(f"y: {complaint}")
         named = x if isinstance(x, Mapping) else dict.fromkeys(net.inputs, x)
         return cls(
             _as_shown(net),

@@ -2,12 +2,14 @@
 
 import ast
 import re
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 
 import numpy as np
 
 from jaxbp._checks import quoted
+from jaxbp._explain._escaping import brief
 from jaxbp._explain._expressions import (
     FUNCTIONS,
     Call,
@@ -23,8 +25,44 @@ from jaxbp._explain._expressions import (
     Sum,
 )
 
+LONGEST = 4_000
+"""Characters of one claim."""
+
+DEEPEST = 50
+"""How deep the parentheses, signs, powers and fractions of a formula may be nested."""
+
+EXPONENTS = range(-324, 309)
+"""What may stand behind the e of a number: float64 has nothing beyond."""
+
+BEYOND = f"beyond those of float64, in which all is computed and which end at {sys.float_info.max:.3g}"
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d+))?", re.ASCII)
+_FLAT: dict[type[ast.operator], str] = {ast.Add: "sum", ast.Sub: "sum", ast.Mult: "product"}
 _SYNONYMS = {"log": "ln", "σ": "sigmoid"}
 _BY = {"a": "delta", "h": "Delta", "W": "grad"}
+
+
+def parse_number(text: str) -> str | None:
+    """A number as it is written, with an ordinary minus; None for anything else.
+
+    Raises:
+        ValueError: A text that is too long, or a number that float64 has not.
+    """
+    check_length(text)
+    written = text.strip().replace("−", "-")
+    number = _NUMBER.fullmatch(written)
+    if number is None:
+        return None
+    exponent = number[2] or "0"
+    if len(exponent) > 9 or int(exponent) not in EXPONENTS or not _is_finite(float(written)):
+        raise ValueError(f"{brief(text)} is a number {BEYOND}")
+    return written
+
+
+def check_length(text: str) -> None:
+    """Refuse a text that is too long to be read as one number, name or formula."""
+    if len(text) > LONGEST:
+        raise ValueError(f"{brief(text)} is {len(text)} characters long, and {LONGEST} are read; claim a part of it")
 
 
 def parse_name(text: str, arrays: Mapping[str, np.ndarray]) -> Leaf:
@@ -35,7 +73,7 @@ def parse_name(text: str, arrays: Mapping[str, np.ndarray]) -> Leaf:
     """
     parsed = parse(text, arrays)
     if not isinstance(parsed, Quantity | Partial):
-        raise ValueError(f"{text!r} names no quantity; a name looks like 'a.o[1]', 'loss' or 'grad.o.h1[0, 1]'")
+        raise ValueError(f"{brief(text)} names no quantity; a name looks like 'a.o[1]', 'loss' or 'grad.o.h1[0, 1]'")
     return parsed
 
 
@@ -48,8 +86,9 @@ def parse(text: str, arrays: Mapping[str, np.ndarray]) -> Expression:
         arrays: The quantities it may mention.
 
     Raises:
-        ValueError: Anything else, or a quantity that is not there.
+        ValueError: Anything else, a quantity that is not there, or more than is read of one formula.
     """
+    check_length(text)
     # names of units need not be Python's, so quantities are taken out before the grammar is left to Python
     known = sorted(arrays, key=len, reverse=True)
     found: dict[str, str] = {}
@@ -64,22 +103,30 @@ def parse(text: str, arrays: Mapping[str, np.ndarray]) -> Expression:
     pattern = rf"(?<![\w.])(?:{'|'.join(map(re.escape, known))})(?![\w.])"
     source = re.sub(pattern, placeholder, text).replace("−", "-").replace("·", "*").replace("^", "**")
     source = re.sub(r"\bd\(([^()]*)\)\s*/\s*d\(([^()]*)\)", r"d(\1, \2)", source)  # one thing, not a fraction
+    source = source.strip()
     try:
-        tree = ast.parse(source.strip(), mode="eval").body
+        tree = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError):
-        raise ValueError(f"{text!r} cannot be read as an expression over quantities") from None
-    return _Reader(text, found, arrays).read(tree)
+        raise ValueError(f"{brief(text)} cannot be read as an expression over quantities") from None
+    except (RecursionError, MemoryError):
+        tree = None
+    if tree is None or _depth(tree) > DEEPEST:
+        raise ValueError(f"{brief(text)} is nested more than {DEEPEST} deep; claim a simpler formula") from None
+    return _Reader(brief(text), source, found, arrays).read(tree)
 
 
 class _Reader:
-    def __init__(self, text: str, found: Mapping[str, str], arrays: Mapping[str, np.ndarray]):
+    def __init__(self, text: str, source: str, found: Mapping[str, str], arrays: Mapping[str, np.ndarray]):
         self.text = text
+        self.source = source
         self.found = found
         self.arrays = arrays
 
     def read(self, node: ast.expr) -> Expression:
         match node:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                if not _is_finite(value):
+                    raise ValueError(f"{self.text} holds {brief(self._original(node))}, a number {BEYOND}")
                 return Number(value)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return Negative(self.read(operand))
@@ -87,22 +134,33 @@ class _Reader:
                 return self.read(operand)
             case ast.Call(func=ast.Name(id="d"), args=[of, by], keywords=[]):
                 return self._derivative(self._element(of), self._element(by))
-            case ast.BinOp(left=left, op=operator, right=right):
-                return self._operation(operator, self.read(left), self.read(right))
+            case ast.BinOp():
+                return self._operations(node)
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
                 function = FUNCTIONS.get(_SYNONYMS.get(name, name))
                 if function is None:
-                    raise ValueError(f"{self.text!r} uses {name!r}; the functions are {quoted(FUNCTIONS)}")
+                    raise ValueError(f"{self.text} uses {name!r}; the functions are {quoted(FUNCTIONS)}")
                 if not (len(arguments) > 1 if name in ("max", "min") else len(arguments) == 1):
-                    raise ValueError(f"{self.text!r} gives {len(arguments)} arguments to {name!r}")
+                    raise ValueError(f"{self.text} gives {len(arguments)} arguments to {name!r}")
                 return Call(function, tuple(map(self.read, arguments)))
             case ast.Name() | ast.Attribute() | ast.Subscript():
                 return self._element(node)
             case _:
                 raise ValueError(
-                    f"{self.text!r} holds {self._original(node)!r}; an expression is made of numbers, quantities, "
+                    f"{self.text} holds {brief(self._original(node))}; an expression is made of numbers, quantities, "
                     f"+ - * / ** and {quoted(FUNCTIONS)}"
                 )
+
+    def _operations(self, node: ast.expr) -> Expression:
+        # a long sum is nested to the left, as deep as it has terms
+        rest: list[tuple[ast.operator, ast.expr]] = []
+        while isinstance(node, ast.BinOp):
+            rest.append((node.op, node.right))
+            node = node.left
+        result = self.read(node)
+        for operator, right in reversed(rest):
+            result = self._operation(operator, result, self.read(right))
+        return result
 
     def _operation(self, operator: ast.operator, left: Expression, right: Expression) -> Expression:
         match operator:
@@ -117,14 +175,14 @@ class _Reader:
             case ast.Pow():
                 return Power(left, right)
             case _:
-                raise ValueError(f"{self.text!r} uses an operator other than + - * / **")
+                raise ValueError(f"{self.text} uses an operator other than + - * / **")
 
     def _element(self, node: ast.expr) -> Quantity:
         index: tuple[int, ...] = ()
         if isinstance(node, ast.Subscript):
             written = self._original(node.slice).strip("()")
             if not re.fullmatch(r"-?\d+(, *-?\d+)*,?", written):
-                raise ValueError(f"{self.text!r}: an index is made of integers, got [{written}]")
+                raise ValueError(f"{self.text}: an index is made of integers, got [{written}]")
             index = tuple(int(i) for i in written.split(",") if i)
             node = node.value
         name = self.found.get(node.id) if isinstance(node, ast.Name) else None
@@ -136,7 +194,8 @@ class _Reader:
         return Quantity(name, index)
 
     def _original(self, node: ast.expr) -> str:
-        return re.sub(r"\w+", lambda match: self.found.get(match[0], match[0]), ast.unparse(node))
+        segment = ast.get_source_segment(self.source, node) or ""
+        return re.sub(r"\w+", lambda match: self.found.get(match[0], match[0]), segment)
 
     def _derivative(self, of: Quantity, by: Quantity) -> Leaf:
         by_kind, _, path = by.name.partition(".")
@@ -144,11 +203,33 @@ class _Reader:
         if of.name == "loss" and by_kind in _BY:
             return Quantity(f"{_BY[by_kind]}.{path}", by.index)
         if of_kind not in ("a", "h") or by_kind not in _BY:
-            raise ValueError(f"{self.text!r}: d(…)/d(…) is of the loss, an a or an h, by an a, an h or a W")
+            raise ValueError(f"{self.text}: d(…)/d(…) is of the loss, an a or an h, by an a, an h or a W")
         for quantity in (of, by):
             if not quantity.index and self.arrays[quantity.name].shape:
-                raise ValueError(f"{self.text!r}: say which element of {quantity.name} is meant, e.g. {quantity}[0]")
+                raise ValueError(f"{self.text}: say which element of {quantity.name} is meant, e.g. {quantity}[0]")
         return Partial(of, by)
+
+
+def _is_finite(number: float) -> bool:
+    return abs(number) <= sys.float_info.max
+
+
+def _depth(tree: ast.expr) -> int:
+    """How deep a formula is nested, where a sum counts once, and a product."""
+    deepest, waiting = 0, [(tree, 1)]
+    while waiting:
+        node, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        for child in ast.iter_child_nodes(node):
+            flat = (
+                isinstance(node, ast.BinOp)
+                and isinstance(node.left, ast.BinOp)
+                and child is node.left
+                and _FLAT.get(type(node.op), "") == _FLAT.get(type(node.left.op))
+            )
+            if isinstance(child, ast.expr):
+                waiting.append((child, depth if flat else depth + 1))
+    return deepest
 
 
 def _terms(left: Expression) -> tuple[Expression, ...]:
@@ -158,6 +239,6 @@ def _terms(left: Expression) -> tuple[Expression, ...]:
 def _unknown(name: str, arrays: Mapping[str, np.ndarray]) -> ValueError:
     near = get_close_matches(name, list(arrays), n=3, cutoff=0.4)
     return ValueError(
-        f"there is no quantity {name!r}; "
+        f"there is no quantity {brief(name)}; "
         + (f"did you mean {quoted(near)}?" if near else f"known are {quoted(arrays)}")
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from jaxbp._explain._escaping import visible
 from jaxbp._explain._expressions import (
     Bracket,
     Call,
@@ -24,6 +25,7 @@ from jaxbp._explain._expressions import (
     Rest,
     Sum,
 )
+from jaxbp._explain._symbols import upright
 
 DIGITS = 4
 """Significant digits of a printed number."""
@@ -175,7 +177,7 @@ class Text(Printer):
         return f"{base}²" if exponent == Number(2) else f"{base}^{self._positive(_ATOM, exponent)}"
 
     def call(self, function: Function, arguments: list[str]) -> str:
-        return f"{function.name}({', '.join(arguments)})"
+        return f"{visible(function.name)}({', '.join(arguments)})"
 
     def element(self, array: str, index: Index) -> str:
         return f"{array}[{', '.join(map(str, index))}]"
@@ -225,15 +227,9 @@ class Latex(Printer):
         return f"{array}_{{{','.join(map(str, index))}}}"
 
     def relation(self, relation: str) -> str:
-        return {"≤": r"\le", "≥": r"\ge"}.get(relation, relation)
+        return {"<": r"\lt", "≤": r"\le", "≥": r"\ge"}.get(relation, relation)
 
 
 def elided(shown: Sequence[str], ellipsis: str) -> list[str]:
     """What is printed of a list: of a long one the first two and the last."""
     return [*shown] if len(shown) <= SHOWN_ARGUMENTS else [*shown[:2], ellipsis, shown[-1]]
-
-
-def upright(name: str) -> str:
-    """A word in LaTeX maths; a single letter stays a variable."""
-    escaped = name.replace("\\", "").translate({ord(c): f"\\{c}" for c in "_#$%&{}"})
-    return escaped if len(name) == 1 else rf"\mathrm{{{escaped}}}"

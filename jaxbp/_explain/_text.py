@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from jaxbp._explain._claims import Claim
+from jaxbp._explain._escaping import visible
 from jaxbp._explain._steps import Step
 from jaxbp._explain._typesetting import Typesetting
 from jaxbp._explain._verdicts import mark, remark, summary
@@ -10,7 +11,7 @@ from jaxbp._explain._verdicts import mark, remark, summary
 
 def rendered(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting) -> str:
     """All steps, each with its equations below it and the claims below those."""
-    return "\n".join(_lines(steps, claims, typesetting))
+    return "\n".join(map(visible, _lines(steps, claims, typesetting)))
 
 
 def _lines(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting) -> Iterator[str]:

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxbp._checks import check_array, check_kind, check_real, check_takes, described, is_known
+from jaxbp._forward import check_inputs
+from jaxbp._network import Network
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -39,6 +42,19 @@ def check_examples(x: Any, y: Any, weights: Any = None) -> None:
         raise ValueError(f"the numbers of examples are {counts}; expected as many, at least one, on each first axis")
 
 
+def check_precision(net: Network, params: Any, x: Any) -> None:
+    """Refuse inputs wider than all parameters: everything would be computed in their precision, unasked."""
+    dtypes = [jnp.asarray(W).dtype for W in jax.tree.leaves(params)]
+    for name, value in check_inputs(net, x).items():
+        wide = jnp.result_type(*dtypes, jax.dtypes.canonicalize_dtype(value.dtype)) if dtypes else None
+        of_params = jnp.result_type(*dtypes) if dtypes else None
+        if wide != of_params:
+            raise TypeError(
+                f"input {name!r} has dtype {value.dtype}, but the parameters have {of_params}: everything would be "
+                f"computed in {wide}; pass {name}.astype({of_params}), or wider parameters"
+            )
+
+
 def check_weights(weights: Any) -> None:
     """Refuse weights on the host that no batch can have a mean by: not finite, or 0 for every example."""
     values = np.asarray(weights)
@@ -68,7 +84,7 @@ def check_validation(validation: Any) -> None:
     """Refuse what is no pair of inputs and targets."""
     if not isinstance(validation, tuple | list) or len(validation) != 2:
         raise TypeError(f"validation must be a pair (x, y), got {described(validation)}")
-    check_examples(*validation)
+    check_arrays(*validation)
 
 
 def check_start(params: Any) -> None:

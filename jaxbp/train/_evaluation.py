@@ -17,7 +17,7 @@ from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import check_objective, objective
 from jaxbp._parameters import Params, check_params
-from jaxbp.train._arguments import check_examples
+from jaxbp.train._arguments import check_arrays
 
 
 def evaluate(
@@ -49,12 +49,10 @@ def evaluate(
     """
     check_objective(net, loss)
     check_params(net, params)
-    check_examples(x, y)
-    check_inputs(net, x)
+    check_arrays(x, y)
+    _check_targets(net, loss, x, y)
     if batch_size is not None:
         check_batch_size(batch_size)
-    if is_known(y) and (complaint := loss.complaint_about(y, net.shapes[net.output])):
-        raise ValueError(complaint)
     return _compiled_evaluation(net, loss, batch_size)(params, x, y)
 
 
@@ -141,12 +139,8 @@ def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
         ValueError: class id 3 at example 1 is outside 0…2; 1 of 2 are
     """
     check_objective(net, loss)
-    named = check_inputs(net, x)
     check_real(y, "y")
-    name, first = next(iter(named.items()))
-    batch = first.shape[: first.ndim - len(net.shapes[name])]
-    o = jax.ShapeDtypeStruct((*batch, *net.shapes[net.output]), jax.dtypes.canonicalize_dtype(first.dtype))
-    jax.eval_shape(loss.targets, o, y)
+    _check_targets(net, loss, x, y)
     for name, values in x.items() if isinstance(x, Mapping) else [("x", x)]:
         finite = np.isfinite(np.asarray(values))
         if not finite.all():
@@ -154,6 +148,13 @@ def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
             raise ValueError(
                 f"{name}[{first}] is not finite; {np.count_nonzero(~finite)} of {finite.size} values are not"
             )
-    complaint = loss.complaint_about(y, net.shapes[net.output])
-    if complaint:
+
+
+def _check_targets(net: Network, loss: Loss, x: Any, y: Any) -> None:
+    """Refuse targets that do not fit the inputs, or whose values the loss cannot take, where these are known."""
+    name, first = next(iter(check_inputs(net, x).items()))
+    batch = first.shape[: first.ndim - len(net.shapes[name])]
+    o = jax.ShapeDtypeStruct((*batch, *net.shapes[net.output]), jax.dtypes.canonicalize_dtype(first.dtype))
+    jax.eval_shape(loss.targets, o, y)
+    if is_known(y) and (complaint := loss.complaint_about(y, net.shapes[net.output])):
         raise ValueError(complaint)

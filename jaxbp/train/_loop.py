@@ -25,6 +25,7 @@ from jaxbp.train._arguments import (
     check_functions,
     check_one_device,
     check_optimizer,
+    check_precision,
     check_start,
     check_validation,
     check_weights,
@@ -358,7 +359,7 @@ def run(
     check_batch_size(batch_size)
     gradient = value_and_grad(net, loss) if gradient is None else gradient
     check_functions(gradient, observe)
-    check_examples(x, y, weights)
+    check_arrays(x, y, weights)
     if state is not None:
         check_kind(state, TrainState, "state", _A_STATE)
         if key is not None:
@@ -369,6 +370,7 @@ def run(
         keyed = any(unit.dropout for unit in net.units.values()) and takes(gradient, "key")
     # refuses what does not fit before anything is compiled
     jax.eval_shape(objective(net, loss), start.params, x, y, weights)
+    check_precision(net, start.params, x)
     check_output(net, loss)
     check_data(net, loss, x, y)
     if weights is not None:
