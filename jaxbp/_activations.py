@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, fields
+from inspect import getdoc
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ class Activation(ABC):
     initializer: str | Callable[..., Array] = "glorot_uniform"
 
     def __post_init__(self):
+        object.__setattr__(self, "__doc__", getdoc(self.value) or type(self).__doc__)  # what help shows of gelu
         check_takes(self.value, "value", ("a",), "lambda a: jnp.sin(a)")
         check_text(self.name, "name")
         check_initializer(self.initializer)
@@ -203,6 +205,7 @@ _LAYER_NORM_EPSILON = 1e-5  # as in torch; flax has 1e-6
 
 
 def _linear(a: Array) -> Array:
+    """The identity, h = a."""
     return a
 
 
@@ -211,6 +214,7 @@ def _linear_derivative(a: Array, h: Array) -> Array:
 
 
 def _sigmoid(a: Array) -> Array:
+    """The logistic sigmoid of each element, h = 1 / (1 + e^−a)."""
     return jax.nn.sigmoid(a)
 
 
@@ -219,6 +223,7 @@ def _sigmoid_derivative(a: Array, h: Array) -> Array:
 
 
 def _tanh(a: Array) -> Array:
+    """The hyperbolic tangent of each element, h = tanh a."""
     return jnp.tanh(a)
 
 
@@ -227,6 +232,7 @@ def _tanh_derivative(a: Array, h: Array) -> Array:
 
 
 def _relu(a: Array) -> Array:
+    """The rectifier of each element, h = max(0, a); its derivative at 0 is 0, as in `jax.nn.relu`."""
     return jax.nn.relu(a)
 
 
@@ -235,6 +241,7 @@ def _relu_derivative(a: Array, h: Array) -> Array:
 
 
 def _hard_tanh(a: Array) -> Array:
+    """Each element between −1 and 1, h = max(−1, min(1, a)); its derivative at ±1 is 1, as in `jax.nn.hard_tanh`."""
     return jax.nn.hard_tanh(a)
 
 
@@ -243,6 +250,7 @@ def _hard_tanh_derivative(a: Array, h: Array) -> Array:
 
 
 def _leaky_relu(a: Array) -> Array:
+    """The leaky rectifier of each element, h = a where a ≥ 0, else 0.01 a."""
     return jax.nn.leaky_relu(a)
 
 
@@ -251,6 +259,7 @@ def _leaky_relu_derivative(a: Array, h: Array) -> Array:
 
 
 def _softplus(a: Array) -> Array:
+    """The softplus of each element, h = ln(1 + e^a)."""
     return jax.nn.softplus(a)
 
 
@@ -259,6 +268,7 @@ def _softplus_derivative(a: Array, h: Array) -> Array:
 
 
 def _silu(a: Array) -> Array:
+    """The SiLU, or swish, of each element, h = a σ(a)."""
     return jax.nn.silu(a)
 
 
@@ -268,6 +278,7 @@ def _silu_derivative(a: Array, h: Array) -> Array:
 
 
 def _gelu(a: Array) -> Array:
+    """The GELU by tanh, `jax.nn.gelu`'s default, of each element: h = ½ a (1 + tanh(√(2/π) (a + 0.044715 a³)))."""
     return jax.nn.gelu(a)
 
 
@@ -278,6 +289,7 @@ def _gelu_derivative(a: Array, h: Array) -> Array:
 
 
 def _softmax(a: Array) -> Array:
+    """The softmax over the last axis, h_i = e^a_i / Σ_j e^a_j."""
     return jax.nn.softmax(a)
 
 
@@ -287,6 +299,7 @@ def _softmax_pullback(a: Array, h: Array, Delta: Array) -> Array:
 
 
 def _layer_norm(a: Array) -> Array:
+    """Normalisation over the last axis, without gain and shift: h = (a − mean a) / √(var a + 1e-5)."""
     return _normalised(widened(a))[0].astype(a.dtype)
 
 

@@ -7,6 +7,7 @@ loss lists as a `Simplification`.
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
+from inspect import getdoc
 from typing import Any
 
 import jax
@@ -85,6 +86,7 @@ class Loss:
     takes_probabilities: bool = False
 
     def __post_init__(self):
+        object.__setattr__(self, "__doc__", getdoc(self.value) or type(self).__doc__)  # what help shows of a loss
         check_takes(self.value, "value", ("o", "y"), "lambda o, y: jnp.sum((o - y) ** 2, axis=-1)")
         check_takes(self.gradient, "gradient", ("o", "y"), "lambda o, y: 2 * (o - y)")
         check_text(self.name, "name")
@@ -224,6 +226,7 @@ def _signs(ids: Array, width: int) -> Array:
 
 
 def _squared_error(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
+    """½ ‖o − y‖² of each example, the sum over all axes of its output; a batch has the mean over examples."""
     return 0.5 * jnp.sum((o - y) ** 2, axis=-1)
 
 
@@ -247,6 +250,11 @@ def _where_counted(y: Array, o: Array) -> Array:
 
 
 def _cross_entropy(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
+    """−Σ y ln o over the classes, the last axis of the output, which are probabilities (`output=jaxbp.softmax`).
+
+    Targets are rows of probabilities, or integer class ids. An example whose output has rows has the sum over its rows;
+    a batch has the mean over examples. With softmax it is computed from the logits.
+    """
     return -jnp.sum(y * jnp.log(_where_counted(y, o)), axis=-1)
 
 
@@ -284,6 +292,11 @@ def _softmax_cross_entropy_root(
 
 
 def _binary_cross_entropy(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
+    """−Σ (y ln o + (1 − y) ln(1 − o)) over the outputs, which are probabilities (`output=jaxbp.sigmoid`).
+
+    Targets are probabilities of the output's shape, or 0 and 1 of the batch shape for a single output. An example has
+    the sum over its outputs and rows; a batch has the mean over examples. With sigmoid it is computed from the logits.
+    """
     return _cross_entropy(o, y) + _cross_entropy(1 - o, 1 - y)
 
 
@@ -313,6 +326,10 @@ def _sigmoid_binary_cross_entropy_root(
 
 
 def _perceptron(o: Float[Array, "*batch k"], y: Float[Array, "*batch k"]) -> Float[Array, "*batch"]:
+    """Σ max(0, −y o) over the outputs, with targets of −1 and +1, or integer class ids: the perceptron criterion.
+
+    At a margin of 0 it moves on, as the perceptron does. A batch has the mean over examples.
+    """
     return -jnp.sum(jnp.where(y * o > 0, 0, y * o), axis=-1)
 
 

@@ -99,3 +99,18 @@ def test_a_derivative_of_another_shape_is_refused():
     wrong = jaxbp.elementwise(jnp.sin, jacobian)
     with pytest.raises(ValueError, match=r"derivative of activation 'sin' has shape \(3, 3\) at a of shape \(3,\)"):
         wrong.pullback(jnp.ones(3), jnp.ones(3), jnp.ones(3))
+
+
+def test_each_says_what_it_computes():
+    """help(…) and ? show the function, not the class that all of them are made of."""
+    said = {
+        "gelu": "by tanh",
+        "layer_norm": "without gain",
+        "softmax": "last axis",
+        "cross_entropy": "sum over its rows",
+    }
+    for name, words in said.items():
+        assert words in getattr(jaxbp, name).__doc__
+    made = [thing for thing in vars(jaxbp).values() if isinstance(thing, jaxbp.Activation | jaxbp.Loss)]
+    assert len({thing.__doc__ for thing in made}) == len(made) == 15
+    assert "sin" in jaxbp.elementwise(jnp.sin, lambda a, h: jnp.cos(a)).__doc__
