@@ -441,12 +441,13 @@ def iterated(**arguments: Any) -> Any:
 # all examples are looked at as a whole first, in other words where they hold no numbers
 WRONG_X = [v for v in NO_INPUT if "<U1" not in v.says[0] and "object" not in v.says[0] and "complex" not in v.says[0]]
 WRONG_X += NO_EXAMPLES
+WRONG_WEIGHTS = [v for v in NO_WEIGHTS if "complex" not in v.says[0]]
+WRONG_WEIGHTS += [type_error(jnp.ones(5, complex), "weights has dtype complex128, expected real numbers")]
 LEARN = {"net": NET, "loss": jaxbp.cross_entropy}
 POINT = {"params": PARAMS, "x": X, "y": Y}
 ALL = LEARN | POINT
 NO_RANDOM_KEY = [*NO_KEY, type_error(None, "key must be a key such as", "got None")]
 WEIGHTED = {"initializer": None, "share": None}
-ENDLESS = {"weights": None, "key": None}
 
 
 def a_function(x: Any) -> Any:
@@ -681,29 +682,32 @@ CALLS: dict[str, Call] = {
     ),
     "train.step": Call(
         train.step,
-        {"state": STATE, "x": X, "y": Y, "gradient": GRADIENT, "optimizer": SGD, "keyed": False},
-        kinds={"x": NO_EXAMPLES, "y": NO_Y},
+        {"state": STATE, "x": X, "y": Y, "gradient": GRADIENT, "optimizer": SGD, "keyed": False, "weights": None},
+        kinds={"x": NO_EXAMPLES, "y": NO_Y, "weights": NO_WEIGHTS[:3]},
     ),
     "train.epoch": Call(
         train.epoch,
         {
             "state": STATE, "x": X, "y": Y, "gradient": GRADIENT, "optimizer": SGD, "batch_size": 2, "observe": None,
-            "keyed": False,
+            "keyed": False, "weights": None,
         },
-        kinds={"x": NO_EXAMPLES, "y": NO_Y},
+        kinds={"x": NO_EXAMPLES, "y": NO_Y, "weights": NO_WEIGHTS[:3]},
     ),
     "train.run": Call(
         iterated,
         LEARN | {
             "x": X, "y": Y, "optimizer": SGD, "batch_size": 2, "state": None, "key": None, "gradient": None,
-            "observe": None,
+            "observe": None, "keyed": None, "weights": None,
         },
-        kinds={"x": WRONG_X},
+        kinds={"x": WRONG_X, "weights": WRONG_WEIGHTS},
     ),
     "train.fit": Call(
         train.fit,
-        ALL | {"params": None, "optimizer": None, "epochs": 1, "batch_size": 2, "seed": 0, "validation": None},
-        kinds={"x": WRONG_X},
+        ALL | {
+            "params": None, "optimizer": None, "epochs": 1, "batch_size": 2, "seed": 0, "validation": None,
+            "state": None, "weights": None,
+        },
+        kinds={"x": WRONG_X, "weights": WRONG_WEIGHTS},
     ),
     "train.evaluate": Call(train.evaluate, ALL | {"batch_size": None}, kinds={"x": WRONG_X}),
     "train.check_data": Call(train.check_data, LEARN | {"x": X, "y": Y}, kinds={

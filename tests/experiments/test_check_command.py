@@ -281,7 +281,7 @@ BAD = [
     ('hidden = "sigmoid"', 'hidden = ["relu", "relu"]', "network: 1 hidden layers need one activation, or 1; got 2"),
     ('hidden = "sigmoid"', 'bias = "no"', "network.bias is 'no', expected true or false"),
     ("[3, 2, 2]", '"3-2-2"', "network.layers is '3-2-2', expected widths such as [3, 2, 2]"),
-    ("[3, 2, 2]", "[3, 2.0, 2]", "network: a unit's width must be a positive integer"),
+    ("[3, 2, 2]", "[3, 2.0, 2]", "network: widths[1] must be a positive integer"),
     (PARAMS, "", "there are neither params nor seed; give the parameters as [params.UNIT]"),
     (PARAMS, PARAMS.replace("[params.o]", "[params.0]"), "params holds the units '0', 'h1', but the network has"),
     ('dtype = "float64"', "seed = 1", "there are both params and seed"),
