@@ -17,6 +17,7 @@ REGRESSION = ("diabetes", "linnerud")
 NAMES = (*CLASSIFICATION, *REGRESSION, "mnist")
 
 _ROWS = 1024  # as many are in float64 at a time: a copy of all of MNIST would take 376 MB
+_LEAST_DEVIATION = 1e-150  # what is smaller has no square in float64
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
@@ -65,8 +66,8 @@ def load(
         The data set.
 
     Raises:
-        ValueError: The name is unknown, `mnist` comes without a `data_dir`, the share or the dtype does not do, or an
-            IDX file is refused.
+        ValueError: The name is unknown, `mnist` comes without a `data_dir`, the share or the dtype does not do, an
+            IDX file is refused, or values cannot be standardised in that dtype.
         FileNotFoundError: An IDX file or its folder is missing.
     """
     dtype = np.dtype(dtype)
@@ -86,9 +87,10 @@ def load(
     x_train, x_test, y_train, y_test = train_test_split(
         x, y, test_size=test_share, random_state=seed, stratify=None if classes is None else y
     )
-    x_train, x_test = _standardised(x_train, x_test, None if name == "digits" else 0, dtype)
+    x_train, x_test = _standardised(x_train, x_test, None if name == "digits" else 0, dtype, f"examples of {name}")
     if classes is None:
-        y_train, y_test = _standardised(y_train.reshape(len(y_train), -1), y_test.reshape(len(y_test), -1), 0, dtype)
+        y_train, y_test = (y.reshape(len(y), -1) for y in (y_train, y_test))
+        y_train, y_test = _standardised(y_train, y_test, 0, dtype, f"targets of {name}")
     else:
         y_train, y_test = y_train.astype(np.int32), y_test.astype(np.int32)
     return Data(name, x_train, y_train, x_test, y_test, classes)
@@ -96,10 +98,8 @@ def load(
 
 def _from_idx_folder(name: str, folder: Path, dtype: np.dtype) -> Data:
     x_train, y_train, x_test, y_test = read_idx_folder(folder)
-    for part, x in (("training", x_train), ("test", x_test)):
-        if np.issubdtype(x.dtype, np.floating) and not np.all(np.isfinite(x)):
-            raise ValueError(f"the {part} images in {folder} hold values that are not finite; mend the file")
-    x_train, x_test = _standardised(x_train.reshape(len(x_train), -1), x_test.reshape(len(x_test), -1), None, dtype)
+    x_train, x_test = (x.reshape(len(x), -1) for x in (x_train, x_test))
+    x_train, x_test = _standardised(x_train, x_test, None, dtype, f"images in {folder}")
     return Data(
         name if name == "mnist" else folder.resolve().name,
         x_train,
@@ -111,22 +111,31 @@ def _from_idx_folder(name: str, folder: Path, dtype: np.dtype) -> Data:
 
 
 def _standardised(
-    train: np.ndarray, test: np.ndarray, axis: int | None, dtype: np.dtype
+    train: np.ndarray, test: np.ndarray, axis: int | None, dtype: np.dtype, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both parts, less the mean and over the standard deviation of the training part along `axis`."""
+    """Both parts of `what`, less the mean and over the standard deviation of the training part along `axis`."""
     mean = train.mean(axis, dtype=np.float64)
     squares = sum(((rows - mean) ** 2).sum(axis) for rows in _pieces(train))
     deviation = np.sqrt(squares * mean.size / train.size)
     # not deviation == 0: the mean of equal values may be off by a rounding error, and so is the deviation
     scale = np.where(train.min(axis) == train.max(axis), 1.0, deviation)
+    if np.any(scale < _LEAST_DEVIATION):
+        raise ValueError(f"the training {what} differ by too little to be told apart, expected a larger range")
 
-    def standardised(x: np.ndarray) -> np.ndarray:
+    def standardised(x: np.ndarray, part: str) -> np.ndarray:
         out = np.empty(x.shape, dtype)
         for rows, place in zip(_pieces(x), _pieces(out), strict=True):
-            place[:] = ((rows - mean) / scale).astype(dtype)
+            with np.errstate(over="ignore"):  # said better below
+                place[:] = ((rows - mean) / scale).astype(dtype)
+        if not (fine := np.isfinite(out)).all():
+            row, column = (int(index) for index in np.unravel_index(fine.argmin(), x.shape))
+            raise ValueError(
+                f"the {part} {what} hold {x[row, column]} at ({row}, {column}), too far from the training part to be "
+                f"standardised in {dtype}; take it out or pass a wider dtype"
+            )
         return out
 
-    return standardised(train), standardised(test)
+    return standardised(train, "training"), standardised(test, "test")
 
 
 def _pieces(x: np.ndarray) -> list[np.ndarray]:

@@ -3,8 +3,8 @@
 import os
 import secrets
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,25 +12,30 @@ MOST_BYTES = 2**30
 """What is read of one file at most, and what the arrays in it may take up together."""
 
 
-def opened(path: Path, most: int = MOST_BYTES) -> BinaryIO:
-    """An ordinary file, opened for reading; a link leads to its file.
+@contextmanager
+def opened(path: Path, most: int = MOST_BYTES) -> Generator[BinaryIO]:
+    """An ordinary file, open for reading in a `with` statement; a link leads to its file.
 
     Args:
         path: The file.
         most: How many bytes it may have.
 
     Raises:
-        OSError: It cannot be opened, as the system says.
+        OSError: It cannot be opened or read, as the system says; the error names it.
         ValueError: It is a pipe, a device or the like, which may never end, or larger than that.
     """
     # without NONBLOCK a pipe would be waited for, whatever it turns out to be
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
-    status = os.fstat(file.fileno())
-    if stat.S_ISREG(status.st_mode) and status.st_size <= most:
-        return file
-    file.close()
-    _check_ordinary(path, status)
-    raise ValueError(f"{path} holds {status.st_size} bytes, more than the {most} that are read; hand in less")
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        status = os.fstat(file.fileno())
+        _check_ordinary(path, status)
+        if status.st_size > most:
+            raise ValueError(f"{path} holds {status.st_size} bytes, more than the {most} that are read; hand in less")
+        try:
+            yield file
+        except OSError as error:
+            if error.errno is None or error.filename is not None:
+                raise
+            raise type(error)(error.errno, f"{error.strerror}, while reading", str(path)) from error
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:

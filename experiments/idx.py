@@ -4,14 +4,16 @@ A header is only a claim: memory here follows what a file holds, never what its 
 """
 
 import gzip
-import io
 import math
 import os
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
+
+from experiments.files import MOST_BYTES, opened, read_up_to
 
 _DTYPES = {
     0x08: np.dtype(">u1"),
@@ -23,7 +25,8 @@ _DTYPES = {
 }
 _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_DIMENSIONS = 64  # numpy's own limit
-_PIECE = 1 << 18  # bytes
+_MOST_CLASSES = 10_000  # a network has one output for each, so one wrong id would make it any size
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
@@ -36,17 +39,19 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         An array of the header's shape: uint8, int8, int16, int32, float32 or float64, in native byte order.
 
     Raises:
-        ValueError: The file is no IDX file, is empty, is a damaged gzip file, or its body is not as long as its
-            header says. The message names the file.
-        OSError: The file cannot be opened.
+        ValueError: The file is no ordinary file, is no IDX file, is empty, is a damaged gzip file, holds or claims to
+            hold more than `MOST_BYTES`, or its body is not as long as its header says. The message names the file.
+        OSError: The file cannot be opened or read.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        if file.peek(2)[:2] != _GZIP_MAGIC:
-            return _read(file, path, os.fstat(file.fileno()).st_size)
+    with opened(path) as file:
+        magic = file.read(2)
+        file.seek(0)
+        if magic != _GZIP_MAGIC:
+            return _read(file, path)
         try:
             with gzip.GzipFile(fileobj=file) as stream:
-                return _read(stream, path)
+                return _read(cast(BinaryIO, stream), path)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(f"{path} is a damaged gzip file ({error}); fetch or compress it again") from error
 
@@ -64,8 +69,9 @@ def read_idx_folder(folder: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
 
     Raises:
         FileNotFoundError: There is no such folder, or a file is missing.
-        ValueError: A file is refused by `read_idx`, images are not at least 2-d, labels are not 1-d integers from
-            0 on, or files do not belong together.
+        ValueError: A file is refused by `read_idx`, images are not at least 2-d or hold what is not finite in float32,
+            labels are not 1-d integers from 0 on, there are more classes than examples or than 10,000, or files do
+            not belong together.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -81,11 +87,17 @@ def read_idx_folder(folder: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
             f"images of {train_paths[0]} have shape {x_train.shape[1:]}, but those of {test_paths[0]} have "
             f"{x_test.shape[1:]}; pass a folder whose files belong together"
         )
+    most = min(_MOST_CLASSES, len(y_train) + len(y_test))
+    for (_, labels), y in ((train_paths, y_train), (test_paths, y_test)):
+        if y.max() >= most:
+            raise ValueError(
+                f"{labels} holds the class id {y.max()} at {y.argmax()}, expected ids below {most}, since there are "
+                f"{len(y_train) + len(y_test)} examples and at most {_MOST_CLASSES} classes; number the classes from 0"
+            )
     return x_train, y_train, x_test, y_test
 
 
-def _read(stream: io.BufferedIOBase, path: Path, size: int | None = None) -> np.ndarray:
-    """The array in a stream of `size` bytes, where that is known beforehand."""
+def _read(stream: BinaryIO, path: Path) -> np.ndarray:
     start = stream.read(4)
     if not b"\0\0".startswith(start[:2]):
         raise ValueError(
@@ -111,41 +123,25 @@ def _read(stream: io.BufferedIOBase, path: Path, size: int | None = None) -> np.
         raise ValueError(f"{path} is empty: its header says shape {shape}; pass a file that holds data")
 
     dtype = _DTYPES[code]
-    if size is not None:
-        _check_length(path, size - 4 - len(sizes), shape, dtype)
+    claim = dtype.itemsize * math.prod(shape)  # Python's integers, since numpy's overflow
+    says = f"its header says {dtype.name} of shape {shape}, so {claim} bytes"
+    if claim > MOST_BYTES:
+        raise ValueError(f"{path} claims too much: {says} follow it, more than the {MOST_BYTES} that are read")
     # a byte more than claimed: it shows a body that is too long, and at the end of the stream gzip checks its sum
-    body = _read_up_to(stream, _length(shape, dtype) + 1)
-    _check_length(path, len(body), shape, dtype)
+    body = read_up_to(stream, claim + 1)
+    if len(body) != claim:
+        fault, came = ("short", f"{len(body)}") if len(body) < claim else ("long", "more")
+        raise ValueError(f"{path} is too {fault}: {says} were expected after it, but {came} came; fetch it again")
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
-
-
-def _length(shape: tuple[int, ...], dtype: np.dtype) -> int:
-    return dtype.itemsize * math.prod(shape)  # Python's integers, since numpy's overflow
-
-
-def _check_length(path: Path, held: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    claim = _length(shape, dtype)
-    if held != claim:
-        fault, came = ("short", f"{held}") if held < claim else ("long", f"at least {held}")
-        raise ValueError(
-            f"{path} is too {fault}: its header says {dtype.name} of shape {shape}, so {claim} bytes were expected "
-            f"after it, but {came} came; fetch it again"
-        )
-
-
-def _read_up_to(stream: io.BufferedIOBase, size: int) -> bytearray:
-    """At most `size` bytes, piece by piece: one large read would allocate them all, whether they come or not."""
-    body = bytearray()
-    while len(body) < size and (piece := stream.read(min(size - len(body), _PIECE))):
-        body += piece
-    return body
 
 
 def _find(folder: Path, part: str, kind: str) -> Path:
     names = [f"{part}-{stem}-ubyte{end}" for stem in (kind, kind.replace("-", ".")) for end in ("", ".gz")]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
+    # what is no file, say a pipe, is taken only where no file is there, and refused by its name when it is opened
+    for is_there in (Path.is_file, Path.exists):
+        for name in names:
+            if is_there(folder / name):
+                return folder / name
     held = sorted(entry.name for entry in folder.iterdir())
     listed = ", ".join(held[:20]) + (f" and {len(held) - 20} more" if len(held) > 20 else "")
     raise FileNotFoundError(
@@ -158,10 +154,15 @@ def _read_pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
     x, y = read_idx(images), read_idx(labels)
     if x.ndim < 2:
         raise ValueError(f"{images} has shape {x.shape}, expected images (examples, ...), at least 2-d")
+    if np.issubdtype(x.dtype, np.floating) and not (fine := np.abs(x) <= _LARGEST).all():  # not a number is not either
+        place = tuple(int(index) for index in np.unravel_index(fine.argmin(), x.shape))
+        raise ValueError(f"{images} holds {x[place]} at {place}, expected numbers that are finite in float32")
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
         raise ValueError(f"{labels} holds {y.dtype} of shape {y.shape}, expected one integer class id per example")
     if y.min() < 0:
-        raise ValueError(f"{labels} holds the class id {y.min()}, expected ids from 0 on; renumber the classes")
+        raise ValueError(
+            f"{labels} holds the class id {y.min()} at {y.argmin()}, expected ids from 0 on; renumber the classes"
+        )
     if len(x) != len(y):
         raise ValueError(f"{images} holds {len(x)} images, but {labels} holds {len(y)} labels; expected as many")
     return x, y

@@ -1,5 +1,6 @@
 """Data sets: what they hold, how they are split, and that only the training part says how they are scaled."""
 
+import gzip
 import re
 
 import ml_dtypes
@@ -282,15 +283,72 @@ def test_images_of_other_types(stored, tmp_path):
     np.testing.assert_allclose(loaded.x_train, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(("part", "called"), [("train_images", "training"), ("t10k_images", "test")])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_images_that_are_not_finite(part, called, value, tmp_path):
-    images = {"train_images": np.zeros((5, 2, 3), np.float32), "t10k_images": np.zeros((2, 2, 3), np.float32)}
-    images[part][1, 1, 1] = value
-    with pytest.raises(
-        ValueError, match=f"the {called} images in {re.escape(str(tmp_path))} hold values .* not finite"
-    ):
-        data.load("mnist", data_dir=write_folder(tmp_path, **images))
+def test_values_that_cannot_be_standardised(tmp_path):
+    def message(train, test, dtype=np.float32):
+        images = {"train_images": np.array([train] * 5), "t10k_images": np.array([test] * 2)}
+        with pytest.raises(ValueError, match=re.escape(f"images in {tmp_path} ")) as caught:
+            data.load("mnist", data_dir=write_folder(tmp_path, **images), dtype=dtype)
+        return str(caught.value).replace(str(tmp_path), "here")
+
+    far = "too far from the training part to be standardised in"
+    assert message([0.0, 1e-9], [0.0, 1e38]).startswith(f"the test images in here hold 1e+38 at (0, 1), {far} float32;")
+    assert message([0.0, 1.0], [-1e5, 0.0], np.float16).startswith(
+        f"the test images in here hold -100000.0 at (0, 0), {far} float16;"
+    )
+    for tiny in (1e-200, 5e-324):  # their squares are 0, and so would their deviation be
+        assert message([0.0, tiny], [0.0, 1.0]).startswith("the training images in here differ by too little")
+
+
+def spoilt(content: bytes, other: bytes, random: np.random.Generator) -> bytes:
+    """A file in one of the ways in which files are spoilt: often by one bit, and often near its header."""
+    place = int(random.integers(min(len(content), 20)) if random.random() < 0.4 else random.integers(len(content)))
+    junk = random.bytes(int(random.integers(1, 9)))
+    return [
+        content[:place] + bytes([content[place] ^ 1 << int(random.integers(8))]) + content[place + 1 :],
+        content[:place] + junk + content[place + len(junk) :],
+        content[:place],
+        content[:place] + content[place + len(junk) :],
+        content + junk,
+        other[:16] + content[16:],
+        content[:16] + other[16:],
+    ][max(0, int(random.integers(-4, 7)))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_spoilt_folder_is_refused_by_name_or_read_as_sound(seed, tmp_path):
+    random = np.random.default_rng(seed)
+    images = random.normal(0, 100, (5, 2, 3)).astype(["f4", "f8", "u1"][seed], casting="unsafe")
+    labels = np.array([0, 1, 2, 1, 0], ["u1", "i4", "i2"][seed])
+    write_folder(tmp_path, train_images=images, train_labels=labels, t10k_images=images[:2], t10k_labels=labels[:2])
+    sound = {file: file.read_bytes() for file in sorted(tmp_path.iterdir())}
+    refused = read = 0
+    for _ in range(100):
+        (file, content), (_, other) = (list(sound.items())[index] for index in random.permutation(4)[:2])
+        for path, bytes_ in sound.items():
+            path.write_bytes(bytes_)
+        way = random.integers(4)
+        if way == 0:
+            file.write_bytes(spoilt(gzip.compress(content), gzip.compress(other), random))
+        else:
+            file.write_bytes((gzip.compress if way == 1 else bytes)(spoilt(content, other, random)))
+        try:
+            loaded = data.load("mnist", data_dir=tmp_path)
+        except (ValueError, OSError) as error:
+            refused += 1
+            assert any(name in str(error) for name in (*map(str, sound), f"images in {tmp_path}")), error  # noqa: PT017
+            continue
+        read += 1
+        assert len(loaded.x_train) == len(loaded.y_train)
+        assert len(loaded.x_test) == len(loaded.y_test)
+        assert loaded.x_train.shape[1] == loaded.x_test.shape[1]
+        assert np.isfinite(loaded.x_train).all()
+        assert np.isfinite(loaded.x_test).all()
+        assert loaded.classes is not None
+        for y in (loaded.y_train, loaded.y_test):
+            assert np.all((y >= 0) & (y < loaded.classes))
+        assert loaded.classes <= len(loaded.y_train) + len(loaded.y_test)
+    assert refused > 30
+    assert read > 5
 
 
 def test_a_folder_that_does_not_do(tmp_path):

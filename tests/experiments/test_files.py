@@ -43,6 +43,12 @@ def test_an_ordinary_file_and_a_link_to_it(tmp_path):
             read_bytes(tmp_path / missing)
 
 
+def test_what_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "file").symlink_to("/proc/self/mem")  # an ordinary file for the system, but nothing is at its start
+    with pytest.raises(OSError, match=f"Input/output error, while reading: '{tmp_path / 'file'}'"):
+        read_bytes(tmp_path / "file")
+
+
 def test_a_stream_is_read_up_to_a_size():
     stream = io.BytesIO(bytes(2**20))
     assert (len(read_up_to(stream, 2**20 - 1)), len(read_up_to(stream, 2**40))) == (2**20 - 1, 1)
