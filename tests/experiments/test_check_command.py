@@ -558,7 +558,7 @@ def test_a_program_that_goes_on_is_stopped_with_all_that_it_left(folder, capfd):
         while True: pass
     """
     (folder / "mine.py").write_text(textwrap.dedent(program))
-    with pytest.raises(ProgramError, match="mine.py ran for more than 2 s and was stopped"):
+    with pytest.raises(ProgramError, match=r"mine\.py ran for more than 2 s and was stopped"):
         run(folder, "mine.py", seconds=2)
     state = Path(f"/proc/{int(capfd.readouterr().err)}/stat")  # a zombie is dead, whoever reaps it
     assert not Path("/proc").exists() or not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX"
@@ -621,7 +621,7 @@ def test_a_graph_and_a_batch_that_are_too_large(tmp_path):
     path = tmp_path / "net.toml"
     top = 'loss = "squared_error"\nseed = 7\ndata = "b.npz"\n'
     path.write_text(top + GRAPH.replace("[units.h1]\nwidth = 3", "[units.h1]\nwidth = [100000, 100000]"))
-    with pytest.raises(ValueError, match="the network has 60000000006 weights"):
+    with pytest.raises(ValueError, match="the network has 70000000006 weights"):
         read_description(path)
     path.write_text(top + GRAPH)
     np.savez(tmp_path / "b.npz", x=np.ones((1000, 3)), y=np.ones((1000, 3)))
@@ -632,7 +632,7 @@ def test_a_graph_and_a_batch_that_are_too_large(tmp_path):
 
 
 def test_arrays_of_a_wrong_size_are_not_unpacked(folder, monkeypatch):
-    big = np.zeros(2**24)
+    big = np.zeros(2**22)
     np.savez_compressed(folder / "mine.npz", **{"grad.o.h1": big, "loss": 1.0})
     np.savez_compressed(folder / "other.npz", **{"grad.o.h2": big})
     np.savez_compressed(folder / "batch.npz", x=np.ones((2, 3)), y=big)
@@ -640,7 +640,7 @@ def test_arrays_of_a_wrong_size_are_not_unpacked(folder, monkeypatch):
     np.savez_compressed(folder / "params.npz", **{"W.h1.x": big})
     monkeypatch.setattr(description, "_read_member", None)
     assert "'grad.o.h1' in " in (message := complaint(folder, "mine.npz"))
-    assert message.endswith("has shape (16777216,), 134217856 bytes; expected 4 numbers")
+    assert message.endswith("has shape (4194304,), 33554560 bytes; expected 4 numbers")
     assert "expected one of 'loss', 'grad.h1.x'" in complaint(folder, "other.npz")
     for named, head in (("data", "batch"), ("data", "wide"), ("params", "params")):
         blocks = {"data": DATA, "params": PARAMS} | {named: ""}
