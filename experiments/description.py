@@ -317,15 +317,12 @@ def _check_network_size(widths: Mapping[str, Any], connections: Mapping[str, Map
 
     Widths that are none are left to whoever says so better.
     """
-    sizes = {
-        name: math.prod(width) if isinstance(width, tuple) else width
-        for name, width in widths.items()
-        if all(isinstance(w, int) and w > 0 for w in (width if isinstance(width, tuple) else (width,)))
-    }
-    numbers = sum(sizes.values())
+    shapes = {name: width if isinstance(width, tuple) else (width,) for name, width in widths.items()}
+    shapes = {name: s for name, s in shapes.items() if s and all(isinstance(w, int) and w > 0 for w in s)}
+    numbers = sum(map(math.prod, shapes.values()))
     for u, kinds in connections.items():
-        dense = (s for s, kind in kinds.items() if isinstance(kind, jaxbp.Dense))
-        numbers += sum(sizes.get(u, 0) * sizes.get(s, 0) for s in dense)
+        dense = (s for s, kind in kinds.items() if isinstance(kind, jaxbp.Dense) and {u, s} <= shapes.keys())
+        numbers += sum(shapes[u][-1] * shapes[s][-1] for s in dense)  # the last axes are joined
     if numbers > MOST_NUMBERS:
         shown = numbers if numbers < 10**30 else "more than 10³⁰"
         raise TooLargeError(f"the network has {shown} weights, biases and values of units, more than {MOST_NUMBERS}")

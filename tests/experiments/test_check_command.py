@@ -621,7 +621,7 @@ def test_a_graph_and_a_batch_that_are_too_large(tmp_path):
     path = tmp_path / "net.toml"
     top = 'loss = "squared_error"\nseed = 7\ndata = "b.npz"\n'
     path.write_text(top + GRAPH.replace("[units.h1]\nwidth = 3", "[units.h1]\nwidth = [100000, 100000]"))
-    with pytest.raises(ValueError, match="the network has 70000000006 weights"):
+    with pytest.raises(ValueError, match="the network has 10000600006 weights"):
         read_description(path)
     path.write_text(top + GRAPH)
     np.savez(tmp_path / "b.npz", x=np.ones((1000, 3)), y=np.ones((1000, 3)))
