@@ -16,7 +16,8 @@ What can be handed in:
 * `.py`: a file with a function `gradients(params, x, y)`, or with the one named behind a colon. It takes NumPy arrays
   and returns the gradients by unit and source, or `(loss, gradients)`, or quantities by name.
 
-All files are read as data, and nothing is unpickled, but for the `.py` file: it is executed, with all that it may do.
+All files are read as data, and nothing is unpickled, but for the `.py` file: it is executed, with all that it may do,
+in a process of its own that may take `--seconds` and 8 GiB. What it prints goes to the standard error.
 
 The network, its loss, its parameters and a batch, here in `net.toml`:
 
@@ -70,28 +71,29 @@ With several inputs, `[data.x]` is a table of them; in files they are called `x.
 
 import json
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
+import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
-import jax
 import tyro
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 import jaxbp
+from experiments import handed_in
 from experiments.claims import print_error
-from experiments.description import READERS, Description, read_arrays, read_description
+from experiments.description import MOST_TEXT, READERS, Description, read, read_arrays, read_description
+from experiments.files import is_one_of, write_whole
 from jaxbp._checks import quoted, suggestion
 
 STYLES = {"right": "bold green", "precision": "bold green", "kink": "bold yellow", "wrong": "bold red"}
 FUNCTION = "gradients"
-_MODULE = "__handed_in__"
+MOST_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,12 @@ class Check:
     """The description of the network, its loss, its parameters and a batch."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to write the report for other programs."""
+    seconds: float = 60
+    """How long a Python file may run."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds <= MOST_SECONDS:
+            raise ValueError(f"--seconds is {self.seconds}, expected a number above 0, at most {MOST_SECONDS}")
 
     @property
     def file(self) -> Path:
@@ -141,21 +149,24 @@ def main(config: Check, console: Console | None = None) -> jaxbp.Report:
         ProgramError: The Python file that was handed in, or its function, raised something.
     """
     console = console or Console()
-    if config.json is not None and config.json.resolve() in (config.file.resolve(), config.network.resolve()):
-        raise ValueError(f"--json {config.json} would overwrite what is read; name another file")
     described = read_description(config.network)
+    if config.json is not None and is_one_of(config.json, (config.file, config.network, *described.files)):
+        raise ValueError(f"--json {config.json} would overwrite what is read; name another file")
     mine = read_mine(config, described)
     try:
-        report = jaxbp.check(described.net, described.loss, described.params, described.x, described.y, mine)
+        with _progress(f"checking {len(described.net.units)} units"):
+            report = jaxbp.check(described.net, described.loss, described.params, described.x, described.y, mine)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{config.mine}: {error}") from error
+    except (ArithmeticError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{config.mine} cannot be checked in float64: {error or type(error).__name__}") from error
     # lines of a report are not broken: what reads them may be a program
     console.print(coloured(report), soft_wrap=True)
     if advice := _advice(report, described):
         console.print(Text(advice), soft_wrap=True)
     if config.json is not None:
         written = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        config.json.write_text(f"{written}\n", encoding="utf-8")
+        write_whole(config.json, f"{written}\n")
     return report
 
 
@@ -183,7 +194,7 @@ def read_mine(config: Check, described: Description) -> Any:
         raise ValueError(f"{config.mine} names a function, which only a .py file has; write {head}")
     if config.file.suffix not in READERS:
         raise ValueError(f"{config.file} is none of {quoted([*READERS, '.py'])}; name a file by what it holds")
-    return read_arrays(config.file)
+    return read_arrays(config.file, described.most_handed_in)
 
 
 def coloured(report: jaxbp.Report) -> Text:
@@ -202,67 +213,47 @@ def _advice(report: jaxbp.Report, described: Description) -> str:
 
 
 def _run(config: Check, described: Description) -> Any:
-    """Execute a Python file, and return what its function returns."""
+    """Execute a Python file in a process of its own, and return what its function returns."""
     path = config.file
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    arguments = deepcopy((described.params, described.x, described.y))  # it may write into them
-    with jax.enable_x64(described.dtype == "float64"), _module(path) as module:
-        with _blaming(path):
-            exec(compile(source, str(path), "exec"), module.__dict__)
-        function = _function(module, config)
-        with _blaming(path):
-            return function(*arguments)
+    source = read(path, MOST_TEXT)
+    arguments = described.params, described.x, described.y
+    with tempfile.TemporaryDirectory() as name, _progress(f"running {path}"):
+        folder = Path(name)
+        x64 = described.dtype == "float64"
+        outcome = handed_in.run(path, source, config.function, arguments, folder, config.seconds, x64)
+        if outcome.printed:
+            _show(outcome)
+        if outcome.failed:
+            raise ProgramError(f"{path} {outcome.failed}")
+        if outcome.defines is not None:
+            raise ValueError(
+                f"{path} has no function {config.function!r}{suggestion(config.function, outcome.defines)}; it defines "
+                f"{quoted(outcome.defines)}. Name one as {path}:FUNCTION"
+            )
+        try:
+            return handed_in.decoded(outcome.result, read_arrays(folder / "result.npz"))
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+            raise ProgramError(f"{path} returned what cannot be passed on: {error}") from error
 
 
-@contextmanager
-def _module(path: Path) -> Iterator[ModuleType]:
-    """A module that can import its neighbours, which are forgotten afterwards: the next file has its own."""
-    module = ModuleType(_MODULE)
-    module.__file__ = str(path)
-    folder, folders, known = path.parent.resolve(), sys.path.copy(), set(sys.modules)
-    sys.modules[_MODULE] = module  # a dataclass looks its module up
-    sys.path.insert(0, str(folder))
-    try:
-        yield module
-    finally:
-        sys.path[:] = folders
-        new = sys.modules.keys() - known
-        neighbours = {name for name in new if (folder / f"{name}.py").exists() or (folder / name).is_dir()}
-        for name in new:
-            if name == _MODULE or name.partition(".")[0] in neighbours:
-                del sys.modules[name]
+def _show(outcome: handed_in.Outcome) -> None:
+    """What a program printed, apart from the report."""
+    console = Console(stderr=True)
+    console.print(Text(outcome.printed.removesuffix("\n")), soft_wrap=True)
+    if outcome.cut:
+        console.print(f"(it printed more than {handed_in.MOST_PRINTED} bytes; the rest is left out)", soft_wrap=True)
 
 
-@contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (Exception, SystemExit) as error:  # an exit with code 0 would pass for a right gradient
-        raise ProgramError(f"{path} failed:\n{_tail(error, path)}") from error
-
-
-def _tail(error: BaseException, path: Path) -> str:
-    """The end of a traceback, from the handed in file on, without the insides of libraries."""
-    shown = traceback.TracebackException.from_exception(error)
-    frames = list(shown.stack)
-    first = next((i for i, frame in enumerate(frames) if frame.filename == str(path)), len(frames))
-    theirs = [f for f in frames[first:] if "site-packages" not in f.filename and not f.filename.startswith("<frozen")]
-    shown.stack = traceback.StackSummary.from_list(theirs)
-    return "".join(shown.format(chain=False)).rstrip()
-
-
-def _function(module: ModuleType, config: Check) -> Callable[..., Any]:
-    function = getattr(module, config.function, None)
-    if callable(function):
-        return function
-    own = [name for name, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == _MODULE]
-    raise ValueError(
-        f"{config.file} has no function {config.function!r}{suggestion(config.function, own)}; it defines "
-        f"{quoted(own)}. Name one as {config.file}:FUNCTION"
+def _progress(what: str) -> AbstractContextManager[object]:
+    """A line that says what goes on and for how long, on a terminal, which is gone afterwards."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return nullcontext()
+    progress = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
     )
+    progress.add_task(escape(what), total=None)
+    return progress
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
@@ -274,13 +265,15 @@ def command(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 when nothing is wrong, 1 when something is, 2 when something cannot be read.
     """
-    config = tyro.cli(Check, prog="python -m experiments.check", description=__doc__, args=arguments)
     try:
+        config = tyro.cli(Check, prog="python -m experiments.check", description=__doc__, args=arguments)
         return 0 if main(config).ok else 1
     except ProgramError as error:
         message = str(error)
     except (TypeError, ValueError, OSError) as error:
         message = " ".join(str(error).splitlines())
+    except KeyboardInterrupt:
+        message = "interrupted; nothing was written"
     print_error(message)
     return 2
 

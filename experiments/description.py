@@ -3,14 +3,15 @@
 import json
 import lzma
 import math
+import re
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,23 @@ from numpy.lib import format as npy
 
 import jaxbp
 from experiments.config import ActivationName, DtypeName, LossName
+from experiments.files import MOST_BYTES, opened, read_bytes
 from jaxbp._checks import quoted, suggestion
 
-MOST_BYTES = 2**31
-"""What the arrays of one `.npz` file may take up together."""
+MOST_TEXT = 2**24
+"""How many bytes a TOML or Python file may have; larger arrays belong into `.npz` files."""
+MOST_JSON = 2**26
+MOST_UNITS = 10_000
+MOST_NUMBERS = 10**8
+"""What a network may have of weights, biases and widths together, and of values of its units for the whole batch."""
+
+_MOST_PARTS = 8
+_MOST_KEYS = 200_000
+_LITTLE = 2**20
+"""Bytes of an array that may be read before its shape is looked at: what is said of it then is more exact."""
+_PART = r"""(?:"(?:\\.|[^"\\\n])*+"?|'[^'\n]*+'?|[\w-]++)"""
+_KEYS = re.compile(rf"#[^\n]*+|{_PART}(?:[ \t]*+\.[ \t]*+{_PART})*+")
+"""Comments, and runs of what may be parts of a key with dots between; each character is looked at about once."""
 
 _NO_ZIP = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError),
@@ -61,6 +75,7 @@ class Description:
         x: The input, or a dict of inputs by name, likewise.
         y: Class ids, or targets of the output's shape.
         dtype: The number format.
+        files: What was read, by whatever name.
     """
 
     net: jaxbp.Network
@@ -69,6 +84,20 @@ class Description:
     x: np.ndarray | dict[str, np.ndarray]
     y: np.ndarray
     dtype: str
+    files: tuple[Path, ...] = ()
+
+    def most_handed_in(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+        """How many numbers each quantity that can be handed in has."""
+        net = self.net
+        x = self.x if isinstance(self.x, dict) else {next(iter(net.inputs)): self.x}
+        name, array = next(iter(x.items()))
+        batch = array.size // math.prod(net.shapes[name])
+        most = {"loss": 1}
+        for u in net.units:
+            most |= {f"grad.{u}.{s}": math.prod(shape) for s, shape in net.weight_shapes(u).items()}
+        for u, shape in net.shapes.items():
+            most |= {f"{kind}.{u}": batch * math.prod(shape) for kind in ("a", "h", "Delta", "delta")}
+        return most
 
 
 def read_description(path: Path) -> Description:
@@ -84,25 +113,52 @@ def read_description(path: Path) -> Description:
         ValueError: Something in it, or in a file that it names, cannot be read or does not fit. The message names
             the file and the place, and says what was expected.
     """
+    content = read(path, MOST_TEXT)
     try:
-        table = tomllib.loads(_read(path).decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
+        _check_text(text, path)
+        table = tomllib.loads(text)
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply to be read") from None
+    except TooLargeError:
+        raise
     except ValueError as error:
-        if not isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError):
-            raise
         raise ValueError(f"{path} is no TOML file: {error}") from error
     try:
-        return _described(table, path.parent)
+        return _described(table, path)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def read_arrays(path: Path) -> dict[str, Any]:
+class TooLargeError(ValueError):
+    """What a file asks for is past a limit."""
+
+
+def _check_text(text: str, path: Path) -> None:
+    """Refuse keys whose parsing would take more memory than there is: it grows with the square of their parts."""
+    for match in _KEYS.finditer(text):
+        run = match[0]
+        if run.count(".") < _MOST_PARTS or run.startswith("#"):
+            continue
+        parts = re.sub(_PART, "_", run).count("_")
+        if parts > _MOST_PARTS:
+            raise TooLargeError(f"{path} has a key of {parts} parts, {run[:20]}…; no key of a network has more than 4")
+    if text.count("=") + text.count("\n[") > _MOST_KEYS:
+        raise TooLargeError(
+            f"{path} has more than {_MOST_KEYS} keys; no network of at most {MOST_UNITS} units needs them"
+        )
+
+
+Most = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, int]]
+"""From the shapes that a file says its arrays have, how many numbers each of them may have."""
+
+
+def read_arrays(path: Path, most: Most | None = None) -> dict[str, Any]:
     """The arrays of an `.npz` file, or the lists of a `.json` file, by name.
 
     Args:
         path: The file; its suffix says which it is.
+        most: How large the arrays may be; what is larger is refused before it is unpacked.
 
     Returns:
         Arrays by name, or what the JSON object holds.
@@ -112,36 +168,59 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """
     if path.suffix not in READERS:
         raise ValueError(f"{path} is none of {quoted(READERS)}, which hold arrays; name a file by what it holds")
-    return READERS[path.suffix](path)
+    return READERS[path.suffix](path, most)
 
 
-def _open(path: Path) -> BinaryIO:
+def read(path: Path, most: int) -> bytes:
+    """All of an ordinary file of limited size; that there is none is a ValueError too."""
     try:
-        return path.open("rb")
+        return read_bytes(path, most)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _read(path: Path) -> bytes:
-    with _open(path) as file:
-        return file.read()
-
-
-def _read_npz(path: Path) -> dict[str, Any]:
-    with _open(path) as file:
+def _read_npz(path: Path, most: Most | None) -> dict[str, Any]:
+    try:
+        file = opened(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    with file:
         try:
             with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                size = sum(member.file_size for member in members)
+                members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+                size = sum(member.file_size for member in archive.infolist())
                 if size > MOST_BYTES:
                     raise ValueError(f"{path} would take up {size} bytes, more than {MOST_BYTES}; hand in less")
-                return {member.filename.removesuffix(".npy"): _read_member(archive, member, path) for member in members}
+                shapes = {name: _shape(archive, member, path) for name, member in members.items()}
+                if most is not None:
+                    _check_sizes(members, shapes, most(shapes), path)
+                return {name: _read_member(archive, member) for name, member in members.items()}
         except _NO_ZIP as error:
             raise ValueError(f"{path} is no .npz file ({error}); write one with numpy.savez(path, **arrays)") from error
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    """One array. Its header is a claim, which must agree with the size of the member before memory is asked for."""
+def _check_sizes(
+    members: Mapping[str, zipfile.ZipInfo],
+    shapes: Mapping[str, tuple[int, ...]],
+    most: Mapping[str, int],
+    path: Path,
+) -> None:
+    for name, member in members.items():
+        numbers = most.get(name, 0)
+        if member.file_size > 16 * numbers + _LITTLE:
+            expected = f"expected {numbers} numbers" if name in most else f"expected one of {quoted(most)}"
+            raise TooLargeError(
+                f"{name!r:.60} in {path} has shape {shapes[name]}, {member.file_size} bytes; {expected}"
+            )
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(member) as stream:
+        return npy.read_array(stream, allow_pickle=False)
+
+
+def _shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> tuple[int, ...]:
+    """An array's shape. A header is a claim, which must agree with the member's size before memory is asked for."""
     place = f"{member.filename!r} in {path}"
     with archive.open(member) as stream:
         try:
@@ -162,11 +241,12 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
             )
         if min(shape, default=0) < 0 or dtype.itemsize * math.prod(shape) != member.file_size - stream.tell():
             raise ValueError(f"{place} is damaged: its size is not that of {dtype} of shape {shape}; write it again")
-    with archive.open(member) as stream:
-        return npy.read_array(stream, allow_pickle=False)
+    return shape
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, most: Most | None) -> dict[str, Any]:
+    del most  # lists are in memory when they are read
+
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
@@ -174,7 +254,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise ValueError(f"{next(name for name in table if names.count(name) > 1)!r} is there twice")
         return table
 
-    content = _read(path)
+    content = read(path, MOST_JSON)
     try:
         value = json.loads(content, object_pairs_hook=once)
     except RecursionError:
@@ -190,17 +270,67 @@ READERS = {".npz": _read_npz, ".json": _read_json}
 """What reads a file, by its suffix."""
 
 
-def _described(table: dict[str, Any], folder: Path) -> Description:
+def _described(table: dict[str, Any], path: Path) -> Description:
     _check_keys(table, "the file", ("loss", "data"), _FILE)
+    folder = path.parent
     net = _network(table)
     loss = getattr(jaxbp, _choice(table["loss"], get_args(LossName), "loss"))
     dtype = _choice(table.get("dtype", "float64"), get_args(DtypeName), "dtype")
     with jax.enable_x64(True):
         params = _params(table, net, folder, dtype)
-        x, y = _data(_arrays(table["data"], "data", folder), net, dtype)
+        x, y = _data(_arrays(table["data"], "data", folder, partial(_most_data, net)), net, dtype)
+        _check_values(net, x)
         o = jax.eval_shape(partial(jaxbp.apply, net), params, x)
         _check_targets(loss, o, y)
-    return Description(net, loss, params, x, y, dtype)
+    named = [folder / table[key] for key in ("data", "params") if isinstance(table.get(key), str)]
+    return Description(net, loss, params, x, y, dtype, (path, *named))
+
+
+def _most_params(net: jaxbp.Network, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    return {f"W.{u}.{s}": math.prod(shape) for u in net.units for s, shape in net.weight_shapes(u).items()}
+
+
+def _most_data(net: jaxbp.Network, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Any batch of the inputs, and targets for as many examples."""
+    most, batch = {}, 1
+    for name in net.inputs:
+        for key in ("x", f"x.{name}"):
+            shape, size = shapes.get(key, ()), net.shapes[name]
+            fits = shape[len(shape) - len(size) :] == size
+            most[key] = max(most.get(key, 0), math.prod(shape) if fits else math.prod(size))
+            batch = max(batch, most[key] // math.prod(size))
+    return {**most, "y": batch * math.prod(net.shapes[net.output])}
+
+
+def _check_values(net: jaxbp.Network, x: Any) -> None:
+    inputs = x if isinstance(x, dict) else {next(iter(net.inputs)): x}
+    batch = max((v.size // math.prod(net.shapes[name]) for name, v in inputs.items() if name in net.shapes), default=1)
+    numbers = batch * sum(map(math.prod, net.shapes.values()))
+    if numbers > MOST_NUMBERS:
+        raise ValueError(
+            f"the units have {numbers} values for {batch} examples, more than {MOST_NUMBERS}; hand in fewer examples"
+        )
+
+
+def _check_network_size(widths: Mapping[str, Any], connections: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse what would not fit into memory, from the widths, before there is anything.
+
+    Widths that are none are left to whoever says so better.
+    """
+    shapes = {name: width if isinstance(width, tuple) else (width,) for name, width in widths.items()}
+    shapes = {name: s for name, s in shapes.items() if s and all(isinstance(w, int) and w > 0 for w in s)}
+    numbers = sum(map(math.prod, shapes.values()))
+    for u, kinds in connections.items():
+        dense = (s for s, kind in kinds.items() if isinstance(kind, jaxbp.Dense) and {u, s} <= shapes.keys())
+        numbers += sum(shapes[u][-1] * shapes[s][-1] for s in dense)  # the last axes are joined
+    if numbers > MOST_NUMBERS:
+        shown = numbers if numbers < 10**30 else "more than 10³⁰"
+        raise TooLargeError(f"the network has {shown} weights, biases and values of units, more than {MOST_NUMBERS}")
+
+
+def _check_count(count: int) -> None:
+    if count > MOST_UNITS:
+        raise TooLargeError(f"the network has {count} layers or units, more than {MOST_UNITS}")
 
 
 def _network(table: dict[str, Any]) -> jaxbp.Network:
@@ -218,8 +348,12 @@ def _network(table: dict[str, Any]) -> jaxbp.Network:
     _check_keys(table, "the file", ("inputs", "units"), _FILE)
     _check_table(table["inputs"], "inputs")
     _check_table(table["units"], "units")
+    _check_count(len(table["inputs"]) + len(table["units"]))
     inputs = {name: _width(width) for name, width in table["inputs"].items()}
-    return jaxbp.Network(inputs, {name: _unit(unit, f"units.{name}") for name, unit in table["units"].items()})
+    units = {name: _unit(unit, f"units.{name}") for name, unit in table["units"].items()}
+    widths = {**inputs, **{name: unit.width for name, unit in units.items()}}
+    _check_network_size(widths, {name: unit.connections for name, unit in units.items()})
+    return jaxbp.Network(inputs, units)
 
 
 def _layered(table: Any) -> jaxbp.Network:
@@ -228,6 +362,9 @@ def _layered(table: Any) -> jaxbp.Network:
     widths, hidden = table["layers"], table.get("hidden", "sigmoid")
     if not isinstance(widths, list):
         raise TypeError(f"{place}.layers is {widths!r}, expected widths such as [3, 2, 2], the input's first")
+    _check_count(len(widths))
+    sizes = {str(i): _width(width) for i, width in enumerate(widths)}
+    _check_network_size(sizes, {str(i): {str(i - 1): jaxbp.Dense()} for i in range(1, len(widths))})
     activations = [_activation(name) for name in hidden] if isinstance(hidden, list) else _activation(hidden)
     output = _activation(table["output"])
     try:
@@ -283,7 +420,7 @@ def _params(table: dict[str, Any], net: jaxbp.Network, folder: Path, dtype: str)
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise ValueError(f"seed is {seed!r}, expected an integer from 0 to 2³² − 1")
         return jax.tree.map(np.asarray, jaxbp.init_params(jax.random.key(seed), net, jnp.dtype(dtype)))
-    tree = _as_tree(_arrays(table["params"], "params", folder))
+    tree = _as_tree(_arrays(table["params"], "params", folder, partial(_most_params, net)))
     params = {
         u: {s: _numbers(value, f"params.{u}.{s}", dtype) for s, value in weights.items()} for u, weights in tree.items()
     }
@@ -339,9 +476,9 @@ def _check_targets(loss: jaxbp.Loss, o: Any, y: np.ndarray) -> None:
         raise ValueError(f"data.y holds the class id {outside[0]}, expected 0 to {classes - 1}")
 
 
-def _arrays(value: Any, place: str, folder: Path) -> dict[str, Any]:
+def _arrays(value: Any, place: str, folder: Path, most: Most) -> dict[str, Any]:
     if isinstance(value, str):
-        return read_arrays(folder / value)
+        return read_arrays(folder / value, most)
     _check_table(value, place)
     return value
 

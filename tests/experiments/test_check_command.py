@@ -2,12 +2,14 @@
 
 import io
 import json
+import os
 import pickle
 import re
 import struct
 import subprocess
 import sys
 import textwrap
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments import check
+from experiments import check, description
 from experiments.check import Check, ProgramError
 from experiments.description import read_arrays, read_description
 
@@ -455,7 +457,7 @@ def test_an_npz_file_that_claims_to_be_huge_or_is_damaged(folder):
     content = path.read_bytes()
     directory = content.index(b"PK\x01\x02")
     path.write_bytes(content[: directory + 24] + struct.pack("<I", 2**32 - 2) + content[directory + 28 :])
-    assert complaint(folder, "mine.npz").endswith("more than 2147483648; hand in less")
+    assert complaint(folder, "mine.npz").endswith("more than 1073741824; hand in less")
     for damaged in (content[:-30], content[:20] + content[60:], b"", content[:60] + b"\0" * 8 + content[68:]):
         path.write_bytes(damaged)
         assert re.search(r"mine.npz is no .npz file \(|in .*mine.npz is", complaint(folder, "mine.npz"))
@@ -531,3 +533,161 @@ def test_a_program_has_its_own_neighbours_and_leaves_nothing_behind(folder):
             run(folder / name, "mine.py:named")
     assert sys.path == before[0]
     assert not {"helper", "mine", "__handed_in__"} & (set(sys.modules) - before[1])
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import os\nos._exit(0)", "ended without a result, with exit code 0"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    ],
+)
+def test_a_program_that_ends_its_process_is_no_right_gradient(folder, capfd, program, message):
+    (folder / "mine.py").write_text(f"def gradients(*args):\n    {program.replace(chr(10), chr(10) + '    ')}\n")
+    assert check.command([str(folder / "mine.py"), "--network", str(folder / "net.toml")]) == 2
+    err = capfd.readouterr().err
+    assert err.endswith(f"{message}\n")
+    assert "site-packages" not in err
+    assert "handed_in.py" not in err
+
+
+def test_a_program_that_goes_on_is_stopped_with_all_that_it_left(folder, capfd):
+    program = """
+        import subprocess, sys
+        print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid, flush=True)
+        while True: pass
+    """
+    (folder / "mine.py").write_text(textwrap.dedent(program))
+    with pytest.raises(ProgramError, match=r"mine\.py ran for more than 2 s and was stopped"):
+        run(folder, "mine.py", seconds=2)
+    state = Path(f"/proc/{int(capfd.readouterr().err)}/stat")  # a zombie is dead, whoever reaps it
+    assert not Path("/proc").exists() or not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+@pytest.mark.slow
+def test_a_program_may_leave_threads_and_print_without_end(folder, capfd):
+    program = (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\nprint('x' * 3_000_000)\n"
+    )
+    (folder / "mine.py").write_text(program + PROGRAM)
+    assert run(folder, "mine.py", seconds=30)[0].ok
+    err = capfd.readouterr().err
+    assert 2**20 < len(err) < 2**20 + 200
+    assert "(it printed more than 1048576 bytes; the rest is left out)" in err
+
+
+@pytest.mark.slow
+def test_a_program_that_asks_for_all_memory_gets_a_memory_error(folder):
+    assert "MemoryError" in fails(folder, "x = bytearray(2**36)\n")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_time_that_is_none(folder, seconds):
+    assert "--seconds is" in complaint(folder, "mine.py", seconds=seconds)
+
+
+# limits
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[3, 2, 2]", "[3, 1_000_000_000, 2]", "the network has 6000000005 weights, biases and values of units"),
+        ("[3, 2, 2]", f"[3, {10**4000}, 2]", "the network has more than 10³⁰ weights"),
+        ("[3, 2, 2]", f"[{'1,' * 10_001}]", "the network has 10001 layers or units, more than 10000"),
+        ("[network]", f"{'a.' * 49_999}a = 1\n[network]", "has a key of 50000 parts, a.a.a.a.a.a.a.a.a.a.…; no key"),
+        ("[network]", f"[{'a . ' * 49_999}a]\n[network]", "has a key of 50000 parts"),
+        ("[network]", f"""b = {{{'"a.b".' * 20}a = 1}}\n[network]""", "has a key of 21 parts"),
+        ("[network]", "a = 1\n" * 200_001, "has more than 200000 keys"),
+        ("[network]", " " * 2**24, "more than the 16777216 that are read"),
+        ("[3, 2, 2]", f"[3, {10**5}, 2]\n#{'a.' * 100}", "params holds"),
+        ("[network]", f"seed = {'9' * 5000}\n[network]", "is no TOML file: Exceeds the limit"),
+    ],
+)
+def test_what_is_too_large_is_refused_before_it_is_built(tmp_path, monkeypatch, old, new, message):
+    if "params" not in message:
+        monkeypatch.setattr(jaxbp, "Network", None)
+        monkeypatch.setattr(jaxbp, "layered", None)
+    else:
+        message = "params['h1']"  # a comment has no keys, and this size is none too large
+    path = tmp_path / "net.toml"
+    path.write_text(LAYERS.replace(old, new), encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        read_description(path)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_graph_and_a_batch_that_are_too_large(tmp_path):
+    path = tmp_path / "net.toml"
+    top = 'loss = "squared_error"\nseed = 7\ndata = "b.npz"\n'
+    path.write_text(top + GRAPH.replace("[units.h1]\nwidth = 3", "[units.h1]\nwidth = [100000, 100000]"))
+    with pytest.raises(ValueError, match="the network has 10000600006 weights"):
+        read_description(path)
+    path.write_text(top + GRAPH)
+    np.savez(tmp_path / "b.npz", x=np.ones((1000, 3)), y=np.ones((1000, 3)))
+    assert read_description(path).x.shape == (1000, 3)
+    path.write_text(top + GRAPH.replace("[units.h1]\nwidth = 3", "[units.h1]\nwidth = 1000000"))
+    with pytest.raises(ValueError, match="the units have 1000006000 values for 1000 examples"):
+        read_description(path)
+
+
+def test_arrays_of_a_wrong_size_are_not_unpacked(folder, monkeypatch):
+    big = np.zeros(2**22)
+    np.savez_compressed(folder / "mine.npz", **{"grad.o.h1": big, "loss": 1.0})
+    np.savez_compressed(folder / "other.npz", **{"grad.o.h2": big})
+    np.savez_compressed(folder / "batch.npz", x=np.ones((2, 3)), y=big)
+    np.savez_compressed(folder / "wide.npz", x=big.reshape(-1, 4), y=[0, 1])
+    np.savez_compressed(folder / "params.npz", **{"W.h1.x": big})
+    monkeypatch.setattr(description, "_read_member", None)
+    assert "'grad.o.h1' in " in (message := complaint(folder, "mine.npz"))
+    assert message.endswith("has shape (4194304,), 33554560 bytes; expected 4 numbers")
+    assert "expected one of 'loss', 'grad.h1.x'" in complaint(folder, "other.npz")
+    for named, head in (("data", "batch"), ("data", "wide"), ("params", "params")):
+        blocks = {"data": DATA, "params": PARAMS} | {named: ""}
+        text = f'loss = "cross_entropy"\n{named} = "{head}.npz"\n{NETWORK}{blocks["params"]}{blocks["data"]}'
+        (folder / "net.toml").write_text(text, encoding="utf-8")
+        assert f"{head}.npz has shape (" in complaint(folder, "right.npz")
+
+
+@pytest.mark.parametrize("name", ["net.toml", "mine.npz", "mine.json", "mine.py"])
+def test_what_is_no_ordinary_file_is_not_waited_for(folder, name):
+    path = folder / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    assert f"{name} is a pipe, a device or the like" in complaint(folder, "right.npz" if name == "net.toml" else name)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert f"{name} is a pipe, a device or the like" in complaint(folder, "right.npz" if name == "net.toml" else name)
+
+
+def test_the_report_overwrites_nothing_that_is_read(folder):
+    read = read_description(folder / "net.toml")
+    np.savez(folder / "batch.npz", x=read.x, y=read.y)
+    (folder / "params.json").write_text(json.dumps(read.params, default=np.ndarray.tolist))
+    text = f'loss = "cross_entropy"\ndata = "batch.npz"\nparams = "params.json"\n{NETWORK}'
+    (folder / "net.toml").write_text(text, encoding="utf-8")
+    for name in ("net.toml", "right.npz", "batch.npz", "params.json"):
+        before = (folder / name).read_bytes()
+        os.link(folder / name, folder / f"hard {name}")
+        (folder / f"soft {name}").symlink_to(folder / name)
+        for other in (name, f"hard {name}", f"soft {name}"):
+            assert "would overwrite what is read" in complaint(folder, "right.npz", json=folder / other)
+        assert (folder / name).read_bytes() == before
+
+
+def test_values_that_overflow_show_no_traceback(folder, capsys):
+    (folder / "mine.json").write_text('{"grad.h1.x": [[1e308, 1e308], [1e308, 1e308], [1e308, 1e308]]}')
+    with warnings.catch_warnings(action="ignore"):
+        assert check.command([str(folder / "mine.json"), "--network", str(folder / "net.toml")]) in (1, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_progress_is_shown_on_a_terminal_only(monkeypatch):
+    file = io.StringIO()
+    for terminal in (False, True):
+        monkeypatch.setattr(
+            check, "Console", lambda terminal=terminal, **_: Console(file=file, force_terminal=terminal)
+        )
+        with check._progress("checking [3000] units"):
+            pass
+        assert ("checking [3000] units" in file.getvalue()) == terminal
