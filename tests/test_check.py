@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -557,3 +558,53 @@ def test_activations_and_connections_of_ones_own():
     assert report.first_wrong == "grad.h1.x"
     # the diagonal of a running sum's Jacobian is all ones, so that these two are one
     assert [(m.slug, m.unit) for m in report.explanations] == [("missing-derivative", "h1"), ("softmax-diagonal", "h1")]
+
+
+@dataclass(frozen=True)
+class Halved(SharedBias):
+    """Contracts to half of its gradient."""
+
+    def contract(self, W, h, delta):
+        return super().contract(W, h, delta) / 2
+
+
+OWN_RULES = {
+    # an activation and a connection to the output of which one brings a wrong rule, at which unit, and what is said
+    "elementwise": (jaxbp.elementwise(jnp.sin, lambda a, h: 2 * jnp.cos(a)), SharedBias(2), "h", "activation of h"),
+    "vector": (jaxbp.vector_activation(_running_sum, lambda a, h, Δ: Δ), SharedBias(2), "h", "activation of h"),
+    "contraction": (jaxbp.tanh, Halved(2), "o", "from one to o"),
+}
+
+
+@pytest.mark.parametrize("name", OWN_RULES)
+def test_a_rule_of_the_network_itself_is_named_where_it_is_what_was_followed(name):
+    activation, connection, unit, says = OWN_RULES[name]
+    output = Unit(2, jaxbp.linear, {"h": Dense(), "one": connection})
+    net = Network({"x": 4, "one": 1}, {"h": Unit(3, activation, {"x": Dense()}), "o": output})
+    params = jaxbp.init_params(jax.random.key(0), net)
+    args = (net, jaxbp.squared_error, params, {"x": X, "one": jnp.ones((len(X), 1))}, jnp.ones((len(X), 2)))
+    report = check(*args, jaxbp.backprop(*args).grads)
+    assert [(m.slug, m.unit) for m in report.explanations] == [("wrong-pull-back", unit)]
+    assert says in report.explanations[0].text
+    assert f"because:\n  wrong-pull-back: {report.explanations[0].text}" in str(report)
+
+
+def test_what_is_too_close_to_tell_a_mistake_has_no_explanation_and_says_so():
+    mine = {name: array for name, array in RIGHT.items() if name.startswith("grad.")}
+    name = min(mine)
+    report = checked(SMALL, mine | {name: mine[name] * (1 + 1e-10)})
+    assert (report.verdict, report.alternatives, report.to_dict()["explanations"]) == ("wrong", (), [])
+    assert "because:" not in str(report)
+    assert "no mistake can be told from the numbers" in report.notes[0]
+
+
+@pytest.mark.parametrize("value", [1e200, 1e308, -1.7e308])
+def test_numbers_at_the_end_of_the_format_are_wrong_and_no_more(value):
+    mine = {name: array for name, array in RIGHT.items() if name.startswith("grad.")}
+    for changed in (mine, dict.fromkeys([min(mine)])):
+        huge = {name: np.full(np.shape(mine[name]), value) for name in changed}
+        assert checked(SMALL, mine | huge).verdict == "wrong"
+    squares = jaxbp.check_function(lambda p: jnp.sum(p**2), jnp.ones(3), np.full(3, value))
+    assert squares.verdict == "wrong"
+    report = checked(replace(SMALL, x={"x": np.full(np.shape(X), value)}), mine)
+    assert report.verdict == "wrong"

@@ -19,6 +19,7 @@ from jaxbp._check._pass import run
 from jaxbp._check._ranking import ranked, telling_apart
 from jaxbp._check._report import Finding, Report
 from jaxbp._check._rounding import rounding_errors
+from jaxbp._check._rules import wrong_rules
 from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mistakes_of
 from jaxbp._check._session import Session
 from jaxbp._checks import quoted
@@ -27,6 +28,7 @@ from jaxbp._network import Network
 from jaxbp._objective import check_objective, objective
 
 _MOST_SUBGRADIENTS = 256
+_TOO_CLOSE = "this is so close to the gradient that no mistake can be told from the numbers; a constant may be rounded"
 
 
 def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> Report:
@@ -95,6 +97,7 @@ def _program(net: Network, loss: Loss, params: Any, x: Any, y: Any) -> ClosedJax
     return jax.make_jaxpr(everything)(params, arrays, jnp.asarray(y))
 
 
+@np.errstate(all="ignore")  # numbers at the end of the format are compared too: what overflows in that is no match
 def _judged(facts: Facts, handed: Handed) -> Report:
     order = in_order(facts, handed.arrays)
     tolerated = dict.fromkeys(facts.right, 0.0)
@@ -114,12 +117,16 @@ def _judged(facts: Facts, handed: Handed) -> Report:
     finite = all(np.all(np.isfinite(array)) for array in observed.arrays.values())
     explicable = observed.arrays and forward_is_right and finite
     found, complete = explanations(facts, observed) if explicable else ([], True)
-    best_first = ranked(facts, observed, found)
+    best_first = ranked(facts, observed, [changes for changes in found if changes])
+    alternatives = tuple(dict.fromkeys(mistakes_of(changes) for changes in best_first))
+    faithful = () in found  # every step as it should be gives what was handed in
+    own = wrong_rules(facts) if faithful else ()
     gave_up = (
         [] if complete else [f"{MOST_TRIALS} combinations were tried; hand in more quantities to narrow them down"]
     )
     notes = [
         *gave_up,
+        *([_TOO_CLOSE] if faithful and not own else []),
         *_about_dropout(facts.net),
         *_second_opinion(facts, wrong),
         *_about_corners(on_corners),
@@ -130,7 +137,7 @@ def _judged(facts: Facts, handed: Handed) -> Report:
         findings,
         wrong[0].name,
         where(facts, findings, wrong[0].name),
-        tuple(dict.fromkeys(mistakes_of(changes) for changes in best_first)),
+        (own,) if own else alternatives,
         tuple(notes),
     )
 

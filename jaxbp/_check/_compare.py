@@ -54,9 +54,10 @@ def _resolution(arrays: Sequence[np.ndarray]) -> float:
     numbers = numbers[np.isfinite(numbers) & (numbers != 0)]
     if np.all(numbers == np.round(numbers)):
         return 0.0
-    for decimals in range(1, 11):
-        if np.all(np.abs(np.round(numbers, decimals) - numbers) <= 1e-15 * np.abs(numbers)):
-            return 0.5 * 10.0**-decimals
+    with np.errstate(over="ignore"):  # of numbers at the end of the format, which have no decimals
+        for decimals in range(1, 11):
+            if np.all(np.abs(np.round(numbers, decimals) - numbers) <= 1e-15 * np.abs(numbers)):
+                return 0.5 * 10.0**-decimals
     return 0.0
 
 

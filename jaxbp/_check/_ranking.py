@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxbp._check._compare import magnitude
 from jaxbp._check._facts import Facts
 from jaxbp._check._findings import in_order
 from jaxbp._check._pass import Change, run
@@ -26,11 +27,17 @@ def ranked(facts: Facts, observed: Observed, found: list[tuple[Change, ...]]) ->
 def _misfit(facts: Facts, observed: Observed, changes: tuple[Change, ...]) -> int:
     """How well changes give what was handed in, in decimal digits: in half precision some do better than others."""
     predicted = run(facts, changes).quantities()
-    errors = [
-        np.linalg.norm(predicted[name] - mine) / max(np.linalg.norm(predicted[name]), np.linalg.norm(mine), 1e-300)
-        for name, mine in observed.arrays.items()
-    ]
-    return round(float(np.log10(max(*errors, 1e-6))))
+    return round(
+        float(np.log10(max(1e-6, *(_distance(predicted[name], mine) for name, mine in observed.arrays.items()))))
+    )
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """‖one − other‖ over the larger norm, without the squares of large numbers; 1 where that is no number."""
+    size = max(magnitude(one), magnitude(other)) or 1.0
+    one, other = one / size, other / size
+    distance = np.linalg.norm(one - other) / max(np.linalg.norm(one), np.linalg.norm(other), 1e-300)
+    return float(distance) if np.isfinite(distance) else 1.0
 
 
 def _likelihood(mistakes: tuple[Mistake, ...]) -> tuple[int, ...]:
