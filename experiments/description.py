@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 import jax
 import jax.numpy as jnp
@@ -181,22 +181,25 @@ def read(path: Path, most: int) -> bytes:
 
 def _read_npz(path: Path, most: Most | None) -> dict[str, Any]:
     try:
-        file = opened(path)
+        with opened(path) as file:
+            return _unpacked(file, path, most)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    with file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-                size = sum(member.file_size for member in archive.infolist())
-                if size > MOST_BYTES:
-                    raise ValueError(f"{path} would take up {size} bytes, more than {MOST_BYTES}; hand in less")
-                shapes = {name: _shape(archive, member, path) for name, member in members.items()}
-                if most is not None:
-                    _check_sizes(members, shapes, most(shapes), path)
-                return {name: _read_member(archive, member) for name, member in members.items()}
-        except _NO_ZIP as error:
-            raise ValueError(f"{path} is no .npz file ({error}); write one with numpy.savez(path, **arrays)") from error
+
+
+def _unpacked(file: BinaryIO, path: Path, most: Most | None) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            size = sum(member.file_size for member in archive.infolist())
+            if size > MOST_BYTES:
+                raise ValueError(f"{path} would take up {size} bytes, more than {MOST_BYTES}; hand in less")
+            shapes = {name: _shape(archive, member, path) for name, member in members.items()}
+            if most is not None:
+                _check_sizes(members, shapes, most(shapes), path)
+            return {name: _read_member(archive, member) for name, member in members.items()}
+    except _NO_ZIP as error:
+        raise ValueError(f"{path} is no .npz file ({error}); write one with numpy.savez(path, **arrays)") from error
 
 
 def _check_sizes(
