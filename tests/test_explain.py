@@ -290,7 +290,7 @@ def test_the_cases_cover_every_kind():
     activations = {value for value in vars(jaxbp).values() if isinstance(value, jaxbp.Activation)}
     losses = {value for value in vars(jaxbp).values() if isinstance(value, jaxbp.Loss)}
     activations -= {jaxbp.layer_norm}  # shown as a user's own vector activation is, which the cases have
-    assert activations == set(_formulas._VALUES) | {jaxbp.softmax}
+    assert {a.phi for a in activations} == set(_formulas._VALUES) | {jaxbp.softmax.phi}
     assert {unit.activation for unit in units} >= activations
     assert {case.loss for case in CASES} >= losses
     assert {type(c) for unit in units for c in unit.connections.values()} >= {jaxbp.Dense, jaxbp.Identity}
@@ -329,11 +329,11 @@ def test_every_number_is_the_engines(case):
 
 
 def _forget_phi_prime(monkeypatch):
-    monkeypatch.setitem(_formulas._DERIVATIVES, jaxbp.sigmoid, lambda a, h: h)
+    monkeypatch.setitem(_formulas._DERIVATIVES, jaxbp.sigmoid.phi, lambda a, h: h)
 
 
 def _take_another_value(monkeypatch):
-    monkeypatch.setitem(_formulas._VALUES, jaxbp.sigmoid, lambda a: _formulas.call("tanh", a))
+    monkeypatch.setitem(_formulas._VALUES, jaxbp.sigmoid.phi, lambda a: _formulas.call("tanh", a))
 
 
 def _forget_the_mean(monkeypatch):
