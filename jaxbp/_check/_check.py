@@ -12,6 +12,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from jaxbp._backprop import backprop
+from jaxbp._check._compare import is_close
 from jaxbp._check._facts import Corner, Facts, central_difference, corners
 from jaxbp._check._findings import compared, in_order, where
 from jaxbp._check._handed import Handed, handed_in
@@ -155,14 +156,7 @@ def _closeness(facts: Facts, handed: Handed, tolerated: Mapping[str, float]) -> 
     relative = min(max(1e-8, 100 * handed.epsilon), 0.03)
 
     def close(name: str, mine: np.ndarray, predicted: np.ndarray) -> bool:
-        if mine.shape != predicted.shape:
-            return False
-        size = max(np.max(np.abs(mine)), np.max(np.abs(predicted)))
-        # rounding grows with what is rounded: a mistake may make a quantity larger than it should be
-        true_size = np.max(np.abs(facts.right[name]))
-        allowed = relative * size + handed.resolution + tolerated[name] * max(1, size / true_size if true_size else 1)
-        with np.errstate(invalid="ignore"):
-            return bool(np.all(np.abs(mine - predicted) <= allowed))
+        return is_close(mine, predicted, facts.right[name], relative, tolerated[name], handed.resolution)
 
     return close
 

@@ -93,6 +93,28 @@ def comparison(
     return Finding(name, status, at, *there, relative, count, max(1, mine.size), remark), off
 
 
+def is_close(
+    mine: np.ndarray, predicted: np.ndarray, right: np.ndarray, relative: float, rounding: float, printed: float = 0.0
+) -> bool:
+    """Whether a prediction gives what was handed in.
+
+    Args:
+        mine: What was handed in.
+        predicted: What a mistake would make of it.
+        right: What it should be.
+        relative: The error that is allowed, relative to the largest element.
+        rounding: The error of the right one that rounding explains; it grows with what is rounded, and a mistake may
+            make that larger, but never to more than half of it.
+        printed: The error of every number that was printed with a few decimals.
+    """
+    if mine.shape != predicted.shape:
+        return False
+    size, true_size = float(np.max(np.abs([mine, predicted]), initial=0)), magnitude(right)
+    grown = min(rounding / true_size, 0.5) * size if true_size else 0.0
+    allowed = relative * size + printed + max(rounding, grown)
+    return bool(np.isfinite(allowed) and np.all(np.abs(mine - predicted) <= allowed))
+
+
 def magnitude(array: np.ndarray) -> float:
     """The largest absolute value of the finite elements."""
     return float(np.max(np.abs(array), initial=0, where=np.isfinite(array)))

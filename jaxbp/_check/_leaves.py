@@ -6,7 +6,7 @@ from math import inf, log10
 
 import numpy as np
 
-from jaxbp._check._compare import Handed, comparison, magnitude
+from jaxbp._check._compare import Handed, comparison, is_close, magnitude
 from jaxbp._check._report import Finding
 from jaxbp._check._trees import broadcast_axes
 
@@ -87,12 +87,7 @@ class Leaf:
 
     def is_(self, predicted: np.ndarray) -> bool:
         """Whether a prediction gives what was handed in."""
-        if predicted.shape != self.mine.shape:
-            return False
-        # rounding grows with what is rounded: a mistake may make a gradient larger than it should be
-        size = max(magnitude(self.mine), magnitude(predicted))
-        allowed = self.relative * size + self.error * max(1, size / self.size if self.size else 1)
-        return bool(np.all(np.abs(self.mine - predicted) <= allowed))
+        return is_close(self.mine, predicted, self.right, self.relative, self.error)
 
     def digits(self, predicted: np.ndarray) -> float:
         """How improbable it is, as a power of ten, that one number agrees so well with a prediction by chance."""
