@@ -1,5 +1,7 @@
 """Collectors against their definitions by vmap(jax.grad), over networks, losses and batches."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,6 +142,7 @@ def test_a_large_norm_clips_nothing_and_a_small_one_everything():
 RANGES = [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16]
 
 
+@partial(jax.jit, static_argnames=("net", "max_norm"))
 def clipped_alone(net, params, x, y, max_norm):
     """What one example of x and target y adds to the clipped sum."""
     clip = collect.clipped(max_norm)
@@ -272,8 +275,17 @@ OF_MEANS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("collector", OF_MEANS, ids=lambda c: repr(c)[:20])
-@pytest.mark.parametrize("weights", [[1.0, -1.0, 1.0, 1.0, 1.0], [0.0] * 5], ids=["negative", "zero"])
+NO_MEAN = {"negative": [1.0, -1.0, 1.0, 1.0, 1.0], "zero": [0.0] * 5}
+
+
+@pytest.mark.parametrize(
+    ("collector", "weights"),
+    [
+        pytest.param(c, weights, id=f"{repr(c)[:20]}-{name}", marks=[pytest.mark.slow] if (i + j) % 2 else [])
+        for i, c in enumerate(OF_MEANS)
+        for j, (name, weights) in enumerate(NO_MEAN.items())
+    ],
+)
 def test_weights_that_make_no_mean_are_refused_or_give_nan(collector, weights):
     params, x, y, _ = CASE.arguments(jnp.float64)
 
@@ -375,10 +387,15 @@ def test_half_precision_stays_half():
         "second": collect.second_moment,
         "each": collect.per_example_gradient,
     }
-    back = jaxbp.backprop(CASE.net, CASE.loss, params, x, y, collect=collectors)
-    assert {leaf.dtype for leaf in jax.tree.leaves(back.collected)} == {jnp.dtype(jnp.bfloat16)}
+
+    @jax.jit
+    def run(params, x, y):
+        return jaxbp.backprop(CASE.net, CASE.loss, params, x, y, collect=collectors).collected
+
+    found = run(params, x, y)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(jnp.bfloat16)}
     exact = collect_one(collect.clipped(MAX_NORM))
-    assert relative_error(jax.tree.map(lambda g: g.astype(float), back.collected["clipped"]), exact) < 0.1
+    assert relative_error(jax.tree.map(lambda g: g.astype(float), found["clipped"]), exact) < 0.1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import pytest
+from reference import relative_error
 
 import jaxbp
 
@@ -92,12 +93,15 @@ def test_a_function_of_integers_is_refused():
         jaxbp.Network(inputs={"x": 3}, units={"o": whole})
 
 
-@pytest.mark.parametrize("axes", [2, 30])
-def test_any_number_of_batch_axes(axes):
+def test_more_batch_axes_than_letters():
+    axes = 30
     net = jaxbp.layered([3, 2], output=jaxbp.softmax)
     params = jaxbp.init_params(jax.random.key(0), net)
     x, y = jnp.ones((*[1] * axes, 2, 3)), jnp.zeros((*[1] * axes, 2), int)
-    arguments = params, x, y
-    _, grads = jaxbp.value_and_grad(net, jaxbp.cross_entropy)(*arguments)
-    expected = jax.grad(jaxbp.objective(net, jaxbp.cross_entropy))(*arguments)
-    assert all(jnp.allclose(a, b) for a, b in zip(*map(jax.tree.leaves, (grads, expected)), strict=True))
+
+    @jax.jit
+    def both(*arguments):
+        _, grads = jaxbp.value_and_grad(net, jaxbp.cross_entropy)(*arguments)
+        return grads, jax.grad(jaxbp.objective(net, jaxbp.cross_entropy))(*arguments)
+
+    assert relative_error(*both(params, x, y)) <= 1e-12

@@ -293,16 +293,19 @@ def test_networks_that_were_trained_are_let_go():
     for width in range(2, 22):
         net = jaxbp.layered([4, width, 3], output=jaxbp.softmax)
         gradient = jaxbp.value_and_grad(net, LOSS)
-        params = jaxbp.init_params(jax.random.key(0), net)
-        jax.jit(gradient)(params, x, y)
-        jaxbp.objective(net, LOSS)(params, x, y)
-        if width < 14:  # more than are kept; the slow part
-            train.step(train.init_state(jax.random.key(0), net, SGD), x, y, gradient=gradient, optimizer=SGD)
-            train.evaluate(net, LOSS, params, x, y)
+        state = jax.eval_shape(lambda net=net: train.init_state(jax.random.key(0), net, SGD))
+        # traced and kept like what is called, but not compiled
+        for use in (
+            jax.jit(gradient),
+            jaxbp.objective(net, LOSS),
+            lambda params, x, y, net=net: train.evaluate(net, LOSS, params, x, y),
+        ):
+            jax.eval_shape(use, state.params, x, y)
+        jax.eval_shape(lambda s, g=gradient: train.step(s, x, y, gradient=g, optimizer=SGD), state)
         jaxbp.as_function(net)
         train.kolen_pollack(net, LOSS)
         alive.append(weakref.ref(net))
-    del net, gradient, params
+    del net, gradient, state, use
     gc.collect()
     assert sum(ref() is not None for ref in alive) <= 2 * KEPT
 

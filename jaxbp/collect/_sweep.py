@@ -297,7 +297,7 @@ def divisor(positive: Array) -> Array:
     """A power of two like each number, but where one over it were infinite or subnormal, which machines take for 0."""
     finfo = jnp.finfo(positive.dtype)
     inside = jnp.clip(positive, 4 * finfo.tiny, 1 / (4 * finfo.tiny))
-    return jnp.ldexp(jnp.ones_like(inside), jnp.frexp(inside)[1] - 1)
+    return lax.reduce_precision(inside, exponent_bits=finfo.nexp, mantissa_bits=0)
 
 
 def _terms(pair: Pair) -> Array:
