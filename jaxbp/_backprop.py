@@ -6,6 +6,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,18 +15,24 @@ from jaxtyping import Array
 
 from jaxbp import collect as collectors
 from jaxbp._cache import bounded_cache
-from jaxbp._feedback import Feedback, check_feedback
-from jaxbp._forward import Trace, check_key, forward
+from jaxbp._dropout import check_key
+from jaxbp._feedback import Feedback, check_feedback, signals_under
+from jaxbp._forward import Trace, batch_shape, forward, sources
 from jaxbp._losses import Loss
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, check_objective, example_losses, example_scale, total
-from jaxbp._parameters import Params, uses
-from jaxbp._recursion import Signals, clean, error_signals, kind, through_unit
-from jaxbp.collect import Collector, Pair, Sweep, UnitSignals, Weight
+from jaxbp._objective import Reduction, check_objective, example_losses, example_scale, head, total
+from jaxbp._parameters import Params
+from jaxbp._plan import Edge
+from jaxbp._recursion import Signals, error_signals
+from jaxbp.collect import Collector, Pair, Sweep, Weight
 from jaxbp.collect._sweep import check_collectors
 
 
-@jax.tree_util.register_dataclass
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["value", "trace", "Delta", "delta", "collected"],
+    meta_fields=["gradient"],
+)
 @dataclass(frozen=True)
 class Backprop:
     """Everything one forward and backward phase finds out.
@@ -36,6 +43,7 @@ class Backprop:
         Delta: Δ = ∂L/∂h of each unit and input, shaped like `trace.h`.
         delta: δ = ∂L/∂a of each unit, shaped like `trace.a`.
         collected: What each collector made, by the name it was asked for.
+        gradient: The name under which the gradient was collected, if it was.
     """
 
     value: Array
@@ -43,16 +51,17 @@ class Backprop:
     Delta: dict[str, Array]
     delta: dict[str, Array]
     collected: dict[str, Any]
+    gradient: str | None = None
 
     @property
     def grads(self) -> Params:
-        """The gradient, a tree like the parameters: what was collected as `"grads"`."""
-        if "grads" not in self.collected:
+        """The gradient, a tree like the parameters, under whatever name it was collected."""
+        if self.gradient is None:
             raise AttributeError(
                 f"no gradient was collected, only {sorted(self.collected)}; "
                 "ask for it with collect={'grads': jaxbp.collect.gradient, …}"
             )
-        return self.collected["grads"]
+        return self.collected[self.gradient]
 
     def quantities(self) -> dict[str, Array]:
         """Every quantity by its one name: `a.h1`, `h.x`, `Delta.o`, `delta.o`, `grad.o.h1`, `loss`."""
@@ -60,7 +69,8 @@ class Backprop:
         parts = {"a": self.trace.a, "h": self.trace.h, "Delta": self.Delta, "delta": self.delta}
         for symbol, by_unit in parts.items():
             named |= {f"{symbol}.{unit}": array for unit, array in by_unit.items()}
-        for unit, by_source in self.collected.get("grads", {}).items():
+        gradients = {} if self.gradient is None else self.grads
+        for unit, by_source in gradients.items():
             named |= {f"grad.{unit}.{source}": array for source, array in by_source.items()}
         return named
 
@@ -117,27 +127,68 @@ def backprop(
     wanted = {"grads": collectors.gradient} if collect is None else collect
     check_collectors(wanted)
     trace = forward(net, params, x, key=key)
-    y = loss.targets(trace.h[net.output], y)
+    a, o = trace.a[net.output], trace.h[net.output]
+    y = loss.targets(o, y)
     if feedback is not None:
         check_feedback(net, feedback)
     scale = example_scale(net, trace, weights, reduction)
     value = total(example_losses(net, loss, trace, y), scale)
 
-    Delta_o, delta_o = _output_signals(net, loss, trace, y, scale)
-    Delta, delta = error_signals(net, params, trace, Delta_o, delta_o, feedback)
+    each = jnp.expand_dims(scale, tuple(range(scale.ndim, o.ndim)))
+    Delta_o, delta_o = head(net, loss).signals(a, o, y)
+    Delta, delta = signals_under(
+        feedback, net, params, trace, (each * Delta_o).astype(o.dtype), (each * delta_o).astype(a.dtype)
+    )
+
+    def loss_root() -> Array:
+        columns = head(net, loss).root(a, o, y)
+        for axis in range(-len(net.shapes[net.output]), -1):
+            columns = _rows_apart(columns, axis)
+        return columns.astype(a.dtype)
 
     def from_output(S: Array) -> Signals:
         if feedback is not None:
             raise ValueError("curvature is that of the network's own weights; leave feedback out, or the collector")
-        return jax.vmap(lambda column: error_signals(net, params, trace, jnp.zeros_like(Delta_o), column)[1])(S)
+        return jax.vmap(lambda column: error_signals(net, params, trace, jnp.zeros_like(o), column)[1])(S)
 
-    units = {
-        u: UnitSignals(net.units[u].activation, trace.a[u], clean(net, trace, u), Delta[u], delta[u]) for u in net.order
-    }
     sweep = Sweep(
-        _weights(net, params, trace, delta, scale), units, scale, lambda: _loss_root(net, loss, trace, y), from_output
+        _weights(net, params, trace, delta, scale),
+        net.units,
+        trace.a,
+        trace.h,
+        Delta,
+        delta,
+        scale,
+        loss_root,
+        from_output,
     )
-    return Backprop(value, trace, Delta, delta, {name: collector(sweep) for name, collector in wanted.items()})
+    collected = {name: collector(sweep) for name, collector in wanted.items()}
+    return Backprop(value, trace, Delta, delta, collected, _gradient_among(wanted))
+
+
+def gradient_from(net: Network, params: Params, trace: Trace, delta: Signals) -> Params:
+    """∂L/∂W_su = h_sᵀ δ_u of every weight, from the error signals."""
+    weights = _weights(net, params, trace, delta, jnp.ones(batch_shape(net, trace)))
+    return {group: {name: weight.gradient() for name, weight in of.items()} for group, of in weights.items()}
+
+
+def _weights(net: Network, params: Params, trace: Trace, delta: Signals, scale: Array) -> dict[str, dict[str, Weight]]:
+    """What the gradient of each weight is made of, in a tree like the parameters."""
+
+    source = sources(trace.h, batch_shape(net, trace))
+
+    def pair(edge: Edge) -> Pair:
+        assert edge.connection is not None  # where there is none, there is no weight
+        return Pair(edge.connection, edge.source, edge.unit, source(edge), delta[edge.unit])
+
+    return {
+        group: {name: Weight(params[group][name], tuple(map(pair, edges)), scale) for name, edges in uses.items()}
+        for group, uses in net.plan.uses.items()
+    }
+
+
+def _gradient_among(wanted: Mapping[str, Collector]) -> str | None:
+    return next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
 
 
 def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callable[..., tuple[Array, Params]]:
@@ -149,7 +200,7 @@ def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> C
         reduction: `"mean"` or `"sum"` over the examples.
 
     Returns:
-        `(params, x, y, weights=None, feedback=None, key=None) -> (value, grads)`; arguments as for `backprop`.
+        `(params, x, y, weights=None, *, key=None, feedback=None) -> (value, grads)`; arguments as for `backprop`.
         Equal arguments give the same function, so `jit` compiles it once.
 
     Raises:
@@ -175,47 +226,14 @@ def _value_and_grad(net: Network, loss: Loss, reduction: Reduction) -> Callable[
         x: Any,
         y: Any,
         weights: Any = None,
-        feedback: Feedback | None = None,
+        *,
         key: Array | None = None,
+        feedback: Feedback | None = None,
     ) -> tuple[Array, Params]:
         back = backprop(net, loss, params, x, y, weights=weights, reduction=reduction, feedback=feedback, key=key)
         return back.value, back.grads
 
     return explicit_value_and_grad
-
-
-def _output_signals(net: Network, loss: Loss, trace: Trace, y: Array, scale: Array) -> tuple[Array, Array]:
-    """Δ_o = ∂L/∂o and δ_o = (∂o/∂a)ᵀ Δ_o, the latter in its simplified form where one is known."""
-    a, o = trace.a[net.output], trace.h[net.output]
-    scale = jnp.expand_dims(scale, tuple(range(scale.ndim, o.ndim)))
-    Delta = loss.gradient(o, y)
-    if Delta.shape != o.shape:
-        raise ValueError(
-            f"the gradient of loss {loss.name!r} has shape {Delta.shape} for an output of shape {o.shape}; "
-            "∂L/∂o has the output's shape"
-        )
-    rule = loss.simplification(net.units[net.output].activation)
-    delta = through_unit(net, trace, net.output, Delta) if rule is None else rule.delta(a, o, y)
-    return (scale * Delta).astype(o.dtype), (scale * delta).astype(a.dtype)
-
-
-def _loss_root(net: Network, loss: Loss, trace: Trace, y: Array) -> Array:
-    """Columns S_k at a_o, `(K, *batch, *shape)`, with Σ_k S_k S_kᵀ the curvature of each example's loss."""
-    activation = net.units[net.output].activation
-    a, o = trace.a[net.output], trace.h[net.output]
-    rule = loss.simplification(activation)
-    if rule is not None and rule.hessian_root is not None:
-        columns = rule.hessian_root(a, o, y)
-    elif loss.hessian_root is not None:
-        columns = jax.vmap(lambda column: activation.pullback(a, o, column))(loss.hessian_root(o, y))
-    else:
-        raise TypeError(
-            f"loss {loss.name!r} does not state a root of its Hessian, which curvature is made of; give it one: "
-            "Loss(…, hessian_root=lambda o, y: S), with Σ_k S_k S_kᵀ = ∂²L/∂o²"
-        )
-    for axis in range(-len(net.shapes[net.output]), -1):
-        columns = _rows_apart(columns, axis)
-    return columns.astype(a.dtype)
 
 
 def _rows_apart(columns: Array, axis: int) -> Array:
@@ -225,12 +243,3 @@ def _rows_apart(columns: Array, axis: int) -> Array:
         jnp.eye(rows, dtype=columns.dtype), (rows, *[1] * (columns.ndim + axis), rows, *[1] * (-1 - axis))
     )
     return jnp.reshape(one_row * columns[None], (-1, *columns.shape[1:]))
-
-
-def _weights(net: Network, params: Params, trace: Trace, delta: Signals, scale: Array) -> dict[str, dict[str, Weight]]:
-    def pairs(group: str, name: str) -> tuple[Pair, ...]:
-        return tuple(Pair(kind(net, u, s), u, trace.h.get(s), delta[u]) for u, s in uses(net, group, name))
-
-    return {
-        group: {name: Weight(W, pairs(group, name), scale) for name, W in params[group].items()} for group in net.groups
-    }

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._backprop import value_and_grad
-from jaxbp._forward import check_key, forward
+from jaxbp._backprop import gradient_from, value_and_grad
+from jaxbp._dropout import check_key
+from jaxbp._forward import forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, check_objective, example_scale
+from jaxbp._objective import Reduction, check_objective, example_scale, head
 from jaxbp._parameters import Params, check_params
-from jaxbp._recursion import error_signals, gradient_of
+from jaxbp._recursion import error_signals
 
 
 def hessian_vector_product(
@@ -114,19 +115,13 @@ def ggn_vector_product(
     _check_vector(net, params, vector)
     check_key(net, key)
     trace, along = jax.jvp(lambda W: forward(net, W, x, key=key), (params,), (vector,))
-    activation = net.units[net.output].activation
     a, o = trace.a[net.output], trace.h[net.output]
     y = loss.targets(o, y)
     scale = example_scale(net, trace, weights, reduction)
     scale = jnp.expand_dims(scale, tuple(range(scale.ndim, o.ndim)))
-    rule = loss.simplification(activation)
-    if rule is None:
-        bent = jax.jvp(lambda o: loss.gradient(o, y), (o,), (along.h[net.output],))[1]
-        delta_o = activation.pullback(a, o, bent)
-    else:
-        delta_o = jax.jvp(lambda a: rule.delta(a, activation.value(a), y), (a,), (along.a[net.output],))[1]
+    delta_o = head(net, loss).bent(a, o, y, along.a[net.output], along.h[net.output])
     delta_o = (scale * delta_o).astype(a.dtype)
-    return gradient_of(net, params, trace, error_signals(net, params, trace, jnp.zeros_like(o), delta_o)[1])
+    return gradient_from(net, params, trace, error_signals(net, params, trace, jnp.zeros_like(o), delta_o)[1])
 
 
 def _check_vector(net: Network, params: Params, vector: Any) -> None:

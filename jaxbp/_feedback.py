@@ -10,8 +10,10 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_by, check_floating, check_keys, check_random_key, check_tree, floating_dtype
 from jaxbp._connections import Shape
+from jaxbp._forward import Trace
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params, check_params, init_params
+from jaxbp._recursion import Signals, error_signals, through_edges, through_unit
 
 
 @jax.tree_util.register_dataclass
@@ -126,6 +128,25 @@ def direct_feedback(key: Array, net: Network, dtype: Any = float) -> DirectFeedb
     keys = jax.random.split(key, max(len(shapes), 1))
     draw = jax.nn.initializers.glorot_uniform()
     return DirectFeedback({u: draw(k, shape, dtype) for k, (u, shape) in zip(keys, shapes.items(), strict=False)})
+
+
+def signals_under(
+    feedback: Feedback | None, net: Network, params: Params, trace: Trace, Delta_o: Array, delta_o: Array
+) -> tuple[Signals, Signals]:
+    """Δ and δ by the recursion, with W or what stands in for it; or straight from the output."""
+    if not isinstance(feedback, DirectFeedback):
+        return error_signals(net, params if feedback is None else feedback, trace, Delta_o, delta_o)
+    Delta, delta = {net.output: Delta_o}, {net.output: delta_o}
+    rows = jnp.reshape(delta_o, (*delta_o.shape[: delta_o.ndim - len(net.shapes[net.output])], -1))
+    for u, B in feedback.matrices.items():
+        h = trace.h[u]
+        Delta[u] = jnp.reshape(rows @ B, h.shape).astype(h.dtype)
+        delta[u] = through_unit(net, trace, u, Delta[u])
+    for v in reversed(net.order):
+        for s, signal in through_edges(net, params, trace, v, delta[v]).items():
+            if s in net.inputs:
+                Delta[s] = Delta[s] + signal if s in Delta else signal
+    return Delta, delta
 
 
 def matrix_shapes(net: Network) -> dict[str, Shape]:

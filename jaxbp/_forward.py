@@ -1,24 +1,20 @@
 """The forward phase: the pre- and post-activation of every unit."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import (
-    check_by,
-    check_floating,
-    check_keys,
-    check_kind,
-    check_made,
-    check_random_key,
-    quoted,
-)
+from jaxbp._checks import check_by, check_floating, check_keys, check_kind, check_made, check_random_key, quoted
 from jaxbp._connections import Shape
+from jaxbp._dropout import Phi, drawn, with_noise
+from jaxbp._graph import ONE
 from jaxbp._network import Network
-from jaxbp._parameters import Params, check_params, weights_of
+from jaxbp._parameters import Params, check_params
+from jaxbp._plan import Edge
 
 
 class Trace(NamedTuple):
@@ -79,34 +75,36 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     if offsets is not None:
         _check_offsets(net, offsets, h)
         h = {name: value + offsets.h[name] for name, value in h.items()}
+    source = sources(h, batch)
     for i, u in enumerate(net.order):
         unit = net.units[u]
-        a[u] = unit.pre_activation(weights_of(net, params, u), h)
+        read = [source(edge) for edge in net.plan.edges[u].values()]
+        a[u] = unit.pre_activation(net.plan.weights_into(params, u), read, len(batch))
         if a[u].shape != (*batch, *unit.shape):
             raise ValueError(
                 f"the pre-activation of unit {u!r} has shape {a[u].shape}, expected {(*batch, *unit.shape)}"
             )
         if offsets is not None:
             a[u] = a[u] + offsets.a[u]
-        h[u] = unit.activation.value(a[u])
-        check_made(h[u], a[u], f"what activation {unit.activation.name!r} makes at unit {u!r}")
         if key is not None and unit.dropout:
-            kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - unit.dropout, h[u].shape)
-            noise[u] = kept.astype(h[u].dtype) / (1 - unit.dropout)
-            h[u] = h[u] * noise[u]
+            noise[u] = drawn(jax.random.fold_in(key, i), unit.dropout, a[u])
+        h[u] = with_noise(unit.activation, noise.get(u)).value(a[u])
+        check_made(h[u], a[u], f"what activation {unit.activation.name!r} makes at unit {u!r}")
         if offsets is not None:
             h[u] = h[u] + offsets.h[u]
     return Trace(a, h, noise or None)
 
 
-def check_key(net: Network, key: Array | None) -> None:
-    """Refuse to train units with dropout without a key, which would silently leave their noise out."""
-    noisy = [u for u in net.order if net.units[u].dropout]
-    if noisy and key is None:
-        raise ValueError(
-            f"units {quoted(noisy)} have dropout, so the backward pass needs key=jax.random.key(…), a fresh one in "
-            "every step; to evaluate, use forward, apply or objective"
-        )
+def sources(h: Mapping[str, Array], batch: Shape) -> Callable[[Edge], Array]:
+    """The post-activation h_s at the start of each edge; that of the unit that is always +1 is made for it."""
+    dtype = next(iter(h.values())).dtype
+    ones = cache(lambda shape: jnp.ones((*batch, *shape), dtype))
+    return lambda edge: ones(edge.shape) if edge.source == ONE else h[edge.source]
+
+
+def phi(net: Network, trace: Trace, u: str) -> Phi:
+    """Φ of a unit, with the noise that it had in this forward phase."""
+    return with_noise(net.units[u].activation, None if trace.noise is None else trace.noise.get(u))
 
 
 def apply(net: Network, params: Params, x: Any) -> Array:

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
+from jaxbp._backprop import gradient_from
 from jaxbp._cache import bounded_cache
 from jaxbp._checks import quoted
 from jaxbp._forward import Trace, apply, check_inputs, forward
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params, check_params
-from jaxbp._recursion import error_signals, gradient_of
+from jaxbp._recursion import error_signals
 
 
 def as_function(net: Network) -> Callable[[Params, Any], Array]:
@@ -66,7 +67,7 @@ def _as_function(net: Network) -> Callable[[Params, Any], Array]:
         params, x, trace = kept
         delta_o = net.units[net.output].activation.pullback(trace.a[net.output], trace.h[net.output], Delta_o)
         Delta, delta = error_signals(net, params, trace, Delta_o, delta_o)
-        grads = gradient_of(net, params, trace, delta)
+        grads = gradient_from(net, params, trace, delta)
         # what the caller's kind of mapping is, the cotangents are too
         like_params = jax.tree_util.tree_map_with_path(lambda path, _: grads[path[0].key][path[1].key], params)
         if not isinstance(x, dict):

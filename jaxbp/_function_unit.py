@@ -8,64 +8,71 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, linear
-from jaxbp._checks import check_callable, check_sequence, check_takes, check_text, name_of
-from jaxbp._connections import Connection, Shape
-from jaxbp._network import Unit
+from jaxbp._activations import Activation, check_activation, linear
+from jaxbp._checks import check_callable, check_number, check_sequence, check_takes, check_text, name_of
+from jaxbp._connections import Shape
+from jaxbp._unit import Node, check_shape
 
 Pullback = Callable[[tuple[Array, ...], Array, Array], tuple[Array, ...]]
 """`(inputs, a, delta) -> signals`: the product of the transposed Jacobian by each input with δ."""
 
 
 @dataclass(frozen=True)
-class Argument(Connection):
-    """The place of a source among the arguments of a unit's function; what comes of it the function alone knows."""
-
-    def weight_shape(self, source: Shape, unit: Shape) -> None:
-        """None: there is nothing to learn."""
-
-    def apply(self, W: Any, h: Array) -> Array:
-        """Refused: the function takes all its arguments at once."""
-        raise TypeError("an argument of a function unit adds nothing by itself; only the whole unit can be computed")
-
-    def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
-        """Refused: the function pulls back to all its arguments at once."""
-        raise TypeError("an argument of a function unit has no signal by itself; only the whole unit pulls back")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FunctionUnit(Unit):
+class FunctionUnit(Node):
     """A unit with a = f(h_s, h_t, …) in place of a sum, made by `function_unit`.
 
+    f and its pull-back see one example at a time: `jax.vmap` takes them over the batch, so no example can have a part
+    in what becomes of another.
+
     Attributes:
-        function: f, from arrays `(*batch, *shape)` of its sources to one of its own.
+        width: The number of elements, or the shape, of what f returns.
+        activation: Φ.
+        sources: The names of the arguments of f.
+        function: f, from arrays of the shapes of its sources to one of its own.
         rule: The pull-back of f; that of `jax.vjp` when None.
+        dropout: As of a `Unit`.
     """
 
+    width: int | Shape
+    activation: Activation
+    sources: tuple[str, ...]
     function: Callable[..., Array]
     rule: Pullback | None = None
+    dropout: float = 0.0
 
     def __post_init__(self):
-        super().__post_init__()
+        check_shape(self.width, "a unit's width")
+        check_number(self.dropout, "a unit's dropout", least=0, below=1)
+        check_activation(self.activation, "a unit's activation")
+        check_sequence(self.sources, "sources", "('gate', 'value')")
+        for i, source in enumerate(self.sources):
+            check_text(source, f"sources[{i}]")
+        if not self.sources or len(set(self.sources)) != len(self.sources):
+            raise ValueError(f"sources must be different names of inputs and units, got {self.sources!r}")
         check_callable(self.function, "function", "lambda gate, value: gate * value")
         if self.rule is not None:
             check_takes(self.rule, "pullback", ("inputs", "a", "delta"), "lambda inputs, a, delta: signals")
+        object.__setattr__(self, "sources", tuple(self.sources))
 
-    def weight_shapes(self, sources: Mapping[str, Shape]) -> dict[str, Shape]:
-        """None at all; but f, and its pull-back, are tried on these shapes with a batch axis before them.
+    @property
+    def reads(self) -> dict[str, None]:
+        """The sources, without connections."""
+        return dict.fromkeys(self.sources)
+
+    def check(self, sources: Mapping[str, Shape]) -> None:
+        """Try f, and its pull-back, on these shapes.
 
         Raises:
             ValueError: f refuses such arrays or gives another shape than the unit's, or its pull-back does other than
                 give a signal like each source.
         """
-        inputs = tuple(_rows(sources[s]) for s in self.connections)
+        inputs, expected = tuple(_one(sources[s]) for s in self.sources), _one(self.shape)
         shapes = " and ".join(str(i.shape) for i in inputs)
         try:
             # of a new function: what JAX keeps of this one would be in the precision of the moment
             a = jax.eval_shape(lambda *inputs: self.function(*inputs), *inputs)
         except Exception as error:
             raise ValueError(f"has the function {name_of(self.function)!r}, which refuses {shapes}: {error}") from error
-        expected = _rows(self.shape)
         if hasattr(a, "dtype") and not jnp.issubdtype(a.dtype, jnp.floating):
             raise ValueError(
                 f"has the function {name_of(self.function)!r}, which makes {a.dtype}, expected floats: a function with "
@@ -74,35 +81,42 @@ class FunctionUnit(Unit):
         if not hasattr(a, "shape") or a.shape != expected.shape:
             raise ValueError(
                 f"has the function {name_of(self.function)!r}, which makes {getattr(a, 'shape', a)} of {shapes}, "
-                f"expected {expected.shape}: the unit's shape behind a batch axis"
+                f"expected the unit's shape {expected.shape}: it sees one example, without batch axes"
             )
-        if self.rule is not None:
-            rule = self.rule
-            try:
-                signals = jax.eval_shape(lambda *given: rule(*given), inputs, expected, expected)
-            except Exception as error:
-                raise ValueError(
-                    f"has a pull-back of {name_of(self.function)!r} that refuses sources of {shapes}: {error}"
-                ) from error
-            given = [signal.shape for signal in signals] if isinstance(signals, tuple | list) else signals
-            if given != [i.shape for i in inputs]:
-                raise ValueError(
-                    f"has a pull-back of {name_of(self.function)!r} that makes {given} for sources of {shapes}; "
-                    "it returns one signal for each source, of the source's shape"
-                )
-        return {}
+        if self.rule is None:
+            return
+        rule = self.rule
+        try:
+            signals = jax.eval_shape(lambda *given: rule(*given), inputs, expected, expected)
+        except Exception as error:
+            raise ValueError(
+                f"has a pull-back of {name_of(self.function)!r} that refuses sources of {shapes}: {error}"
+            ) from error
+        given = [signal.shape for signal in signals] if isinstance(signals, tuple | list) else signals
+        if given != [i.shape for i in inputs]:
+            raise ValueError(
+                f"has a pull-back of {name_of(self.function)!r} that makes {given} for sources of {shapes}; "
+                "it returns one signal for each source, of the source's shape"
+            )
 
-    def pre_activation(self, weights: Mapping[str, Any], h: Mapping[str, Array]) -> Array:
+    def pre_activation(self, W: Sequence[Any], h: Sequence[Array], batch_axes: int) -> Array:
         """The function of the sources, a = f(h_s, h_t, …)."""
-        return self.function(*(h[s] for s in self.connections))
+        return over_examples(self.function, batch_axes)(*h)
 
-    def pull_back(self, weights: Mapping[str, Any], h: Mapping[str, Array], a: Array, delta: Array) -> dict[str, Array]:
+    def pull_back(self, W: Sequence[Any], h: Sequence[Array], a: Array, delta: Array) -> tuple[Array, ...]:
         """The signals (∂f/∂h_s)ᵀ δ of each source."""
-        inputs = tuple(h[s] for s in self.connections)
-        signals = self.rule(inputs, a, delta) if self.rule else jax.vjp(self.function, *inputs)[1](delta)
-        return {
-            s: signal.astype(source.dtype) for s, source, signal in zip(self.connections, inputs, signals, strict=True)
-        }
+        signals = over_examples(self._pulled_back, delta.ndim - len(self.shape))(tuple(h), a, delta)
+        return tuple(signal.astype(source.dtype) for source, signal in zip(h, signals, strict=True))
+
+    def _pulled_back(self, h: tuple[Array, ...], a: Array, delta: Array) -> tuple[Array, ...]:
+        return tuple(self.rule(h, a, delta) if self.rule else jax.vjp(self.function, *h)[1](delta))
+
+
+def over_examples(function: Callable[..., Any], batch_axes: int) -> Callable[..., Any]:
+    """A function of one example, over as many batch axes."""
+    for _ in range(batch_axes):
+        function = jax.vmap(function)
+    return function
 
 
 def function_unit(
@@ -118,11 +132,11 @@ def function_unit(
     a_u = f(h_s, h_t, …),  h_u = Φ(a_u),  Δ_s += (∂f/∂h_s)ᵀ δ_u
 
     Args:
-        function: f, from arrays `(*batch, *shape)`, one for each source, to `(*batch, *width)`. It treats examples
-            apart, and has no parameters: these are on the connections into its sources.
+        function: f, from one array for each source, of the source's shape, to one of the unit's. It sees one example,
+            and has no parameters: these are on the connections into its sources.
         sources: The inputs and units that it reads, in the order of its arguments.
         width: The number of elements, or the shape, of what it returns.
-        pullback: `(inputs, a, delta) -> signals`, a tuple like the inputs; that of `jax.vjp` when None.
+        pullback: `(inputs, a, delta) -> signals` of one example, a tuple like the inputs; that of `jax.vjp` when None.
         activation: Φ, after it.
 
     Returns:
@@ -154,14 +168,8 @@ def function_unit(
 
     Source: the chapter, "The Multilayer Network as a Computational Graph": any function may be computed at a node.
     """
-    check_sequence(sources, "sources", "('gate', 'value')")
-    for i, source in enumerate(sources):
-        check_text(source, f"sources[{i}]")
-    if len(set(sources)) != len(sources):
-        raise ValueError(f"sources must be different names of inputs and units, got {sources!r}")
-    arguments = {source: Argument() for source in sources}
-    return FunctionUnit(width, activation, arguments, bias=False, function=function, rule=pullback)
+    return FunctionUnit(width, activation, sources, function, pullback)  # pyright: ignore[reportArgumentType]
 
 
-def _rows(shape: Shape) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((2, *shape), jax.dtypes.canonicalize_dtype(float))
+def _one(shape: Shape) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(float))

@@ -5,8 +5,10 @@ from graphlib import CycleError, TopologicalSorter
 
 from jaxbp._checks import described, quoted, suggestion
 
-BIAS = "bias"
+ONE = "bias"
+"""The unit that is always +1, of which every bias is an edge; its name in the tree of parameters."""
 SHARED = "shared"
+"""The group of the weights that several edges use."""
 
 
 def topological_order(inputs: Iterable[str], reads: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
@@ -74,7 +76,10 @@ def check_name(name: object) -> None:
             f"{described(name)} cannot be the name of an input, a unit or a shared weight: quantities are called like "
             "'grad.o.h1[0, 1]', so use a non-empty string of printable characters without dots, brackets or spaces"
         )
-    if name == BIAS:
-        raise ValueError(f"{BIAS!r} is reserved for the constant unit behind every bias; choose another name")
+    if name == ONE:
+        raise ValueError(f"{ONE!r} is reserved for the constant unit behind every bias; choose another name")
     if name == SHARED:
         raise ValueError(f"{SHARED!r} is reserved for the weights that several connections use; choose another name")
+
+
+BIAS = ONE

@@ -104,9 +104,11 @@ class Loss:
     def __repr__(self) -> str:
         return self.name
 
-    def simplification(self, activation: Activation) -> Simplification | None:
-        """The simplification that holds for this output activation, by what it computes, if one is known."""
-        return next((rule for rule in self.simplifications if rule.activation.phi == activation.phi), None)
+    def at(self, activation: Activation) -> "Head":
+        """The loss and the activation of the output as one, in closed form where one is known."""
+        return Head(
+            self, activation, next((r for r in self.simplifications if r.activation.phi == activation.phi), None)
+        )
 
     def targets(self, o: Array, y: Any) -> Array:
         """The targets y as an array like the output, with its dtype; class ids become rows.
@@ -172,6 +174,67 @@ class Loss:
         return self.complaint(values) if self.complaint else None
 
 
+@dataclass(frozen=True)
+class Head:
+    """A loss and the activation of the output, made by `Loss.at`; a is the pre-activation of the output, o = Φ(a).
+
+    Attributes:
+        loss: L.
+        activation: Φ.
+        simplification: The closed form of the two together, if one is known for what Φ computes.
+    """
+
+    loss: Loss
+    activation: Activation
+    simplification: Simplification | None
+
+    def value(self, a: Array, o: Array, y: Array) -> Array:
+        """L of each example or row, `(*batch,)`; from the logits where a closed form is known."""
+        values = self.loss.value(o, y) if self.simplification is None else self.simplification.value(a, y)
+        if values.shape != o.shape[:-1]:
+            raise ValueError(
+                f"the value of loss {self.loss.name!r} has shape {values.shape} for an output of shape {o.shape}, "
+                f"expected {o.shape[:-1]}: sum it over the last axis"
+            )
+        return values
+
+    def signals(self, a: Array, o: Array, y: Array) -> tuple[Array, Array]:
+        """Δ_o = ∂L/∂o and δ_o = (∂o/∂a)ᵀ Δ_o of each example, `(*batch, width)`."""
+        Delta = self.loss.gradient(o, y)
+        if Delta.shape != o.shape:
+            raise ValueError(
+                f"the gradient of loss {self.loss.name!r} has shape {Delta.shape} for an output of shape {o.shape}; "
+                "∂L/∂o has the output's shape"
+            )
+        rule = self.simplification
+        return Delta, self.activation.pullback(a, o, Delta) if rule is None else rule.delta(a, o, y)
+
+    def root(self, a: Array, o: Array, y: Array) -> Array:
+        """Columns S_k at a, `(K, *batch, width)`, with Σ_k S_k S_kᵀ the curvature of each example's loss.
+
+        It is that with respect to a where that is known; else with respect to o, pulled back through Φ.
+
+        Raises:
+            TypeError: The loss states no root of its Hessian.
+        """
+        rule = self.simplification
+        if rule is not None and rule.hessian_root is not None:
+            return rule.hessian_root(a, o, y)
+        if self.loss.hessian_root is None:
+            raise TypeError(
+                f"loss {self.loss.name!r} does not state a root of its Hessian, which curvature is made of; give it "
+                "one: Loss(…, hessian_root=lambda o, y: S), with Σ_k S_k S_kᵀ = ∂²L/∂o²"
+            )
+        return jax.vmap(lambda column: self.activation.pullback(a, o, column))(self.loss.hessian_root(o, y))
+
+    def bent(self, a: Array, o: Array, y: Array, along_a: Array, along_o: Array) -> Array:
+        """The same curvature times a direction, as a signal at a, `(*batch, width)`."""
+        rule = self.simplification
+        if rule is not None:
+            return jax.jvp(lambda a: rule.delta(a, self.activation.value(a), y), (a,), (along_a,))[1]
+        return self.activation.pullback(a, o, jax.jvp(lambda o: self.loss.gradient(o, y), (o,), (along_o,))[1])
+
+
 def _are_ids(y: Any) -> bool:
     return bool(jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == jnp.bool_)
 
@@ -199,7 +262,7 @@ def unfused(loss: Loss) -> Loss:
 
     Example:
         >>> import jaxbp
-        >>> jaxbp.unfused(jaxbp.cross_entropy).simplification(jaxbp.softmax) is None
+        >>> jaxbp.unfused(jaxbp.cross_entropy).at(jaxbp.softmax).simplification is None
         True
 
     Source: the question of how a softmax layer fits the element-wise rule.

@@ -9,8 +9,9 @@ from jaxtyping import Array
 
 from jaxbp._cache import bounded_cache
 from jaxbp._checks import check_choice, check_floating, is_known
+from jaxbp._dropout import check_key
 from jaxbp._forward import Trace, batch_shape, forward
-from jaxbp._losses import Loss, check_loss
+from jaxbp._losses import Head, Loss, check_loss
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params
 
@@ -30,8 +31,8 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
         reduction: `"mean"` or `"sum"` over the examples.
 
     Returns:
-        `(params, x, y, weights=None, offsets=None, key=None) -> value`; the arguments are those of `backprop`, and
-        `offsets` and `key` those of `forward`. Equal arguments give the same function, so `jit` compiles it once.
+        `(params, x, y, weights=None, *, key=None, offsets=None) -> value`; the arguments are those of `backprop`, and
+        `offsets` those of `forward`. Equal arguments give the same function, so `jit` compiles it once.
 
     Raises:
         TypeError: No network, or no loss.
@@ -53,8 +54,9 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
 @bounded_cache
 def _objective(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., Array]:
     def value(
-        params: Params, x: Any, y: Any, weights: Any = None, offsets: Trace | None = None, key: Array | None = None
+        params: Params, x: Any, y: Any, weights: Any = None, *, key: Array | None = None, offsets: Trace | None = None
     ) -> Array:
+        check_key(net, key)
         trace = forward(net, params, x, offsets=offsets, key=key)
         y = loss.targets(trace.h[net.output], y)
         return total(example_losses(net, loss, trace, y), example_scale(net, trace, weights, reduction))
@@ -62,19 +64,14 @@ def _objective(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., 
     return value
 
 
-def example_losses(net: Network, loss: Loss, trace: Trace, y: Array) -> Array:
-    """L_i for each example, of the batch shape; from the logits where a simplification allows it.
+def head(net: Network, loss: Loss) -> Head:
+    """The loss and the activation of the output as one."""
+    return loss.at(net.units[net.output].activation)
 
-    Here y is what `Loss.targets` made of it.
-    """
-    a, o = trace.a[net.output], trace.h[net.output]
-    rule = loss.simplification(net.units[net.output].activation)
-    values = loss.value(o, y) if rule is None else rule.value(a, y)
-    if values.shape != o.shape[:-1]:
-        raise ValueError(
-            f"the value of loss {loss.name!r} has shape {values.shape} for an output of shape {o.shape}, "
-            f"expected {o.shape[:-1]}: sum it over the last axis"
-        )
+
+def example_losses(net: Network, loss: Loss, trace: Trace, y: Array) -> Array:
+    """L_i for each example, of the batch shape, with y as `Loss.targets` made it; rows of an output add up."""
+    values = head(net, loss).value(trace.a[net.output], trace.h[net.output], y)
     return jnp.sum(values, axis=tuple(range(len(batch_shape(net, trace)), values.ndim)))
 
 

@@ -1,17 +1,15 @@
 """Parameters: the pytree of weights that belongs to a network."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_by, check_floating, check_keys, check_random_key, described, floating_dtype
 from jaxbp._connections import Shape
-from jaxbp._graph import BIAS, SHARED
 from jaxbp._initializers import initializer_of
 from jaxbp._network import Network, check_network
+from jaxbp._plan import Edge
 
 Params = dict[str, dict[str, Array]]
 """Weights by unit, then by the source they come from (`"bias"` for the constant one)."""
@@ -46,35 +44,13 @@ def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
     check_network(net)
     dtype = floating_dtype(dtype)
     params: Params = {}
-    for group in net.groups:
-        shapes = net.weight_shapes(group)
+    for group, shapes in net.plan.weight_shapes.items():
         key, *keys = jax.random.split(key, len(shapes) + 1)
-        params[group] = {}
-        for (name, shape), subkey in zip(shapes.items(), keys, strict=True):
-            u, s = uses(net, group, name)[0]
-            if s == BIAS:
-                params[group][name] = jnp.zeros(shape, dtype)
-                continue
-            params[group][name] = _drawn(subkey, net, (u, s), shape, dtype)
+        params[group] = {
+            name: _drawn(subkey, net, net.plan.uses[group][name][0], shape, dtype)
+            for (name, shape), subkey in zip(shapes.items(), keys, strict=True)
+        }
     return params
-
-
-def uses(net: Network, group: str, name: str) -> list[tuple[str, str]]:
-    """The units, with their sources, that use a weight: one, unless it is shared."""
-    if group != SHARED:
-        return [(group, name)]
-    return [(u, s) for u, unit in net.units.items() for s, share in unit.shares.items() if share == name]
-
-
-def places(net: Network) -> dict[tuple[str, str], tuple[str, str]]:
-    """By unit and source of each connection that has a weight, the group and the name under which it is kept."""
-    kept = [(group, name) for group in net.groups for name in net.weight_shapes(group)]
-    return {use: place for place in kept for use in uses(net, *place)}
-
-
-def weights_of(net: Network, params: Mapping[str, Any], unit: str) -> dict[str, Any]:
-    """The weights that lead into a unit, by source, wherever they are kept."""
-    return {**params[unit], **{s: params[SHARED][share] for s, share in net.units[unit].shares.items()}}
 
 
 def constrain(net: Network, params: Params) -> Params:
@@ -98,22 +74,22 @@ def constrain(net: Network, params: Params) -> Params:
         [[1.0], [0.0]]
     """
     check_params(net, params)
-    constrained = {group: dict(params[group]) for group in net.groups}
-    for group in net.groups:
-        for name in params[group]:
-            (u, s), *others = uses(net, group, name)
-            if s != BIAS and not others:  # what one use leaves out another may need
-                constrained[group][name] = net.units[u].connections[s].constrain(params[group][name])
-    return constrained
+
+    def constrained(W: Array, edges: tuple[Edge, ...]) -> Array:
+        (first, *others) = edges
+        # what one use leaves out another may need
+        return W if others or first.connection is None else first.connection.constrain(W)
+
+    uses = net.plan.uses
+    return {group: {name: constrained(W, uses[group][name]) for name, W in params[group].items()} for group in uses}
 
 
 def check_params(net: Network, params: Any, what: str = "params") -> None:
     """Refuse a tree that is not the parameters of this network, by names and shapes."""
     check_network(net)
     check_by(params, what, "unit as init_params gives it")
-    check_keys(params, net.groups, f"{what} holds the units", "the network has")
-    for u in net.groups:
-        expected = net.weight_shapes(u)
+    check_keys(params, net.plan.weight_shapes, f"{what} holds the units", "the network has")
+    for u, expected in net.plan.weight_shapes.items():
         check_by(params[u], f"{what}[{u!r}]", "source")
         check_keys(params[u], expected, f"{what}[{u!r}] holds weights from", "the network has them from")
         for source, shape in expected.items():
@@ -123,12 +99,12 @@ def check_params(net: Network, params: Any, what: str = "params") -> None:
                 raise ValueError(f"{place} has shape {W.shape}, expected {shape}; are these {what} of another network?")
 
 
-def _drawn(key: Array, net: Network, use: tuple[str, str], shape: Shape, dtype: Any) -> Array:
-    """A fresh weight, of the connection that uses it."""
-    u, s = use
-    connection, activation = net.units[u].connections[s], net.units[u].activation
+def _drawn(key: Array, net: Network, edge: Edge, shape: Shape, dtype: Any) -> Array:
+    """A fresh weight, for the edge that uses it."""
+    connection: Any = edge.connection  # an edge without one has no weight
+    activation = net.units[edge.unit].activation
     initializer = activation.initializer if connection.initializer is None else connection.initializer
-    what = f"the initializer {described(initializer)} of {s!r} ⇒ {u!r}"
+    what = f"the initializer {described(initializer)} of {edge.source!r} ⇒ {edge.unit!r}"
     draw = initializer_of(initializer)
     try:
         W = draw(key, shape, dtype)
@@ -138,3 +114,16 @@ def _drawn(key: Array, net: Network, use: tuple[str, str], shape: Shape, dtype: 
     if W.shape != shape:
         raise ValueError(f"{what} makes an array of shape {W.shape}, expected {shape}")
     return connection.constrain(W)
+
+
+# TEMPORARY until names is merged
+def uses(net, group, name):
+    return [(e.unit, e.source) for e in net.plan.uses[group][name]]
+
+
+def places(net):
+    return {(e.unit, e.source): e.weight for edges in net.plan.edges.values() for e in edges.values() if e.weight}
+
+
+def weights_of(net, params, u):
+    return {e.source: params[e.weight[0]][e.weight[1]] for e in net.plan.edges[u].values() if e.weight}

@@ -4,91 +4,54 @@
 δ_u = ∂L/∂a_u = (∂h_u/∂a_u)ᵀ Δ_u
 """
 
-from functools import reduce
-from operator import add
+from collections.abc import Mapping
 
-import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_made
-from jaxbp._connections import Bias, Connection
-from jaxbp._feedback import DirectFeedback, Feedback
-from jaxbp._forward import Trace
-from jaxbp._graph import BIAS
+from jaxbp._forward import Trace, phi
+from jaxbp._graph import ONE
 from jaxbp._network import Network
-from jaxbp._parameters import Params, uses, weights_of
+from jaxbp._parameters import Params
 
 Signals = dict[str, Array]
 """Δ or δ by unit."""
 
 
-def error_signals(
-    net: Network, params: Params, trace: Trace, Delta_o: Array, delta_o: Array, feedback: Feedback | None = None
-) -> tuple[Signals, Signals]:
-    """Δ of every unit and input, and δ of every unit.
+def error_signals(net: Network, W: Params, trace: Trace, Delta_o: Array, delta_o: Array) -> tuple[Signals, Signals]:
+    """Δ of every unit and input, and δ of every unit, from those of the output.
 
     Args:
         net: The network.
-        params: W.
+        W: The weights, or what stands in for them on the way back.
         trace: The forward phase.
         Delta_o: ∂L/∂o.
         delta_o: ∂L/∂a_o.
-        feedback: What stands in for W.
     """
-    direct = feedback if isinstance(feedback, DirectFeedback) else None
-    B = params if feedback is None or isinstance(feedback, DirectFeedback) else feedback
     Delta, delta = {net.output: Delta_o}, {net.output: delta_o}
     for u in reversed(net.order):
-        unit = net.units[u]
-        if u != net.output:
-            if direct is not None:
-                Delta[u] = _from_output(net, trace, direct.matrices[u], delta_o, u)
+        if u not in delta:
             delta[u] = through_unit(net, trace, u, Delta[u])
-        for s, signal in unit.pull_back(weights_of(net, B, u), trace.h, trace.a[u], delta[u]).items():
-            if direct is None or s in net.inputs:
-                Delta[s] = Delta[s] + signal if s in Delta else signal
+        for s, signal in through_edges(net, W, trace, u, delta[u]).items():
+            Delta[s] = Delta[s] + signal if s in Delta else signal
     return Delta, delta
 
 
 def through_unit(net: Network, trace: Trace, u: str, Delta: Array) -> Array:
     """δ_u = (∂h_u/∂a_u)ᵀ Δ_u."""
-    if trace.noise is not None and u in trace.noise:
-        Delta = Delta * trace.noise[u]
-    return net.units[u].activation.pullback(trace.a[u], clean(net, trace, u), Delta)
+    return phi(net, trace, u).pullback(trace.a[u], trace.h[u], Delta)
 
 
-def clean(net: Network, trace: Trace, u: str) -> Array:
-    """Φ(a_u): the post-activation without its noise."""
-    noisy = trace.noise is not None and u in trace.noise
-    return net.units[u].activation.value(trace.a[u]) if noisy else trace.h[u]
+def through_edges(net: Network, W: Params, trace: Trace, v: str, delta: Array) -> Mapping[str, Array]:
+    """The contributions δ_v W_uvᵀ to the Δ of all that v reads."""
+    edges = {u: edge for u, edge in net.plan.edges[v].items() if u != ONE}
+    signals = net.units[v].pull_back(net.plan.weights_into(W, v), [trace.h[u] for u in edges], trace.a[v], delta)
+    by_source = dict(zip(edges, signals, strict=True))
+    for u, signal in by_source.items():
+        rule = type(edges[u].connection or net.units[v]).__name__
+        check_made(signal, trace.h[u], f"what {rule}.pull_back makes for {u!r}")
+    return by_source
 
 
-def gradient_of(net: Network, params: Params, trace: Trace, delta: Signals) -> Params:
-    """∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u."""
-
-    def contracted(W: Array, u: str, s: str) -> Array:
-        connection = kind(net, u, s)
-        gradient = connection.contract(W, trace.h.get(s), delta[u])
-        check_made(gradient, W, f"what {type(connection).__name__}.contract makes at unit {u!r}")
-        return gradient
-
-    return {
-        group: {
-            name: reduce(add, (contracted(W, u, s) for u, s in uses(net, group, name)))
-            for name, W in params[group].items()
-        }
-        for group in net.groups
-    }
-
-
-def kind(net: Network, u: str, s: str) -> Connection | Bias:
-    """The kind of connection from a source, or from the constant unit, into a unit."""
-    return Bias() if s == BIAS else net.units[u].connections[s]
-
-
-def _from_output(net: Network, trace: Trace, B: Array, delta_o: Array, u: str) -> Array:
-    """Δ_u = δ_o B_u, with all elements of a unit in a row."""
-    h = trace.h[u]
-    batch = delta_o.shape[: delta_o.ndim - len(net.shapes[net.output])]
-    Delta = jnp.reshape(delta_o, (*batch, -1)) @ B
-    return jnp.reshape(Delta, h.shape).astype(h.dtype)
+def kind(net, u, s):
+    return net.plan.edges[u][s].connection

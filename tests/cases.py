@@ -36,7 +36,7 @@ class Case:
             scale = shape[0] ** -0.5 if len(shape) > 1 else 0.3
             return _exact(scale * rng.normal(size=shape), dtype)
 
-        return {u: {s: draw(shape) for s, shape in self.net.weight_shapes(u).items()} for u in self.net.groups}
+        return {u: {s: draw(shape) for s, shape in self.net.weight_shapes[u].items()} for u in self.net.weight_shapes}
 
     def x(self, dtype: Any) -> Any:
         rng = np.random.default_rng(1)

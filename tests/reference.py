@@ -11,13 +11,16 @@ import jaxbp
 
 def autodiff(case: Any, params: Any, x: Any, y: Any, weights: Any, key: Any = None) -> tuple[Any, Any, dict, dict]:
     """value, grads, Delta and delta by jax.grad of the objective, the latter two by adding zeros at each unit."""
-    value = jaxbp.objective(case.net, case.loss, case.reduction)
     trace = jaxbp.forward(case.net, params, x)
     zeros = jax.tree.map(jnp.zeros_like, trace)
-    loss, (grads, offsets) = jax.value_and_grad(value, argnums=(0, 4))(params, x, y, weights, zeros, key)
+
+    def value(loss: jaxbp.Loss) -> Any:
+        f = jaxbp.objective(case.net, loss, case.reduction)
+        return lambda params, offsets: f(params, x, y, weights, key=key, offsets=offsets)
+
+    loss, (grads, offsets) = jax.value_and_grad(value(case.loss), argnums=(0, 1))(params, zeros)
     # a fused value is computed from the logits, past the output: ∂L/∂o is then that of the unfused one
-    unfused = jaxbp.objective(case.net, jaxbp.unfused(case.loss), case.reduction)
-    at_output = jax.grad(unfused, argnums=4)(params, x, y, weights, zeros, key)
+    at_output = jax.grad(value(jaxbp.unfused(case.loss)), argnums=1)(params, zeros)
     Delta = offsets.h | {case.net.output: at_output.h[case.net.output]}
     return loss, grads, Delta, offsets.a
 

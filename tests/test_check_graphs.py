@@ -103,7 +103,7 @@ def test_the_table_can_fail(monkeypatch):
 @cache
 def block(net, dtype=jnp.float64):
     """A block with random parameters, a batch and the gradients by the sweep, which has the unit's own pull-back."""
-    shapes = {u: net.weight_shapes(u) for u in net.units}
+    shapes = {u: net.weight_shapes[u] for u in net.units}
     rng = np.random.default_rng(0)
     params = {u: {s: rng.normal(size=n) * n[0] ** -0.5 for s, n in of_u.items()} for u, of_u in shapes.items()}
     x, y = rng.normal(size=(2, *net.shapes["x"])), rng.integers(0, net.shapes["o"][-1], size=(2, net.shapes["o"][0]))

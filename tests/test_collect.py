@@ -37,6 +37,16 @@ def own_gradients(case: Case, params, x, y, weights):
     return gradients, w / w.sum() if case.reduction == "mean" else w
 
 
+def weights_into(net, u):
+    """The weights that a unit uses, by group and name: its own, and those that it shares."""
+    unit = net.units[u]
+    if not isinstance(unit, jaxbp.Unit):
+        return []
+    own = [(u, s) for s in net.weight_shapes[u]]
+    names = [c.share for c in unit.connections.values()] + [unit.bias if isinstance(unit.bias, str) else None]
+    return own + [("shared", name) for name in dict.fromkeys(names) if name is not None]
+
+
 def over_examples(scale, gradient):
     return scale.reshape(-1, *[1] * (gradient.ndim - 1)) * gradient
 
@@ -47,9 +57,10 @@ def definitions(case: Case, params, x, y, weights, other):
     p = scale / scale.sum()
     second = jax.tree.map(lambda g: jnp.sum(over_examples(p, g**2), axis=0), own)
     mean = jax.tree.map(lambda g: jnp.sum(over_examples(p, g), axis=0), own)
-    rows = {u: [g.reshape(g.shape[0], -1) for g in jax.tree.leaves(w)] for u, w in added.items()}
-    grams = {u: sum(g @ g.T for g in gs) for u, gs in rows.items() if gs}
-    total = sum(grams.values())
+    grams_of = jax.tree.map(lambda g: g.reshape(g.shape[0], -1) @ g.reshape(g.shape[0], -1).T, added)
+    total = sum(jax.tree.leaves(grams_of))
+    into = {u: [grams_of[group][name] for group, name in weights_into(case.net, u)] for u in case.net.units}
+    grams = {u: sum(of_weights) for u, of_weights in into.items() if of_weights}
     own_norms = jnp.sqrt(jnp.diagonal(total)) / scale
     factors = jnp.minimum(1, MAX_NORM / own_norms)
     dots = sum(

@@ -426,7 +426,7 @@ def test_shared_weights_are_refused_by_name_where_there_is_no_rule(ask, message)
 
 
 def test_a_shared_weight_that_is_not_finite_is_named():
-    params = {u: {s: np.zeros(shape) for s, shape in CHAIN.weight_shapes(u).items()} for u in CHAIN.groups}
+    params = {u: {s: np.zeros(shape) for s, shape in CHAIN.weight_shapes[u].items()} for u in CHAIN.weight_shapes}
     params["shared"]["W"][1, 2] = np.nan
     assert diagnosis(CHAIN, 3, np.ones((4, 3), bool), params).where == "params.shared.W"
 

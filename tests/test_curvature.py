@@ -22,7 +22,7 @@ def dense_ggn(case: Case, params, x, y, weights):
     """Σ_i scale_i J_iᵀ H_i J_i over the raveled parameters, by jax.jacobian and jax.hessian."""
     flat, unravel = jax.flatten_util.ravel_pytree(params)
     output, axes = case.net.output, len(case.batch)
-    rule = case.loss.simplification(case.net.units[output].activation)
+    rule = case.loss.at(case.net.units[output].activation).simplification
     x, y = jax.tree.map(lambda v: v.reshape(-1, *v.shape[axes:]), (x, y))
 
     def at_output(flat, x):

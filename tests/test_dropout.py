@@ -106,7 +106,7 @@ def test_bad_input_is_refused_by_name():
         jaxbp.as_function(NET)
     with pytest.raises(ValueError, match="units 'h1', 'h2' have dropout"):
         jaxbp.ggn_vector_product(NET, jaxbp.cross_entropy, PARAMS, X, Y, PARAMS)
-    with pytest.raises(ValueError, match="units 'h1', 'h2' have dropout, so the backward pass needs key="):
+    with pytest.raises(ValueError, match="units 'h1', 'h2' have dropout, so what is to be differentiated needs key="):
         jaxbp.backprop(NET, jaxbp.cross_entropy, PARAMS, X, Y)
     with pytest.raises(ValueError, match="a unit's dropout must be at least 0 and below 1, got 1"):
         jaxbp.Unit(2, jaxbp.relu, {"x": jaxbp.Dense()}, dropout=1)

@@ -256,7 +256,7 @@ def quantities(case: Case) -> dict[str, np.ndarray]:
 
 def weights(net: jaxbp.Network) -> list[tuple[str, str]]:
     groups = (*net.order, *(["shared"] if net.shared else []))
-    return [(group, name) for group in groups for name in net.weight_shapes(group)]
+    return [(group, name) for group in groups for name in net.weight_shapes[group]]
 
 
 def last_in_the_sweep(net: jaxbp.Network, group: str, name: str) -> int:

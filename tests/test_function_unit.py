@@ -113,6 +113,19 @@ def test_a_wrong_pull_back_is_caught():
     assert relative_error(sweep(case, *arguments), autodiff(case, *arguments)) > 0.01
 
 
+def _of_the_batch(value, switch):
+    return value - jnp.mean(switch, axis=0)
+
+
+def test_a_function_sees_one_example_so_none_has_a_part_in_another():
+    case = Case("normalised", gated(None, _of_the_batch), jaxbp.squared_error)
+    params, x, y, _ = case.arguments(jnp.float64)
+    found = jaxbp.forward(case.net, params, x)
+    alone = jax.vmap(lambda x: jaxbp.forward(case.net, params, x))(x)
+    assert relative_error(found.h, alone.h) <= 1e-14
+    assert relative_error(sweep(case, params, x, y, None), autodiff(case, params, x, y, None)) <= 1e-12
+
+
 def _too_few(inputs, a, delta):
     return (delta,)
 
@@ -139,11 +152,14 @@ def _sum_of_all(value, switch):
         (lambda: jaxbp.function_unit(gate, ("h", "h"), 4), "sources must be different names"),
         (lambda: jaxbp.attention("q", "k", "v", (6,)), r"its shape is \(rows, width\), got \(6,\)"),
         (lambda: jaxbp.attention("q", "k", "v", (4, 6), heads=4), "4 heads do not divide a width of 6"),
-        (lambda: gated(_too_few), r"unit 'both' has a pull-back of 'gate' that makes \[\(2, 4\)\] for sources of"),
-        (lambda: gated(_wrong_shape), r"that makes \[\(2, 1\), \(2, 4\)\] for sources of \(2, 4\) and \(2, 4\)"),
-        (lambda: gated(function=_sum_of_all), r"'_sum_of_all', which makes \(2,\) of .*, expected \(2, 4\)"),
-        (lambda: gated(function=_joined), r"'_joined', which refuses \(2, 4\) and \(2, 4\): Cannot concatenate"),
-        (lambda: gated(function=_both), r"'_both', which makes \(.*\) of .*, expected \(2, 4\)"),
+        (lambda: gated(_too_few), r"unit 'both' has a pull-back of 'gate' that makes \[\(4,\)\] for sources of"),
+        (lambda: gated(_wrong_shape), r"that makes \[\(1,\), \(4,\)\] for sources of \(4,\) and \(4,\)"),
+        (
+            lambda: gated(function=_sum_of_all),
+            r"'_sum_of_all', which makes \(\) of .*, expected the unit's shape \(4,\)",
+        ),
+        (lambda: gated(function=_joined), r"'_joined', which refuses \(4,\) and \(4,\): Cannot concatenate"),
+        (lambda: gated(function=_both), r"'_both', which makes \(.*\) of .*, expected the unit's shape \(4,\)"),
     ],
 )
 def test_bad_input_is_refused_by_name(make, message):

@@ -55,7 +55,7 @@ NETWORKS = {
 def numbers(net, dtype=np.float64):
     rng = np.random.default_rng(0)
     params = {
-        u: {s: jnp.asarray(rng.normal(size=shape), dtype) for s, shape in net.weight_shapes(u).items()}
+        u: {s: jnp.asarray(rng.normal(size=shape), dtype) for s, shape in net.weight_shapes[u].items()}
         for u in net.units
     }
     return params, rng.normal(size=(5, *net.shapes["x"])).astype(dtype)
@@ -535,7 +535,7 @@ def test_networks_that_are_not_layered_are_refused_by_name(library):
     }
     for message, net in refused.items():
         params = jax.tree.map(
-            jnp.zeros, {u: net.weight_shapes(u) for u in net.units}, is_leaf=lambda s: type(s) is tuple
+            jnp.zeros, {u: net.weight_shapes[u] for u in net.units}, is_leaf=lambda s: type(s) is tuple
         )
         with pytest.raises(ValueError, match=message):
             to(library, net, params)

@@ -42,11 +42,11 @@ def test_fused_equals_unfused_where_the_product_is_finite(loss, activation, targ
     a = jnp.asarray(RNG.normal(size=(5, 3)) * 3)
     y = jnp.eye(3)[jnp.array([0, 1, 2, 1, 0])] if targets == "one-hot" else jnp.asarray(TARGETS[loss])
     o = activation.value(a)
-    rule = loss.simplification(activation)
+    rule = loss.at(activation).simplification
     np.testing.assert_allclose(rule.value(a, y), loss.value(o, y), rtol=1e-12)
     product = activation.pullback(a, o, loss.gradient(o, y))
     np.testing.assert_allclose(rule.delta(a, o, y), product, rtol=1e-11, atol=1e-14)
-    assert jaxbp.unfused(loss).simplification(activation) is None
+    assert jaxbp.unfused(loss).at(activation).simplification is None
     assert jaxbp.unfused(loss).value is loss.value
 
 
@@ -79,7 +79,7 @@ def exact_delta(a, y, activation):
 @pytest.mark.parametrize(("loss", "activation"), FUSED, ids=repr)
 def test_fused_is_as_exact_as_autodiff_at_any_logit(loss, activation, dtype):
     """The root mean square of the examples' relative errors is at most twice that of jax.grad of the fused value."""
-    rule, rng, N = loss.simplification(activation), np.random.default_rng(0), 200
+    rule, rng, N = loss.at(activation).simplification, np.random.default_rng(0), 200
     targets = [np.eye(4)[rng.integers(0, 4, N)], rng.dirichlet(np.ones(4), N), rng.normal(size=(N, 4))]
     targets += [np.eye(2)[rng.integers(0, 2, (N, 4))][..., 0]] if activation == jaxbp.sigmoid else []
 
@@ -105,8 +105,8 @@ def test_fused_is_as_exact_as_autodiff_at_any_logit(loss, activation, dtype):
 @pytest.mark.parametrize(("loss", "activation"), FUSED, ids=repr)
 def test_a_simplification_goes_by_what_the_activation_computes(loss, activation, changed):
     other = dataclasses.replace(activation, **changed)
-    assert loss.simplification(other) is loss.simplification(activation)
-    assert loss.simplification(jaxbp.tanh) is None
+    assert loss.at(other).simplification is loss.at(activation).simplification
+    assert loss.at(jaxbp.tanh).simplification is None
     net = jaxbp.layered([2, 2], output=other, bias=False)
     x, y = jnp.array([1e4, -1e4]), jnp.array([0.0, 1.0])
     value, grads = jaxbp.value_and_grad(net, loss)({"o": {"x": jnp.eye(2)}}, x, y)

@@ -63,7 +63,7 @@ def test_noise_moves_masked_weights_unless_they_are_kept():
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64])
 def test_weights_that_are_not_zero_become_so_in_one_step_and_the_other_updates_are_not_rounded(dtype):
-    shapes = {group: NET.weight_shapes(group) for group in NET.groups}
+    shapes = {group: NET.weight_shapes[group] for group in NET.weight_shapes}
     params, updates = (
         {
             u: {s: jnp.asarray(scale * RNG.normal(size=shape), dtype) for s, shape in of.items()}

@@ -55,7 +55,7 @@ WRONG = {
     ),
     "apply": (
         lambda: network(connection=Narrow(wrong="apply")),
-        r"make {'h': \(5, 1\), 'x': \(5, 2\)}, expected one shape",
+        r"make {'h': \(5, 1\), 'x': \(5, 2\), 'bias': \(5, 2\)}, expected one shape",
     ),
     "pull_back": (lambda: network(connection=Narrow(wrong="pull_back")), r"Narrow.pull_back makes for 'h' has shape"),
     "contract": (

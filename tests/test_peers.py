@@ -61,7 +61,7 @@ class Case:
         """params, x, y, as numpy's arrays."""
         rng = np.random.default_rng(0)
         params = {
-            u: {s: rng.normal(size=shape) for s, shape in self.net.weight_shapes(u).items()} for u in self.net.units
+            u: {s: rng.normal(size=shape) for s, shape in self.net.weight_shapes[u].items()} for u in self.net.units
         }
         y = rng.integers(0, 3, N) if self.criterion is torch.nn.CrossEntropyLoss else rng.normal(size=(N, 3))
         return params, rng.normal(size=(N, 5)), y

@@ -470,7 +470,7 @@ def test_too_many_paths_are_refused_with_their_count():
 def test_a_million_paths_are_too_many_by_default():
     net = jaxbp.layered([100, 100, 100], output=jaxbp.linear)
     params = jax.tree.map(
-        jnp.zeros, {u: net.weight_shapes(u) for u in net.units}, is_leaf=lambda s: isinstance(s, tuple)
+        jnp.zeros, {u: net.weight_shapes[u] for u in net.units}, is_leaf=lambda s: isinstance(s, tuple)
     )
     with pytest.raises(ValueError, match=r"there are 1,010,000 paths, .* more than max_paths=1,000,000; .*=1010000;"):
         textbook.path_sums(net, jaxbp.squared_error, params, jnp.zeros(100), jnp.zeros(100))

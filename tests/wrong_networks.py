@@ -186,7 +186,9 @@ def example(name: str, seed: int) -> Problem:
 def draw(name: str, rng: np.random.Generator) -> Problem:
     net, loss = NETWORKS[name]
     N = 5 + len(name) % 4  # the same for all seeds, so that one compilation serves them
-    params = {u: {s: random_weights(rng, shape) for s, shape in net.weight_shapes(u).items()} for u in net.groups}
+    params = {
+        u: {s: random_weights(rng, shape) for s, shape in net.weight_shapes[u].items()} for u in net.weight_shapes
+    }
     x = {s: rng.normal(size=(N, *net.shapes[s])) for s in net.inputs}
     return Problem(name, net, loss, params, x, random_targets(rng, loss, (N, *net.shapes[net.output])))
 

@@ -24,6 +24,7 @@ from jaxbp._check._rules import wrong_rules
 from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mistakes_of
 from jaxbp._check._session import Session
 from jaxbp._checks import quoted
+from jaxbp._dropout import without_dropout
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import check_objective, objective
@@ -80,12 +81,14 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
     Source: the chapter, whose recursions the mistakes are mistakes in.
     """
     check_objective(net, loss)
-    session = Session(partial(_program, net, loss, params, x, y))
+    evaluated = without_dropout(net)
+    session = Session(partial(_program, evaluated, loss, params, x, y))
     with session.undisturbed():
-        facts = Facts.of(net, loss, params, x, y)
+        facts = Facts.of(evaluated, loss, params, x, y)
     handed = handed_in(facts, params, x, y, mine)
     with session.undisturbed():
-        return _judged(facts, handed)
+        report = _judged(facts, handed)
+    return replace(report, notes=(*report.notes, *_about_dropout(net))) if report.verdict == "wrong" else report
 
 
 def _program(net: Network, loss: Loss, params: Any, x: Any, y: Any) -> ClosedJaxpr:
@@ -128,7 +131,6 @@ def _judged(facts: Facts, handed: Handed) -> Report:
     notes = [
         *gave_up,
         *([_TOO_CLOSE] if faithful and not own else []),
-        *_about_dropout(facts.net),
         *_second_opinion(facts, wrong),
         *_about_corners(on_corners),
         *telling_apart(facts, observed, best_first),

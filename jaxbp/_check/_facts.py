@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -53,7 +53,9 @@ class Facts:
         """
         check_params(net, params)
         with jax.enable_x64(True):
-            wide = {u: {s: jnp.asarray(params[u][s], float) for s in net.weight_shapes(u)} for u in net.groups}
+            wide = {
+                u: {s: jnp.asarray(params[u][s], float) for s in net.weight_shapes[u]} for u in net.plan.weight_shapes
+            }
             trace = forward(net, wide, x)
             batch = batch_shape(net, trace)
             given, y = y, loss.targets(trace.h[net.output].astype(float), y)
@@ -93,7 +95,7 @@ class Facts:
     def readers(self) -> dict[str, tuple[str, ...]]:
         """The units that read each unit or input, in backward order."""
         order = tuple(reversed(self.net.order))
-        return {s: tuple(u for u in order if s in self.net.units[u].connections) for s in self.net.shapes}
+        return {s: tuple(u for u in order if s in self.net.units[u].reads) for s in self.net.shapes}
 
     @cached_property
     def places(self) -> dict[tuple[str, str], tuple[str, str]]:
@@ -164,8 +166,9 @@ def _by_autodiff(net: Network, loss: Loss) -> Callable[..., dict[str, Array]]:
     def quantities(params: Any, x: dict[str, Array], y: Array) -> dict[str, Array]:
         trace = forward(net, params, x)
         zeros = jax.tree.map(jnp.zeros_like, trace)
-        of_all = jax.value_and_grad(objective(net, loss), argnums=(0, 4))
-        value, (grads, offsets) = of_all(params, x, y, None, zeros)
+        of_both = partial(objective(net, loss), x=x, y=y)
+        of_all = jax.value_and_grad(lambda params, offsets: of_both(params, offsets=offsets), argnums=(0, 1))
+        value, (grads, offsets) = of_all(params, zeros)
         # a simplified loss is computed from the logits, past the output: ∂L/∂o is that of the loss itself
         o = trace.h[net.output]
         at_output = jax.grad(lambda o: jnp.sum(loss.value(o, y)) / o.shape[0])(o)

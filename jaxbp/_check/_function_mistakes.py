@@ -30,14 +30,14 @@ def in_function(state: Pass, unit: FunctionUnit, v: str, s: str) -> Iterator[Cha
     if facts.net.shapes[s] == facts.net.shapes[v]:
         text = f"the Jacobian of {function} is left out: {right}, not delta.{v}"
         yield change("missing-derivative", text, lambda state: state.delta[v])
-    for t in unit.connections:
+    for t in unit.sources:
         if t != s and facts.net.shapes[t] == facts.net.shapes[s]:
             text = f"the signal of {t} is sent to {s}: {right}, not (∂a.{v}/∂h.{t})ᵀ delta.{v}"
             yield change("signal-of-other-source", text, lambda state, t=t: signal(state, t))
     if unit.rule is not None and not np.allclose(_by_rule(state, unit, v)[s], signal(state), rtol=1e-9, atol=1e-12):
         text = f"the pull-back of {function} is not that of autodiff, in what it sends to {s}: {right}"
         yield change("wrong-pull-back", text, lambda state: np.asarray(_by_rule(state, unit, v)[s]))
-    if isinstance(unit.function, Attention) and s in tuple(unit.connections)[:2]:
+    if isinstance(unit.function, Attention) and s in unit.sources[:2]:
         d = facts.net.shapes[s][-1] // unit.function.heads
         # one mistake in the scores, for queries and keys alike
         root = str(isqrt(d)) if isqrt(d) ** 2 == d else f"√{d}"
@@ -48,9 +48,10 @@ def in_function(state: Pass, unit: FunctionUnit, v: str, s: str) -> Iterator[Cha
 def _by_rule(state: Pass, unit: FunctionUnit, v: str) -> dict[str, Array]:
     """The signals by the pull-back that the unit itself brings."""
     with jax.enable_x64(True):
-        h = {t: jnp.asarray(state.facts.h[t]) for t in unit.connections}
-        return compiled(_signals_by_rule, unit)(h, jnp.asarray(state.facts.a[v]), jnp.asarray(state.delta[v]))
+        h = [jnp.asarray(state.facts.h[t]) for t in unit.sources]
+        signals = compiled(_signals_by_rule, unit)(h, jnp.asarray(state.facts.a[v]), jnp.asarray(state.delta[v]))
+        return dict(zip(unit.sources, signals, strict=True))
 
 
-def _signals_by_rule(unit: FunctionUnit) -> Callable[..., dict[str, Array]]:
-    return lambda h, a, delta: unit.pull_back({}, h, a, delta)
+def _signals_by_rule(unit: FunctionUnit) -> Callable[..., tuple[Array, ...]]:
+    return lambda h, a, delta: unit.pull_back((), h, a, delta)

@@ -162,7 +162,7 @@ def _element_wise(facts: Facts, u: str, activation: Elementwise, change: Callabl
 def _at_output_activation(
     facts: Facts, o: str, activation: Activation, change: Callable[..., Change]
 ) -> Iterator[Change]:
-    if facts.loss.simplification(activation) is not None:
+    if facts.loss.at(activation).simplification is not None:
         text = f"the derivative of {activation.name} is applied on top of the simplified delta.{o} = (o − y) / N"
         yield change(
             "double-activation-derivative", f"{text}, which holds it already",

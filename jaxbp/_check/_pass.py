@@ -155,8 +155,8 @@ def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray) -> np.ndarra
     unit = facts.net.units[v]
     if isinstance(unit, FunctionUnit):
         with jax.enable_x64(True):
-            h = {t: jnp.asarray(facts.h[t]) for t in unit.connections}
-            return np.asarray(compiled(_signals, unit)(h, jnp.asarray(delta))[s])
+            h = [jnp.asarray(facts.h[t]) for t in unit.sources]
+            return np.asarray(compiled(_signals, unit)(h, jnp.asarray(delta))[unit.sources.index(s)])
     M = matrix(facts, v, s)
     if M is not None:
         return delta @ M.T
@@ -168,9 +168,9 @@ def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray) -> np.ndarra
         return np.asarray(connection.pull_back(W, jnp.asarray(facts.h[s]), jnp.asarray(delta)))
 
 
-def _signals(unit: FunctionUnit) -> Callable[..., dict[str, Array]]:
+def _signals(unit: FunctionUnit) -> Callable[..., list[Array]]:
     """By autodiff, as the reference has them: a pull-back by hand is what may be wrong."""
-    return lambda h, delta: jax.vjp(lambda h: unit.pre_activation({}, h), h)[1](delta)[0]
+    return lambda h, delta: jax.vjp(lambda h: unit.pre_activation((), h, 1), h)[1](delta)[0]
 
 
 def matrix(facts: Facts, v: str, s: str) -> np.ndarray | None:
@@ -187,13 +187,11 @@ def matrix(facts: Facts, v: str, s: str) -> np.ndarray | None:
 def output_signals(facts: Facts, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Δ_o = ∂L/∂o and δ_o for these targets, the latter in its simplified form where one is known."""
     o, N = facts.net.output, facts.examples
-    rule = facts.loss.simplification(facts.net.units[o].activation)
+    head = facts.loss.at(facts.net.units[o].activation)
     with jax.enable_x64(True):
         a, h, targets = (jnp.asarray(array) for array in (facts.a[o], facts.h[o], y))
-        Delta = np.asarray(facts.loss.gradient(h, targets)) / N
-        if rule is not None:
-            return Delta, np.asarray(rule.delta(a, h, targets)) / N
-    return Delta, pulled_back(facts, o, Delta)
+        Delta, delta = (np.asarray(signal) / N for signal in head.signals(a, h, targets))
+    return Delta, pulled_back(facts, o, Delta) if head.simplification is None else delta
 
 
 def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from jaxbp._check._facts import Corner, Facts
 from jaxbp._check._noise import Noise
 from jaxbp._check._pass import Pass, backward_order, output_signals
 from jaxbp._connections import Connection, Dense, Identity
-from jaxbp._function_unit import FunctionUnit
+from jaxbp._function_unit import FunctionUnit, over_examples
 from jaxbp._graph import BIAS
 from jaxbp._parameters import weights_of
 
@@ -87,8 +87,8 @@ def _noisy_function(
     """A function rounds in each of its steps."""
     # what is to be masked may be the smallest number there is
     with jax.enable_x64(True), np.errstate(over="ignore"):
-        inputs = [jnp.asarray(h[s]) for s in unit.connections]
-        program = jax.make_jaxpr(unit.function)(*inputs)
+        inputs = [jnp.asarray(h[s]) for s in unit.sources]
+        program = jax.make_jaxpr(over_examples(unit.function, 1))(*inputs)
         return np.asarray(Noise(epsilon, rng).run(program, inputs)[0])
 
 

@@ -1,4 +1,4 @@
-"""The connection from the constant unit, which is always +1."""
+"""The connection from the unit that is always +1."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,44 +6,52 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxbp._connections._connection import Shape, as_cotangent_of
+from jaxbp._connections._connection import Connection, Shape, as_cotangent_of, check_weight
 
 
 @dataclass(frozen=True)
-class Bias:
-    """The weights b from a unit that is always +1, which is written as h = None; nothing flows back into it.
+class Bias(Connection):
+    """The weights b from the unit that is always +1, which all rows of a unit with several axes share.
 
-    a_u += b,  ∂L/∂b = 1ᵀ δ_u,  b : (width_u,)
+    a_u += 1 · b,  ∂L/∂b = 1ᵀ δ_u,  b : (width_u,)
+
+    Here h is that unit: ones `(*batch, *rows, 1)`.
+
+    Attributes:
+        share: The name of a bias that several units have.
 
     Source: the chapter, "bias neurons are always activated at a value of +1".
     """
 
-    def weight_shape(self, unit: Shape) -> Shape:
+    initializer: str = "zeros"
+    share: str | None = None
+
+    def __post_init__(self):
+        check_weight(self)
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """(width_u,): one weight for each element of the unit's last axis."""
         return unit[-1:]
 
-    def apply(self, b: Float[Array, " u"], a: Float[Array, "*batch u"]) -> Float[Array, "*batch u"]:
-        """The pre-activation a, with b added."""
-        return a + jnp.broadcast_to(b, a.shape)
+    def apply(self, W: Float[Array, " u"], h: Float[Array, "*batch 1"]) -> Float[Array, "*batch u"]:
+        """The contribution b, the same for each example."""
+        return jnp.broadcast_to(W, (*h.shape[:-1], *W.shape))
 
-    def contract(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "*batch u"]) -> Float[Array, " u"]:
+    def pull_back(
+        self, W: Float[Array, " u"], h: Float[Array, "*batch 1"], delta: Float[Array, "*batch u"]
+    ) -> Float[Array, "*batch 1"]:
+        """The contribution δ bᵀ to a unit that nothing leads into; the sweep never asks for it."""
+        return as_cotangent_of(h, jnp.sum(delta * jnp.broadcast_to(W, delta.shape), axis=-1, keepdims=True))
+
+    def contract(self, W: Float[Array, " u"], h: Any, delta: Float[Array, "*batch u"]) -> Float[Array, " u"]:
         """The sum 1ᵀ δ over the batch."""
-        return as_cotangent_of(b, jnp.sum(delta, axis=tuple(range(delta.ndim - 1))))
+        return as_cotangent_of(W, jnp.sum(delta, axis=tuple(range(delta.ndim - 1))))
 
-    def contract_each(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "n *rows u"]) -> Float[Array, "n u"]:
+    def contract_each(self, W: Float[Array, " u"], h: Any, delta: Float[Array, "n *rows u"]) -> Float[Array, "n u"]:
         """δ of each example, summed over its rows."""
         return jnp.sum(delta, axis=tuple(range(1, delta.ndim - 1)))
 
-    def squared_norms(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "n *rows u"]) -> Float[Array, " n"]:
-        """‖δ_i‖²."""
-        return jnp.sum(self.contract_each(b, h, delta) ** 2, axis=1)
-
-    def sum_of_squares(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "k n *rows u"]) -> Float[Array, " u"]:
+    def sum_of_squares(self, W: Float[Array, " u"], h: Any, delta: Float[Array, "k n *rows u"]) -> Float[Array, " u"]:
         """1ᵀ Σ_k δ_k²."""
         each = jnp.sum(delta, axis=tuple(range(2, delta.ndim - 1)))
         return jnp.sum(each**2, axis=(0, 1))
-
-    def gram(self, b: Float[Array, " u"], h: Any, delta: Float[Array, "n *rows u"]) -> Float[Array, "n n"]:
-        """The product δ δᵀ: the constant unit is +1 for every example."""
-        each = self.contract_each(b, h, delta)
-        return each @ each.T

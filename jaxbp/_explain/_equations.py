@@ -115,22 +115,17 @@ class Equations:
     def _of_function(self, unit: FunctionUnit, u: str, example: Index, j: Index) -> Expression:
         name = name_of(unit.function)
         function = Function(name if name.replace("_", "").isalnum() else "f", lambda *row: float(self._made(u, row)[j]))
-        arrays = tuple(Quantity(f"h.{s}", example) for s in unit.connections)
-        elements = [
-            Quantity(f"h.{s}", (*example, *i)) for s in unit.connections for i in np.ndindex(self.net.shapes[s])
-        ]
+        arrays = tuple(Quantity(f"h.{s}", example) for s in unit.sources)
+        elements = [Quantity(f"h.{s}", (*example, *i)) for s in unit.sources for i in np.ndindex(self.net.shapes[s])]
         return Component(function, arrays, tuple(elements), j)
 
     def _make(self, u: str, row: tuple[float, ...]) -> np.ndarray:
         """What a function unit makes of all elements of its sources, one after the other."""
         unit = self.net.units[u]
-        ends = np.cumsum([prod(self.net.shapes[s]) for s in unit.connections])
+        ends = np.cumsum([prod(self.net.shapes[s]) for s in unit.reads])
         parts = np.split(np.array(row, np.float64), ends[:-1])
         with jax.enable_x64(True):
-            h = {
-                s: jnp.asarray(part.reshape(self.net.shapes[s]))
-                for s, part in zip(unit.connections, parts, strict=True)
-            }
+            h = [jnp.asarray(part.reshape(self.net.shapes[s])) for s, part in zip(unit.reads, parts, strict=True)]
             return np.asarray(applied(unit, h))
 
     def _example_loss(self, example: Index) -> Expression:
@@ -156,7 +151,7 @@ class Equations:
     def _signal_from_readers(self, s: str, example: Index, i: Index) -> Expression:
         terms: list[Expression] = []
         for v, unit in self.net.units.items():
-            if s not in unit.connections:
+            if s not in unit.reads:
                 continue
             if isinstance(unit, FunctionUnit):
                 terms += self._through_function(v, s, example, i)
@@ -237,13 +232,12 @@ class Equations:
         return [Quantity("y", (*example, *j[:-1], i)) for i in range(self.net.shapes[self.net.output][-1])]
 
     def _sources(self, u: str) -> Sequence[str]:
-        unit = self.net.units[u]
-        return (*unit.connections, *((BIAS,) if unit.bias else ()))
+        return tuple(self.net.plan.edges[u])
 
     def _find_terms(self, u: str, s: str) -> Terms:
         source = () if s == BIAS else self.net.shapes[s]
         group, name = self.numbers.places.get((u, s), (u, s))
-        return terms_of(kind_of(self.net, u, s), self.net.weight_shapes(group).get(name), source, self.net.shapes[u])
+        return terms_of(kind_of(self.net, u, s), self.net.weight_shapes[group].get(name), source, self.net.shapes[u])
 
     def _weight(self, u: str, s: str, term: Term) -> tuple[Quantity, ...]:
         if term.weight is None:

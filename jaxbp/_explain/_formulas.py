@@ -155,7 +155,7 @@ def simplified(
     loss: Loss, activation: Activation, a: Leaves, o: Leaves, y: Leaves, j: int, value_of: ValueOf
 ) -> Expression | None:
     """An element of δ_o by the known simplification of loss and output activation, if there is one."""
-    rule = loss.simplification(activation)
+    rule = loss.at(activation).simplification
     if rule is None:
         return None
     if rule == losses.binary_cross_entropy.simplifications[0]:

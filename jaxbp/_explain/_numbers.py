@@ -13,14 +13,16 @@ from jaxtyping import Array
 
 from jaxbp._backprop import backprop
 from jaxbp._checks import check_kind, check_number, is_known
+from jaxbp._dropout import without_dropout
 from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._forward import Trace, forward
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._losses import Loss
-from jaxbp._network import Network, Unit
+from jaxbp._network import Network
 from jaxbp._objective import example_losses
 from jaxbp._parameters import check_params, places, weights_of
 from jaxbp._recursion import kind as kind_of
+from jaxbp._unit import Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class Numbers:
         if learning_rate is not None:
             check_number(learning_rate, "learning_rate", least=0, finite=True)
         check_params(net, params)
-        wide = {u: {s: _widened(params[u][s]) for s in net.weight_shapes(u)} for u in net.groups}
+        wide = {u: {s: _widened(params[u][s]) for s in net.weight_shapes[u]} for u in net.plan.weight_shapes}
         with jax.enable_x64(True):
             trace = forward(net, jax.tree.map(jnp.asarray, wide), x)  # refuses what does not fit
             targets = loss.targets(trace.h[net.output], y)
@@ -115,10 +117,10 @@ class Numbers:
     def _column(self, u: str, s: str, example: Index, i: Index) -> np.ndarray:
         unit = self.net.units[u]
         with jax.enable_x64(True):
-            h = {t: jnp.asarray(self.arrays[f"h.{t}"][example]) for t in unit.connections}
+            h = [jnp.asarray(self.arrays[f"h.{t}"][example]) for t in unit.reads]
             # a whole Jacobian of a large unit would not fit into memory
-            along = {t: np.zeros(array.shape) for t, array in h.items()}
-            along[s][i] = 1
+            along = [np.zeros(array.shape) for array in h]
+            along[list(unit.reads).index(s)][i] = 1
             return np.asarray(_along(unit, h, along))
 
     def elsewhere(self, seed: int) -> "Numbers":
@@ -164,10 +166,10 @@ class Numbers:
             unit = self.net.units.get(u)
             if unit is not None and (kind, by_kind, u) == ("h", "a", by_path[0]):
                 return float(unit.activation.pullback(trace.a[u], trace.h[u], one)[by_index])
-            if unit is not None and kind == "a" and by_kind == "h" and by_path[0] in unit.connections:
+            if unit is not None and kind == "a" and by_kind == "h" and by_path[0] in unit.reads:
                 s = by_path[0]
                 W = jax.tree.map(jnp.asarray, weights_of(self.net, self.params, u).get(s))
-                return float(unit.connections[s].pull_back(W, trace.h[s], one)[by_index])
+                return float(kind_of(self.net, u, s).pull_back(W, trace.h[s], one)[by_index])
             sources = [s for s in self.sources_by(u, by_path) if (kind, by_kind) == ("a", "W")]
             if sources:
                 weight = jnp.asarray(self.params[by_path[0]][by_path[1]])
@@ -181,7 +183,7 @@ class Numbers:
 
     def _is_function_of(self, u: str, s: str) -> bool:
         unit = self.net.units.get(u)
-        return isinstance(unit, FunctionUnit) and s in unit.connections
+        return isinstance(unit, FunctionUnit) and s in unit.sources
 
     def _total(self, leaf: Partial, trace: Trace) -> float:
         kind, u = leaf.of.name.split(".")
@@ -201,23 +203,20 @@ class Numbers:
 
 def _as_shown(net: Network) -> Network:
     """The network without noise, and without pull-backs by hand: these may be wrong."""
-    without_noise = {u: replace(unit, dropout=0.0) for u, unit in net.units.items()}
-    units = {
-        u: replace(unit, rule=None) if isinstance(unit, FunctionUnit) else unit for u, unit in without_noise.items()
-    }
-    return replace(net, units=units)
+    units = without_dropout(net).units.items()
+    return Network(net.inputs, {u: replace(v, rule=None) if isinstance(v, FunctionUnit) else v for u, v in units})
 
 
 @partial(jax.jit, static_argnums=0)
-def applied(unit: Unit, h: dict[str, Array]) -> Array:
+def applied(unit: Node, h: list[Array]) -> Array:
     """What a function unit makes of its sources."""
-    return unit.pre_activation({}, h)
+    return unit.pre_activation((), h, 0)
 
 
 @partial(jax.jit, static_argnums=0)
-def _along(unit: Unit, h: dict[str, Array], along: dict[str, np.ndarray]) -> Array:
+def _along(unit: Node, h: list[Array], along: list[np.ndarray]) -> Array:
     """The derivative of a along a direction of its sources."""
-    return jax.jvp(lambda h: unit.pre_activation({}, h), (h,), (along,))[1]
+    return jax.jvp(lambda h: unit.pre_activation((), h, 0), (h,), (along,))[1]
 
 
 def _widened(array: Any) -> np.ndarray:

@@ -175,7 +175,7 @@ class Steps:
     def _recursion(self, s: str) -> str:
         """The rule for Δ of a unit or input, by the kind of units that read it."""
         term = r"\delta_v W_{uv}^{\top}"
-        if any(isinstance(unit, FunctionUnit) and s in unit.connections for unit in self.net.units.values()):
+        if any(isinstance(unit, FunctionUnit) and s in unit.sources for unit in self.net.units.values()):
             term = r"\left(\frac{\partial a_v}{\partial h_u}\right)^{\top} \delta_v"
         return rf"\Delta_u = \frac{{\partial L}}{{\partial h_u}} = \sum_{{u \Rightarrow v}} {term}"
 
@@ -203,8 +203,8 @@ class Steps:
 
     def _weights(self) -> list[tuple[str, str]]:
         """Every weight by group and name, those that connections share once, at the end."""
-        groups = (*self.net.order, *(group for group in self.net.groups if group == SHARED))
-        return [(group, name) for group in groups for name in self.net.weight_shapes(group)]
+        groups = (*self.net.order, *(group for group in self.net.plan.weight_shapes if group == SHARED))
+        return [(group, name) for group in groups for name in self.net.weight_shapes[group]]
 
     def _words(self, what: str, group: str, name: str) -> str:
         if group == SHARED:

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from jaxbp._activations import Activation, linear
 from jaxbp._checks import check_floating, quoted
 from jaxbp._connections import Dense
-from jaxbp._graph import BIAS
+from jaxbp._graph import ONE
 from jaxbp._network import Network, Unit
 from jaxbp._parameters import Params, check_params
 
@@ -105,7 +105,7 @@ def as_network(layers: Sequence[Layer]) -> tuple[Network, Params]:
                 "in a layered network each layer reads the one before it and nothing else"
             )
         units[u] = Unit(W.shape[1], activation, {source: Dense()}, bias=b is not None)
-        params[u] = {source: W} if b is None else {source: W, BIAS: b}
+        params[u] = {source: W} if b is None else {source: W, ONE: b}
         source = u
     net = Network(inputs={"x": layers[0].W.shape[0]}, units=units)
     check_params(net, params)
@@ -124,16 +124,18 @@ def layers_of(net: Network, params: Params, function: str) -> list[Layer]:
     layers: list[Layer] = []
     [source] = net.inputs
     for u in net.order:
-        unit = net.units[u]
-        if list(unit.connections) != [source]:
-            raise ValueError(f"{layered} unit {u!r} reads {quoted(unit.connections)}, expected {source!r} alone")
-        connection = unit.connections[source]
+        unit, edges = net.units[u], net.plan.edges[u]
+        sources = [s for s in edges if s != ONE]
+        if sources != [source]:
+            raise ValueError(f"{layered} unit {u!r} reads {quoted(sources)}, expected {source!r} alone")
+        connection = edges[source].connection
         if type(connection) is not Dense:
-            raise ValueError(f"{layered} unit {u!r} reads by {connection!r}, expected Dense()")
-        if unit.shares:
-            raise ValueError(f"{layered} unit {u!r} has the shared weights {quoted(unit.shares.values())}")
+            raise ValueError(f"{layered} unit {u!r} reads by {connection or unit!r}, expected Dense()")
+        shared = [edge.weight[1] for edge in edges.values() if edge.weight is not None and edge.is_shared]
+        if shared:
+            raise ValueError(f"{layered} unit {u!r} has the shared weights {quoted(shared)}")
         if unit.dropout:
             raise ValueError(f"{function} knows no dropout, but unit {u!r} has {unit.dropout}; leave it out")
-        layers.append(Layer(params[u][source], params[u].get(BIAS), unit.activation))
+        layers.append(Layer(params[u][source], params[u].get(ONE), unit.activation))
         source = u
     return layers

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
-from jaxbp.collect._sweep import Sweep, Weight, added, for_each
+from jaxbp.collect._sweep import Sweep, Weight, added, by_unit, for_each
 
 
 class Grams(NamedTuple):
     """Inner products ⟨g_i, g_j⟩ of what examples add to the gradient, over N examples (all batch axes as one).
 
     Attributes:
-        units: Over the weights that lead into a unit: `(N, N)` by unit.
+        units: Over the weights that lead into a unit, shared ones too: `(N, N)` by unit.
         total: Over all weights, `(N, N)`.
     """
 
@@ -33,8 +33,7 @@ class Gram:
     def __call__(self, sweep: Sweep) -> Grams:
         """Ask each weight for its matrix, and add them up."""
         grams = for_each(sweep, Weight.gram)
-        units = {unit: added(group.values()) for unit, group in grams.items() if group}
-        return Grams(units, added(units.values()))
+        return Grams(by_unit(sweep, grams), added(matrix for group in grams.values() for matrix in group.values()))
 
 
 gram = Gram()

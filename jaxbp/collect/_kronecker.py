@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -63,17 +64,14 @@ class Kronecker:
             signals, factors = self.columns(sweep), jnp.sqrt(sweep.probabilities())
         p = jnp.reshape(sweep.probabilities(), (-1, 1))
         # weights of one unit share its factor, and weights from one source that of the source
-        units = {u: _second_moment(signals[u], factors) for u, group in pairs.items() if group}
-        sources = {
-            s: _rows(pair.h).T @ (p.astype(pair.h.dtype) * _rows(pair.h))
-            for group in pairs.values()
-            for s, pair in group.items()
-            if pair.h is not None
-        }
-        return {
-            u: {s: KroneckerFactors(sources.get(s, jnp.ones((1, 1), units[u].dtype)), units[u]) for s in group}
-            for u, group in pairs.items()
-        }
+        all_pairs = [pair for group in pairs.values() for pair in group.values()]
+        sources = {pair.source: _rows(pair.h).T @ (p.astype(pair.h.dtype) * _rows(pair.h)) for pair in all_pairs}
+        units = {u: _second_moment(signals[u], factors) for u in {pair.unit: None for pair in all_pairs}}
+        return jax.tree.map(
+            lambda pair: KroneckerFactors(sources[pair.source], units[pair.unit]),
+            pairs,
+            is_leaf=lambda found: isinstance(found, Pair),
+        )
 
 
 def _only_pair(weight: Weight) -> Pair:

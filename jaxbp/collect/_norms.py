@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_number, check_random_key, is_known
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._sweep import Sweep, Weight, added, divisor, for_each
+from jaxbp.collect._sweep import Sweep, Weight, added, by_unit, divisor, for_each
 
 
 class SquaredNorms(NamedTuple):
@@ -18,7 +18,7 @@ class SquaredNorms(NamedTuple):
 
     Attributes:
         weights: Of each weight alone: a tree like the parameters, of arrays `(*batch,)`.
-        units: Of all weights that lead into a unit: arrays `(*batch,)` by unit.
+        units: Of all weights that lead into a unit, shared ones too: arrays `(*batch,)` by unit.
         total: Of the whole gradient, `(*batch,)`.
     """
 
@@ -40,9 +40,8 @@ class SquaredNorm:
     def __call__(self, sweep: Sweep) -> SquaredNorms:
         """Ask each weight for its norms, and add them up."""
         weights = for_each(sweep, lambda weight: jnp.reshape(weight.squared_norms(), sweep.scale.shape))
-        # a unit without weights has no part in the gradient
-        units = {unit: added(group.values()) for unit, group in weights.items() if group}
-        return SquaredNorms(weights, units, added(units.values()))
+        total = added(norm for group in weights.values() for norm in group.values())
+        return SquaredNorms(weights, by_unit(sweep, weights), total)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def _of_unit(signals: UnitSignals, batch_axes: tuple[int, ...], flat: float) -> 
     a, h, Delta, delta = signals.a, signals.h, signals.Delta, signals.delta
     dead = saturated = None
     if isinstance(signals.activation, Elementwise):
-        slope = widened(signals.activation.derivative(a, h))
+        slope = widened(signals.activation.derivative(a, signals.activation.value(a)))  # h may have noise in it
         dead = jnp.mean(jnp.all(slope == 0, axis=batch_axes), dtype=slope.dtype)
         saturated = jnp.mean(jnp.abs(slope) < flat, dtype=slope.dtype)
     values = {"a": a, "h": h, "Delta": Delta, "delta": delta}

@@ -1,7 +1,6 @@
 """What a collector sees: the pairs (h_s, δ_u) of each weight of the network, and the signals of each unit."""
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -14,7 +13,7 @@ from jaxtyping import Array
 
 from jaxbp._activations import Activation
 from jaxbp._checks import check_made, check_mapping, check_takes, check_text, described, is_known, name_of
-from jaxbp._connections import Bias, Connection
+from jaxbp._connections import Connection
 
 T = TypeVar("T")
 
@@ -24,14 +23,16 @@ class Pair(NamedTuple):
 
     Attributes:
         connection: The kind of connection.
-        unit: The name of the unit u that is read into.
-        h: The post-activation h_s of the source, `(*batch, *shape)`; None for the constant +1 behind a bias.
+        source: The name of the input or unit s that is read, `"bias"` for the one that is always +1.
+        unit: The name of the unit u that reads it.
+        h: The post-activation h_s of the source, `(*batch, *shape)`; behind a bias ones, `(*batch, *rows, 1)`.
         delta: The error signal δ_u = ∂L/∂a_u, `(*batch, *shape)`.
     """
 
-    connection: Connection | Bias
+    connection: Connection
+    source: str
     unit: str
-    h: Array | None
+    h: Array
     delta: Array
 
 
@@ -73,8 +74,7 @@ class Weight(NamedTuple):
         """⟨g_i, V⟩ for an array like W, `(N,)`: V takes the place of the weight, because ⟨hᵀ δ, V⟩ = h V · δ."""
 
         def product(pair: Pair) -> Array:
-            applied = _applied(pair, V)
-            return jnp.sum(applied * pair.delta, axis=tuple(range(1, pair.delta.ndim)))
+            return jnp.sum(pair.connection.apply(V, pair.h) * pair.delta, axis=tuple(range(1, pair.delta.ndim)))
 
         return reduce(add, map(product, self._in_a_row()))
 
@@ -102,7 +102,7 @@ class Weight(NamedTuple):
         pairs = self._in_a_row()
         dtype = jnp.promote_types(self.scale.dtype, jnp.result_type(*(p.delta for p in pairs)))
         W = self.value.astype(dtype)
-        sources = [(p.h, jnp.ones((), dtype)) if p.h is None else _over_its_largest(p.h.astype(dtype)) for p in pairs]
+        sources = [_over_its_largest(p.h.astype(dtype)) for p in pairs]
         signals = [_over_its_largest(p.delta.astype(dtype)) for p in pairs]
         products = [s * t for (_, s), (_, t) in zip(sources, signals, strict=True)]
         largest = reduce(jnp.maximum, products)
@@ -145,7 +145,7 @@ class Weight(NamedTuple):
         def flat(array: Array) -> Array:
             return jnp.reshape(array, (-1, *array.shape[axes:]))
 
-        return [p._replace(h=None if p.h is None else flat(p.h), delta=flat(p.delta)) for p in self.pairs]
+        return [p._replace(h=flat(p.h), delta=flat(p.delta)) for p in self.pairs]
 
 
 class UnitSignals(NamedTuple):
@@ -154,7 +154,7 @@ class UnitSignals(NamedTuple):
     Attributes:
         activation: Φ.
         a: The pre-activation, `(*batch, *shape)`.
-        h: The post-activation Φ(a).
+        h: The post-activation Φ(a), times its noise where the unit has dropout.
         Delta: Δ = ∂L/∂h.
         delta: δ = ∂L/∂a.
     """
@@ -166,13 +166,26 @@ class UnitSignals(NamedTuple):
     delta: Array
 
 
+class HasActivation(Protocol):
+    """A unit, of which a collector sees Φ alone."""
+
+    @property
+    def activation(self) -> Activation:
+        """Φ."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sweep:
     """One backward sweep, as a collector sees it.
 
     Attributes:
         weights: Each weight with its pairs (h_s, δ_u), in a tree like the parameters.
-        units: What passed through each unit, in the order of computation.
+        nodes: Each unit, for its activation.
+        a: The pre-activation of each unit, in the order of computation.
+        h: The post-activation of each unit and input.
+        Delta: Δ = ∂L/∂h of each unit and input.
+        delta: δ = ∂L/∂a of each unit.
         scale: ∂L/∂L_i of each example, `(*batch,)`.
         loss_root: `() -> S`, columns `(K, *batch, *shape)` at the pre-activation of the output with
             Σ_k S_k S_kᵀ = H, the Hessian of each example's own loss. With respect to a_o where loss and activation are
@@ -182,10 +195,22 @@ class Sweep:
     """
 
     weights: Mapping[str, Mapping[str, Weight]]
-    units: Mapping[str, UnitSignals]
+    nodes: Mapping[str, HasActivation]
+    a: Mapping[str, Array]
+    h: Mapping[str, Array]
+    Delta: Mapping[str, Array]
+    delta: Mapping[str, Array]
     scale: Array
     loss_root: Callable[[], Array]
     from_output: Callable[[Array], dict[str, Array]]
+
+    @property
+    def units(self) -> dict[str, UnitSignals]:
+        """What passed through each unit, in the order of computation."""
+        return {
+            u: UnitSignals(self.nodes[u].activation, a, self.h[u], self.Delta[u], self.delta[u])
+            for u, a in self.a.items()
+        }
 
     def probabilities(self) -> Array:
         """What the examples count in a mean over them, p_i = scale_i / Σ scale, `(*batch,)`.
@@ -216,7 +241,7 @@ class Sweep:
     def signals(self) -> dict[str, Array]:
         """δ of each unit as one signal, `(1, N, *shape)`."""
         axes = self.scale.ndim
-        return {u: jnp.reshape(unit.delta, (1, -1, *unit.delta.shape[axes:])) for u, unit in self.units.items()}
+        return {u: jnp.reshape(delta, (1, -1, *delta.shape[axes:])) for u, delta in self.delta.items()}
 
 
 @runtime_checkable
@@ -253,6 +278,19 @@ def over_examples(per_example: Array, delta: Array) -> Array:
     return _over_examples(per_example, delta).astype(delta.dtype)
 
 
+def by_unit(sweep: Sweep, of_weight: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
+    """What weights have given, added up over those that lead into each unit; a shared one counts at each of its users.
+
+    A unit that no weight leads into has no part in the gradient, and none here.
+    """
+    into: dict[str, list[Array]] = {u: [] for u in sweep.a}
+    for group, weights in sweep.weights.items():
+        for name, weight in weights.items():
+            for u in dict.fromkeys(pair.unit for pair in weight.pairs):
+                into[u].append(of_weight[group][name])
+    return {u: added(arrays) for u, arrays in into.items() if arrays}
+
+
 def added(arrays: Iterable[Array]) -> Array:
     """The sum of what weights have given.
 
@@ -265,20 +303,14 @@ def added(arrays: Iterable[Array]) -> Array:
     return reduce(add, arrays)
 
 
-def _applied(pair: Pair, V: Array) -> Array:
-    return Bias().apply(V, jnp.zeros_like(pair.delta)) if pair.h is None else pair.connection.apply(V, pair.h)
-
-
 def _times(factors: Array, pair: Pair) -> Pair:
     """The pair with each example's δ times a factor; where it is 0 nothing is left, not even a NaN."""
     counted = factors != 0
     # float16 has no room for small factors, and a small factor goes to δ only as far as a large h needs it
     dtype = jnp.promote_types(pair.delta.dtype, jnp.bfloat16)
-    h = pair.h
-    if h is not None:
-        h, largest = _over_its_largest(h, factors.ndim)
-        h = jnp.where(_over_examples(counted, h), h, 0)
-        factors = factors * largest.astype(factors.dtype)
+    h, largest = _over_its_largest(pair.h, factors.ndim)
+    h = jnp.where(_over_examples(counted, h), h, 0)
+    factors = factors * largest.astype(factors.dtype)
     delta = (pair.delta * _over_examples(factors, pair.delta)).astype(dtype)
     return pair._replace(h=h, delta=jnp.where(_over_examples(counted, delta), delta, 0))
 
@@ -302,7 +334,8 @@ def divisor(positive: Array) -> Array:
 
 def _terms(pair: Pair) -> Array:
     """‖h_i‖² ‖δ_i‖², `(N,)`: what ‖g_i‖² is at most, and the measure of what rounding makes of it."""
-    axes = tuple(range(1, pair.delta.ndim))
-    constant = jnp.asarray(math.prod(pair.delta.shape[1:-1]), pair.delta.dtype)
-    sources = constant if pair.h is None else jnp.sum(pair.h**2, axis=tuple(range(1, pair.h.ndim)))
-    return sources * jnp.sum(pair.delta**2, axis=axes)
+    return _sum_of_squares(pair.h) * _sum_of_squares(pair.delta)
+
+
+def _sum_of_squares(array: Array) -> Array:
+    return jnp.sum(array**2, axis=tuple(range(1, array.ndim)))

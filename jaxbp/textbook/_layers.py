@@ -12,7 +12,7 @@ from jaxbp._activations import Activation, Elementwise
 from jaxbp._checks import quoted
 from jaxbp._connections import Dense
 from jaxbp._forward import Trace, batch_shape, forward
-from jaxbp._graph import BIAS
+from jaxbp._graph import ONE
 from jaxbp._losses import Loss, check_loss
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params
@@ -34,7 +34,7 @@ def layers(net: Network) -> list[tuple[str, str]]:
             f"the textbook's forms are for layered networks x ⇒ h1 ⇒ … ⇒ hk ⇒ o with Dense connections, as "
             f"jaxbp.layered makes them, but {complaint}; use jaxbp.backprop, which takes any graph"
         )
-    return [(s, u) for u in net.order for s in net.units[u].connections]
+    return [(s, u) for u in net.order for s in net.plan.edges[u] if s != ONE]
 
 
 def derivative(activation: Activation, a: Array, h: Array) -> Array:
@@ -62,7 +62,7 @@ def incident_gradients(s: str, h: Array, delta: Array, bias: bool) -> dict[str, 
     """∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1}, and the same with h_{r−1} set to 1 for the bias."""
     grads = {s: jnp.outer(h, delta)}
     if bias:
-        grads[BIAS] = 1 * delta
+        grads[ONE] = 1 * delta
     return grads
 
 
@@ -107,13 +107,15 @@ def _why_not_layered(net: Network) -> str | None:
             return f"{name!r} has the shape {shape}, not a width"
     # with one source for each unit, and a path from every unit to the output, no graph but a chain is left
     for u, unit in net.units.items():
-        if len(unit.connections) > 1:
-            return f"unit {u!r} reads {quoted(unit.connections)}"
-        for s, connection in unit.connections.items():
-            if type(connection) is not Dense:
-                return f"unit {u!r} reads {s!r} by {connection!r}"
-            if unit.shares:
-                return f"unit {u!r} has the shared weights {quoted(unit.shares.values())}"
+        edges = net.plan.edges[u]
+        sources = [s for s in edges if s != ONE]
+        if len(sources) > 1:
+            return f"unit {u!r} reads {quoted(sources)}"
+        if type(edges[sources[0]].connection) is not Dense:
+            return f"unit {u!r} reads {sources[0]!r} by {edges[sources[0]].connection or unit!r}"
+        shared = [edge.weight[1] for edge in edges.values() if edge.weight is not None and edge.is_shared]
+        if shared:
+            return f"unit {u!r} has the shared weights {quoted(shared)}"
         if unit.dropout:
             return f"unit {u!r} has dropout"
     return None

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jaxbp._activations import Elementwise
 from jaxbp._checks import check_integer, check_kind, check_sequence
 from jaxbp._forward import Trace, batch_shape, forward
-from jaxbp._graph import BIAS
+from jaxbp._graph import ONE
 from jaxbp._losses import Loss, check_loss
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
@@ -273,7 +273,7 @@ def path_sums(net: Network, loss: Loss, params: Params, x: Any, y: Any, *, max_p
         h_before, delta_rows = np.asarray(trace.h[s], np.float64), delta[u].reshape(examples, -1)
         grads[u] = {s: h_before.reshape(examples, -1).T @ delta_rows}
         if net.units[u].bias:
-            grads[u][BIAS] = np.ones(examples) @ delta_rows
+            grads[u][ONE] = np.ones(examples) @ delta_rows
     return PathSums(Delta, delta, grads)
 
 

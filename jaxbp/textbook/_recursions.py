@@ -8,7 +8,7 @@ from jaxtyping import Array
 from jaxbp._activations import Activation, Elementwise, check_activation
 from jaxbp._checks import check_alike, check_floating
 from jaxbp._forward import Trace
-from jaxbp._graph import BIAS
+from jaxbp._graph import ONE
 from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._parameters import Params
@@ -113,7 +113,7 @@ def post_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, 
             dh_dw = jnp.outer(h[s], Phi_prime)
             grads[u] = {s: Delta_u[None, :] * dh_dw}
             if net.units[u].bias:
-                grads[u][BIAS] = Delta_u * (1 * Phi_prime)
+                grads[u][ONE] = Delta_u * (1 * Phi_prime)
         return Delta, grads
 
     return PostActivation(*mean_over_examples(net, loss, params, x, y, of_example))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxbp._dropout import without_dropout
 from jaxbp._forward import forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
@@ -42,7 +43,7 @@ def finite_units(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> 
     """Whether the values of each unit, in order of computation, and then the loss are finite."""
     trace = forward(net, params, x)
     units = [all_finite((trace.a[u], trace.h[u])) for u in net.order]
-    return jnp.stack([*units, jnp.isfinite(objective(net, loss)(params, x, y))])
+    return jnp.stack([*units, jnp.isfinite(objective(without_dropout(net), loss)(params, x, y))])
 
 
 def diagnosis(net: Network, epoch: int, finite: np.ndarray, params: Params) -> DivergedError:
@@ -58,7 +59,7 @@ def diagnosis(net: Network, epoch: int, finite: np.ndarray, params: Params) -> D
     if bad.size:
         row, column = bad[0]
         return DivergedError(epoch, int(row) + 1, [*net.order, "loss"][column])
-    for group in (*net.order, *(group for group in net.groups if group not in net.units)):
+    for group in (*net.order, *(group for group in net.plan.weight_shapes if group not in net.units)):
         for name, W in params[group].items():
             if not np.all(np.isfinite(np.asarray(W))):
                 return DivergedError(epoch, len(finite), f"params.{group}.{name}")

@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from jaxbp._cache import bounded_cache
 from jaxbp._checks import check_batch_size, check_real, is_known
+from jaxbp._dropout import without_dropout
 from jaxbp._forward import check_inputs, forward
 from jaxbp._losses import Loss
 from jaxbp._network import Network
@@ -48,6 +49,7 @@ def evaluate(
         ['accuracy', 'loss']
     """
     check_objective(net, loss)
+    net = without_dropout(net)
     check_params(net, params)
     check_arrays(x, y)
     _check_targets(net, loss, x, y)

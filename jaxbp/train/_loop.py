@@ -15,6 +15,7 @@ from jaxtyping import Array
 from jaxbp._backprop import value_and_grad
 from jaxbp._cache import bounded_cache
 from jaxbp._checks import check_batch_size, check_flag, check_integer, check_kind, check_random_key, takes
+from jaxbp._dropout import without_dropout
 from jaxbp._losses import Loss
 from jaxbp._network import Network, check_network
 from jaxbp._objective import check_objective, objective
@@ -369,7 +370,7 @@ def run(
     if keyed is None:
         keyed = any(unit.dropout for unit in net.units.values()) and takes(gradient, "key")
     # refuses what does not fit before anything is compiled
-    jax.eval_shape(objective(net, loss), start.params, x, y, weights)
+    jax.eval_shape(objective(without_dropout(net), loss), start.params, x, y, weights)
     check_precision(net, start.params, x)
     check_output(net, loss)
     check_data(net, loss, x, y)
