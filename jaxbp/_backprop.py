@@ -17,6 +17,7 @@ from jaxbp._cache import bounded_cache
 from jaxbp._feedback import Feedback, check_feedback
 from jaxbp._forward import Trace, check_key, forward
 from jaxbp._losses import Loss
+from jaxbp._names import named
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_objective, example_losses, example_scale, total
 from jaxbp._parameters import Params, uses
@@ -56,13 +57,9 @@ class Backprop:
 
     def quantities(self) -> dict[str, Array]:
         """Every quantity by its one name: `a.h1`, `h.x`, `Delta.o`, `delta.o`, `grad.o.h1`, `loss`."""
-        named = {"loss": self.value}
-        parts = {"a": self.trace.a, "h": self.trace.h, "Delta": self.Delta, "delta": self.delta}
-        for symbol, by_unit in parts.items():
-            named |= {f"{symbol}.{unit}": array for unit, array in by_unit.items()}
-        for unit, by_source in self.collected.get("grads", {}).items():
-            named |= {f"grad.{unit}.{source}": array for source, array in by_source.items()}
-        return named
+        forward = {"loss": self.value, "a": self.trace.a, "h": self.trace.h}
+        backward = {"Delta": self.Delta, "delta": self.delta, "grad": self.collected.get("grads", {})}
+        return {str(name): array for name, array in named({**forward, **backward}).items()}
 
 
 def backprop(
