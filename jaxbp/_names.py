@@ -10,7 +10,7 @@ from jaxbp._checks import described, quoted, suggestion
 DERIVATIVES = {"a": "delta", "h": "Delta", "W": "grad"}
 """What ∂L/∂ of a quantity of each kind is called."""
 
-# by kind, of how many parts a path has at least: the unit, and the weight in it
+# how many parts a path of each kind has at least: of the unit, and of the weight in it; blocks have longer ones
 _PARTS = {
     **dict.fromkeys(("loss", "losses", "y", "learning_rate"), 0),
     **dict.fromkeys(("a", "h", "Delta", "delta"), 1),
@@ -24,9 +24,9 @@ class Name:
     """The name of a quantity: `loss`, `delta.h1[0]`, `grad.o.bias`, `W.shared.W`, `grad.blocks.up.norm2[3]`.
 
     Attributes:
-        kind: What it is of its unit or weight, such as `delta`.
-        path: The unit or input; of a weight its unit or group, and then its source or own name; nothing for `loss`.
-        index: Which element is meant, batch axes first; nothing for the whole array.
+        kind: Which quantity of its unit or weight it is, such as `delta`.
+        path: The unit or input; for a weight the unit or group, and then the source or its own name; empty for `loss`.
+        index: Which element is meant, batch axes first; empty for the whole array.
     """
 
     kind: str
@@ -35,10 +35,10 @@ class Name:
 
     @classmethod
     def parse(cls, text: str) -> "Name":
-        """The name that prints as a text, which is asked for no more than its form.
+        """The name that prints as this text; whether a network has such a quantity is not asked.
 
         Raises:
-            ValueError: A text that is no name.
+            ValueError: A text that is not the name of any quantity.
         """
         read = _FORM.fullmatch(text) if isinstance(text, str) else None
         if read is None:
@@ -73,7 +73,7 @@ class Name:
 
     @property
     def whole(self) -> "Name":
-        """The array, of what may be an element."""
+        """The array that it is an element of."""
         return self.at(())
 
     def at(self, index: tuple[int, ...]) -> "Name":

@@ -191,7 +191,7 @@ def _elements(quantity: Leaf, said: Any, shape: Index) -> Iterator[tuple[Index, 
     if nested.shape != shape:
         raise ValueError(
             f"{quantity} has shape {shape}, but what is claimed of it has shape {nested.shape}; "
-            f"claim one element, e.g. {quantity}[{', '.join('0' for _ in shape)}], or all of them"
+            f"claim one element, e.g. {_at(quantity, (0,) * len(shape))}, or all of them"
         )
     for index in np.ndindex(shape):
         yield index, nested[index]
