@@ -19,6 +19,7 @@ from jaxbp._dropout import check_key
 from jaxbp._feedback import Feedback, check_feedback, signals_under
 from jaxbp._forward import Trace, batch_shape, forward, sources
 from jaxbp._losses import Loss
+from jaxbp._names import named
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_objective, example_losses, example_scale, head, total
 from jaxbp._parameters import Params
@@ -65,14 +66,9 @@ class Backprop:
 
     def quantities(self) -> dict[str, Array]:
         """Every quantity by its one name: `a.h1`, `h.x`, `Delta.o`, `delta.o`, `grad.o.h1`, `loss`."""
-        named = {"loss": self.value}
-        parts = {"a": self.trace.a, "h": self.trace.h, "Delta": self.Delta, "delta": self.delta}
-        for symbol, by_unit in parts.items():
-            named |= {f"{symbol}.{unit}": array for unit, array in by_unit.items()}
-        gradients = {} if self.gradient is None else self.grads
-        for unit, by_source in gradients.items():
-            named |= {f"grad.{unit}.{source}": array for source, array in by_source.items()}
-        return named
+        forward = {"loss": self.value, "a": self.trace.a, "h": self.trace.h}
+        backward = {"Delta": self.Delta, "delta": self.delta, "grad": {} if self.gradient is None else self.grads}
+        return {str(name): array for name, array in named({**forward, **backward}).items()}
 
 
 def backprop(
@@ -174,7 +170,6 @@ def gradient_from(net: Network, params: Params, trace: Trace, delta: Signals) ->
 
 def _weights(net: Network, params: Params, trace: Trace, delta: Signals, scale: Array) -> dict[str, dict[str, Weight]]:
     """What the gradient of each weight is made of, in a tree like the parameters."""
-
     source = sources(trace.h, batch_shape(net, trace))
 
     def pair(edge: Edge) -> Pair:

@@ -319,7 +319,7 @@ def test_every_number_is_the_engines(case):
     known = quantities(case)
     for step in explained(case).steps:
         for equation in filter(None, step.equations):
-            engines = known[equation.quantity.name][equation.quantity.index]
+            engines = known[str(equation.quantity.whole)][equation.quantity.index]
             np.testing.assert_allclose(equation.value, engines, rtol=TOLERANCE, err_msg=equation.name)
         shown = [equation.value for equation in step.equations if equation is not None]
         assert None in step.equations or shown == step.value.ravel().tolist()

@@ -18,7 +18,7 @@ from jaxbp._check._findings import compared, in_order, where
 from jaxbp._check._handed import Handed, handed_in
 from jaxbp._check._pass import run
 from jaxbp._check._ranking import ranked, telling_apart
-from jaxbp._check._report import Finding, Report
+from jaxbp._check._report import Report
 from jaxbp._check._rounding import rounding_errors
 from jaxbp._check._rules import wrong_rules
 from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mistakes_of
@@ -26,6 +26,7 @@ from jaxbp._check._session import Session
 from jaxbp._checks import quoted
 from jaxbp._dropout import without_dropout
 from jaxbp._losses import Loss
+from jaxbp._names import Name
 from jaxbp._network import Network
 from jaxbp._objective import check_objective, objective
 
@@ -102,22 +103,22 @@ def _program(net: Network, loss: Loss, params: Any, x: Any, y: Any) -> ClosedJax
 
 
 @np.errstate(all="ignore")  # numbers at the end of the format are compared too: what overflows in that is no match
-def _judged(facts: Facts, handed: Handed) -> Report:
+def _judged(facts: Facts, handed: Handed[Name]) -> Report:
     order = in_order(facts, handed.arrays)
     tolerated = dict.fromkeys(facts.right, 0.0)
-    findings = tuple(compared(facts, handed, name, 0.0) for name in order)
+    findings = {name: compared(facts, handed, name, 0.0) for name in order}
     on_corners = corners(facts, handed.epsilon)
-    if any(finding.status != "right" for finding in findings):
+    if any(finding.status != "right" for finding in findings.values()):
         tolerated = rounding_errors(facts, handed.epsilon, on_corners)
-        findings = tuple(compared(facts, handed, name, tolerated[name]) for name in order)
-    wrong = [finding for finding in findings if finding.status == "wrong"]
+        findings = {name: compared(facts, handed, name, tolerated[name]) for name in order}
+    listed, wrong = tuple(findings.values()), [name for name in order if findings[name].status == "wrong"]
     if not wrong:
-        rounded = any(finding.status == "precision" for finding in findings)
-        return Report("precision" if rounded else "right", findings, notes=tuple(_about_corners(on_corners)))
+        rounded = any(finding.status == "precision" for finding in listed)
+        return Report("precision" if rounded else "right", listed, notes=tuple(_about_corners(on_corners)))
     if on_corners and _is_subgradient(facts, handed, tolerated, on_corners):
-        return Report("kink", findings, notes=tuple(_about_corners(on_corners)))
+        return Report("kink", listed, notes=tuple(_about_corners(on_corners)))
     observed = Observed(_batched(facts, handed), _closeness(facts, handed, tolerated))
-    forward_is_right = not any(finding.name.startswith(("a.", "h.")) for finding in wrong)
+    forward_is_right = not any(name.kind in ("a", "h") for name in wrong)
     finite = all(np.all(np.isfinite(array)) for array in observed.arrays.values())
     explicable = observed.arrays and forward_is_right and finite
     found, complete = explanations(facts, observed) if explicable else ([], True)
@@ -137,34 +138,34 @@ def _judged(facts: Facts, handed: Handed) -> Report:
     ]
     return Report(
         "wrong",
-        findings,
-        wrong[0].name,
-        where(facts, findings, wrong[0].name),
+        listed,
+        str(wrong[0]),
+        where(facts, [name for name in order if name not in wrong], wrong[0]),
         (own,) if own else alternatives,
         tuple(notes),
     )
 
 
-def _batched(facts: Facts, handed: Handed) -> dict[str, np.ndarray]:
+def _batched(facts: Facts, handed: Handed[Name]) -> dict[Name, np.ndarray]:
     """What was handed in of the backward phase, with the batch as one axis."""
     return {
-        name: array if name.startswith("grad.") else array.reshape(facts.right[name].shape)
+        name: array.reshape(facts.right[name].shape) if name.is_of_unit else array
         for name, array in handed.arrays.items()
-        if name.partition(".")[0] in ("Delta", "delta", "grad")
+        if name.kind in ("Delta", "delta", "grad")
     }
 
 
-def _closeness(facts: Facts, handed: Handed, tolerated: Mapping[str, float]) -> Close:
+def _closeness(facts: Facts, handed: Handed[Name], tolerated: Mapping[Name, float]) -> Close:
     relative = min(max(1e-8, 100 * handed.epsilon), 0.03)
 
-    def close(name: str, mine: np.ndarray, predicted: np.ndarray) -> bool:
+    def close(name: Name, mine: np.ndarray, predicted: np.ndarray) -> bool:
         return is_close(mine, predicted, facts.right[name], relative, tolerated[name], handed.resolution)
 
     return close
 
 
 def _is_subgradient(
-    facts: Facts, handed: Handed, tolerated: Mapping[str, float], on_corners: Mapping[str, Corner]
+    facts: Facts, handed: Handed[Name], tolerated: Mapping[Name, float], on_corners: Mapping[str, Corner]
 ) -> bool:
     """Whether another slope between the two sides of each corner gives what was handed in."""
     choices = [
@@ -184,7 +185,7 @@ def _is_subgradient(
         at.slopes.update(dict(zip(on_corners, slopes, strict=True)))
         o = facts.net.output
         if o in on_corners:
-            right[f"delta.{o}"] = at.slopes[o] * right[f"Delta.{o}"]
+            right[Name("delta", (o,))] = at.slopes[o] * right[Name("Delta", (o,))]
         quantities = run(at, ()).quantities()
         close = _closeness(replace(facts, right={**right, **quantities}), handed, tolerated)
         if all(close(name, backward[name], quantities[name]) for name in backward):
@@ -207,20 +208,20 @@ def _about_dropout(net: Network) -> list[str]:
     return [f"the dropout of {quoted(noisy)} is left out here: a gradient with noise in it is called wrong"]
 
 
-def _second_opinion(facts: Facts, wrong: Iterable[Finding]) -> list[str]:
+def _second_opinion(facts: Facts, wrong: Iterable[Name]) -> list[str]:
     """What central differences say where jax.grad and the hand gradient differ."""
     notes: list[str] = []
-    for finding in wrong:
-        if not finding.name.startswith("grad."):
+    for name in wrong:
+        if name.kind != "grad":
             continue
-        right = facts.right[finding.name]
+        right = facts.right[name]
         direction = np.random.default_rng(0).normal(size=right.shape)
         direction /= np.linalg.norm(direction)
-        theirs = central_difference(facts, finding.name, direction)
+        theirs = central_difference(facts, name, direction)
         ours = float(np.vdot(right, direction))
-        if abs(theirs - ours) > 1e-5 * max(np.linalg.norm(right), abs(facts.right["loss"])):
+        if abs(theirs - ours) > 1e-5 * max(np.linalg.norm(right), abs(facts.right[Name("loss")])):
             notes.append(
-                f"the two references disagree at {finding.name}: along a random direction jax.grad has {ours:.6g}, "
+                f"the two references disagree at {name}: along a random direction jax.grad has {ours:.6g}, "
                 f"central differences {theirs:.6g}; the loss has a corner here, or a custom derivative rule is wrong"
             )
     return notes

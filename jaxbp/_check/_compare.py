@@ -1,18 +1,20 @@
 """The comparison of one array with the right one: what is a number, how far it is off, and what that is called."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxbp._check._report import Finding
 
+K = TypeVar("K", bound=Hashable)
+
 
 @dataclass(frozen=True, eq=False)
-class Handed:
-    """Quantities by name, as float64 arrays in the shape in which they came.
+class Handed(Generic[K]):
+    """Quantities or leaves by name, as float64 arrays in the shape in which they came.
 
     Attributes:
         arrays: The quantities.
@@ -21,13 +23,13 @@ class Handed:
         resolution: Half a unit of the last decimal, where all numbers are rounded decimals; else 0.
     """
 
-    arrays: dict[str, np.ndarray]
+    arrays: dict[K, np.ndarray]
     epsilon: float
     largest: float
     resolution: float
 
     @classmethod
-    def of(cls, read: Mapping[str, np.ndarray], inputs: Iterable[Any]) -> "Handed":
+    def of(cls, read: Mapping[K, np.ndarray], inputs: Iterable[Any]) -> "Handed[K]":
         """What was read, where inputs of these dtypes took part too."""
         dtypes = [*inputs, *(array.dtype for array in read.values())]
         formats = [jnp.finfo(dtype) for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
@@ -36,7 +38,7 @@ class Handed:
         return cls(arrays, epsilon, largest, _resolution(list(arrays.values())))
 
 
-def as_numbers(name: str, value: Any) -> np.ndarray:
+def as_numbers(name: object, value: Any) -> np.ndarray:
     """An array of real numbers, in the dtype in which it came."""
     try:
         array = np.asarray(value)
@@ -62,7 +64,7 @@ def _resolution(arrays: Sequence[np.ndarray]) -> float:
 
 
 def comparison(
-    name: str, expected: np.ndarray, handed: Handed, tolerated: float, misshapen: str = ""
+    name: K, expected: np.ndarray, handed: Handed[K], tolerated: float, misshapen: str = ""
 ) -> tuple[Finding, np.ndarray]:
     """One quantity beside the right one, where rounding may explain so large an error of an element.
 
@@ -90,7 +92,7 @@ def comparison(
     at = tuple(map(int, np.unravel_index(int(np.argmax(error)), error.shape))) if error.size else ()
     there = (float(mine[at]), float(expected[at])) if error.size else (0.0, 0.0)
     remark = of_elements if broken else misshapen
-    return Finding(name, status, at, *there, relative, count, max(1, mine.size), remark), off
+    return Finding(str(name), status, at, *there, relative, count, max(1, mine.size), remark), off
 
 
 def is_close(

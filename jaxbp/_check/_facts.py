@@ -15,6 +15,7 @@ from jaxbp._activations import Activation, Elementwise, softmax
 from jaxbp._check._session import compiled
 from jaxbp._forward import batch_shape, forward
 from jaxbp._losses import Loss
+from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import objective
 from jaxbp._parameters import check_params, places, uses, weights_of
@@ -31,7 +32,7 @@ class Facts:
         a: The pre-activations by unit, `(N, *shape)`.
         h: The post-activations by unit and input, likewise.
         y: The targets, of the output's shape.
-        right: Every quantity by its name, as autodiff has it.
+        right: Every quantity, as autodiff has it.
         batch: The batch shape as it came.
     """
 
@@ -41,7 +42,7 @@ class Facts:
     a: dict[str, np.ndarray]
     h: dict[str, np.ndarray]
     y: np.ndarray
-    right: dict[str, np.ndarray]
+    right: dict[Name, np.ndarray]
     batch: tuple[int, ...]
 
     @classmethod
@@ -66,17 +67,17 @@ class Facts:
             right = compiled(_by_autodiff, net, loss)(wide, inputs, y.reshape(-1, *net.shapes[net.output]))
         # in the order of the specification: jax sorts the keys of a dict
         ours = {u: {s: np.asarray(W) for s, W in weights.items()} for u, weights in wide.items()}
-        return cls.from_right(net, loss, ours, jax.tree.map(np.asarray, right), batch)
+        return cls.from_right(net, loss, ours, right, batch)
 
     @classmethod
     def from_right(
-        cls, net: Network, loss: Loss, params: Any, right: dict[str, np.ndarray], batch: tuple[int, ...]
+        cls, net: Network, loss: Loss, params: Any, right: dict[str, Any], batch: tuple[int, ...]
     ) -> "Facts":
-        """The facts, from the quantities and the targets as `y` among them."""
-        a = {u: right[f"a.{u}"] for u in net.units}
-        h = {s: right[f"h.{s}"] for s in net.shapes}
-        quantities = {name: array for name, array in right.items() if name != "y"}
-        return cls(net, loss, params, a, h, right["y"], quantities, batch)
+        """The facts, from the quantities by kind and the targets as `y` among them."""
+        right = jax.tree.map(np.asarray, right)
+        a = {u: right["a"][u] for u in net.units}
+        h = {s: right["h"][s] for s in net.shapes}
+        return cls(net, loss, params, a, h, right.pop("y"), named(right), batch)
 
     def elsewhere(self, seed: int, y: np.ndarray, examples: int) -> "Facts":
         """The same network and parameters on normally distributed inputs."""
@@ -84,7 +85,7 @@ class Facts:
         inputs = {s: rng.normal(size=(examples, *self.net.shapes[s])) for s in self.net.inputs}
         with jax.enable_x64(True):
             right = compiled(_by_autodiff, self.net, self.loss)(self.params, inputs, y)
-        return Facts.from_right(self.net, self.loss, self.params, jax.tree.map(np.asarray, right), (examples,))
+        return Facts.from_right(self.net, self.loss, self.params, right, (examples,))
 
     @property
     def examples(self) -> int:
@@ -162,8 +163,8 @@ def slope(activation: Elementwise, a: np.ndarray, h: np.ndarray | None = None) -
         return np.asarray(activation.derivative(at, value)).astype(float)
 
 
-def _by_autodiff(net: Network, loss: Loss) -> Callable[..., dict[str, Array]]:
-    def quantities(params: Any, x: dict[str, Array], y: Array) -> dict[str, Array]:
+def _by_autodiff(net: Network, loss: Loss) -> Callable[..., dict[str, Any]]:
+    def quantities(params: Any, x: dict[str, Array], y: Array) -> dict[str, Any]:
         trace = forward(net, params, x)
         zeros = jax.tree.map(jnp.zeros_like, trace)
         of_both = partial(objective(net, loss), x=x, y=y)
@@ -172,20 +173,16 @@ def _by_autodiff(net: Network, loss: Loss) -> Callable[..., dict[str, Array]]:
         # a simplified loss is computed from the logits, past the output: ∂L/∂o is that of the loss itself
         o = trace.h[net.output]
         at_output = jax.grad(lambda o: jnp.sum(loss.value(o, y)) / o.shape[0])(o)
-        named = {"loss": value, "y": y}
-        for kind, arrays in (("a", trace.a), ("h", trace.h), ("Delta", offsets.h), ("delta", offsets.a)):
-            named |= {f"{kind}.{u}": array for u, array in arrays.items()}
-        named[f"Delta.{net.output}"] = at_output
-        for u, weights in grads.items():
-            named |= {f"grad.{u}.{s}": array for s, array in weights.items()}
-        return named
+        Delta = {**offsets.h, net.output: at_output}
+        backward = {"Delta": Delta, "delta": offsets.a, "grad": grads}
+        return {"loss": value, "y": y, "a": trace.a, "h": trace.h, **backward}
 
     return quantities
 
 
-def central_difference(facts: Facts, name: str, direction: np.ndarray, step: float = 1e-5) -> float:
+def central_difference(facts: Facts, grad: Name, direction: np.ndarray, step: float = 1e-5) -> float:
     """The derivative of the loss along a direction of one weight, from two values."""
-    _, u, s = name.split(".")
+    u, s = grad.path
     inputs = {s: facts.h[s] for s in facts.net.inputs}
 
     def value(sign: int) -> float:

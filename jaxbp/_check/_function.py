@@ -76,7 +76,7 @@ def check_function(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:
 
 
 @np.errstate(all="ignore")  # numbers at the end of the format are compared too: what overflows in that is no match
-def _judged(at: Reference, handed: Handed) -> Report:
+def _judged(at: Reference, handed: Handed[str]) -> Report:
     compared = _compared(at, handed)
     findings = tuple(leaf.finding for leaf in compared)
     wrong = [leaf for leaf in compared if leaf.wrong]
@@ -95,7 +95,7 @@ def _judged(at: Reference, handed: Handed) -> Report:
     return Report("wrong", findings, wrong[0].name, where, tuple(found), tuple(_second_opinion(at, wrong)))
 
 
-def _compared(at: Reference, handed: Handed) -> list[Leaf]:
+def _compared(at: Reference, handed: Handed[str]) -> list[Leaf]:
     """Every array beside the right one; what rounding explains is estimated only where it matters."""
     compared = [Leaf.of(name, at.right[name], handed, 0.0) for name in handed.arrays]
     if not any(leaf.wrong for leaf in compared):

@@ -10,9 +10,10 @@ from jaxbp._check._compare import Handed, as_numbers
 from jaxbp._check._facts import Facts
 from jaxbp._checks import quoted, suggestion
 from jaxbp._graph import BIAS
+from jaxbp._names import Name
 
 
-def handed_in(facts: Facts, params: Any, x: Any, y: Any, mine: Any) -> Handed:
+def handed_in(facts: Facts, params: Any, x: Any, y: Any, mine: Any) -> Handed[Name]:
     """Read what was handed in.
 
     Raises:
@@ -27,7 +28,7 @@ def handed_in(facts: Facts, params: Any, x: Any, y: Any, mine: Any) -> Handed:
                     f"the function returned {len(mine)} results; return the gradients, or (value, gradients)"
                 )
             value, gradients = mine
-            named = {"loss": value, **_named_gradients(facts, gradients)}
+            named = {Name("loss"): value, **_named_gradients(facts, gradients)}
             return _checked(facts, named, params, x)
     if not isinstance(mine, Mapping):
         raise TypeError(
@@ -40,10 +41,10 @@ def handed_in(facts: Facts, params: Any, x: Any, y: Any, mine: Any) -> Handed:
     return _checked(facts, _named_gradients(facts, mine) if is_tree else dict(mine), params, x)
 
 
-def _named_gradients(facts: Facts, tree: Any) -> dict[str, Any]:
+def _named_gradients(facts: Facts, tree: Any) -> dict[Name, Any]:
     if not isinstance(tree, Mapping):
         raise TypeError(f"the gradients are of type {type(tree).__name__}, expected a dict by unit like the parameters")
-    named: dict[str, Any] = {}
+    named: dict[Name, Any] = {}
     with_weights = {u: weights for u, weights in facts.params.items() if weights or u in tree}
     _check_names(tree, with_weights, "the gradients hold", "units")
     for u, weights in facts.params.items():
@@ -52,7 +53,7 @@ def _named_gradients(facts: Facts, tree: Any) -> dict[str, Any]:
         if not isinstance(tree[u], Mapping):
             raise TypeError(f"the gradients of {u!r} are of type {type(tree[u]).__name__}, expected a dict by source")
         _check_names(tree[u], weights, f"the gradients of {u!r} hold", "sources")
-        named |= {f"grad.{u}.{s}": tree[u][s] for s in weights}
+        named |= {Name("grad", (u, s)): tree[u][s] for s in weights}
     return named
 
 
@@ -70,33 +71,32 @@ def _check_names(got: Mapping[str, Any], expected: Mapping[str, Any], holds: str
         )
 
 
-def _checked(facts: Facts, named: Mapping[str, Any], params: Any, x: Any) -> Handed:
-    arrays: dict[str, np.ndarray] = {}
+def _checked(facts: Facts, mine: Mapping[Any, Any], params: Any, x: Any) -> Handed[Name]:
+    arrays: dict[Name, np.ndarray] = {}
+    known = {str(name): name for name in facts.right}
     dtypes = [np.asarray(W).dtype for weights in params.values() for W in weights.values()]
     dtypes += [np.asarray(value).dtype for value in (x.values() if isinstance(x, Mapping) else [x])]
-    for name, value in named.items():
-        if name not in facts.right:
-            raise ValueError(
-                f"there is no quantity {name!r}{suggestion(name, facts.right)}; known are {quoted(facts.right)}"
-            )
+    for said, value in mine.items():
+        name = known.get(str(said))
+        if name is None:
+            hint = suggestion(said, known)
+            raise ValueError(f"there is no quantity {said!r}{hint}; known are {quoted(sorted(known))}")
         array = as_numbers(name, value)
         expected = shape_of(facts, name)
-        is_gradient = name.startswith("grad.") and not name.endswith(f".{BIAS}")
+        is_gradient = name.kind == "grad" and name.path[-1] != BIAS
         if array.shape != expected and not (is_gradient and array.shape == expected[::-1]):
             raise ValueError(f"{name} has shape {array.shape}, expected {expected}{_shape_hint(facts, name, array)}")
         arrays[name] = array
     return Handed.of(arrays, dtypes)
 
 
-def shape_of(facts: Facts, name: str) -> tuple[int, ...]:
+def shape_of(facts: Facts, name: Name) -> tuple[int, ...]:
     """The shape of a quantity with the batch axes that came in."""
     array = facts.right[name]
-    if name.partition(".")[0] in ("a", "h", "Delta", "delta"):
-        return (*facts.batch, *array.shape[1:])
-    return array.shape
+    return (*facts.batch, *array.shape[1:]) if name.is_of_unit else array.shape
 
 
-def _shape_hint(facts: Facts, name: str, array: np.ndarray) -> str:
+def _shape_hint(facts: Facts, name: Name, array: np.ndarray) -> str:
     if facts.batch and array.shape == (*facts.batch, *shape_of(facts, name)):
         return ": it has a batch axis; a gradient is the sum over the examples"
     return ""

@@ -34,7 +34,7 @@ class Leaf:
     finding: Finding
 
     @classmethod
-    def of(cls, name: str, right: np.ndarray, handed: Handed, tolerated: float) -> "Leaf":
+    def of(cls, name: str, right: np.ndarray, handed: Handed[str], tolerated: float) -> "Leaf":
         """The leaf of a name, where rounding may explain so large an error."""
         mine, expected, misshapen = handed.arrays[name], right, ""
         if axes := broadcast_axes(mine.shape, right.shape):

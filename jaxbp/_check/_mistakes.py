@@ -18,6 +18,7 @@ from jaxbp._check._report import Mistake
 from jaxbp._connections import Dense, Transposed
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import BIAS
+from jaxbp._names import Name
 
 _MASKS = tuple(a.phi for a in (activations.relu, activations.leaky_relu, activations.hard_tanh))
 
@@ -68,7 +69,7 @@ def updated_weights(v: str, s: str, eta: float) -> Change:
     """The term of Δ_s through the weights of v after their own update, at a learning rate."""
 
     def term(state: Pass) -> np.ndarray:
-        W, grad = state.facts.params[v][s], state.gradients[f"grad.{v}.{s}"]
+        W, grad = state.facts.params[v][s], state.gradients[Name("grad", (v, s))]
         # a gradient that is handed in as its transpose fits its weights in the program itself
         return state.delta[v] @ (W - eta * (grad if grad.shape == W.shape else grad.T)).T
 
@@ -185,7 +186,7 @@ def _at_output_activation(
 
 def in_gradient(facts: Facts, u: str, s: str) -> Iterator[Change]:
     """Mistakes in one gradient, where δ_u is right."""
-    name = f"grad.{u}.{s}"
+    name = Name("grad", (u, s))
 
     def change(slug: str, text: str, apply: Callable[[Pass, np.ndarray], np.ndarray]) -> Change:
         return Change(Mistake(slug, u, text), "gradient", u, apply, s)
@@ -243,10 +244,9 @@ def in_all_gradients(facts: Facts, u: str) -> Iterator[tuple[Change, ...]]:
         yield changes("scale", words, factor)
 
 
-def weight_of(facts: Facts, u: str, s: str) -> str:
+def weight_of(facts: Facts, u: str, s: str) -> Name:
     """The name of the weight by which u reads s."""
-    group, name = facts.places[u, s]
-    return f"W.{group}.{name}"
+    return Name("W", facts.places[u, s])
 
 
 def term_of(facts: Facts, v: str, s: str) -> str:
@@ -304,7 +304,7 @@ def _shifts(facts: Facts) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarr
 
 def _scaled_output(facts: Facts, factor: float) -> tuple[np.ndarray, np.ndarray]:
     o = facts.net.output
-    return factor * facts.right[f"Delta.{o}"], factor * facts.right[f"delta.{o}"]
+    return factor * facts.right[Name("Delta", (o,))], factor * facts.right[Name("delta", (o,))]
 
 
 def _rows(delta: np.ndarray) -> np.ndarray:

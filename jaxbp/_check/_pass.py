@@ -19,6 +19,7 @@ from jaxbp._check._session import compiled
 from jaxbp._connections import Dense, Identity, Transposed
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import BIAS, SHARED
+from jaxbp._names import Name, named
 from jaxbp._parameters import uses
 
 Stage = Literal["output", "term", "sum", "delta", "gradient", "shared"]
@@ -56,7 +57,7 @@ class Pass:
         facts: The network and its batch.
         Delta: Δ of the units so far.
         delta: δ of them.
-        gradients: The gradients of their weights, by name.
+        gradients: The gradients of their weights.
         parts: What each use adds to the gradient of a shared weight, by unit and source.
         changes: The mistakes that were made.
     """
@@ -64,10 +65,10 @@ class Pass:
     facts: Facts
     Delta: Mapping[str, np.ndarray] = field(default_factory=dict)
     delta: Mapping[str, np.ndarray] = field(default_factory=dict)
-    gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
+    gradients: Mapping[Name, np.ndarray] = field(default_factory=dict)
     parts: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
-    _terms: dict[tuple[str, object], np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _terms: dict[tuple[str, str, Change | None], np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def through(self, u: str, changes: Iterable[Change] = ()) -> "Pass":
         """The pass after the step of one unit, or of an input, with changes."""
@@ -86,17 +87,17 @@ class Pass:
         for s in facts.sources[u]:
             change = by_key.get(("gradient", s))
             part = gradient(facts, u, s, delta) if change is None else change.apply(self, delta)
-            group, name = facts.places[u, s]
-            if group == SHARED:
+            place = facts.places[u, s]
+            if place[0] == SHARED:
                 parts[u, s] = part
             else:
-                gradients[f"grad.{group}.{name}"] = part
+                gradients[Name("grad", place)] = part
         after = replace(self, delta={**self.delta, u: delta}, parts=parts)
         for group, name in facts.due[u]:
             if group == SHARED:
                 change = by_key.get(("shared", name))
                 whole = np.sum([parts[use] for use in uses(facts.net, group, name)], axis=0)
-                gradients[f"grad.{group}.{name}"] = whole if change is None else change.apply(after)
+                gradients[Name("grad", (group, name))] = whole if change is None else change.apply(after)
         return replace(after, gradients=gradients)
 
     def signals(self, u: str, changes: Iterable[Change]) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +106,8 @@ class Pass:
         by_stage = {(change.stage, change.key): change for change in changes}
         if u == facts.net.output:
             output = by_stage.get(("output", None))
-            Delta, delta = output.apply(self) if output else (facts.right[f"Delta.{u}"], facts.right[f"delta.{u}"])
+            right = facts.right[Name("Delta", (u,))], facts.right[Name("delta", (u,))]
+            Delta, delta = output.apply(self) if output else right
         else:
             terms = {v: self._term(u, v, by_stage.get(("term", v))) for v in facts.readers[u]}
             combine = by_stage.get(("sum", None))
@@ -116,17 +118,15 @@ class Pass:
 
     def _term(self, s: str, v: str, change: Change | None) -> np.ndarray:
         """One reader's term of Δ_s, computed once: a search asks for it in many combinations."""
-        place = (f"{v}.{s}", change)
+        place = (v, s, change)
         if place not in self._terms:
             right = pulled_through(self.facts, v, s, self.delta[v]) if change is None else change.apply(self)
             self._terms[place] = right
         return self._terms[place]
 
-    def quantities(self) -> dict[str, np.ndarray]:
-        """Every backward quantity of the pass by its name."""
-        named = {f"Delta.{u}": Delta for u, Delta in self.Delta.items()}
-        named |= {f"delta.{u}": delta for u, delta in self.delta.items()}
-        return {**named, **self.gradients}
+    def quantities(self) -> dict[Name, np.ndarray]:
+        """Every backward quantity of the pass."""
+        return {**named({"Delta": self.Delta, "delta": self.delta}), **self.gradients}
 
 
 def backward_order(facts: Facts) -> tuple[str, ...]:
@@ -134,11 +134,11 @@ def backward_order(facts: Facts) -> tuple[str, ...]:
     return (*reversed(facts.net.order), *facts.net.inputs)
 
 
-def backward_names(facts: Facts, u: str) -> list[str]:
+def backward_names(facts: Facts, u: str) -> list[Name]:
     """The quantities that come with the step of one unit, or of an input, in their order."""
     if u in facts.net.inputs:
-        return [f"Delta.{u}"]
-    return [f"Delta.{u}", f"delta.{u}", *(f"grad.{group}.{name}" for group, name in facts.due[u])]
+        return [Name("Delta", (u,))]
+    return [Name("Delta", (u,)), Name("delta", (u,)), *(Name("grad", place) for place in facts.due[u])]
 
 
 def run(facts: Facts, changes: Iterable[Change]) -> Pass:

@@ -13,13 +13,14 @@ from jaxbp._check._pass import Pass, backward_order, output_signals
 from jaxbp._connections import Connection, Dense, Identity
 from jaxbp._function_unit import FunctionUnit, over_examples
 from jaxbp._graph import BIAS
+from jaxbp._names import Name, named
 from jaxbp._parameters import weights_of
 
 _SAMPLES = 6
 _SAFETY = 12.0
 
 
-def rounding_errors(facts: Facts, epsilon: float, on_corners: Mapping[str, Corner]) -> dict[str, float]:
+def rounding_errors(facts: Facts, epsilon: float, on_corners: Mapping[str, Corner]) -> dict[Name, float]:
     """The largest error of any element of each quantity that rounding can explain.
 
     Both phases run a few times with every number changed by up to its last digit, at random; the largest change,
@@ -46,7 +47,7 @@ def rounding_errors(facts: Facts, epsilon: float, on_corners: Mapping[str, Corne
 
 def _noisy_quantities(
     facts: Facts, epsilon: float, rng: np.random.Generator, on_corners: Mapping[str, Corner]
-) -> Mapping[str, np.ndarray]:
+) -> Mapping[Name, np.ndarray]:
     def rounded(array: np.ndarray) -> np.ndarray:
         return array * (1 + epsilon * rng.uniform(-1, 1, np.shape(array)))
 
@@ -69,16 +70,14 @@ def _noisy_quantities(
     for u, corner in on_corners.items():
         at.slopes[u] = np.where(corner.mask, facts.slopes[u], at.slopes[u])
     o = net.output
-    right[f"Delta.{o}"], right[f"delta.{o}"] = output_signals(at, at.y)
+    right[Name("Delta", (o,))], right[Name("delta", (o,))] = output_signals(at, at.y)
     state = Pass(at)
     for u in backward_order(at):
         state = state.through(u)
         if u in net.units:
             delta = rounded(state.delta[u])
             state = replace(state, delta={**state.delta, u: delta}).with_gradients(u, delta, ())
-    named = {name: rounded(array) for name, array in state.quantities().items()}
-    named |= {f"a.{u}": array for u, array in a.items()} | {f"h.{s}": array for s, array in h.items()}
-    return named
+    return {name: rounded(array) for name, array in state.quantities().items()} | named({"a": a, "h": h})
 
 
 def _noisy_function(

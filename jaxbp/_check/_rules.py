@@ -10,6 +10,7 @@ from jaxbp._check._report import Mistake
 from jaxbp._connections import Dense, Identity, Transposed
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import SHARED
+from jaxbp._names import Name
 
 
 def wrong_rules(facts: Facts) -> tuple[Mistake, ...]:
@@ -19,7 +20,7 @@ def wrong_rules(facts: Facts) -> tuple[Mistake, ...]:
 
 def _of(facts: Facts, u: str) -> Iterator[str]:
     unit, right = facts.net.units[u], facts.right
-    delta, own = right[f"delta.{u}"], pulled_back(facts, u, right[f"Delta.{u}"])
+    delta, own = right[Name("delta", (u,))], pulled_back(facts, u, right[Name("Delta", (u,))])
     if not _equal(own, delta):
         at = np.unravel_index(np.argmax(np.abs(own - delta)), delta.shape)
         yield (
@@ -31,10 +32,10 @@ def _of(facts: Facts, u: str) -> Iterator[str]:
     for s, connection in unit.connections.items():
         if isinstance(connection, Dense | Transposed | Identity):
             continue
-        W = f"grad.{u}.{s}"
+        W = Name("grad", (u, s))
         if facts.places.get((u, s), (SHARED,))[0] != SHARED and not _equal(gradient(facts, u, s, delta), right[W]):
             yield f"what the connection from {s} to {u} brings to contract with is not what autodiff has for {W}"
-        if facts.readers[s] == (u,) and not _equal(pulled_through(facts, u, s, delta), right[f"Delta.{s}"]):
+        if facts.readers[s] == (u,) and not _equal(pulled_through(facts, u, s, delta), right[Name("Delta", (s,))]):
             yield f"what the connection from {s} to {u} brings as its pull-back is not that of autodiff"
 
 

@@ -28,13 +28,14 @@ from jaxbp._check._report import Mistake
 from jaxbp._check._shared_mistakes import in_shared
 from jaxbp._connections import Dense
 from jaxbp._graph import BIAS, SHARED
+from jaxbp._names import Name
 
 MOST_MISTAKES = 3
 MOST_TRIALS = 8_000
 _MOST_ANSWERS = 24
 _LARGE, _PART = 4096, 24
 
-Close = Callable[[str, np.ndarray, np.ndarray], bool]
+Close = Callable[[Name, np.ndarray, np.ndarray], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +43,14 @@ class Observed:
     """What was handed in, as a search sees it.
 
     Attributes:
-        arrays: The backward quantities by name, with the batch as one axis.
+        arrays: The backward quantities, with the batch as one axis.
         close_arrays: Whether an array, or a part of it, is another up to rounding, under a name.
     """
 
-    arrays: dict[str, np.ndarray]
+    arrays: dict[Name, np.ndarray]
     close_arrays: Close
 
-    def close(self, name: str, predicted: np.ndarray) -> bool:
+    def close(self, name: Name, predicted: np.ndarray) -> bool:
         """Whether a prediction is what was handed in; it is where nothing was."""
         return name not in self.arrays or self.close_arrays(name, self.arrays[name], predicted)
 
@@ -60,7 +61,7 @@ def explanations(facts: Facts, observed: Observed) -> tuple[list[tuple[Change, .
     Returns:
         The sets, and whether all were tried: what is handed in may leave too many to try.
     """
-    order = [u for u in backward_order(facts) if u in facts.net.units or f"Delta.{u}" in observed.arrays]
+    order = [u for u in backward_order(facts) if u in facts.net.units or Name("Delta", (u,)) in observed.arrays]
     tie = count()
     # cost, −progress, tie; then the pass so far, and how many mistakes to make in the step of the next unit
     queue = [(0, 0, next(tie), Pass(facts), 0)]
@@ -100,13 +101,13 @@ def _steps(
             Delta, delta = state.signals(u, changes)
         if changes and all(np.array_equal(new, old) for new, old in zip((Delta, delta), right, strict=True)):
             continue  # a mistake without consequences explains nothing
-        if not observed.close(f"Delta.{u}", Delta):
+        if not observed.close(Name("Delta", (u,)), Delta):
             continue
         after = replace(state, Delta={**state.Delta, u: Delta}, changes=state.changes + changes)
         if u in state.facts.net.inputs:
             yield after, 0
             continue
-        if not observed.close(f"delta.{u}", delta):
+        if not observed.close(Name("delta", (u,)), delta):
             continue
         for in_gradients in _gradient_changes(after, u, delta, observed, allowed):
             made = len({change.mistake for change in in_gradients})
@@ -129,7 +130,7 @@ def _signal_changes(state: Pass, u: str, mistakes: int, observed: Observed) -> I
         in_step += [*in_terms(state, u), *in_sums(facts, u)]
     if u in facts.net.units:
         in_step += in_delta(facts, u)
-        if u == facts.net.output and f"Delta.{u}" not in observed.arrays:
+        if u == facts.net.output and Name("Delta", (u,)) not in observed.arrays:
             # that Δ of the output is scaled, or δ of it, is then the same
             in_step = [c for c in in_step if c.stage != "delta" or c.mistake.slug not in ("sign", "scale")]
     for changes in combinations(in_step, mistakes):
@@ -165,7 +166,7 @@ def _learning_rates(state: Pass, u: str, v: str, others: tuple[Change, ...], obs
     after_v = order[order.index(u) : last]
     reads_again = any(v in state.facts.readers[w] and has_own_matrix(state.facts, v, w) for w in after_v[1:])
 
-    def given(eta: float, is_repeated: bool) -> dict[str, np.ndarray]:
+    def given(eta: float, is_repeated: bool) -> dict[Name, np.ndarray]:
         after = state.through(u, (*others, updated_weights(v, u, eta)))
         for next_one in after_v[1:]:
             again = next(_same_update_again(after, next_one), ()) if is_repeated else ()
@@ -233,7 +234,7 @@ def _fit(
 ) -> bool:
     """Whether gradients that are complete with δ_u, right or with changes, are what was handed in."""
     by_source = {str(change.key): change for change in changes if change.stage == "gradient"}
-    shared = [f"grad.{group}.{name}" for group, name in weights if group == SHARED]
+    shared = [Name("grad", (group, name)) for group, name in weights if group == SHARED]
     own = [name for group, name in weights if group != SHARED]
     if not all(_fits(state, u, s, delta, by_source.get(s), observed) for s in own):
         return False
@@ -245,7 +246,7 @@ def _fit(
 
 def _fits(state: Pass, u: str, s: str, delta: np.ndarray, change: Change | None, observed: Observed) -> bool:
     """Whether a gradient, right or with a change, is what was handed in; of a large one a part is tried first."""
-    name = f"grad.{u}.{s}"
+    name = Name("grad", (u, s))
     if name not in observed.arrays:
         return True
 

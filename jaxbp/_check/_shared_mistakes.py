@@ -10,6 +10,7 @@ from jaxbp._check._mistakes import factors, product_of, wrong_inputs
 from jaxbp._check._pass import Change, Pass, matrix
 from jaxbp._check._report import Mistake
 from jaxbp._graph import BIAS, SHARED
+from jaxbp._names import Name
 from jaxbp._parameters import uses
 
 Use = tuple[str, str]
@@ -19,7 +20,7 @@ _MOST_SUBSETS = 5
 
 def in_shared(facts: Facts, u: str, name: str) -> Iterator[Change]:
     """Mistakes in the gradient of a shared weight, complete in the step of u, where δ of all its users are right."""
-    users, grad = uses(facts.net, SHARED, name), f"grad.{SHARED}.{name}"
+    users, grad = uses(facts.net, SHARED, name), Name("grad", (SHARED, name))
     right = f"{grad} = {_sum(facts, users)}"
 
     def change(slug: str, unit: str | None, text: str, apply: Callable[[Pass], np.ndarray]) -> Change:

@@ -56,7 +56,7 @@ def _key(key: Any) -> str:
     return f".{inner}" if isinstance(inner, str) and inner.isidentifier() else f"[{inner!r}]"
 
 
-def handed_in(tree: Tree, mine: Any) -> Handed:
+def handed_in(tree: Tree, mine: Any) -> Handed[str]:
     """Read gradients, or what a function of params returns: gradients, or (value, gradients).
 
     Raises:

@@ -13,9 +13,10 @@ import numpy as np
 
 from jaxbp._checks import check_kind, check_mapping
 from jaxbp._explain._escaping import brief
-from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, Quantity, evaluate, leaves, magnitude, mapped
+from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, evaluate, leaves, magnitude, mapped
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import BEYOND, DEEPEST, check_length, parse, parse_name, parse_number
+from jaxbp._names import Name
 
 _EXACT, _ROUNDOFF, _VAGUE = 1e-9, 1e-15, 1e-6
 _ELSEWHERE = range(4)
@@ -71,7 +72,7 @@ class Statement:
     precision: float = 0.0
 
 
-def statements(claims: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Statement]:
+def statements(claims: Mapping[str, Any], arrays: Mapping[Name, np.ndarray]) -> list[Statement]:
     """Every claim about every element, in the order in which they were made.
 
     Raises:
@@ -139,9 +140,9 @@ def _close(claimed: float, value: float, precision: float) -> bool:
 
 
 def _read(
-    quantity: Leaf, said: Any, arrays: Mapping[str, np.ndarray], where: str | None = None, depth: int = 0
+    quantity: Leaf, said: Any, arrays: Mapping[Name, np.ndarray], where: str | None = None, depth: int = 0
 ) -> Iterator[Statement]:
-    shape = () if isinstance(quantity, Partial) or quantity.index else arrays[quantity.name].shape
+    shape = () if isinstance(quantity, Partial) or quantity.index else arrays[quantity.whole].shape
     if depth > DEEPEST:
         raise ValueError(f"what is claimed of {quantity} is nested more than {DEEPEST} deep")
     if isinstance(said, Mapping):
@@ -168,21 +169,21 @@ def _read(
 
 
 def _at(quantity: Leaf, index: Index) -> Leaf:
-    return Quantity(quantity.name, index) if index and isinstance(quantity, Quantity) else quantity
+    return quantity.at(index) if index and isinstance(quantity, Name) else quantity
 
 
-def _element(leaf: Leaf, index: Index, shape: Index, said: str, arrays: Mapping[str, np.ndarray]) -> Leaf:
+def _element(leaf: Leaf, index: Index, shape: Index, said: str, arrays: Mapping[Name, np.ndarray]) -> Leaf:
     """What an unindexed quantity in a formula means for one element of an array that is claimed as a whole."""
-    if isinstance(leaf, Partial) or leaf.index or not arrays[leaf.name].shape:
+    if isinstance(leaf, Partial) or leaf.index or not arrays[leaf.whole].shape:
         return leaf
-    own = arrays[leaf.name].shape
+    own = arrays[leaf.whole].shape
     if own != shape:
-        example = Quantity(leaf.name, (0,) * len(own))
+        example = leaf.at((0,) * len(own))
         raise ValueError(
-            f"{brief(said)} is claimed of something of shape {shape}, but {leaf.name} has shape {own}; say which of "
+            f"{brief(said)} is claimed of something of shape {shape}, but {leaf} has shape {own}; say which of "
             f"its elements is meant, e.g. {example}"
         )
-    return Quantity(leaf.name, index)
+    return leaf.at(index)
 
 
 def _elements(quantity: Leaf, said: Any, shape: Index) -> Iterator[tuple[Index, Any]]:
@@ -190,7 +191,7 @@ def _elements(quantity: Leaf, said: Any, shape: Index) -> Iterator[tuple[Index, 
     if nested.shape != shape:
         raise ValueError(
             f"{quantity} has shape {shape}, but what is claimed of it has shape {nested.shape}; "
-            f"claim one element, e.g. {quantity}[{', '.join('0' for _ in shape)}], or all of them"
+            f"claim one element, e.g. {_at(quantity, (0,) * len(shape))}, or all of them"
         )
     for index in np.ndindex(shape):
         yield index, nested[index]

@@ -18,7 +18,6 @@ from jaxbp._explain._expressions import (
     Number,
     Partial,
     Product,
-    Quantity,
     Quotient,
     Sum,
     magnitude,
@@ -38,6 +37,7 @@ from jaxbp._explain._numbers import Numbers, applied
 from jaxbp._explain._terms import Term, Terms, terms_of
 from jaxbp._function_unit import FunctionUnit, name_of
 from jaxbp._graph import BIAS
+from jaxbp._names import Name
 from jaxbp._parameters import uses
 from jaxbp._recursion import kind as kind_of
 
@@ -71,35 +71,34 @@ class Equations:
         """The numbers of an array, one after the other; None for a single number."""
         if isinstance(leaf, Partial):
             return None
-        array = self.numbers.arrays[leaf.name][leaf.index]
+        array = self.numbers.arrays[leaf.whole][leaf.index]
         return array.ravel().tolist() if array.ndim else None
 
     def forms(self, quantity: Leaf) -> tuple[Expression, ...]:
         """Equal formulas for one element, the simplest last; none for what is given, or has no short one."""
         if isinstance(quantity, Partial):
             return self._local_derivative(quantity)
-        kind, *path = quantity.name.split(".")
         split = len(self.numbers.batch)
         example, element = quantity.index[:split], quantity.index[split:]
-        match kind, path:
-            case "a", [u]:
+        match quantity:
+            case Name("a", (u,)):
                 return (self._pre_activation(u, example, element),)
-            case "h", [u] if u in self.net.units:
+            case Name("h", (u,)) if u in self.net.units:
                 row = self._row("a", u, example, element)
                 return (activated(self.net.units[u].activation, row, element[-1]),)
-            case "losses", []:
+            case Name("losses"):
                 return (self._example_loss(example),)
-            case "loss", []:
+            case Name("loss"):
                 return (self._mean_loss(),)
-            case "Delta", [u] if u == self.net.output:
+            case Name("Delta", (u,)) if u == self.net.output:
                 return (self._signal_at_output(example, element),)
-            case "Delta", [s]:
+            case Name("Delta", (s,)):
                 return (self._signal_from_readers(s, example, element),)
-            case "delta", [u]:
+            case Name("delta", (u,)):
                 return self._deltas(u, example, element)
-            case "grad", [group, name]:
+            case Name("grad", (group, name)):
                 return (self._gradient(group, name, quantity.index),)
-            case "updated", [group, name]:
+            case Name("updated", (group, name)):
                 return (self._update(group, name, quantity.index),)
             case _:
                 return ()
@@ -115,8 +114,8 @@ class Equations:
     def _of_function(self, unit: FunctionUnit, u: str, example: Index, j: Index) -> Expression:
         name = name_of(unit.function)
         function = Function(name if name.replace("_", "").isalnum() else "f", lambda *row: float(self._made(u, row)[j]))
-        arrays = tuple(Quantity(f"h.{s}", example) for s in unit.sources)
-        elements = [Quantity(f"h.{s}", (*example, *i)) for s in unit.sources for i in np.ndindex(self.net.shapes[s])]
+        arrays = tuple(Name("h", (s,), example) for s in unit.sources)
+        elements = [Name("h", (s,), (*example, *i)) for s in unit.sources for i in np.ndindex(self.net.shapes[s])]
         return Component(function, arrays, tuple(elements), j)
 
     def _make(self, u: str, row: tuple[float, ...]) -> np.ndarray:
@@ -141,7 +140,7 @@ class Equations:
     def _mean_loss(self) -> Expression:
         if self.examples == 1:
             return self._example_loss((0,) * len(self.numbers.batch))
-        losses = summed([Quantity("losses", example) for example in np.ndindex(self.numbers.batch)])
+        losses = summed([Name("losses", (), example) for example in np.ndindex(self.numbers.batch)])
         return times(Quotient(ONE, Number(self.examples)), losses)
 
     def _signal_at_output(self, example: Index, j: Index) -> Expression:
@@ -157,7 +156,7 @@ class Equations:
                 terms += self._through_function(v, s, example, i)
             else:
                 terms += [
-                    times(Number(term.t), *self._weight(v, s, term), Quantity(f"delta.{v}", (*example, *term.unit)))
+                    times(Number(term.t), *self._weight(v, s, term), Name("delta", (v,), (*example, *term.unit)))
                     for term in self._terms(v, s).out_of(i)
                 ]
         return summed(terms)
@@ -165,9 +164,9 @@ class Equations:
     def _through_function(self, v: str, s: str, example: Index, i: Index) -> list[Expression]:
         """The terms (∂a_v[j]/∂h_s[i]) δ_v[j], without those that this example makes 0."""
         column = self.numbers.column(v, s, example, i)
-        by = Quantity(f"h.{s}", (*example, *i))
+        by = Name("h", (s,), (*example, *i))
         return [
-            times(Partial(Quantity(f"a.{v}", (*example, *j)), by), Quantity(f"delta.{v}", (*example, *j)))
+            times(Partial(Name("a", (v,), (*example, *j)), by), Name("delta", (v,), (*example, *j)))
             for j in np.ndindex(self.net.shapes[v])
             if column[j] != 0
         ]
@@ -188,7 +187,7 @@ class Equations:
     def _gradient(self, group: str, name: str, k: Index) -> Expression:
         return summed(
             [
-                times(Number(term.t), *self._source(s, example, term), Quantity(f"delta.{u}", (*example, *term.unit)))
+                times(Number(term.t), *self._source(s, example, term), Name("delta", (u,), (*example, *term.unit)))
                 for u, s in uses(self.net, group, name)
                 for example in np.ndindex(self.numbers.batch)
                 for term in self._terms(u, s).of(k)
@@ -196,15 +195,15 @@ class Equations:
         )
 
     def _update(self, group: str, name: str, k: Index) -> Expression:
-        step = Product((Quantity("learning_rate"), Quantity(f"grad.{group}.{name}", k)))
-        return Sum((Quantity(f"W.{group}.{name}", k), Negative(step)))
+        step = Product((Name("learning_rate"), Name("grad", (group, name), k)))
+        return Sum((Name("W", (group, name), k), Negative(step)))
 
     def _local_derivative(self, leaf: Partial) -> tuple[Expression, ...]:
         """The formula of a derivative between neighbours; none for one over a longer way."""
-        (kind, u), (by_kind, *by) = leaf.of.name.split("."), leaf.by.name.split(".")
+        kind, u, by_kind, by = leaf.of.kind, leaf.of.unit, leaf.by.kind, leaf.by.path
         batch = len(self.numbers.batch)
         example, j = leaf.of.index[:batch], leaf.of.index[batch:]
-        if (kind, by_kind, [u]) == ("h", "a", by):
+        if (kind, by_kind, (u,)) == ("h", "a", by):
             if (*example, *j[:-1]) != leaf.by.index[:-1]:
                 return (Number(0),)
             a, h = (self._row(k, u, example, j) for k in ("a", "h"))
@@ -225,11 +224,11 @@ class Equations:
     def _of_the_mean(self, e: Expression) -> Expression:
         return e if self.examples == 1 else times(Quotient(ONE, Number(self.examples)), e)
 
-    def _row(self, kind: str, u: str, example: Index, j: Index) -> list[Quantity]:
-        return [Quantity(f"{kind}.{u}", (*example, *j[:-1], i)) for i in range(self.net.shapes[u][-1])]
+    def _row(self, kind: str, u: str, example: Index, j: Index) -> list[Name]:
+        return [Name(kind, (u,), (*example, *j[:-1], i)) for i in range(self.net.shapes[u][-1])]
 
-    def _targets(self, example: Index, j: Index) -> list[Quantity]:
-        return [Quantity("y", (*example, *j[:-1], i)) for i in range(self.net.shapes[self.net.output][-1])]
+    def _targets(self, example: Index, j: Index) -> list[Name]:
+        return [Name("y", (), (*example, *j[:-1], i)) for i in range(self.net.shapes[self.net.output][-1])]
 
     def _sources(self, u: str) -> Sequence[str]:
         return tuple(self.net.plan.edges[u])
@@ -239,14 +238,13 @@ class Equations:
         group, name = self.numbers.places.get((u, s), (u, s))
         return terms_of(kind_of(self.net, u, s), self.net.weight_shapes[group].get(name), source, self.net.shapes[u])
 
-    def _weight(self, u: str, s: str, term: Term) -> tuple[Quantity, ...]:
+    def _weight(self, u: str, s: str, term: Term) -> tuple[Name, ...]:
         if term.weight is None:
             return ()
-        group, name = self.numbers.places[u, s]
-        return (Quantity(f"W.{group}.{name}", term.weight),)
+        return (Name("W", self.numbers.places[u, s], term.weight),)
 
-    def _source(self, s: str, example: Index, term: Term) -> tuple[Quantity, ...]:
-        return () if term.source is None else (Quantity(f"h.{s}", (*example, *term.source)),)
+    def _source(self, s: str, example: Index, term: Term) -> tuple[Name, ...]:
+        return () if term.source is None else (Name("h", (s,), (*example, *term.source)),)
 
     def _contribution(self, term: Term, u: str, s: str, example: Index) -> Expression:
         return times(Number(term.t), *self._weight(u, s, term), *self._source(s, example, term))

@@ -9,8 +9,7 @@ from jaxbp._explain import _html, _markup, _text
 from jaxbp._explain._claims import Claim, judged, statements
 from jaxbp._explain._equations import Equations
 from jaxbp._explain._escaping import brief
-from jaxbp._explain._expressions import Quantity
-from jaxbp._explain._notation import BATCHED, Notation
+from jaxbp._explain._notation import Notation, batch_axes
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import parse_name
 from jaxbp._explain._steps import Step, Steps
@@ -18,6 +17,7 @@ from jaxbp._explain._symbols import Symbol, SymbolError, parse_symbol
 from jaxbp._explain._typesetting import Typesetting
 from jaxbp._explain._verdicts import summary
 from jaxbp._losses import Loss
+from jaxbp._names import Name
 from jaxbp._network import Network
 
 
@@ -142,11 +142,7 @@ def _symbols(names: Mapping[str, str], net: Network, numbers: Numbers) -> dict[s
     """The given symbols, by the names that quantities have."""
     check_mapping(names, "names", "{'W.o.h1': 'w'}")
     # one element of a batch is named like that of a single example
-    split = len(numbers.batch)
-    single = {
-        name: array[(0,) * split] if name.partition(".")[0] in BATCHED else array
-        for name, array in numbers.arrays.items()
-    }
+    single = {name: array[(0,) * batch_axes(name, len(numbers.batch))] for name, array in numbers.arrays.items()}
     symbols: dict[str, Symbol] = {}
     for name, symbol in names.items():
         check_kind(name, str, "a key of names", "the name of a unit or of a quantity, such as 'W.o.h1'")
@@ -163,8 +159,8 @@ def _symbols(names: Mapping[str, str], net: Network, numbers: Numbers) -> dict[s
     return symbols
 
 
-def _quantity(name: str, arrays: Mapping[str, Any]) -> str:
+def _quantity(name: str, arrays: Mapping[Name, Any]) -> str:
     quantity = parse_name(name, arrays)
-    if not isinstance(quantity, Quantity):
+    if not isinstance(quantity, Name):
         raise ValueError("the symbol of a derivative is made of those of its two quantities: name them")
     return str(quantity)

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from jaxbp._names import Name
+
 Index: TypeAlias = tuple[int, ...]
 
 
@@ -18,22 +20,11 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Quantity:
-    """A quantity by its one name, such as `a.h1[0]`; without an index the whole array."""
-
-    name: str
-    index: Index = ()
-
-    def __str__(self) -> str:
-        return f"{self.name}[{', '.join(map(str, self.index))}]" if self.index else self.name
-
-
-@dataclass(frozen=True)
 class Partial:
     """The derivative of one quantity by another: of the one step between neighbours, else of all that lies between."""
 
-    of: Quantity
-    by: Quantity
+    of: Name
+    by: Name
 
     def __str__(self) -> str:
         return f"d({self.of})/d({self.by})"
@@ -118,7 +109,7 @@ class Component:
     """
 
     function: Function
-    arrays: tuple[Quantity, ...]
+    arrays: tuple[Name, ...]
     elements: tuple["Expression", ...]
     index: Index
 
@@ -131,9 +122,9 @@ class Bracket:
     relations: tuple[str, ...]
 
 
-Leaf: TypeAlias = Quantity | Partial
+Leaf: TypeAlias = Name | Partial
 Expression: TypeAlias = (
-    Number | Quantity | Partial | Sum | Rest | Product | Quotient | Power | Negative | Call | Component | Bracket
+    Number | Name | Partial | Sum | Rest | Product | Quotient | Power | Negative | Call | Component | Bracket
 )
 
 RELATIONS: dict[str, Callable[[float, float], bool]] = {
@@ -171,7 +162,7 @@ def evaluate(expression: Expression, value_of: Callable[[Leaf], float]) -> float
         match e:
             case Number(number):
                 return np.float64(number)
-            case Quantity() | Partial():
+            case Name() | Partial():
                 return np.float64(value_of(e))
             case Sum(terms) | Rest(terms):
                 return sum(map(value, terms), np.float64(0))
@@ -218,7 +209,7 @@ def leaves(expression: Expression) -> tuple[Leaf, ...]:
     match expression:
         case Number():
             return ()
-        case Quantity() | Partial():
+        case Name() | Partial():
             return (expression,)
         case Quotient(left, right) | Power(left, right):
             return (*leaves(left), *leaves(right))
@@ -237,7 +228,7 @@ def mapped(expression: Expression, leaf: Callable[[Leaf], Expression]) -> Expres
     match expression:
         case Number():
             return expression
-        case Quantity() | Partial():
+        case Name() | Partial():
             return leaf(expression)
         case Sum(terms):
             return Sum(all_of(terms))

@@ -25,7 +25,6 @@ from jaxbp._explain._expressions import (
     Partial,
     Power,
     Product,
-    Quantity,
     Quotient,
     Rest,
     Sum,
@@ -33,8 +32,9 @@ from jaxbp._explain._expressions import (
 )
 from jaxbp._explain._symbols import upright
 from jaxbp._losses import Loss
+from jaxbp._names import Name
 
-Leaves = Sequence[Quantity]
+Leaves = Sequence[Name]
 ValueOf = Callable[[Leaf], float]
 
 ONE = Number(1)

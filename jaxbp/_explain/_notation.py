@@ -1,17 +1,16 @@
 """Notation: what a quantity is called in print, by default or as a book has it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxbp._explain._escaping import visible
-from jaxbp._explain._expressions import Index, Leaf, Partial, Quantity
+from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._explain._symbols import Group, Sign, Symbol, grouped, in_latex, in_text, literal, scripted, word
 from jaxbp._graph import BIAS, SHARED
-
-BATCHED = ("a", "h", "delta", "Delta", "y")
-"""The kinds of quantities whose first axes are the batch's."""
+from jaxbp._names import DERIVATIVES, Name
 
 _LETTERS = {"delta": "δ", "Delta": "Δ", "loss": "L", "losses": "L", "learning_rate": "η"}
+_BY = {derivative: kind for kind, derivative in DERIVATIVES.items()}
 
 
 @dataclass(frozen=True)
@@ -49,42 +48,43 @@ class Notation:
         given = self._given(leaf)
         if given is not None:
             return in_text(given)
-        kind, *path = self._shown_as(leaf).name.split(".")
-        if any(part in self.names for part in path):
+        shown = self._shown_as(leaf)
+        if any(part in self.names for part in shown.path):
             return in_text(self._default(leaf))
-        name = path[0] if kind == "h" and path[0] in self.inputs else ".".join([_LETTERS.get(kind, kind), *path])
-        return visible(str(Quantity(name, leaf.index)))
+        if self._is_input(shown):
+            return visible(str(Name(shown.unit, (), shown.index)))
+        return visible(str(replace(shown, kind=_LETTERS.get(shown.kind, shown.kind))))
 
-    def _shown_as(self, leaf: Quantity) -> Quantity:
+    def _shown_as(self, leaf: Name) -> Name:
         """An updated weight is called like the weight."""
-        kind, _, path = leaf.name.partition(".")
-        return Quantity(f"W.{path}", leaf.index) if kind == "updated" else leaf
+        return replace(leaf, kind="W") if leaf.kind == "updated" else leaf
 
-    def _derivative_by(self, leaf: Quantity) -> Quantity | None:
+    def _derivative_by(self, leaf: Name) -> Name | None:
         """What to write under ∂L: for a gradient its weight, for δ and Δ a symbol that was given for a or h."""
-        kind, _, path = leaf.name.partition(".")
-        if kind not in ("grad", "delta", "Delta") or self._given(leaf) is not None:
+        if leaf.kind not in _BY or self._given(leaf) is not None:
             return None
-        by = Quantity(f"{ {'grad': 'W', 'delta': 'a', 'Delta': 'h'}[kind] }.{path}", leaf.index)
-        return by if kind == "grad" or self._given(by) is not None else None
+        by = replace(leaf, kind=_BY[leaf.kind])
+        return by if leaf.kind == "grad" or self._given(by) is not None else None
 
-    def _given(self, leaf: Quantity) -> Symbol | None:
-        split = self.batch if leaf.name.partition(".")[0] in BATCHED else 0
+    def _given(self, leaf: Name) -> Symbol | None:
+        split = batch_axes(leaf, self.batch)
         example, element = leaf.index[:split], leaf.index[split:]
-        name = str(Quantity(leaf.name, element))
-        if name in self.names:
-            symbol = self.names[name]
+        if (single := str(leaf.at(element))) in self.names:
+            symbol = self.names[single]
             return scripted(Group((symbol,)), below=word(f"[{_joined(example)}]")) if example else symbol
-        if leaf.name in self.names:
-            return scripted(self.names[leaf.name], below=_index(leaf.index))
+        if (whole := str(leaf.whole)) in self.names:
+            return scripted(self.names[whole], below=_index(leaf.index))
         shown_as = self._shown_as(leaf)
         return None if shown_as == leaf else self._given(shown_as)
 
-    def _default(self, leaf: Quantity) -> Symbol:
-        kind, *path = self._shown_as(leaf).name.split(".")
-        below = _index(leaf.index)
-        if kind == "h" and path[0] in self.inputs:
-            return scripted(self._unit(path[0]), below=below)
+    def _is_input(self, leaf: Name) -> bool:
+        return leaf.kind == "h" and leaf.unit in self.inputs
+
+    def _default(self, leaf: Name) -> Symbol:
+        shown = self._shown_as(leaf)
+        kind, path, below = shown.kind, shown.path, _index(leaf.index)
+        if self._is_input(shown):
+            return scripted(self._unit(shown.unit), below=below)
         if kind == "W" and path[0] == SHARED:
             return scripted(literal(path[1]), below=below)
         if kind == "W" and path[1] == BIAS:
@@ -96,6 +96,11 @@ class Notation:
 
     def _unit(self, name: str) -> Symbol:
         return self.names.get(name, literal(name))
+
+
+def batch_axes(leaf: Name, batch: int) -> int:
+    """How many of the axes of a quantity are the batch's, of which there are so many."""
+    return batch if leaf.is_of_unit or leaf.kind == "y" else 0
 
 
 def _joined(index: Index) -> str:

@@ -1,6 +1,6 @@
 """The numbers of a network: every quantity of one forward and backward phase, by its name, in float64."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from math import prod
@@ -18,6 +18,7 @@ from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._forward import Trace, forward
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._losses import Loss
+from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import example_losses
 from jaxbp._parameters import check_params, places, weights_of
@@ -75,23 +76,25 @@ class Numbers:
         )
 
     @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[Name, np.ndarray]:
         """Every quantity by name: those of `Backprop.quantities`, the weights, what is given, and the updates."""
         with jax.enable_x64(True):
             params = jax.tree.map(jnp.asarray, self.params)
             back = backprop(self.net, self.loss, params, jax.tree.map(jnp.asarray, self.x), jnp.asarray(self.y))
-            arrays = {name: np.asarray(array) for name, array in back.quantities().items()}
+            arrays = {Name.parse(name): np.asarray(array) for name, array in back.quantities().items()}
             if prod(self.batch) > 1:
-                arrays["losses"] = np.asarray(example_losses(self.net, self.loss, back.trace, jnp.asarray(self.y)))
-        arrays["y"] = self.y
+                losses = example_losses(self.net, self.loss, back.trace, jnp.asarray(self.y))
+                arrays[Name("losses")] = np.asarray(losses)
+        arrays[Name("y")] = self.y
         for u, weights in self.params.items():
-            arrays |= {f"W.{u}.{s}": W for s, W in weights.items()}
+            arrays |= named(weights, "W", u)
             if self.learning_rate is not None:
                 arrays |= {
-                    f"updated.{u}.{s}": W - self.learning_rate * arrays[f"grad.{u}.{s}"] for s, W in weights.items()
+                    Name("updated", (u, s)): W - self.learning_rate * arrays[Name("grad", (u, s))]
+                    for s, W in weights.items()
                 }
         if self.learning_rate is not None:
-            arrays["learning_rate"] = np.asarray(self.learning_rate)
+            arrays[Name("learning_rate")] = np.asarray(self.learning_rate)
         return arrays
 
     @property
@@ -102,7 +105,7 @@ class Numbers:
 
     def __call__(self, leaf: Leaf) -> float:
         """The number of one quantity."""
-        return self._partial(leaf) if isinstance(leaf, Partial) else float(self.arrays[leaf.name][leaf.index])
+        return self._partial(leaf) if isinstance(leaf, Partial) else float(self.arrays[leaf.whole][leaf.index])
 
     @cached_property
     def places(self) -> dict[tuple[str, str], tuple[str, str]]:
@@ -117,7 +120,7 @@ class Numbers:
     def _column(self, u: str, s: str, example: Index, i: Index) -> np.ndarray:
         unit = self.net.units[u]
         with jax.enable_x64(True):
-            h = [jnp.asarray(self.arrays[f"h.{t}"][example]) for t in unit.reads]
+            h = [jnp.asarray(self.arrays[Name("h", (t,))][example]) for t in unit.reads]
             # a whole Jacobian of a large unit would not fit into memory
             along = [np.zeros(array.shape) for array in h]
             along[list(unit.reads).index(s)][i] = 1
@@ -152,16 +155,16 @@ class Numbers:
         return self.y
 
     def _partial(self, leaf: Partial) -> float:
-        (kind, u, *_), (by_kind, *by_path) = leaf.of.name.split("."), leaf.by.name.split(".")
-        of_index, by_index = leaf.of.index, leaf.by.index
+        kind, u, of_index = leaf.of.kind, leaf.of.unit, leaf.of.index
+        by_kind, by_path, by_index = leaf.by.kind, leaf.by.path, leaf.by.index
         if (kind, by_kind) == ("a", "h") and self._is_function_of(u, by_path[0]):
             split = len(self.batch)
             same = of_index[:split] == by_index[:split]
             column = self.column(u, by_path[0], by_index[:split], by_index[split:])
             return float(column[of_index[split:]]) if same else 0.0
         with jax.enable_x64(True):
-            trace = Trace(*({n: jnp.asarray(self.arrays[f"{k}.{n}"]) for n in names} for k, names in self._traced()))
-            one = jnp.zeros(self.arrays[leaf.of.name].shape).at[of_index].set(1)
+            trace = Trace(*({n: jnp.asarray(self.arrays[Name(k, (n,))]) for n in names} for k, names in self._traced()))
+            one = jnp.zeros(self.arrays[leaf.of.whole].shape).at[of_index].set(1)
             # between neighbours the rules of the sweep are the derivative; Jᵀ times a unit vector is a row of J
             unit = self.net.units.get(u)
             if unit is not None and (kind, by_kind, u) == ("h", "a", by_path[0]):
@@ -177,25 +180,23 @@ class Numbers:
                 return sum(float(part[by_index]) for part in parts)
             return self._total(leaf, trace)
 
-    def sources_by(self, u: str, weight: Sequence[str]) -> list[str]:
+    def sources_by(self, u: str, weight: tuple[str, ...]) -> list[str]:
         """The sources that a unit reads by a weight, given by group and name: one, unless it is shared."""
-        return [s for (v, s), place in self.places.items() if v == u and place == tuple(weight)]
+        return [s for (v, s), place in self.places.items() if v == u and place == weight]
 
     def _is_function_of(self, u: str, s: str) -> bool:
         unit = self.net.units.get(u)
         return isinstance(unit, FunctionUnit) and s in unit.sources
 
     def _total(self, leaf: Partial, trace: Trace) -> float:
-        kind, u = leaf.of.name.split(".")
-
         def element(params: Any, offsets: Trace) -> Any:
-            return getattr(forward(self.net, params, self.x, offsets=offsets), kind)[u][leaf.of.index]
+            moved = forward(self.net, params, self.x, offsets=offsets)
+            return getattr(moved, leaf.of.kind)[leaf.of.unit][leaf.of.index]
 
         zeros = jax.tree.map(jnp.zeros_like, trace)
         by_params, by_offsets = jax.grad(element, (0, 1))(jax.tree.map(jnp.asarray, self.params), zeros)
-        by_kind, *path = leaf.by.name.split(".")
-        by = by_params[path[0]][path[1]] if by_kind == "W" else getattr(by_offsets, by_kind)[path[0]]
-        return float(by[leaf.by.index])
+        found = named({"W": by_params, "a": by_offsets.a, "h": by_offsets.h})
+        return float(found[leaf.by.whole][leaf.by.index])
 
     def _traced(self) -> tuple[tuple[str, list[str]], ...]:
         return ("a", list(self.net.units)), ("h", [*self.net.inputs, *self.net.units])

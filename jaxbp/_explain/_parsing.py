@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 
 import numpy as np
@@ -20,10 +21,10 @@ from jaxbp._explain._expressions import (
     Partial,
     Power,
     Product,
-    Quantity,
     Quotient,
     Sum,
 )
+from jaxbp._names import DERIVATIVES, Name
 
 LONGEST = 4_000
 """Characters of one claim."""
@@ -39,7 +40,6 @@ BEYOND = f"beyond those of float64, in which all is computed and which end at {s
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d+))?", re.ASCII)
 _FLAT: dict[type[ast.operator], str] = {ast.Add: "sum", ast.Sub: "sum", ast.Mult: "product"}
 _SYNONYMS = {"log": "ln", "σ": "sigmoid"}
-_BY = {"a": "delta", "h": "Delta", "W": "grad"}
 
 
 def parse_number(text: str) -> str | None:
@@ -65,19 +65,19 @@ def check_length(text: str) -> None:
         raise ValueError(f"{brief(text)} is {len(text)} characters long, and {LONGEST} are read; claim a part of it")
 
 
-def parse_name(text: str, arrays: Mapping[str, np.ndarray]) -> Leaf:
+def parse_name(text: str, arrays: Mapping[Name, np.ndarray]) -> Leaf:
     """A quantity by its name, with or without an index, or a derivative `d(a.o[0])/d(W.o.h1[0, 1])`.
 
     Raises:
         ValueError: A name that is none of the known ones, or an index that its array does not have.
     """
     parsed = parse(text, arrays)
-    if not isinstance(parsed, Quantity | Partial):
+    if not isinstance(parsed, Name | Partial):
         raise ValueError(f"{brief(text)} names no quantity; a name looks like 'a.o[1]', 'loss' or 'grad.o.h1[0, 1]'")
     return parsed
 
 
-def parse(text: str, arrays: Mapping[str, np.ndarray]) -> Expression:
+def parse(text: str, arrays: Mapping[Name, np.ndarray]) -> Expression:
     """A short expression over quantities, such as `(h.o[0] - y[0]) * h.h1[1]`.
 
     Args:
@@ -90,17 +90,18 @@ def parse(text: str, arrays: Mapping[str, np.ndarray]) -> Expression:
     """
     check_length(text)
     # names of units need not be Python's, so quantities are taken out before the grammar is left to Python
-    known = sorted(arrays, key=len, reverse=True)
-    found: dict[str, str] = {}
+    known = {str(name): name for name in arrays}
+    found: dict[str, Name] = {}
     stem = "q"
     while stem in text:
         stem += "q"
 
     def placeholder(match: re.Match[str]) -> str:
-        found[f"{stem}{len(found)}"] = match[0]
+        found[f"{stem}{len(found)}"] = known[match[0]]
         return list(found)[-1]
 
-    pattern = rf"(?<![\w.])(?:{'|'.join(map(re.escape, known))})(?![\w.])"
+    longest_first = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+    pattern = rf"(?<![\w.])(?:{longest_first})(?![\w.])"
     source = re.sub(pattern, placeholder, text).replace("−", "-").replace("·", "*").replace("^", "**")
     source = re.sub(r"\bd\(([^()]*)\)\s*/\s*d\(([^()]*)\)", r"d(\1, \2)", source)  # one thing, not a fraction
     source = source.strip()
@@ -116,7 +117,7 @@ def parse(text: str, arrays: Mapping[str, np.ndarray]) -> Expression:
 
 
 class _Reader:
-    def __init__(self, text: str, source: str, found: Mapping[str, str], arrays: Mapping[str, np.ndarray]):
+    def __init__(self, text: str, source: str, found: Mapping[str, Name], arrays: Mapping[Name, np.ndarray]):
         self.text = text
         self.source = source
         self.found = found
@@ -177,7 +178,7 @@ class _Reader:
             case _:
                 raise ValueError(f"{self.text} uses an operator other than + - * / **")
 
-    def _element(self, node: ast.expr) -> Quantity:
+    def _element(self, node: ast.expr) -> Name:
         index: tuple[int, ...] = ()
         if isinstance(node, ast.Subscript):
             written = self._original(node.slice).strip("()")
@@ -190,23 +191,21 @@ class _Reader:
             raise _unknown(self._original(node), self.arrays)
         shape = self.arrays[name].shape
         if index and (len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True))):
-            raise ValueError(f"{Quantity(name, index)} does not exist: {name} has shape {shape}")
-        return Quantity(name, index)
+            raise ValueError(f"{name.at(index)} does not exist: {name} has shape {shape}")
+        return name.at(index)
 
     def _original(self, node: ast.expr) -> str:
         segment = ast.get_source_segment(self.source, node) or ""
-        return re.sub(r"\w+", lambda match: self.found.get(match[0], match[0]), segment)
+        return re.sub(r"\w+", lambda match: str(self.found.get(match[0], match[0])), segment)
 
-    def _derivative(self, of: Quantity, by: Quantity) -> Leaf:
-        by_kind, _, path = by.name.partition(".")
-        of_kind = of.name.partition(".")[0]
-        if of.name == "loss" and by_kind in _BY:
-            return Quantity(f"{_BY[by_kind]}.{path}", by.index)
-        if of_kind not in ("a", "h") or by_kind not in _BY:
+    def _derivative(self, of: Name, by: Name) -> Leaf:
+        if of.kind == "loss" and by.kind in DERIVATIVES:
+            return replace(by, kind=DERIVATIVES[by.kind])
+        if of.kind not in ("a", "h") or by.kind not in DERIVATIVES:
             raise ValueError(f"{self.text}: d(…)/d(…) is of the loss, an a or an h, by an a, an h or a W")
         for quantity in (of, by):
-            if not quantity.index and self.arrays[quantity.name].shape:
-                raise ValueError(f"{self.text}: say which element of {quantity.name} is meant, e.g. {quantity}[0]")
+            if not quantity.index and self.arrays[quantity].shape:
+                raise ValueError(f"{self.text}: say which element of {quantity} is meant, e.g. {quantity}[0]")
         return Partial(of, by)
 
 
@@ -236,9 +235,10 @@ def _terms(left: Expression) -> tuple[Expression, ...]:
     return left.terms if isinstance(left, Sum) else (left,)
 
 
-def _unknown(name: str, arrays: Mapping[str, np.ndarray]) -> ValueError:
-    near = get_close_matches(name, list(arrays), n=3, cutoff=0.4)
+def _unknown(name: str, arrays: Mapping[Name, np.ndarray]) -> ValueError:
+    known = list(map(str, arrays))
+    near = get_close_matches(name, known, n=3, cutoff=0.4)
     return ValueError(
         f"there is no quantity {brief(name)}; "
-        + (f"did you mean {quoted(near)}?" if near else f"known are {quoted(arrays)}")
+        + (f"did you mean {quoted(near)}?" if near else f"known are {quoted(known)}")
     )

@@ -20,12 +20,12 @@ from jaxbp._explain._expressions import (
     Partial,
     Power,
     Product,
-    Quantity,
     Quotient,
     Rest,
     Sum,
 )
 from jaxbp._explain._symbols import upright
+from jaxbp._names import Name
 
 DIGITS = 4
 """Significant digits of a printed number."""
@@ -99,7 +99,7 @@ class Printer(ABC):
         match e:
             case Number(value):
                 return self._tight(self.number(value))
-            case Quantity() | Partial():
+            case Name() | Partial():
                 return self._tight(self.leaf(e))
             case Rest():
                 return self.ellipsis, _ATOM

@@ -10,19 +10,19 @@ import numpy as np
 from jaxbp._connections import Shape
 from jaxbp._explain._claims import Claim
 from jaxbp._explain._equations import Equations
-from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, Quantity, leaves
+from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, leaves
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._printing import Printer, rounded
 from jaxbp._explain._typesetting import Typesetting
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import BIAS, SHARED
+from jaxbp._names import Name
 from jaxbp._parameters import uses
 
 SHOWN_ELEMENTS = 24
 SHOWN_EXAMPLES = 4
 EDGE_ELEMENTS = 2
-_OF_EXAMPLES = ("a", "h", "losses", "Delta", "delta")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Equation:
         value = self.typesetting.equations.value(self.quantity)
         result = numbers.number(value)
         shown = [*(s for i, s in enumerate(shown) if s != result and s not in shown[:i]), result]
-        assigns = self.name.startswith("updated.")
+        assigns = isinstance(self.quantity, Name) and self.quantity.kind == "updated"
         signs = [arrow if assigns else "=", *["="] * (len(shown) - 1)]
         if rounded(value):
             signs[-1] = nearly if len(shown) > 1 or not assigns else arrow
@@ -121,56 +121,56 @@ class Steps:
             yield from self.backward(example, section)
         section = f"Mean over all {prod(self.numbers.batch)} examples" if several else "One example"
         if several:
-            yield self._step("loss", "Loss", r"L = \frac{1}{N} \sum_i L_i", section)
+            yield self._step(Name("loss"), "Loss", r"L = \frac{1}{N} \sum_i L_i", section)
         yield from self.gradients(section)
         if self.numbers.learning_rate is not None:
             yield from self.updates(section)
 
     def examples(self) -> list[Index]:
         """The examples to show: the first and the last few, and those that something is claimed of."""
-        of_examples = [leaf for leaf in map(_element_of, self.claims) if leaf.name.partition(".")[0] in _OF_EXAMPLES]
-        claimed = [leaf.index[: len(self.numbers.batch)] for leaf in of_examples]
+        about = map(_element_of, self.claims)
+        of_examples = [name for name in about if name.is_of_unit or name.kind == "losses"]
+        claimed = [name.index[: len(self.numbers.batch)] for name in of_examples]
         shown = _shown(self.numbers.batch, claimed, SHOWN_EXAMPLES)
         return [example for example in shown if example is not None]
 
     def given(self) -> Iterator[Step]:
         """The inputs, the targets, the weights and the learning rate."""
         for name in self.net.inputs:
-            yield self._step(f"h.{name}", f"Input {name}", "", "Given")
-        yield self._step("y", "Target", "", "Given")
+            yield self._step(Name("h", (name,)), f"Input {name}", "", "Given")
+        yield self._step(Name("y"), "Target", "", "Given")
         for group, name in self._weights():
             title = self._words("Bias" if name == BIAS else "Weights", group, name)
-            yield self._step(f"W.{group}.{name}", title, "", "Given")
+            yield self._step(Name("W", (group, name)), title, "", "Given")
         if self.numbers.learning_rate is not None:
-            yield self._step("learning_rate", "Learning rate", "", "Given")
+            yield self._step(Name("learning_rate"), "Learning rate", "", "Given")
 
     def forward(self, example: Index, section: str) -> Iterator[Step]:
         """The forward phase of one example."""
         for u in self.net.order:
             is_function = isinstance(self.net.units[u], FunctionUnit)
             rule = r"a_u = f(h_s, h_t, \ldots)" if is_function else r"a_u = \sum_{s \Rightarrow u} h_s W_{su} + b_u"
-            yield self._step(f"a.{u}", f"Pre-activation of {u}", rule, section, example)
-            activation = self.net.units[u].activation.name
-            yield self._step(f"h.{u}", f"Activation of {u}, {activation}", r"h_u = \Phi_u(a_u)", section, example)
-        name = "losses" if prod(self.numbers.batch) > 1 else "loss"
+            yield self._step(Name("a", (u,)), f"Pre-activation of {u}", rule, section, example)
+            phi = self.net.units[u].activation.name
+            yield self._step(Name("h", (u,)), f"Activation of {u}, {phi}", r"h_u = \Phi_u(a_u)", section, example)
+        name = Name("losses" if prod(self.numbers.batch) > 1 else "loss")
         yield self._step(name, f"Loss, {self.numbers.loss.name}", "L = L(o, y)", section, example)
 
     def backward(self, example: Index, section: str) -> Iterator[Step]:
         """The sweep for one example."""
         start = r"\Delta_o = \frac{\partial L}{\partial o}"
-        pulled = (
+        pull = (
             r"\delta_u = \frac{\partial L}{\partial a_u} = "
             r"\left(\frac{\partial h_u}{\partial a_u}\right)^{\top} \Delta_u"
         )
         for u in reversed(self.net.order):
             rule = start if u == self.net.output else self._recursion(u)
-            yield self._step(f"Delta.{u}", f"Error signal at the output of {u}", rule, section, example)
-            yield self._step(f"delta.{u}", f"Error signal at the pre-activation of {u}", pulled, section, example)
-        for name in self.net.inputs:
-            if any(_element_of(leaf).name == f"Delta.{name}" for leaf in self.claims):
-                yield self._step(
-                    f"Delta.{name}", f"Error signal at the input {name}", self._recursion(name), section, example
-                )
+            yield self._step(Name("Delta", (u,)), f"Error signal at the output of {u}", rule, section, example)
+            yield self._step(Name("delta", (u,)), f"Error signal at the pre-activation of {u}", pull, section, example)
+        for s in self.net.inputs:
+            Delta = Name("Delta", (s,))
+            if any(_element_of(leaf).whole == Delta for leaf in self.claims):
+                yield self._step(Delta, f"Error signal at the input {s}", self._recursion(s), section, example)
 
     def _recursion(self, s: str) -> str:
         """The rule for Δ of a unit or input, by the kind of units that read it."""
@@ -188,7 +188,7 @@ class Steps:
             elif name == BIAS:
                 rule = r"\frac{\partial L}{\partial b_u} = 1^{\top} \delta_u"
             title = self._words("Gradient of the", group, name)
-            yield self._step(f"grad.{group}.{name}", title, rule, section)
+            yield self._step(Name("grad", (group, name)), title, rule, section)
 
     def _found_at(self, weight: tuple[str, str]) -> int:
         """How late the sweep has the gradient of a weight: with δ of the last of its users."""
@@ -199,7 +199,7 @@ class Steps:
         for group, name in self._weights():
             rule = r"W \leftarrow W - \eta \, \frac{\partial L}{\partial W}"
             title = self._words("Update of the", group, name)
-            yield self._step(f"updated.{group}.{name}", title, rule, section)
+            yield self._step(Name("updated", (group, name)), title, rule, section)
 
     def _weights(self) -> list[tuple[str, str]]:
         """Every weight by group and name, those that connections share once, at the end."""
@@ -213,28 +213,28 @@ class Steps:
             return f"{whole} {name}, {' and '.join(places)}"
         return _words(what, group, name)
 
-    def _step(self, name: str, title: str, rule: str, section: str, example: Index = ()) -> Step:
+    def _step(self, name: Name, title: str, rule: str, section: str, example: Index = ()) -> Step:
         array = self.numbers.arrays[name]
         example = example[: array.ndim]  # the loss of a batch of one has no example axis
         claimed = [leaf for leaf in self.claims if self._belongs(leaf, name, example)]
-        wanted = [leaf.index[len(example) :] for leaf in claimed if isinstance(leaf, Quantity)]
+        wanted = [leaf.index[len(example) :] for leaf in claimed if isinstance(leaf, Name)]
         indices = _shown(array.shape[len(example) :], wanted)
-        elements = [None if index is None else Quantity(name, (*example, *index)) for index in indices]
+        elements = [None if index is None else name.at((*example, *index)) for index in indices]
         derivatives = [leaf for leaf in claimed if isinstance(leaf, Partial)]
         equations = tuple(None if leaf is None else self._equation(leaf) for leaf in (*elements, *derivatives))
-        label = str(Quantity(name, example)) if prod(self.numbers.batch) > 1 else name
-        return Step(label, title, rule, equations, section, array[example])
+        label = name.at(example) if prod(self.numbers.batch) > 1 else name
+        return Step(str(label), title, rule, equations, section, array[example])
 
     def _equation(self, leaf: Leaf) -> Equation:
         claims = tuple(self.claims.get(leaf, ()))
         return Equation(leaf, self.equations.forms(leaf), self.numbers(leaf), claims, self.typesetting)
 
-    def _belongs(self, leaf: Leaf, name: str, example: Index) -> bool:
+    def _belongs(self, leaf: Leaf, name: Name, example: Index) -> bool:
         quantity = _element_of(leaf)
-        return quantity.name == name and quantity.index[: len(example)] == example
+        return quantity.whole == name and quantity.index[: len(example)] == example
 
 
-def _element_of(leaf: Leaf) -> Quantity:
+def _element_of(leaf: Leaf) -> Name:
     """Where a derivative is shown: at the quantity that is differentiated."""
     return leaf.of if isinstance(leaf, Partial) else leaf
 

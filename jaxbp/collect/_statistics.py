@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from jaxbp._activations import Elementwise
 from jaxbp._checks import check_number
+from jaxbp._names import Name
 from jaxbp._precision import widened
 from jaxbp.collect._sweep import Sweep, UnitSignals
 
@@ -54,9 +55,9 @@ class NetworkStatistics:
 
         It looks at values, so it is for results of a compiled function, not for inside one.
         """
-        forward = [(kind, u) for u in self.order for kind in ("a", "h")]
-        backward = [(kind, u) for u in reversed(self.order) for kind in ("Delta", "delta")]
-        return next((f"{kind}.{u}" for kind, u in forward + backward if not self.units[u].finite[kind]), None)
+        names = [Name(kind, (u,)) for u in self.order for kind in ("a", "h")]
+        names += [Name(kind, (u,)) for u in reversed(self.order) for kind in ("Delta", "delta")]
+        return next((str(name) for name in names if not self.units[name.unit].finite[name.kind]), None)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jaxbp._checks import check_integer, check_kind, check_sequence
 from jaxbp._forward import Trace, batch_shape, forward
 from jaxbp._graph import ONE
 from jaxbp._losses import Loss, check_loss
+from jaxbp._names import Name
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
 from jaxbp.textbook._layers import derivative, layers
@@ -194,17 +195,18 @@ def local_derivatives(net: Network, params: Params, trace: Trace) -> dict[tuple[
     for s, u in connections:
         activation, a, h = net.units[u].activation, trace.a[u], trace.h[u]
         W = np.asarray(params[u][s], np.float64)
+        h_s, a_u, h_u = (str(Name(kind, (unit,))) for kind, unit in (("h", s), ("a", u), ("h", u)))
         if isinstance(activation, Elementwise):
             Phi_prime = np.asarray(derivative(activation, a, h), np.float64)
-            local[f"h.{s}", f"h.{u}"] = Phi_prime[..., None, :] * W
+            local[h_s, h_u] = Phi_prime[..., None, :] * W
             continue
-        local[f"h.{s}", f"a.{u}"] = np.broadcast_to(W, (*batch, *W.shape))
+        local[h_s, a_u] = np.broadcast_to(W, (*batch, *W.shape))
         # (∂h/∂a)ᵀ e_i is row i of the Jacobian: every output i at once along one more axis
         every_output = (*batch, a.shape[-1], a.shape[-1])
         a, h = (jnp.broadcast_to(value[..., None, :], every_output) for value in (a, h))
         unit_vectors = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), every_output)
         jacobian = np.asarray(activation.pullback(a, h, unit_vectors), np.float64)
-        local[f"a.{u}", f"h.{u}"] = np.swapaxes(jacobian, -1, -2)
+        local[a_u, h_u] = np.swapaxes(jacobian, -1, -2)
     return local
 
 
@@ -253,14 +255,14 @@ def path_sums(net: Network, loss: Loss, params: Params, x: Any, y: Any, *, max_p
     local = local_derivatives(net, params, trace)
     dL_do = np.asarray(loss.gradient(trace.h[o], loss.targets(trace.h[o], y)), np.float64)
 
-    names = [*(earlier for earlier, _ in local), f"h.{o}"]
-    signals = {name: np.zeros((*batch, *net.shapes[name[2:]])) for name in names}
+    names = [*(Name.parse(earlier) for earlier, _ in local), Name("h", (o,))]
+    signals = {name: np.zeros((*batch, *net.shapes[name.unit])) for name in names}
     for example in np.ndindex(batch):
         edges = [edge[example].tolist() for edge in local.values()]
         for name, of_layer in zip(names, accumulate_by_paths(edges, dL_do[example].tolist()), strict=True):
             signals[name][example] = np.divide(of_layer, examples)
 
-    Delta = {name[2:]: signal for name, signal in signals.items() if name.startswith("h.")}
+    Delta = {name.unit: signal for name, signal in signals.items() if name.kind == "h"}
     delta: dict[str, Floats] = {}
     grads: dict[str, dict[str, Floats]] = {}
     for s, u in connections:
@@ -269,7 +271,7 @@ def path_sums(net: Network, loss: Loss, params: Params, x: Any, y: Any, *, max_p
             Phi_prime = np.asarray(derivative(activation, trace.a[u], trace.h[u]), np.float64)
             delta[u] = Phi_prime * Delta[u]
         else:
-            delta[u] = signals[f"a.{u}"]
+            delta[u] = signals[Name("a", (u,))]
         h_before, delta_rows = np.asarray(trace.h[s], np.float64), delta[u].reshape(examples, -1)
         grads[u] = {s: h_before.reshape(examples, -1).T @ delta_rows}
         if net.units[u].bias:
