@@ -13,12 +13,15 @@ from jaxtyping import Array
 
 from jaxbp._activations import Activation, Elementwise, softmax
 from jaxbp._check._session import compiled
-from jaxbp._forward import batch_shape, forward
+from jaxbp._checks import check_real
+from jaxbp._connections import Shape
+from jaxbp._forward import check_inputs, forward
 from jaxbp._losses import Loss
 from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import objective
-from jaxbp._parameters import check_params, places, uses, weights_of
+from jaxbp._parameters import check_params
+from jaxbp._plan import Edge, Plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +56,20 @@ class Facts:
             TypeError, ValueError: Arguments that do not fit, or targets that are not finite.
         """
         check_params(net, params)
+        named, shape = check_inputs(net, x), net.shapes[net.output]
+        first, value = next(iter(named.items()))
+        batch = value.shape[: value.ndim - len(net.shapes[first])]
+        check_real(y, "y")
+        # on the host, or in one program that is let go: what JAX does a step at a time it keeps for ever
+        wide = {u: {s: _widened(params[u][s]) for s in weights} for u, weights in net.weight_shapes.items()}
+        inputs = {s: _widened(h).reshape(-1, *net.shapes[s]) for s, h in named.items()}
         with jax.enable_x64(True):
-            wide = {
-                u: {s: jnp.asarray(params[u][s], float) for s in net.weight_shapes[u]} for u in net.plan.weight_shapes
-            }
-            trace = forward(net, wide, x)
-            batch = batch_shape(net, trace)
-            given, y = y, loss.targets(trace.h[net.output].astype(float), y)
-            if not np.all(np.isfinite(y)):
-                rows = np.reshape(given, (-1, y.shape[-1]) if np.shape(given) == y.shape else -1)
-                raise ValueError(f"y: {loss.complaint_about(rows, y.shape[-1:])}")
-            inputs = {s: trace.h[s].astype(float).reshape(-1, *net.shapes[s]) for s in net.inputs}
-            right = compiled(_by_autodiff, net, loss)(wide, inputs, y.reshape(-1, *net.shapes[net.output]))
-        # in the order of the specification: jax sorts the keys of a dict
-        ours = {u: {s: np.asarray(W) for s, W in weights.items()} for u, weights in wide.items()}
-        return cls.from_right(net, loss, ours, right, batch)
+            targets = np.asarray(compiled(_targets, loss, (*batch, *shape))(y))
+            if not np.all(np.isfinite(targets)):
+                rows = np.reshape(y, (-1, shape[-1]) if np.shape(y) == targets.shape else -1)
+                raise ValueError(f"y: {loss.complaint_about(rows, shape[-1:])}")
+            right = compiled(_by_autodiff, net, loss)(wide, inputs, targets.reshape(-1, *shape))
+        return cls.from_right(net, loss, wide, right, batch)
 
     @classmethod
     def from_right(
@@ -92,37 +94,18 @@ class Facts:
         """The number of examples, N."""
         return prod(self.batch)
 
-    @cached_property
-    def readers(self) -> dict[str, tuple[str, ...]]:
-        """The units that read each unit or input, in backward order."""
-        order = tuple(reversed(self.net.order))
-        return {s: tuple(u for u in order if s in self.net.units[u].reads) for s in self.net.shapes}
+    @property
+    def plan(self) -> Plan:
+        """The edges of the network."""
+        return self.net.plan
 
-    @cached_property
-    def places(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """By unit and source of each connection that has a weight, the group and the name under which it is kept."""
-        return places(self.net)
+    def edge(self, u: str, s: str) -> Edge:
+        """The edge from s to u."""
+        return self.plan.edges[u][s]
 
-    @cached_property
-    def sources(self) -> dict[str, tuple[str, ...]]:
-        """The sources that each unit reads by a weight, that of its bias among them."""
-        return {u: tuple(s for v, s in self.places if v == u) for u in self.net.units}
-
-    @cached_property
-    def weights(self) -> dict[str, dict[str, np.ndarray]]:
-        """The weights that lead into each unit, by source, wherever they are kept."""
-        return {u: weights_of(self.net, self.params, u) for u in self.net.units}
-
-    @cached_property
-    def due(self) -> dict[str, tuple[tuple[str, str], ...]]:
-        """The weights, by group and name, whose gradients are complete with δ of each unit.
-
-        A weight that several connections share has to wait for the last of them.
-        """
-        at: dict[str, list[tuple[str, str]]] = {u: [] for u in self.net.order}
-        for place in dict.fromkeys(self.places.values()):
-            at[min((u for u, _ in uses(self.net, *place)), key=self.net.order.index)].append(place)
-        return {u: tuple(weights) for u, weights in at.items()}
+    def weight(self, u: str, s: str) -> Any:
+        """The weight by which u reads s, wherever it lies; None where there is none."""
+        return self.edge(u, s).weight_in(self.params)
 
     @cached_property
     def slopes(self) -> dict[str, np.ndarray]:
@@ -161,6 +144,14 @@ def slope(activation: Elementwise, a: np.ndarray, h: np.ndarray | None = None) -
         at = jnp.asarray(a)
         value = activation.value(at) if h is None else jnp.asarray(h)
         return np.asarray(activation.derivative(at, value)).astype(float)
+
+
+def _widened(array: Any) -> np.ndarray:
+    return np.asarray(array).astype(np.float64)
+
+
+def _targets(loss: Loss, shape: Shape) -> Callable[[Any], Array]:
+    return lambda y: loss.targets(jnp.zeros(shape), y)
 
 
 def _by_autodiff(net: Network, loss: Loss) -> Callable[..., dict[str, Any]]:

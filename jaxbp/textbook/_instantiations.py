@@ -9,6 +9,7 @@ from jaxtyping import Array
 from jaxbp._activations import Activation, check_activation, hard_tanh, linear, relu, sigmoid, softmax, tanh
 from jaxbp._checks import check_alike, quoted
 from jaxbp._forward import Trace
+from jaxbp._graph import ONE
 from jaxbp._losses import Loss, check_loss, cross_entropy, unfused
 from jaxbp._mapping import FrozenMapping
 from jaxbp._network import Network
@@ -172,7 +173,7 @@ def instantiated_recursion(net: Network, loss: Loss, params: Params, x: Any, y: 
             delta = {o: update(net.units[o].activation, a[o], h[o], loss.gradient(h[o], y))}
         grads: Params = {}
         for s, u in reversed(connections):
-            grads[u] = incident_gradients(s, h[s], delta[u], bool(net.units[u].bias))
+            grads[u] = incident_gradients(s, h[s], delta[u], ONE in net.plan.edges[u])
             if s in net.units:
                 delta[s] = update(net.units[s].activation, a[s], h[s], params[u][s] @ delta[u])
         return delta, grads

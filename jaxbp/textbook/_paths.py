@@ -274,7 +274,7 @@ def path_sums(net: Network, loss: Loss, params: Params, x: Any, y: Any, *, max_p
             delta[u] = signals[Name("a", (u,))]
         h_before, delta_rows = np.asarray(trace.h[s], np.float64), delta[u].reshape(examples, -1)
         grads[u] = {s: h_before.reshape(examples, -1).T @ delta_rows}
-        if net.units[u].bias:
+        if ONE in net.plan.edges[u]:
             grads[u][ONE] = np.ones(examples) @ delta_rows
     return PathSums(Delta, delta, grads)
 

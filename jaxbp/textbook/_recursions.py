@@ -112,7 +112,7 @@ def post_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, 
             Delta[s] = dh_dh_r @ Delta_u
             dh_dw = jnp.outer(h[s], Phi_prime)
             grads[u] = {s: Delta_u[None, :] * dh_dw}
-            if net.units[u].bias:
+            if ONE in net.plan.edges[u]:
                 grads[u][ONE] = Delta_u * (1 * Phi_prime)
         return Delta, grads
 
@@ -168,7 +168,7 @@ def pre_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, y
             delta = {o: output.pullback(a[o], h[o], dL_do)}
         grads: Params = {}
         for s, u in reversed(connections):
-            grads[u] = incident_gradients(s, h[s], delta[u], bool(net.units[u].bias))
+            grads[u] = incident_gradients(s, h[s], delta[u], ONE in net.plan.edges[u])
             if s in net.units:
                 Phi_prime = derivative(net.units[s].activation, a[s], h[s])
                 delta[s] = Phi_prime * (params[u][s] @ delta[u])
@@ -283,7 +283,7 @@ def decoupled(net: Network, loss: Loss, params: Params, x: Any, y: Any) -> Decou
         for s, u in reversed(connections):
             delta[u] = activation_step(net.units[u].activation, a[u], h[u], Delta[u])
             Delta[s] = linear_step(params[u][s], delta[u])
-            grads[u] = incident_gradients(s, h[s], delta[u], bool(net.units[u].bias))
+            grads[u] = incident_gradients(s, h[s], delta[u], ONE in net.plan.edges[u])
         return (Delta, delta), grads
 
     (Delta, delta), grads = mean_over_examples(net, loss, params, x, y, of_example)
