@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._activations import Activation, Elementwise, softmax
-from jaxbp._check._session import compiled
+from jaxbp._check._session import in_float64
 from jaxbp._checks import check_real
 from jaxbp._connections import Shape
 from jaxbp._forward import check_inputs, forward
@@ -60,15 +60,13 @@ class Facts:
         first, value = next(iter(named.items()))
         batch = value.shape[: value.ndim - len(net.shapes[first])]
         check_real(y, "y")
-        # on the host, or in one program that is let go: what JAX does a step at a time it keeps for ever
         wide = {u: {s: _widened(params[u][s]) for s in weights} for u, weights in net.weight_shapes.items()}
         inputs = {s: _widened(h).reshape(-1, *net.shapes[s]) for s, h in named.items()}
-        with jax.enable_x64(True):
-            targets = np.asarray(compiled(_targets, loss, (*batch, *shape))(y))
-            if not np.all(np.isfinite(targets)):
-                rows = np.reshape(y, (-1, shape[-1]) if np.shape(y) == targets.shape else -1)
-                raise ValueError(f"y: {loss.complaint_about(rows, shape[-1:])}")
-            right = compiled(_by_autodiff, net, loss)(wide, inputs, targets.reshape(-1, *shape))
+        targets = in_float64(_targets, loss, (*batch, *shape))(y)
+        if not np.all(np.isfinite(targets)):
+            rows = np.reshape(y, (-1, shape[-1]) if np.shape(y) == targets.shape else -1)
+            raise ValueError(f"y: {loss.complaint_about(rows, shape[-1:])}")
+        right = in_float64(_by_autodiff, net, loss)(wide, inputs, targets.reshape(-1, *shape))
         return cls.from_right(net, loss, wide, right, batch)
 
     @classmethod
@@ -76,7 +74,6 @@ class Facts:
         cls, net: Network, loss: Loss, params: Any, right: dict[str, Any], batch: tuple[int, ...]
     ) -> "Facts":
         """The facts, from the quantities by kind and the targets as `y` among them."""
-        right = jax.tree.map(np.asarray, right)
         a = {u: right["a"][u] for u in net.units}
         h = {s: right["h"][s] for s in net.shapes}
         return cls(net, loss, params, a, h, right.pop("y"), named(right), batch)
@@ -85,8 +82,7 @@ class Facts:
         """The same network and parameters on normally distributed inputs."""
         rng = np.random.default_rng(seed)
         inputs = {s: rng.normal(size=(examples, *self.net.shapes[s])) for s in self.net.inputs}
-        with jax.enable_x64(True):
-            right = compiled(_by_autodiff, self.net, self.loss)(self.params, inputs, y)
+        right = in_float64(_by_autodiff, self.net, self.loss)(self.params, inputs, y)
         return Facts.from_right(self.net, self.loss, self.params, right, (examples,))
 
     @property
@@ -129,21 +125,34 @@ class Facts:
 
 
 def _diagonal(activation: Activation, a: np.ndarray, h: np.ndarray) -> np.ndarray:
-    if activation.phi == softmax.phi:
-        return h * (1 - h)
-    with jax.enable_x64(True):
+    return h * (1 - h) if activation.phi == softmax.phi else in_float64(_diagonal_of, activation)(a, h)
+
+
+def _diagonal_of(activation: Activation) -> Callable[[Array, Array], Array]:
+    def diagonal(a: Array, h: Array) -> Array:
         # Jᵀ times a unit vector is a row of J
-        unit_vectors = jnp.eye(h.shape[-1])
-        rows = [activation.pullback(jnp.asarray(a), jnp.asarray(h), jnp.broadcast_to(e, h.shape)) for e in unit_vectors]
-        return np.stack([np.asarray(row)[..., i] for i, row in enumerate(rows)], axis=-1)
+        rows = jax.vmap(lambda e: activation.pullback(a, h, jnp.broadcast_to(e, h.shape)))(jnp.eye(h.shape[-1]))
+        return jnp.einsum("i...i->...i", rows)
+
+    return diagonal
 
 
 def slope(activation: Elementwise, a: np.ndarray, h: np.ndarray | None = None) -> np.ndarray:
     """Φ'(a) as numbers."""
-    with jax.enable_x64(True):
-        at = jnp.asarray(a)
-        value = activation.value(at) if h is None else jnp.asarray(h)
-        return np.asarray(activation.derivative(at, value)).astype(float)
+    return in_float64(_slope, activation)(a, phi(activation, a) if h is None else h)
+
+
+def _slope(activation: Elementwise) -> Callable[[Array, Array], Array]:
+    return lambda a, h: activation.derivative(a, h).astype(float)
+
+
+def phi(activation: Activation, a: np.ndarray) -> np.ndarray:
+    """Φ(a) as numbers."""
+    return in_float64(_value_of, activation)(a)
+
+
+def _value_of(activation: Activation) -> Callable[[Array], Array]:
+    return lambda a: activation.value(a)
 
 
 def _widened(array: Any) -> np.ndarray:
@@ -178,8 +187,7 @@ def central_difference(facts: Facts, grad: Name, direction: np.ndarray, step: fl
 
     def value(sign: int) -> float:
         moved = {**facts.params[u], s: facts.params[u][s] + sign * step * direction}
-        with jax.enable_x64(True):
-            return float(compiled(_value, facts.net, facts.loss)({**facts.params, u: moved}, inputs, facts.y))
+        return float(in_float64(_value, facts.net, facts.loss)({**facts.params, u: moved}, inputs, facts.y))
 
     return (value(1) - value(-1)) / (2 * step)
 
@@ -211,10 +219,7 @@ def corners(facts: Facts, epsilon: float) -> dict[str, Corner]:
             continue
         a = facts.a[u]
         step = float(np.clip(8 * epsilon * np.max(np.abs(a)), 1e-7, 1e-5))
-        with jax.enable_x64(True):
-            far_below, below, above, far_above = (
-                np.asarray(unit.activation.value(jnp.asarray(a + k * step))) for k in (-2, -1, 1, 2)
-            )
+        far_below, below, above, far_above = (phi(unit.activation, a + k * step) for k in (-2, -1, 1, 2))
         left, right = (below - far_below) / step, (far_above - above) / step
         on_corner = np.abs(left - right) > 1e-3
         if on_corner.any():

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxbp._activations import Elementwise
+from jaxbp._activations import Activation, Elementwise
 from jaxbp._check._facts import Facts
 from jaxbp._check._report import Mistake
-from jaxbp._check._session import compiled
-from jaxbp._connections import Bias, Dense, Identity, Transposed
+from jaxbp._check._session import in_float64
+from jaxbp._connections import Bias, Connection, Dense, Identity, Transposed
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import SHARED
+from jaxbp._losses import Head
 from jaxbp._names import Name, named
 
 Stage = Literal["output", "term", "sum", "delta", "gradient", "shared"]
@@ -154,18 +154,18 @@ def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray) -> np.ndarra
     """The term δ_v W_svᵀ of Δ_s, or (∂a_v/∂h_s)ᵀ δ_v of a function unit."""
     unit = facts.net.units[v]
     if isinstance(unit, FunctionUnit):
-        with jax.enable_x64(True):
-            h = [jnp.asarray(facts.h[t]) for t in unit.sources]
-            return np.asarray(compiled(_signals, unit)(h, jnp.asarray(delta))[unit.sources.index(s)])
+        return in_float64(_signals, unit)([facts.h[t] for t in unit.sources], delta)[unit.sources.index(s)]
     M = matrix(facts, v, s)
     if M is not None:
         return delta @ M.T
     connection = facts.edge(v, s).linear
     if isinstance(connection, Identity):
         return delta
-    with jax.enable_x64(True):
-        W = jax.tree.map(jnp.asarray, facts.weight(v, s))
-        return np.asarray(connection.pull_back(W, jnp.asarray(facts.h[s]), jnp.asarray(delta)))
+    return in_float64(_pull_back, connection)(facts.weight(v, s), facts.h[s], delta)
+
+
+def _pull_back(connection: Connection) -> Callable[..., Array]:
+    return lambda W, h, delta: connection.pull_back(W, h, delta)
 
 
 def _signals(unit: FunctionUnit) -> Callable[..., list[Array]]:
@@ -188,10 +188,12 @@ def output_signals(facts: Facts, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """Δ_o = ∂L/∂o and δ_o for these targets, the latter in its simplified form where one is known."""
     o, N = facts.net.output, facts.examples
     head = facts.loss.at(facts.net.units[o].activation)
-    with jax.enable_x64(True):
-        a, h, targets = (jnp.asarray(array) for array in (facts.a[o], facts.h[o], y))
-        Delta, delta = (np.asarray(signal) / N for signal in head.signals(a, h, targets))
+    Delta, delta = (signal / N for signal in in_float64(_signals_of, head)(facts.a[o], facts.h[o], y))
     return Delta, pulled_back(facts, o, Delta) if head.simplification is None else delta
+
+
+def _signals_of(head: Head) -> Callable[..., tuple[Array, Array]]:
+    return lambda a, h, y: head.signals(a, h, y)
 
 
 def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:
@@ -199,8 +201,11 @@ def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:
     activation = facts.net.units[u].activation
     if isinstance(activation, Elementwise):
         return facts.slopes[u] * Delta
-    with jax.enable_x64(True):
-        return np.asarray(activation.pullback(*map(jnp.asarray, (facts.a[u], facts.h[u], Delta))))
+    return in_float64(_pullback, activation)(facts.a[u], facts.h[u], Delta)
+
+
+def _pullback(activation: Activation) -> Callable[..., Array]:
+    return lambda a, h, Delta: activation.pullback(a, h, Delta)
 
 
 def gradient(facts: Facts, u: str, s: str, delta: np.ndarray, h: np.ndarray | None = None) -> np.ndarray:
@@ -212,5 +217,8 @@ def gradient(facts: Facts, u: str, s: str, delta: np.ndarray, h: np.ndarray | No
     if isinstance(connection, Dense | Transposed):
         outer = h.reshape(-1, h.shape[-1]).T @ delta.reshape(-1, delta.shape[-1])
         return outer if isinstance(connection, Dense) else outer.T
-    with jax.enable_x64(True):
-        return np.asarray(connection.contract(*map(jnp.asarray, (W, h, delta))))
+    return in_float64(_contract, connection)(W, h, delta)
+
+
+def _contract(connection: Connection) -> Callable[..., Array]:
+    return lambda W, h, delta: connection.contract(W, h, delta)

@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from jaxbp._check._facts import Corner, Facts
+from jaxbp._check._facts import Corner, Facts, phi
 from jaxbp._check._noise import Noise
 from jaxbp._check._pass import Pass, backward_order, output_signals
-from jaxbp._connections import Bias, Dense, Identity
+from jaxbp._check._session import in_float64
+from jaxbp._connections import Bias, Connection, Dense, Identity
 from jaxbp._function_unit import FunctionUnit, over_examples
 from jaxbp._names import Name, named
 from jaxbp._plan import Edge
@@ -64,8 +66,7 @@ def _noisy_quantities(
         else:
             terms = [_applied(edge, edge.weight_in(params), h, rounded) for edge in facts.plan.edges[u].values()]
             a[u] = rounded(reduce(add, terms))
-        with jax.enable_x64(True):
-            h[u] = rounded(np.asarray(unit.activation.value(jnp.asarray(a[u]))))
+        h[u] = rounded(phi(unit.activation, a[u]))
     right = dict(facts.right)
     at = replace(facts, params=params, a=a, h=h, right=right)
     for u, corner in on_corners.items():
@@ -104,5 +105,8 @@ def _applied(
         case Identity():
             return rounded(h[edge.source])
         case _:
-            with jax.enable_x64(True):
-                return rounded(np.asarray(edge.linear.apply(jax.tree.map(jnp.asarray, W), jnp.asarray(h[edge.source]))))
+            return rounded(in_float64(_apply, edge.linear)(W, h[edge.source]))
+
+
+def _apply(connection: Connection) -> Callable[..., Array]:
+    return lambda W, h: connection.apply(W, h)
