@@ -89,7 +89,8 @@ from experiments.common.command_line import print_error
 from experiments.common.files import is_one_of, write_whole
 from experiments.common.messages import quoted, suggestion
 from experiments.tools import handed_in
-from experiments.tools.description import MOST_TEXT, READERS, Description, read, read_arrays, read_description
+from experiments.tools.array_files import MOST_TEXT, READERS, read, read_arrays
+from experiments.tools.description import Description, read_description
 
 STYLES = {"right": "bold green", "precision": "bold green", "kink": "bold yellow", "wrong": "bold red"}
 FUNCTION = "gradients"

@@ -1,49 +1,35 @@
-"""Networks described in TOML, and arrays in `.npz` and `.json` files: all read as data, and nothing of it executed."""
+"""Networks described in TOML, with their loss, parameters and batch: read as data, and nothing of it executed."""
 
-import json
-import lzma
 import math
 import re
 import tomllib
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.lib import format as npy
 
 import jaxbp
-from experiments.common.files import MOST_BYTES, opened, read_bytes
 from experiments.common.messages import quoted, suggestion
 from experiments.common.networks import ActivationName
+from experiments.tools.array_files import MOST_TEXT, Most, parsed, read, read_arrays
 from experiments.tools.config import DtypeName, LossName
 
-MOST_TEXT = 2**24
-"""How many bytes a TOML or Python file may have; larger arrays belong into `.npz` files."""
-MOST_JSON = 2**26
 MOST_UNITS = 10_000
 MOST_NUMBERS = 10**8
 """What a network may have of weights, biases and widths together, and of values of its units for the whole batch."""
 
 _MOST_PARTS = 8
 _MOST_KEYS = 200_000
-_LITTLE = 2**20
-"""Bytes of an array that may be read before its shape is looked at: what is said of it then is more exact."""
 _PART = r"""(?:"(?:\\.|[^"\\\n])*+"?|'[^'\n]*+'?|[\w-]++)"""
 _KEYS = re.compile(rf"#[^\n]*+|{_PART}(?:[ \t]*+\.[ \t]*+{_PART})*+")
 """Comments, and runs of what may be parts of a key with dots between; each character is looked at about once."""
 
-_NO_ZIP = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError),
-    *(NotImplementedError, RuntimeError, UnicodeError),
-)
-"""Not a zip or a damaged one, an unknown compression, a password, an early end, names in no encoding."""
 _ACTIVATIONS = (*get_args(ActivationName), "softmax")
 _CONNECTIONS = {"Dense": jaxbp.Dense(), "Identity": jaxbp.Identity()}
 _HOW = {
@@ -89,189 +75,48 @@ class Description:
 
     def most_handed_in(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
         """How many numbers each quantity that can be handed in has."""
-        net = self.net
-        x = self.x if isinstance(self.x, dict) else {next(iter(net.inputs)): self.x}
-        name, array = next(iter(x.items()))
-        batch = array.size // math.prod(net.shapes[name])
-        most = {"loss": 1}
-        for u in net.units:
-            most |= {f"grad.{u}.{s}": math.prod(shape) for s, shape in net.weight_shapes(u).items()}
-        for u, shape in net.shapes.items():
+        batch = _examples(self.net, self.x)
+        most = {"loss": 1} | _most_weights(self.net, "grad")
+        for u, shape in self.net.shapes.items():
             most |= {f"{kind}.{u}": batch * math.prod(shape) for kind in ("a", "h", "Delta", "delta")}
         return most
 
 
 def read_description(path: Path) -> Description:
-    """Read a network description; paths in it are relative to its own folder.
-
-    Args:
-        path: A TOML file.
-
-    Returns:
-        What it describes.
+    """What a TOML file describes; paths in it are relative to its own folder.
 
     Raises:
         ValueError: Something in it, or in a file that it names, cannot be read or does not fit. The message names
             the file and the place, and says what was expected.
     """
-    content = read(path, MOST_TEXT)
-    try:
-        text = content.decode("utf-8-sig")
-        _check_text(text, path)
-        table = tomllib.loads(text)
-    except RecursionError:
-        raise ValueError(f"{path} is nested too deeply to be read") from None
-    except TooLargeError:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{path} is no TOML file: {error}") from error
-    try:
+    text = parsed(bytes.decode, read(path, MOST_TEXT), path, "TOML").removeprefix("\ufeff")
+    with _blamed(path):
+        _check_text(text)
+    table = parsed(tomllib.loads, text, path, "TOML")
+    with _blamed(path):
         return _described(table, path)
+
+
+@contextmanager
+def _blamed(place: Path | str) -> Generator[None]:
+    """Errors that say first where in a file they are."""
+    try:
+        yield
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{place}: {error}") from error
 
 
-class TooLargeError(ValueError):
-    """What a file asks for is past a limit."""
-
-
-def _check_text(text: str, path: Path) -> None:
+def _check_text(text: str) -> None:
     """Refuse keys whose parsing would take more memory than there is: it grows with the square of their parts."""
     for match in _KEYS.finditer(text):
         run = match[0]
         if run.count(".") < _MOST_PARTS or run.startswith("#"):
             continue
-        parts = re.sub(_PART, "_", run).count("_")
+        parts = len(re.findall(_PART, run))
         if parts > _MOST_PARTS:
-            raise TooLargeError(f"{path} has a key of {parts} parts, {run[:20]}…; no key of a network has more than 4")
+            raise ValueError(f"it has a key of {parts} parts, {run[:20]}…; no key of a network has more than 4")
     if text.count("=") + text.count("\n[") > _MOST_KEYS:
-        raise TooLargeError(
-            f"{path} has more than {_MOST_KEYS} keys; no network of at most {MOST_UNITS} units needs them"
-        )
-
-
-Most = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, int]]
-"""From the shapes that a file says its arrays have, how many numbers each of them may have."""
-
-
-def read_arrays(path: Path, most: Most | None = None) -> dict[str, Any]:
-    """The arrays of an `.npz` file, or the lists of a `.json` file, by name.
-
-    Args:
-        path: The file; its suffix says which it is.
-        most: How large the arrays may be; what is larger is refused before it is unpacked.
-
-    Returns:
-        Arrays by name, or what the JSON object holds.
-
-    Raises:
-        ValueError: It is no such file, or it holds what could only be read by executing something.
-    """
-    if path.suffix not in READERS:
-        raise ValueError(f"{path} is none of {quoted(READERS)}, which hold arrays; name a file by what it holds")
-    return READERS[path.suffix](path, most)
-
-
-def read(path: Path, most: int) -> bytes:
-    """All of an ordinary file of limited size; that there is none is a ValueError too."""
-    try:
-        return read_bytes(path, most)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _read_npz(path: Path, most: Most | None) -> dict[str, Any]:
-    try:
-        with opened(path) as file:
-            return _unpacked(file, path, most)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _unpacked(file: BinaryIO, path: Path, most: Most | None) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            size = sum(member.file_size for member in archive.infolist())
-            if size > MOST_BYTES:
-                raise ValueError(f"{path} would take up {size} bytes, more than {MOST_BYTES}; hand in less")
-            shapes = {name: _shape(archive, member, path) for name, member in members.items()}
-            if most is not None:
-                _check_sizes(members, shapes, most(shapes), path)
-            return {name: _read_member(archive, member) for name, member in members.items()}
-    except _NO_ZIP as error:
-        raise ValueError(f"{path} is no .npz file ({error}); write one with numpy.savez(path, **arrays)") from error
-
-
-def _check_sizes(
-    members: Mapping[str, zipfile.ZipInfo],
-    shapes: Mapping[str, tuple[int, ...]],
-    most: Mapping[str, int],
-    path: Path,
-) -> None:
-    for name, member in members.items():
-        numbers = most.get(name, 0)
-        if member.file_size > 16 * numbers + _LITTLE:
-            expected = f"expected {numbers} numbers" if name in most else f"expected one of {quoted(most)}"
-            raise TooLargeError(
-                f"{name!r:.60} in {path} has shape {shapes[name]}, {member.file_size} bytes; {expected}"
-            )
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    with archive.open(member) as stream:
-        return npy.read_array(stream, allow_pickle=False)
-
-
-def _shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> tuple[int, ...]:
-    """An array's shape. A header is a claim, which must agree with the member's size before memory is asked for."""
-    place = f"{member.filename!r} in {path}"
-    with archive.open(member) as stream:
-        try:
-            version = npy.read_magic(stream)
-            read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-            shape, _, dtype = read_header(stream)
-        except Exception as error:  # a header is parsed as Python's literals, which fails in many ways
-            raise ValueError(f"{place} is no NumPy array ({error}); write it with numpy.savez") from error
-        if dtype.hasobject:
-            raise ValueError(
-                f"{place} holds Python objects, which can only be unpickled; that would execute what is in them, "
-                "and is not done here. Save arrays of numbers, all rows of one length"
-            )
-        if dtype.kind == "V":
-            raise ValueError(
-                f"{place} has dtype {dtype}, which is how NumPy saves bfloat16; save it as float32, "
-                'and describe the network with dtype = "bfloat16"'
-            )
-        if min(shape, default=0) < 0 or dtype.itemsize * math.prod(shape) != member.file_size - stream.tell():
-            raise ValueError(f"{place} is damaged: its size is not that of {dtype} of shape {shape}; write it again")
-    return shape
-
-
-def _read_json(path: Path, most: Most | None) -> dict[str, Any]:
-    del most  # lists are in memory when they are read
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise ValueError(f"{next(name for name in table if names.count(name) > 1)!r} is there twice")
-        return table
-
-    content = read(path, MOST_JSON)
-    try:
-        value = json.loads(content, object_pairs_hook=once)
-    except RecursionError:
-        raise ValueError(f"{path} is nested too deeply to be read") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON file: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__}, expected an object such as {{'delta.o': [[…]]}}")
-    return value
-
-
-READERS = {".npz": _read_npz, ".json": _read_json}
-"""What reads a file, by its suffix."""
+        raise ValueError(f"it has more than {_MOST_KEYS} keys; no network of at most {MOST_UNITS} units needs them")
 
 
 def _described(table: dict[str, Any], path: Path) -> Description:
@@ -283,37 +128,33 @@ def _described(table: dict[str, Any], path: Path) -> Description:
     with jax.enable_x64(True):
         params = _params(table, net, folder, dtype)
         x, y = _data(_arrays(table["data"], "data", folder, partial(_most_data, net)), net, dtype)
-        _check_values(net, x)
+        batch = _examples(net, x)
+        values = batch * sum(map(math.prod, net.shapes.values()))
+        if values > MOST_NUMBERS:
+            raise ValueError(
+                f"the units have {values} values for {batch} examples, more than {MOST_NUMBERS}; hand in fewer examples"
+            )
         o = jax.eval_shape(partial(jaxbp.apply, net), params, x)
         _check_targets(loss, o, y)
     named = [folder / table[key] for key in ("data", "params") if isinstance(table.get(key), str)]
     return Description(net, loss, params, x, y, dtype, (path, *named))
 
 
-def _most_params(net: jaxbp.Network, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    return {f"W.{u}.{s}": math.prod(shape) for u in net.units for s, shape in net.weight_shapes(u).items()}
+def _most_weights(net: jaxbp.Network, kind: str) -> dict[str, int]:
+    return {f"{kind}.{u}.{s}": math.prod(shape) for u in net.units for s, shape in net.weight_shapes(u).items()}
 
 
 def _most_data(net: jaxbp.Network, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """Any batch of the inputs, and targets for as many examples."""
-    most, batch = {}, 1
-    for name in net.inputs:
-        for key in ("x", f"x.{name}"):
-            shape, size = shapes.get(key, ()), net.shapes[name]
-            fits = shape[len(shape) - len(size) :] == size
-            most[key] = max(most.get(key, 0), math.prod(shape) if fits else math.prod(size))
-            batch = max(batch, most[key] // math.prod(size))
-    return {**most, "y": batch * math.prod(net.shapes[net.output])}
+    sizes = {key: net.shapes[name] for name in net.inputs for key in ("x", f"x.{name}")}
+    fitting = {key: size for key, size in sizes.items() if shapes.get(key, ())[-len(size) :] == size}
+    batch = max((math.prod(shapes[key]) // math.prod(size) for key, size in fitting.items()), default=1)
+    return {key: batch * math.prod(size) for key, size in {**sizes, "y": net.shapes[net.output]}.items()}
 
 
-def _check_values(net: jaxbp.Network, x: Any) -> None:
+def _examples(net: jaxbp.Network, x: np.ndarray | dict[str, np.ndarray]) -> int:
     inputs = x if isinstance(x, dict) else {next(iter(net.inputs)): x}
-    batch = max((v.size // math.prod(net.shapes[name]) for name, v in inputs.items() if name in net.shapes), default=1)
-    numbers = batch * sum(map(math.prod, net.shapes.values()))
-    if numbers > MOST_NUMBERS:
-        raise ValueError(
-            f"the units have {numbers} values for {batch} examples, more than {MOST_NUMBERS}; hand in fewer examples"
-        )
+    return max((v.size // math.prod(net.shapes[name]) for name, v in inputs.items() if name in net.shapes), default=1)
 
 
 def _check_network_size(widths: Mapping[str, Any], connections: Mapping[str, Mapping[str, Any]]) -> None:
@@ -329,21 +170,18 @@ def _check_network_size(widths: Mapping[str, Any], connections: Mapping[str, Map
         numbers += sum(shapes[u][-1] * shapes[s][-1] for s in dense)  # the last axes are joined
     if numbers > MOST_NUMBERS:
         shown = numbers if numbers < 10**30 else "more than 10³⁰"
-        raise TooLargeError(f"the network has {shown} weights, biases and values of units, more than {MOST_NUMBERS}")
+        raise ValueError(f"the network has {shown} weights, biases and values of units, more than {MOST_NUMBERS}")
 
 
 def _check_count(count: int) -> None:
     if count > MOST_UNITS:
-        raise TooLargeError(f"the network has {count} layers or units, more than {MOST_UNITS}")
+        raise ValueError(f"the network has {count} layers or units, more than {MOST_UNITS}")
 
 
 def _network(table: dict[str, Any]) -> jaxbp.Network:
     if "network" in table:
-        for key in ("inputs", "units"):
-            if key in table:
-                raise ValueError(
-                    f"there are both [network], for layers, and [{key}], for any graph; choose one of them"
-                )
+        if graph := [key for key in ("inputs", "units") if key in table]:
+            raise ValueError(f"there are both [network], for layers, and [{graph[0]}], for any graph; choose one")
         return _layered(table["network"])
     if "inputs" not in table and "units" not in table:
         raise ValueError(
@@ -367,14 +205,13 @@ def _layered(table: Any) -> jaxbp.Network:
     if not isinstance(widths, list):
         raise TypeError(f"{place}.layers is {widths!r}, expected widths such as [3, 2, 2], the input's first")
     _check_count(len(widths))
-    sizes = {str(i): _width(width) for i, width in enumerate(widths)}
-    _check_network_size(sizes, {str(i): {str(i - 1): jaxbp.Dense()} for i in range(1, len(widths))})
+    sizes = {f"{i}": _width(width) for i, width in enumerate(widths)}
+    _check_network_size(sizes, {f"{i + 1}": {f"{i}": jaxbp.Dense()} for i in range(len(widths) - 1)})
     activations = [_activation(name) for name in hidden] if isinstance(hidden, list) else _activation(hidden)
     output = _activation(table["output"])
-    try:
-        return jaxbp.layered(widths, hidden=activations, output=output, bias=_bias(table, place))
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
+    bias = _bias(table, place)
+    with _blamed(place):
+        return jaxbp.layered(widths, hidden=activations, output=output, bias=bias)
 
 
 def _unit(table: Any, place: str) -> jaxbp.Unit:
@@ -394,10 +231,8 @@ def _unit(table: Any, place: str) -> jaxbp.Unit:
         kinds = dict.fromkeys(sources, "Dense")
     connections = {source: _CONNECTIONS[_choice(kind, _CONNECTIONS, "connection")] for source, kind in kinds.items()}
     activation, bias = _activation(table["activation"]), _bias(table, place)
-    try:
+    with _blamed(place):
         return jaxbp.Unit(_width(table["width"]), activation, connections, bias)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
 
 
 def _width(width: Any) -> Any:
@@ -424,20 +259,19 @@ def _params(table: dict[str, Any], net: jaxbp.Network, folder: Path, dtype: str)
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise ValueError(f"seed is {seed!r}, expected an integer from 0 to 2³² − 1")
         return jax.tree.map(np.asarray, jaxbp.init_params(jax.random.key(seed), net, jnp.dtype(dtype)))
-    tree = _as_tree(_arrays(table["params"], "params", folder, partial(_most_params, net)))
+    tree = _as_tree(_arrays(table["params"], "params", folder, lambda _: _most_weights(net, "W")))
     params = {
         u: {s: _numbers(value, f"params.{u}.{s}", dtype) for s, value in weights.items()} for u, weights in tree.items()
     }
     for u in net.units:
         shapes = net.weight_shapes(u)
-        weights = params.setdefault(u, {}) if not shapes else params.get(u, {})
-        for s, shape in shapes.items():
-            if s in weights and weights[s].shape == shape[::-1] != shape:
+        for s, W in params.get(u, {}).items():
+            if s in shapes and W.shape == shapes[s][::-1] != shapes[s]:
                 raise ValueError(
-                    f"params.{u}.{s} has shape {weights[s].shape}, expected {shape}: its transpose, "
+                    f"params.{u}.{s} has shape {W.shape}, expected {shapes[s]}: its transpose, "
                     f"with a row for each element of {s} and a column for each of {u}"
                 )
-    return params
+    return {u: {} for u in net.units if not net.weight_shapes(u)} | params
 
 
 def _as_tree(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -446,11 +280,11 @@ def _as_tree(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
         return given
     tree: dict[str, dict[str, Any]] = {}
     for name, value in given.items():
-        kind, *path = name.split(".")
-        if kind != "W" or len(path) != 2:
-            raise ValueError(f"the params hold {name!r}, expected names such as 'W.h1.x' and 'W.h1.bias'")
-        u, s = path
-        tree.setdefault(u, {})[s] = value
+        match name.split("."):
+            case ["W", u, s]:
+                tree.setdefault(u, {})[s] = value
+            case _:
+                raise ValueError(f"the params hold {name!r}, expected names such as 'W.h1.x' and 'W.h1.bias'")
     return tree
 
 

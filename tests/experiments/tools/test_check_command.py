@@ -20,9 +20,10 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.tools import check, description
+from experiments.tools import array_files, check
+from experiments.tools.array_files import read_arrays
 from experiments.tools.check import Check, ProgramError
-from experiments.tools.description import read_arrays, read_description
+from experiments.tools.description import read_description
 
 LAYERS, GRAPH = (
     textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|^\n(?=    [^\n]))+", check.__doc__, re.MULTILINE)[1:]
@@ -461,6 +462,9 @@ def test_an_npz_file_that_claims_to_be_huge_or_is_damaged(folder):
     for damaged in (content[:-30], content[:20] + content[60:], b"", content[:60] + b"\0" * 8 + content[68:]):
         path.write_bytes(damaged)
         assert re.search(r"mine.npz is no .npz file \(|in .*mine.npz is", complaint(folder, "mine.npz"))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("loss.npy", npy((), bytes(8)))
+    assert "is compressed as NumPy compresses nothing" in complaint(folder, "mine.npz")
 
 
 def test_names_that_are_none(folder):
@@ -638,7 +642,7 @@ def test_arrays_of_a_wrong_size_are_not_unpacked(folder, monkeypatch):
     np.savez_compressed(folder / "batch.npz", x=np.ones((2, 3)), y=big)
     np.savez_compressed(folder / "wide.npz", x=big.reshape(-1, 4), y=[0, 1])
     np.savez_compressed(folder / "params.npz", **{"W.h1.x": big})
-    monkeypatch.setattr(description, "_read_member", None)
+    monkeypatch.setattr(array_files, "_read_member", None)
     assert "'grad.o.h1' in " in (message := complaint(folder, "mine.npz"))
     assert message.endswith("has shape (4194304,), 33554560 bytes; expected 4 numbers")
     assert "expected one of 'loss', 'grad.h1.x'" in complaint(folder, "other.npz")
