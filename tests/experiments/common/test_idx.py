@@ -7,7 +7,7 @@ import re
 import struct
 import tracemalloc
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from experiments.common.idx import read_idx, read_idx_folder
 
 CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
-PACKINGS = {"plain": bytes, "gzip": gzip.compress}
+PACKINGS = {"plain": bytes, "gzip": lambda content: gzip.compress(content, 1, mtime=0)}
 MEGABYTE = 1 << 20
 
 
@@ -43,36 +43,31 @@ def little_memory():
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("name", CODES)
-@pytest.mark.parametrize("packing", PACKINGS)
-def test_every_type_comes_back_as_it_was_written(name, packing, tmp_path):
+def with_limits(name: str) -> np.ndarray:
     dtype = np.dtype(name)
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    expected = np.array([[[limits.min, 0, 1]], [[2, 3, limits.max]]], dtype)
-    path = tmp_path / "file.bin"  # a name that says neither what it is nor how it is packed
-    path.write_bytes(PACKINGS[packing](idx_bytes(expected)))
-    got = read_idx(path)
-    assert got.dtype == dtype
-    assert got.dtype.isnative
-    np.testing.assert_array_equal(got, expected, strict=True)
-    got[0] = 0  # nobody needs a copy to work on it
+    return np.array([[[limits.min, 0, 1]], [[2, 3, limits.max]]], dtype)
 
 
 LONGER_THAN_A_PIECE = np.random.default_rng(0).integers(0, 256, (3, 1000, 257), np.uint8)
 READ = [
-    # what a file holds, whatever its name, and what is read of it
+    *((idx_bytes(array), array) for array in map(with_limits, CODES)),
+    (SMALL, np.arange(6, dtype=np.int16).reshape(2, 3)),
     (bytes.fromhex("0000 0B 02 00000001 00000002 0102 FFFE"), np.array([[258, -2]], np.int16)),
-    (gzip.compress(idx_bytes(LONGER_THAN_A_PIECE), 1), LONGER_THAN_A_PIECE),
+    (idx_bytes(LONGER_THAN_A_PIECE), LONGER_THAN_A_PIECE),
     (header(0x08, *[1] * 64) + b"\7", np.full((1,) * 64, 7, np.uint8)),  # as many dimensions as numpy has
-    (gzip.compress(SMALL), np.arange(6, dtype=np.int16).reshape(2, 3)),
 ]
 
 
-@pytest.mark.parametrize("name", ["plain", "packed.gz"])
-def test_the_bytes_tell_what_a_file_is_not_its_name(name, tmp_path):
+@pytest.mark.parametrize("name", ["file.bin", "packed.gz"])
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_what_was_written_comes_back_and_the_bytes_tell_what_a_file_is_not_its_name(packing, name, tmp_path):
     for content, expected in READ:
-        (tmp_path / name).write_bytes(content)
-        np.testing.assert_array_equal(read_idx(str(tmp_path / name)), expected, strict=True)
+        (tmp_path / name).write_bytes(PACKINGS[packing](content))
+        got = read_idx(str(tmp_path / name))
+        assert got.dtype.isnative
+        np.testing.assert_array_equal(got, expected, strict=True)
+        got[0] = 0  # nobody needs a copy to work on it
 
 
 SHORT = r"is too short: its header says int16 of shape \(2, 3\), so 12 bytes were expected after it, but {} came"
@@ -121,12 +116,6 @@ def test_what_is_refused_takes_no_memory_and_is_named(packing, tmp_path):
         path.write_bytes(PACKINGS[packing](content))
         with little_memory(), pytest.raises(ValueError, match=f"^{re.escape(str(path))} {message}"):
             read_idx(path)
-
-
-def test_gzipped_twice_is_no_idx_file(tmp_path):
-    (tmp_path / "a").write_bytes(gzip.compress(gzip.compress(SMALL)))
-    with pytest.raises(ValueError, match="is no IDX file: it starts with the bytes 1f 8b 08 00"):
-        read_idx(tmp_path / "a")
 
 
 @pytest.mark.parametrize(
@@ -181,20 +170,26 @@ def test_a_gzip_bomb_is_refused_without_reading_it(tail, bomb, tmp_path):
 PACKED = gzip.compress(SMALL, mtime=0)  # it names tests, so it must not hold the time
 
 
+DAMAGED = [
+    *(PACKED[:length] for length in range(2, len(PACKED))),
+    PACKED[:2] + b"\x07" + PACKED[3:],  # an unknown method
+    PACKED[:10] + b"\xff" * 8 + PACKED[18:],  # no deflate stream
+    PACKED[:-8] + bytes([PACKED[-8] ^ 1]) + PACKED[-7:],  # another check sum
+    PACKED[:-1] + b"\x01",  # another length
+    PACKED + b"more",
+]
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "message"),
     [
-        *(PACKED[:length] for length in range(2, len(PACKED))),
-        PACKED[:2] + b"\x07" + PACKED[3:],  # an unknown method
-        PACKED[:10] + b"\xff" * 8 + PACKED[18:],  # no deflate stream
-        PACKED[:-8] + bytes([PACKED[-8] ^ 1]) + PACKED[-7:],  # another check sum
-        PACKED[:-1] + b"\x01",  # another length
-        PACKED + b"more",
+        *((content, r"a is a damaged gzip file \(.+\); fetch or compress it again") for content in DAMAGED),
+        (gzip.compress(PACKED, mtime=0), "a is no IDX file: it starts with the bytes 1f 8b 08 00"),
     ],
 )
-def test_a_damaged_gzip_file(content, tmp_path):
+def test_a_gzip_file_that_is_damaged_or_packed_twice(content, message, tmp_path):
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a is a damaged gzip file \(.+\); fetch or compress it again"):
+    with pytest.raises(ValueError, match=message):
         read_idx(tmp_path / "a")
 
 
@@ -203,32 +198,24 @@ def test_no_file_stays_an_error_of_the_system(tmp_path):
         read_idx(tmp_path / "nothing")
 
 
-FLIPS = st.lists(st.tuples(st.just("flip"), st.integers(0, 80), st.integers(1, 255)), max_size=3)
-REMOVALS = st.lists(st.tuples(st.just("remove"), st.integers(0, 80), st.integers(1, 8)), max_size=2)
-ADDITIONS = st.lists(st.tuples(st.just("append"), st.just(0), st.binary(min_size=1, max_size=8)), max_size=1)
-
-
-def edited(content: bytes, edits) -> bytes:
-    for kind, place, what in edits:
-        place = min(place, len(content) - 1)
-        if kind == "flip":
-            content = content[:place] + bytes([content[place] ^ what]) + content[place + 1 :]
-        elif kind == "remove":
-            content = content[:place] + content[place + what :]
-        else:
-            content += what
-    return content
+FLIPS = st.lists(st.tuples(st.integers(0, 80), st.integers(1, 255)), max_size=3)
+REMOVALS = st.lists(st.tuples(st.integers(0, 80), st.integers(1, 8)), max_size=2)
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-@given(name=st.sampled_from(list(CODES)), flips=FLIPS, removals=REMOVALS, additions=ADDITIONS)
-@example(name="uint8", flips=[("flip", 2, 1)], removals=[], additions=[])  # now int8, and sound
-@example(name="uint8", flips=[("flip", 7, 1), ("flip", 11, 1)], removals=[], additions=[])  # now (3, 2), and sound
-@example(name="int16", flips=[], removals=[("remove", 12, 1)], additions=[("append", 0, b"1")])
+@given(name=st.sampled_from(list(CODES)), flips=FLIPS, removals=REMOVALS, more=st.binary(max_size=8))
+@example(name="uint8", flips=[(2, 1)], removals=[], more=b"")  # now int8, and sound
+@example(name="uint8", flips=[(7, 1), (11, 1)], removals=[], more=b"")  # now (3, 2), and sound
+@example(name="int16", flips=[], removals=[(12, 1)], more=b"1")
 @settings(deadline=None, max_examples=200)
-def test_an_edited_file_is_read_by_its_header_or_refused(tmp_path_factory, packing, name, flips, removals, additions):
-    content = PACKINGS[packing](idx_bytes(np.arange(6, dtype=name).reshape(2, 3)))
-    content = edited(content, flips + removals + additions)
+def test_an_edited_file_is_read_by_its_header_or_refused(tmp_path_factory, packing, name, flips, removals, more):
+    content = bytearray(PACKINGS[packing](idx_bytes(np.arange(6, dtype=name).reshape(2, 3))))
+    for place, bits in flips:
+        content[min(place, len(content) - 1)] ^= bits
+    for place, count in removals:
+        place = min(place, len(content) - 1)
+        del content[place : place + count]
+    content = bytes(content + more)
     path = tmp_path_factory.getbasetemp() / "edited"
     path.write_bytes(content)
     try:
@@ -278,20 +265,15 @@ def test_which_of_several_spellings_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize("part", CONTENTS)
-def test_a_missing_file(part, tmp_path):
+def test_a_missing_file_is_reported_before_any_is_read(part, tmp_path):
     name = FORMATS[0].format(part, "idx3" if "images" in part else "idx1")
     (write_folder(tmp_path) / name).unlink()
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"damaged")
     dotted = name.replace("-idx", ".idx")
     others = ", ".join(sorted(path.name for path in tmp_path.iterdir()))
     message = f"{tmp_path} has no file {name} or {name}.gz or {dotted} or {dotted}.gz; it holds {others};"
     with pytest.raises(FileNotFoundError, match=re.escape(message)):
-        read_idx_folder(tmp_path)
-
-
-def test_a_missing_file_is_reported_before_any_is_read(tmp_path):
-    (write_folder(tmp_path) / "t10k-labels-idx1-ubyte").unlink()
-    (tmp_path / "train-images-idx3-ubyte").write_bytes(b"damaged")
-    with pytest.raises(FileNotFoundError, match="t10k-labels"):
         read_idx_folder(tmp_path)
 
 
@@ -307,22 +289,22 @@ def test_no_folder_and_an_empty_and_a_crowded_one(tmp_path):
             read_idx_folder(path)
 
 
+UNFIT = [
+    ("images", np.zeros(5, np.uint8), r"has shape \(5,\), expected images .* at least 2-d"),
+    *(
+        ("images", np.array([[1, 0], [3, bad]]), rf"holds {re.escape(str(np.float64(bad)))} at \(1, 1\), expected")
+        for bad in (np.nan, np.inf, -np.inf, 1e200, -1e200, 3.5e38)
+    ),
+    ("images", np.array([[1, np.nan]], np.float32), r"holds nan at \(0, 1\), expected numbers that are finite"),
+    ("images", X_TRAIN[:1], r"holds 1 images, but .*-labels-idx1-ubyte holds \d labels; expected as many"),
+    ("labels", np.zeros((5, 1), np.uint8), r"holds uint8 of shape \(5, 1\), expected one integer"),
+    ("labels", np.zeros(5, np.float32), r"holds float32 of shape \(5,\), expected one integer"),
+    ("labels", np.array([0, -1], np.int8), "holds the class id -1 at 1, expected ids from 0 on"),
+]
+
+
 @pytest.mark.parametrize("part", ["train", "t10k"])
-@pytest.mark.parametrize(
-    ("kind", "array", "message"),
-    [
-        ("images", np.zeros(5, np.uint8), r"has shape \(5,\), expected images .* at least 2-d"),
-        *(
-            ("images", np.array([[1, 0], [3, bad]]), rf"holds {re.escape(str(np.float64(bad)))} at \(1, 1\), expected")
-            for bad in (np.nan, np.inf, -np.inf, 1e200, -1e200, 3.5e38)
-        ),
-        ("images", np.array([[1, np.nan]], np.float32), r"holds nan at \(0, 1\), expected numbers that are finite"),
-        ("images", X_TRAIN[:1], r"holds 1 images, but .*-labels-idx1-ubyte holds \d labels; expected as many"),
-        ("labels", np.zeros((5, 1), np.uint8), r"holds uint8 of shape \(5, 1\), expected one integer"),
-        ("labels", np.zeros(5, np.float32), r"holds float32 of shape \(5,\), expected one integer"),
-        ("labels", np.array([0, -1], np.int8), "holds the class id -1 at 1, expected ids from 0 on"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "array", "message"), UNFIT)
 def test_arrays_that_do_not_do(part, kind, array, message, tmp_path):
     write_folder(tmp_path, **{f"{part}_{kind}": array})
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path / part}-{kind}-idx") + "[13]-ubyte " + message):
@@ -332,24 +314,20 @@ def test_arrays_that_do_not_do(part, kind, array, message, tmp_path):
 @pytest.mark.parametrize("part", ["train", "t10k"])
 @pytest.mark.parametrize(("examples", "most"), [(4, 7), (20_000, 10_000)])
 def test_one_wrong_class_id_makes_no_network_of_any_size(part, examples, most, tmp_path):
-    both = {"train": examples, "t10k": 3} if part == "train" else {"train": 3, "t10k": examples}
-    arrays = {f"{name}_images": np.zeros((count, 1), np.uint8) for name, count in both.items()}
-    labels = {f"{name}_labels": np.zeros(count, np.int32) for name, count in both.items()}
-    labels[f"{part}_labels"][2] = most - 1
-    read_idx_folder(write_folder(tmp_path, **arrays, **labels))
-    for wrong in (most, 10**7):
-        labels[f"{part}_labels"][2] = wrong
-        write_folder(tmp_path, **arrays, **labels)
-        message = (
-            f"{tmp_path / part}-labels-idx1-ubyte holds the class id {wrong} at 2, expected ids below {most}, since"
-        )
-        with pytest.raises(ValueError, match=re.escape(message)):
+    arrays = {}
+    for name in ("train", "t10k"):
+        count = examples if name == part else 3
+        arrays |= {f"{name}_images": np.zeros((count, 1), np.uint8), f"{name}_labels": np.zeros(count, np.int32)}
+    for wrong in (most - 1, most, 10**7):
+        arrays[f"{part}_labels"][2] = wrong
+        write_folder(tmp_path, **arrays)
+        message = re.escape(f"{part}-labels-idx1-ubyte holds the class id {wrong} at 2, expected ids below {most}, ")
+        with pytest.raises(ValueError, match=message) if wrong >= most else nullcontext():
             read_idx_folder(tmp_path)
 
 
 def test_images_of_two_sizes(tmp_path):
     write_folder(tmp_path, t10k_images=np.zeros((2, 3, 3), np.uint8))
-    with pytest.raises(
-        ValueError, match=r"train-images-.* have shape \(2, 3\), but those of .*t10k-images-.* \(3, 3\)"
-    ):
+    message = r"train-images-.* have shape \(2, 3\), but those of .*t10k-images-.* \(3, 3\)"
+    with pytest.raises(ValueError, match=message):
         read_idx_folder(tmp_path)
