@@ -155,15 +155,7 @@ class Result:
 
 
 def main(config: Signals, console: Console | None = None) -> Result:
-    """Compute rules and signals, print them, and write both figures.
-
-    Args:
-        config: The networks.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        Rules and signals by the name of the activation.
-    """
+    """Compute rules and signals, print them, and write both figures."""
     console = console or terminal()
     with jax.enable_x64(True):
         curves = {name: sampled(getattr(jaxbp, name)) for name in RULES}

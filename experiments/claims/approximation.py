@@ -158,15 +158,7 @@ class Fits(NamedTuple):
 
 
 def main(config: Approximation, console: Console | None = None) -> Result:
-    """Fit every function with every width, print the errors, and write the plots.
-
-    Args:
-        config: Which functions, networks and trainings.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        The errors.
-    """
+    """Fit every function with every width, print the errors, and write the plots."""
     console = console or terminal()
     config = dataclasses.replace(config, **QUICK) if config.quick else config
     fits: dict[str, Fits] = {}

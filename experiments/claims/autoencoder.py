@@ -167,13 +167,6 @@ class Result:
 def main(config: Reduction, console: Console | None = None) -> Result:
     """Train the autoencoders, compare them with the decomposition, print a table and write the plot.
 
-    Args:
-        config: The code, the networks and their training.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        Errors, angles, and the difference of the gradients.
-
     Raises:
         jaxbp.train.DivergedError: A loss was not finite.
     """
@@ -306,12 +299,7 @@ def save_plot(
 ) -> None:
     """Reconstructions, the codes of the linear and the deep network, and the errors over the steps.
 
-    Args:
-        result: The errors.
-        runs: The autoencoders by name.
-        outputs: What each of them, and `"svd"`, makes of the images.
-        images: The digits; those that are shown are from the test part.
-        path: The PNG to write.
+    `outputs` is what each autoencoder, and `"svd"`, makes of the images; those that are shown are from the test part.
     """
     figure = plt.figure(figsize=(13.5, 9.5), layout="constrained")
     widths = {name: " ⇒ ".join(str(width) for (width,) in run.net.shapes.values()) for name, run in runs.items()}

@@ -136,13 +136,6 @@ class Result:
 def main(config: Convolution, console: Console | None = None) -> Result:
     """Train both networks, compare the convolution with its dense form, and write the plot.
 
-    Args:
-        config: The data, and how to train.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        The accuracies and errors.
-
     Raises:
         ValueError: Images that are no squares of 8 × 8 pixels or more.
     """
@@ -246,13 +239,7 @@ def _kernel(side: int) -> tuple[int, int]:
 
 
 def save_plot(result: Result, kernel: np.ndarray, path: Path) -> None:
-    """The kernels of the first layer, and the test accuracy over the epochs.
-
-    Args:
-        result: Both networks.
-        kernel: `(height, width, 1, channels)`.
-        path: The PNG to write.
-    """
+    """The kernels of the first layer, `(height, width, 1, channels)`, and the test accuracy over the epochs."""
     figure = plt.figure(figsize=(12, 4.8), layout="constrained")
     left, right = figure.subfigures(1, 2)
     left.suptitle("learned kernels of the first convolution")

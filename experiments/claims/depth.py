@@ -183,15 +183,7 @@ class Result:
 
 
 def main(config: Sawtooth, console: Console | None = None) -> Result:
-    """Bound one hidden layer, grow the deep networks, train others beside them, and write the plot.
-
-    Args:
-        config: The sawtooths, the networks and their training.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        What was bounded, and what was trained.
-    """
+    """Bound one hidden layer, grow the deep networks, train others beside them, and write the plot."""
     console = console or terminal()
     config = dataclasses.replace(config, **QUICK) if config.quick else config
     least = tuple(least_units(k, config.target) for k in range(1, config.folds + 1))
@@ -274,10 +266,7 @@ def from_random_weights(folds: int, depth: int, widths: Sequence[int], config: S
 def save_plot(result: Result, o: np.ndarray | None, path: Path) -> None:
     """Units and parameters over the number of straight pieces, and a part of the largest sawtooth with two fits.
 
-    Args:
-        result: What was bounded and trained.
-        o: The outputs of the deep network of the most folds, at the judged points; None if none reached the target.
-        path: The PNG to write.
+    `o` is what the deep network of the most folds gives at the judged points; None if none reached the target.
     """
     figure, axes = plt.subplots(1, 3, figsize=(17, 5.2), layout="constrained", width_ratios=(1, 1, 1.4))
     folds, deep = len(result.least), result.deep

@@ -144,13 +144,6 @@ class Result:
 def main(config: Comparison, console: Console | None = None) -> Result:
     """Train by each rule, print a table and write the plot.
 
-    Args:
-        config: What to train on, and how.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        What was measured, and what of it does not hold.
-
     Raises:
         ValueError: A choice that does not exist or does not fit the data, before anything is compiled.
         jaxbp.train.DivergedError: A loss was not finite.
@@ -303,13 +296,7 @@ def complaints(net: jaxbp.Network, runs: dict[str, Run]) -> list[str]:
 
 
 def save_plot(runs: dict[str, Run], title: str, path: Path) -> None:
-    """Test accuracy by rule, and for each rule but backpropagation the angle of every unit.
-
-    Args:
-        runs: By the name of the rule.
-        title: Of the whole figure.
-        path: The PNG to write.
-    """
+    """Test accuracy by rule, and for each rule but backpropagation the angle of every unit."""
     figure, axes = plt.subplot_mosaic(
         [["accuracy", RANDOM, DIRECT], ["accuracy", SIGNS, KOLEN_POLLACK]],
         figsize=(15, 7.5),

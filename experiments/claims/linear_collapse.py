@@ -153,15 +153,7 @@ class Result:
 
 
 def main(config: Collapse, console: Console | None = None) -> Result:
-    """Train every depth, print a table and write the plot.
-
-    Args:
-        config: The networks and their training.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        The deciding numbers.
-    """
+    """Train every depth, print a table and write the plot."""
     console = console or terminal()
     if config.quick:
         config = replace(config, depths=config.depths[:2], steps=min(config.steps, 3000))
@@ -269,12 +261,7 @@ def affine_fit(x: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def save_plot(result: Result, path: Path) -> None:
-    """The coefficients beside least squares, their distance over the steps, and what no affine map explains.
-
-    Args:
-        result: Every depth.
-        path: The PNG to write.
-    """
+    """The coefficients beside least squares, their distance over the steps, and what no affine map explains."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
     figure.suptitle("Networks of identity units on diabetes, trained by squared loss, and least squares")
 

@@ -220,15 +220,7 @@ class Result:
 
 
 def main(config: Overfitting, console: Console | None = None) -> Result:
-    """Train every width and every remedy, print two tables and write the plot.
-
-    Args:
-        config: The networks and their training.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        The deciding numbers.
-    """
+    """Train every width and every remedy, print two tables and write the plot."""
     console = console or terminal()
     if config.quick:
         ends = (config.widths[0], config.widths[-1])
@@ -337,12 +329,7 @@ def loss(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def save_plot(result: Result, path: Path) -> None:
-    """The errors against the number of parameters, and the test loss over the steps with every remedy.
-
-    Args:
-        result: Every width and remedy.
-        path: The PNG to write.
-    """
+    """The errors against the number of parameters, and the test loss over the steps with every remedy."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     figure.suptitle(f"Networks of one hidden layer on {result.examples} digits, some with a random label")
 

@@ -165,13 +165,6 @@ class Result:
 def main(config: Growth, console: Console | None = None) -> Result:
     """Measure, print a table and write the plot.
 
-    Args:
-        config: The widths, and how long it may take.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        Every measurement, and the claim for each width.
-
     Raises:
         ValueError: Too little time to see how the enumeration grows.
     """
@@ -319,13 +312,7 @@ def slope(x: Any, y: Any) -> float:
 
 
 def save_plot(rows: Sequence[Measurement], claims: Sequence[Claim], path: Path) -> None:
-    """Seconds and multiplications over depth, both on a log scale, with the fitted growth.
-
-    Args:
-        rows: Every measurement.
-        claims: One for each width.
-        path: The PNG to write.
-    """
+    """Seconds and multiplications over depth, both on a log scale, with the fitted growth."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.5), layout="constrained")
     figure.suptitle("Δ of every neuron for one example: enumerating the paths, and dynamic programming")
     for i, c in enumerate(claims):

@@ -174,15 +174,7 @@ class Result:
 
 
 def main(config: Perceptron, console: Console | None = None) -> Result:
-    """Run everything, print a table and write the plot.
-
-    Args:
-        config: The data.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        The deciding numbers.
-    """
+    """Run everything, print a table and write the plot."""
     console = console or terminal()
     rng = np.random.default_rng(config.seed)
     sets = [(f"gap {gap:g}", *separated(rng, config.examples, gap)) for gap in config.gaps]

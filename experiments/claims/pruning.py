@@ -193,13 +193,6 @@ class Result:
 def main(config: Pruning, console: Console | None = None) -> Result:
     """Prune by each optimizer, print a table and write the plot.
 
-    Args:
-        config: What to prune, and how.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        Every round.
-
     Raises:
         ValueError: A choice that does not exist or does not fit the data, before anything is compiled.
         jaxbp.train.DivergedError: A loss was not finite.
@@ -352,13 +345,7 @@ def accuracy_of(net: jaxbp.Network, params: jaxbp.Params, data: Data) -> float:
 
 
 def save_plot(result: Result, title: str, path: Path) -> None:
-    """Test accuracy over the share of weights left, with and without training after pruning.
-
-    Args:
-        result: The rounds.
-        title: Of the figure.
-        path: The PNG to write.
-    """
+    """Test accuracy over the share of weights left, with and without training after pruning."""
     figure, axis = plt.subplots(figsize=(9, 5.5), layout="constrained")
     figure.suptitle(title, parse_math=False)
     shares = [100 * r.share for r in result.rounds]

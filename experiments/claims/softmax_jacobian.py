@@ -156,15 +156,7 @@ class Result:
 
 
 def main(config: Question, console: Console | None = None) -> Result:
-    """Answer the question for these logits and this target.
-
-    Args:
-        config: The logits and the target.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        Every δ, and what is right.
-    """
+    """Answer the question for these logits and this target."""
     console = console or terminal()
     with jax.enable_x64(True):
         a = jnp.asarray(config.logits, jnp.float64)

@@ -104,15 +104,7 @@ class Result:
 
 
 def main(config: WorkedExample, console: Console | None = None) -> Result:
-    """Mark the claims, print those that are wrong, and write the pages.
-
-    Args:
-        config: The learning rate, and where to write.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        The verdicts.
-    """
+    """Mark the claims, print those that are wrong, and write the pages."""
     console = console or terminal()
     worked = explained_slides(config.learning_rate)
     passages = chapter.passages()

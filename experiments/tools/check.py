@@ -137,13 +137,6 @@ class ProgramError(Exception):
 def main(config: Check, console: Console | None = None) -> jaxbp.Report:
     """Check what was handed in, print the report, and write it where asked to.
 
-    Args:
-        config: What to check, against which network.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        The report.
-
     Raises:
         TypeError, ValueError: A file cannot be read, or its contents do not fit. The message names the file.
         OSError: The report cannot be written.

@@ -136,12 +136,7 @@ class Report:
 def main(config: Private, console: Console | None = None) -> Report:
     """Prove, train, account, print, and write the figure and the numbers.
 
-    Args:
-        config: What to train, on what, and how privately.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        Everything that was found. If the proof does not hold, nothing is trained or written.
+    If the proof does not hold, nothing is trained or written.
 
     Raises:
         ValueError: A choice that does not exist or does not fit the data, before anything is compiled.
@@ -208,13 +203,7 @@ def main(config: Private, console: Console | None = None) -> Report:
 
 
 def save_plot(report: Report, title: str, folder: Path) -> None:
-    """Accuracy over the epochs, private and plain, and the ε that the epochs cost, if it is known.
-
-    Args:
-        report: What was found.
-        title: Of the whole figure.
-        folder: Where `private.png` goes.
-    """
+    """Accuracy over the epochs, private and plain, and the ε that the epochs cost, if it is known."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     figure.suptitle(title, parse_math=False)
     epochs = [row.epoch for row in report.rows]

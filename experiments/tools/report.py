@@ -90,14 +90,6 @@ class Outcome:
 def main(config: Report, console: Console | None = None, package: str = CLAIMS) -> list[Outcome]:
     """Run the experiments one after the other, and write the page.
 
-    Args:
-        config: Which, and how large.
-        console: Where to print; the terminal when None.
-        package: Where to look for them.
-
-    Returns:
-        The outcomes, in the order of the names.
-
     Raises:
         ValueError: An experiment that does not exist, or does not decide a claim.
         KeyboardInterrupt: Ctrl-C; the page is written of what was done.

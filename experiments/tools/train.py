@@ -42,12 +42,7 @@ Row = dict[str, Any]
 def main(config: Config, console: Console | None = None) -> list[Row]:
     """Train as configured, show it, and write the run's files.
 
-    Args:
-        config: What to train, on what, and how.
-        console: Where to print; the terminal when None.
-
-    Returns:
-        The metrics of each epoch, epoch 0 being the untrained network.
+    Of the metrics of each epoch, those of epoch 0 are the untrained network's.
 
     Raises:
         ValueError: A choice that does not exist or does not fit the data, before anything is compiled.
