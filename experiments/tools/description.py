@@ -112,7 +112,7 @@ def _check_text(text: str) -> None:
         run = match[0]
         if run.count(".") < _MOST_PARTS or run.startswith("#"):
             continue
-        parts = len(re.findall(_PART, run))
+        parts = sum(1 for _ in re.finditer(_PART, run))
         if parts > _MOST_PARTS:
             raise ValueError(f"it has a key of {parts} parts, {run[:20]}…; no key of a network has more than 4")
     if text.count("=") + text.count("\n[") > _MOST_KEYS:
