@@ -56,7 +56,7 @@ class Clipped:
     With a noise multiplier σ and a key, normal noise of standard deviation σ C max_i |scale_i| is added, which makes it
     the gradient of DP-SGD. Weights that
     say who takes part in a step would let the noise depend on the data, and on nobody's taking part switch it off;
-    `experiments/privacy.py` gives empty places a target without a gradient in their stead.
+    `experiments/tools/privacy.py` gives empty places a target without a gradient in their stead.
 
     Attributes:
         max_norm: C, the largest norm of an example's own gradient ∇L_i, over all weights.
