@@ -279,7 +279,7 @@ def gradient_difference(net: jaxbp.Network, x: np.ndarray, seed: int) -> float:
 
 def decoder(run: Trained) -> np.ndarray:
     """The matrix from the code to the output of a linear autoencoder, `(code, pixels)`."""
-    if run.net.shared:
+    if "shared" in run.net.weight_shapes:
         return np.asarray(run.params["shared"]["W"]).T
     return np.asarray(run.params["o"]["h1"])
 

@@ -24,7 +24,7 @@ def network(depth: int, width: int) -> jaxbp.Network:
 
 def first_weights(net: jaxbp.Network) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The one source of each unit of a layered network, and the shape of its weights."""
-    return {u: next(iter(net.weight_shapes(u).items())) for u in net.order}
+    return {u: next(iter(net.weight_shapes[u].items())) for u in net.order}
 
 
 def start(rng: np.random.Generator, depth: int, width: int, largest: int, x: np.ndarray) -> Weights:

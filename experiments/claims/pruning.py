@@ -236,7 +236,7 @@ def pruned(dense: jaxbp.Network, data: Data, config: Pruning) -> Result:
     """
     makers = optimizers(config.seed)
     whole: Masks = {
-        (u, s): np.ones(dense.weight_shapes(u)[s], bool) for u in dense.units for s in dense.units[u].connections
+        (u, s): np.ones(dense.weight_shapes[u][s], bool) for u in dense.units for s in dense.units[u].connections
     }
     weights = sum(mask.size for mask in whole.values())
     start, _ = trained(dense, next(iter(makers.values()))(dense), whole, data, config, config.epochs)

@@ -141,7 +141,7 @@ def _described(table: dict[str, Any], path: Path) -> Description:
 
 
 def _most_weights(net: jaxbp.Network, kind: str) -> dict[str, int]:
-    return {f"{kind}.{u}.{s}": math.prod(shape) for u in net.units for s, shape in net.weight_shapes(u).items()}
+    return {f"{kind}.{u}.{s}": math.prod(shape) for u in net.units for s, shape in net.weight_shapes[u].items()}
 
 
 def _most_data(net: jaxbp.Network, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -264,14 +264,14 @@ def _params(table: dict[str, Any], net: jaxbp.Network, folder: Path, dtype: str)
         u: {s: _numbers(value, f"params.{u}.{s}", dtype) for s, value in weights.items()} for u, weights in tree.items()
     }
     for u in net.units:
-        shapes = net.weight_shapes(u)
+        shapes = net.weight_shapes[u]
         for s, W in params.get(u, {}).items():
             if s in shapes and W.shape == shapes[s][::-1] != shapes[s]:
                 raise ValueError(
                     f"params.{u}.{s} has shape {W.shape}, expected {shapes[s]}: its transpose, "
                     f"with a row for each element of {s} and a column for each of {u}"
                 )
-    return {u: {} for u in net.units if not net.weight_shapes(u)} | params
+    return {u: {} for u in net.units if not net.weight_shapes[u]} | params
 
 
 def _as_tree(given: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -94,8 +94,8 @@ def test_a_run_writes_its_plot_and_says_what_it_found(tmp_path, monkeypatch):
     def untrained(net, x, x_test, data, config):
         assert (config.epochs, config.batch_size) == (2, 32)
         params = {
-            u: {s: np.cos(np.arange(np.prod(shape)).reshape(shape)) for s, shape in net.weight_shapes(u).items()}
-            for u in net.groups
+            u: {s: np.cos(np.arange(np.prod(shape)).reshape(shape)) for s, shape in net.weight_shapes[u].items()}
+            for u in net.weight_shapes
         }
         return (GOOD.convolutional if len(net.units) > 2 else GOOD.connected), params
 

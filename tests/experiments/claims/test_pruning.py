@@ -34,7 +34,7 @@ def dense(hidden):
 
 
 def everything(net):
-    return {(u, s): np.ones(net.weight_shapes(u)[s], bool) for u in net.units for s in net.units[u].connections}
+    return {(u, s): np.ones(net.weight_shapes[u][s], bool) for u in net.units for s in net.units[u].connections}
 
 
 @pytest.fixture(scope="module")
