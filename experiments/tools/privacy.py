@@ -171,8 +171,8 @@ def gradient(
         A tree like the parameters.
     """
     clipped = jaxbp.collect.clipped(mechanism.max_norm, noise_multiplier=mechanism.noise_multiplier, key=key)
-    back = jaxbp.backprop(net, LOSS, params, x, targets, reduction="sum", collect={"grads": clipped})
-    return jax.tree.map(lambda G: G / mechanism.batch_size, back.grads)
+    back = jaxbp.backprop(net, LOSS, params, x, targets, reduction="sum", collect={"clipped": clipped})
+    return jax.tree.map(lambda G: G / mechanism.batch_size, back.collected["clipped"])
 
 
 def step(

@@ -139,11 +139,11 @@ def test_a_step_in_which_nobody_takes_part_has_the_same_noise():
     of_rows = jax.jit(lambda rows: gradient(NET, PARAMS, *gathered(X, Y, rows, CLASSES), MECHANISM, key))
     np.testing.assert_allclose(flat(of_rows(jnp.full(10, 12))) * MECHANISM.batch_size, noise(key), rtol=1e-12)
     # why empty places are marked by their targets: the collector's noise is scaled by the largest weight
-    collect = {"grads": jaxbp.collect.clipped(1.8, noise_multiplier=0.7, key=key)}
+    collect = {"clipped": jaxbp.collect.clipped(1.8, noise_multiplier=0.7, key=key)}
     weighted = jax.jit(
-        lambda w: (
-            jaxbp.backprop(NET, jaxbp.cross_entropy, PARAMS, X, Y, weights=w, reduction="sum", collect=collect).grads
-        )
+        lambda w: jaxbp.backprop(
+            NET, jaxbp.cross_entropy, PARAMS, X, Y, weights=w, reduction="sum", collect=collect
+        ).collected["clipped"]
     )
     np.testing.assert_array_equal(flat(weighted(jnp.zeros(12))), 0)
 
