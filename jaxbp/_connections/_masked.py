@@ -56,6 +56,9 @@ class Masked(Wrapper):
     def __hash__(self) -> int:
         return self._hash  # pyright: ignore[reportUnknownVariableType, reportAttributeAccessIssue]
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.connection, self.mask)  # hashes differ from process to process
+
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """That of the connection, which the mask must have too."""
         shape = self.connection.weight_shape(source, unit)
