@@ -1,77 +1,77 @@
-"""Backpropagation made explicit: the textbook's Δ/δ recursions in JAX, proven equal to `jax.grad`."""
+"""Backpropagation made explicit: the textbook's Δ/δ recursions in JAX, proven equal to `jax.grad`.
 
-from jaxbp import collect as collect
-from jaxbp import testing as testing
-from jaxbp import textbook as textbook
-from jaxbp import train as train
-from jaxbp._activations import Activation as Activation
-from jaxbp._activations import elementwise as elementwise
-from jaxbp._activations import gelu as gelu
-from jaxbp._activations import hard_tanh as hard_tanh
-from jaxbp._activations import layer_norm as layer_norm
-from jaxbp._activations import leaky_relu as leaky_relu
-from jaxbp._activations import linear as linear
-from jaxbp._activations import relu as relu
-from jaxbp._activations import sigmoid as sigmoid
-from jaxbp._activations import silu as silu
-from jaxbp._activations import softmax as softmax
-from jaxbp._activations import softplus as softplus
-from jaxbp._activations import tanh as tanh
-from jaxbp._activations import vector_activation as vector_activation
-from jaxbp._alignment import alignment_angles as alignment_angles
-from jaxbp._attention import attention as attention
-from jaxbp._backprop import Backprop as Backprop
-from jaxbp._backprop import backprop as backprop
-from jaxbp._backprop import value_and_grad as value_and_grad
-from jaxbp._check import Finding as Finding
-from jaxbp._check import Mistake as Mistake
-from jaxbp._check import Report as Report
-from jaxbp._check import check as check
-from jaxbp._check import check_function as check_function
-from jaxbp._connections import AvgPool as AvgPool
-from jaxbp._connections import Connection as Connection
-from jaxbp._connections import Conv as Conv
-from jaxbp._connections import ConvTransposed as ConvTransposed
-from jaxbp._connections import Dense as Dense
-from jaxbp._connections import Flatten as Flatten
-from jaxbp._connections import Identity as Identity
-from jaxbp._connections import Masked as Masked
-from jaxbp._connections import MaxPool as MaxPool
-from jaxbp._connections import Scale as Scale
-from jaxbp._connections import Transposed as Transposed
-from jaxbp._curvature import ggn_vector_product as ggn_vector_product
-from jaxbp._curvature import hessian_vector_product as hessian_vector_product
-from jaxbp._explain import Claim as Claim
-from jaxbp._explain import Explanation as Explanation
-from jaxbp._explain import explain as explain
-from jaxbp._feedback import DirectFeedback as DirectFeedback
-from jaxbp._feedback import Feedback as Feedback
-from jaxbp._feedback import direct_feedback as direct_feedback
-from jaxbp._feedback import random_feedback as random_feedback
-from jaxbp._feedback import sign_symmetric as sign_symmetric
-from jaxbp._forward import Trace as Trace
-from jaxbp._forward import apply as apply
-from jaxbp._forward import forward as forward
-from jaxbp._function import as_function as as_function
-from jaxbp._function_unit import FunctionUnit as FunctionUnit
-from jaxbp._function_unit import function_unit as function_unit
-from jaxbp._interop import from_equinox as from_equinox
-from jaxbp._interop import from_flax as from_flax
-from jaxbp._interop import from_torch as from_torch
-from jaxbp._interop import to_equinox as to_equinox
-from jaxbp._interop import to_flax as to_flax
-from jaxbp._interop import to_torch as to_torch
-from jaxbp._losses import Loss as Loss
-from jaxbp._losses import Simplification as Simplification
-from jaxbp._losses import binary_cross_entropy as binary_cross_entropy
-from jaxbp._losses import cross_entropy as cross_entropy
-from jaxbp._losses import perceptron as perceptron
-from jaxbp._losses import squared_error as squared_error
-from jaxbp._losses import unfused as unfused
-from jaxbp._network import Network as Network
-from jaxbp._network import Unit as Unit
-from jaxbp._network import layered as layered
-from jaxbp._objective import objective as objective
-from jaxbp._parameters import Params as Params
-from jaxbp._parameters import constrain as constrain
-from jaxbp._parameters import init_params as init_params
+Here is what the README's first page needs; the rest is in namespaces: `collect` (what else a sweep can make),
+`activations`, `connections`, `losses` (and how to make your own), `feedback`, `curvature`, `train`, `interop`,
+`textbook`, `testing`.
+"""
+
+from jaxbp import (
+    activations,
+    collect,
+    connections,
+    curvature,
+    feedback,
+    interop,
+    losses,
+    testing,
+    textbook,
+    train,
+)
+from jaxbp._attention import attention
+from jaxbp._backprop import Backprop, backprop, value_and_grad
+from jaxbp._check import Finding, Mistake, Report, check, check_function
+from jaxbp._explain import Claim, Explanation, explain
+from jaxbp._forward import Trace, apply, forward
+from jaxbp._function import as_function
+from jaxbp._function_unit import FunctionUnit, function_unit
+from jaxbp._network import Network, layered
+from jaxbp._objective import objective
+from jaxbp._parameters import Params, constrain, init_params
+from jaxbp._unit import Unit
+from jaxbp.activations import (
+    elementwise,
+    gelu,
+    hard_tanh,
+    layer_norm,
+    leaky_relu,
+    linear,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+    vector_activation,
+)
+from jaxbp.connections import (
+    AvgPool,
+    Conv,
+    ConvTransposed,
+    Dense,
+    Flatten,
+    Identity,
+    Masked,
+    MaxPool,
+    Scale,
+    Transposed,
+)
+from jaxbp.losses import Loss, binary_cross_entropy, cross_entropy, perceptron, squared_error, unfused
+
+__all__ = [  # noqa: RUF022 (by purpose)
+    # namespaces
+    "activations", "collect", "connections", "curvature", "feedback", "interop", "losses", "testing", "textbook",
+    "train",
+    # networks
+    "FunctionUnit", "Network", "Params", "Unit", "attention", "constrain", "function_unit", "init_params", "layered",
+    # the two phases
+    "Backprop", "Trace", "apply", "as_function", "backprop", "forward", "objective", "value_and_grad",
+    # what a gradient is worth, and what a network does
+    "Claim", "Explanation", "Finding", "Mistake", "Report", "check", "check_function", "explain",
+    # activations
+    "elementwise", "gelu", "hard_tanh", "layer_norm", "leaky_relu", "linear", "relu", "sigmoid", "silu", "softmax",
+    "softplus", "tanh", "vector_activation",
+    # connections
+    "AvgPool", "Conv", "ConvTransposed", "Dense", "Flatten", "Identity", "MaxPool", "Masked", "Scale", "Transposed",
+    # losses
+    "Loss", "binary_cross_entropy", "cross_entropy", "perceptron", "squared_error", "unfused",
+]  # fmt: skip

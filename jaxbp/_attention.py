@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_flag, check_integer, check_text, described, is_integer
-from jaxbp._connections import Shape
 from jaxbp._function_unit import FunctionUnit, function_unit
 from jaxbp._precision import widened
+from jaxbp.connections import Shape
 
 
 @dataclass(frozen=True)

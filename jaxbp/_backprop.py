@@ -15,10 +15,9 @@ from jaxtyping import Array
 
 from jaxbp import collect as collectors
 from jaxbp._cache import bounded_cache
+from jaxbp._direct_feedback import Feedback, check_feedback, signals_under
 from jaxbp._dropout import check_key
-from jaxbp._feedback import Feedback, check_feedback, signals_under
 from jaxbp._forward import Trace, batch_shape, forward, sources
-from jaxbp._losses import Loss
 from jaxbp._names import named
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_objective, example_losses, example_scale, head, total
@@ -27,6 +26,7 @@ from jaxbp._plan import Edge
 from jaxbp._recursion import Signals, error_signals
 from jaxbp.collect import Collector, Pair, Sweep, Weight
 from jaxbp.collect._sweep import check_collectors
+from jaxbp.losses import Loss
 
 
 @partial(

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 import jax
 from jaxtyping import Array
 
-from jaxbp._activations import Activation
 from jaxbp._checks import quoted
 from jaxbp._network import Network
+from jaxbp.activations import Activation
 
 
 class Phi(Protocol):

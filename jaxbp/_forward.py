@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_by, check_floating, check_keys, check_kind, check_made, check_random_key, quoted
-from jaxbp._connections import Shape
 from jaxbp._dropout import Phi, drawn, with_noise
 from jaxbp._graph import ONE
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
 from jaxbp._plan import Edge
+from jaxbp.connections import Shape
 
 
 class Trace(NamedTuple):

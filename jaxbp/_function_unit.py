@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, check_activation, linear
 from jaxbp._checks import check_callable, check_number, check_sequence, check_takes, check_text, name_of
-from jaxbp._connections import Shape
 from jaxbp._unit import Node, check_shape
+from jaxbp.activations import Activation, check_activation, linear
+from jaxbp.connections import Shape
 
 Pullback = Callable[[tuple[Array, ...], Array, Array], tuple[Array, ...]]
 """`(inputs, a, delta) -> signals`: the product of the transposed Jacobian by each input with δ."""

@@ -6,12 +6,12 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-from jaxbp._activations import Activation, check_activation, sigmoid
 from jaxbp._checks import check_flag, check_kind, check_mapping, check_sequence
-from jaxbp._connections import Dense, Shape
 from jaxbp._mapping import FrozenMapping
 from jaxbp._plan import Plan, compiled
 from jaxbp._unit import Node, Unit, as_shape, check_shape
+from jaxbp.activations import Activation, check_activation, sigmoid
+from jaxbp.connections import Dense, Shape
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from jaxbp._cache import bounded_cache
 from jaxbp._checks import check_choice, check_floating, is_known
 from jaxbp._dropout import check_key
 from jaxbp._forward import Trace, batch_shape, forward
-from jaxbp._losses import Head, Loss, check_loss
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params
+from jaxbp.losses import Head, Loss, check_loss
 
 Reduction = Literal["mean", "sum"]
 

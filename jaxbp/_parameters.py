@@ -6,10 +6,10 @@ import jax
 from jaxtyping import Array
 
 from jaxbp._checks import check_by, check_floating, check_keys, check_random_key, described, floating_dtype
-from jaxbp._connections import Shape
 from jaxbp._initializers import initializer_of
 from jaxbp._network import Network, check_network
 from jaxbp._plan import Edge
+from jaxbp.connections import Shape
 
 Params = dict[str, dict[str, Array]]
 """Weights by unit, then by the source they come from (`"bias"` for the constant one)."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxbp._connections import Connection, Shape
 from jaxbp._graph import ONE, SHARED, topological_order
 from jaxbp._unit import Node
+from jaxbp.connections import Connection, Shape
 
 Place = tuple[str, str]
 """Where a weight lies in the tree of parameters: its group, a unit or `"shared"`, and its name there."""

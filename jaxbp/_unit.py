@@ -9,11 +9,11 @@ from typing import Any
 
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, check_activation
 from jaxbp._checks import check_kind, check_number, described, is_integer
-from jaxbp._connections import Bias, Connection, Shape
 from jaxbp._graph import ONE
 from jaxbp._mapping import FrozenMapping
+from jaxbp.activations import Activation, check_activation
+from jaxbp.connections import Bias, Connection, Shape
 
 
 class Node(ABC):

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxbp._check import Report, check, check_function
-from jaxbp._losses import Loss
 from jaxbp._network import Network
+from jaxbp.losses import Loss
+
+__all__ = ["assert_function_gradients_match", "assert_gradients_match"]
 
 
 def assert_gradients_match(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> Report:

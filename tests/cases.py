@@ -80,7 +80,7 @@ def _exact(values: np.ndarray, dtype: Any) -> Any:
     )  # cast by numpy: nothing compiles
 
 
-def _of(activation: jaxbp.Activation, bias: bool = True) -> Network:
+def _of(activation: jaxbp.activations.Activation, bias: bool = True) -> Network:
     return layered([3, 4, 4, 2], hidden=activation, output=jaxbp.linear, bias=bias)
 
 

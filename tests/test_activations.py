@@ -111,6 +111,6 @@ def test_each_says_what_it_computes():
     }
     for name, words in said.items():
         assert words in getattr(jaxbp, name).__doc__
-    made = [thing for thing in vars(jaxbp).values() if isinstance(thing, jaxbp.Activation | jaxbp.Loss)]
+    made = [thing for thing in vars(jaxbp).values() if isinstance(thing, jaxbp.activations.Activation | jaxbp.Loss)]
     assert len({thing.__doc__ for thing in made}) == len(made) == 15
     assert "sin" in jaxbp.elementwise(jnp.sin, lambda a, h: jnp.cos(a)).__doc__

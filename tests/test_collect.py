@@ -429,3 +429,17 @@ def test_half_precision_stays_half():
 def test_bad_input_is_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_collector_is_hashed_unless_it_holds_an_array():
+    assert hash(collect.clipped(1.0)) == hash(collect.clipped(1.0)) != hash(collect.clipped(2.0))
+    assert hash(collect.statistics()) == hash(collect.statistics(0.01))
+    key = jax.random.key(0)
+    for holds in (
+        collect.clipped(1.0, noise_multiplier=1.0, key=key),
+        collect.per_example_dot(CASE.params(jnp.float64)),
+        collect.sampled_diagonal_ggn(key),
+        collect.sampled_kronecker_ggn(key),
+    ):
+        with pytest.raises(TypeError, match="holds an array, which has no hash"):
+            hash(holds)

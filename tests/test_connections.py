@@ -410,7 +410,7 @@ def _factors(arguments):
             "for layered networks .* but unit 'h' has the shared weights 'W'",
         ),
         (
-            lambda: jaxbp.to_equinox(CHAIN, jaxbp.init_params(jax.random.key(0), CHAIN)),
+            lambda: jaxbp.interop.to_equinox(CHAIN, jaxbp.init_params(jax.random.key(0), CHAIN)),
             "to_equinox takes .* unit 'h' has the shared weights 'W'",
         ),
         (

@@ -60,8 +60,8 @@ def ours_and_theirs(case: Case, params, x, y, weights):
         "diagonal": unravel(jnp.diagonal(G)),
     }
     ours = {
-        "ggn": jaxbp.ggn_vector_product(case.net, case.loss, params, x, y, v, **extra),
-        "hessian": jaxbp.hessian_vector_product(case.net, case.loss, params, x, y, v, **extra),
+        "ggn": jaxbp.curvature.ggn_vector_product(case.net, case.loss, params, x, y, v, **extra),
+        "hessian": jaxbp.curvature.hessian_vector_product(case.net, case.loss, params, x, y, v, **extra),
     }
     if case.loss.hessian_root is not None:
         wanted = {"it": collect.diagonal_ggn}
@@ -141,7 +141,7 @@ def test_a_wrong_root_is_caught():
         case.loss.value,
         case.loss.gradient,
         encode=case.loss.encode,
-        simplifications=(jaxbp.Simplification(rule.activation, rule.value, rule.delta, diagonal_root),),
+        simplifications=(jaxbp.losses.Simplification(rule.activation, rule.value, rule.delta, diagonal_root),),
     )
     found = collected(Case("wrong", case.net, wrong, targets="ids"), collect.diagonal_ggn)
     assert (
@@ -167,10 +167,8 @@ def test_bad_input_is_refused_by_name():
         collected(case, collect.diagonal_ggn, feedback=params)
     with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
         collect.sampled_diagonal_ggn(jax.random.key(0), 0)
-    with pytest.raises(ValueError, match="samples and a key belong together"):
-        collect.Columns(samples=3)
     with pytest.raises(ValueError, match=r"vector\['o'\] holds weights from 'h1'"):
-        jaxbp.ggn_vector_product(case.net, case.loss, params, x, y, params | {"o": {"h1": params["o"]["h1"]}})
+        jaxbp.curvature.ggn_vector_product(case.net, case.loss, params, x, y, params | {"o": {"h1": params["o"]["h1"]}})
     half = jax.tree.map(lambda W: W.astype(jnp.float32), params)
     with pytest.raises(TypeError, match=r"vector\['h1'\]\['.*'\] has dtype float32, but the parameter has float64"):
-        jaxbp.hessian_vector_product(case.net, case.loss, params, x, y, half)
+        jaxbp.curvature.hessian_vector_product(case.net, case.loss, params, x, y, half)

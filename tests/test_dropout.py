@@ -92,12 +92,12 @@ def test_the_same_noise_reaches_curvature_and_angles():
 
     @jax.jit
     def both(params):
-        found = jaxbp.hessian_vector_product(NET, jaxbp.cross_entropy, params, X, Y, v, key=KEY)
+        found = jaxbp.curvature.hessian_vector_product(NET, jaxbp.cross_entropy, params, X, Y, v, key=KEY)
         gradient = jax.grad(lambda params: value(params, X, Y, key=KEY))
         return found, jax.jvp(gradient, (params,), (v,))[1]
 
     assert relative_error(*both(PARAMS)) <= 1e-10
-    angles = jaxbp.alignment_angles(NET, jaxbp.cross_entropy, PARAMS, PARAMS, X, Y, key=KEY)
+    angles = jaxbp.feedback.alignment_angles(NET, jaxbp.cross_entropy, PARAMS, PARAMS, X, Y, key=KEY)
     assert max(angles.values()) < 1e-5
 
 
@@ -105,7 +105,7 @@ def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match="as_function has no key for the noise of 'h1', 'h2'"):
         jaxbp.as_function(NET)
     with pytest.raises(ValueError, match="units 'h1', 'h2' have dropout"):
-        jaxbp.ggn_vector_product(NET, jaxbp.cross_entropy, PARAMS, X, Y, PARAMS)
+        jaxbp.curvature.ggn_vector_product(NET, jaxbp.cross_entropy, PARAMS, X, Y, PARAMS)
     with pytest.raises(ValueError, match="units 'h1', 'h2' have dropout, so what is to be differentiated needs key="):
         jaxbp.backprop(NET, jaxbp.cross_entropy, PARAMS, X, Y)
     with pytest.raises(ValueError, match="a unit's dropout must be at least 0 and below 1, got 1"):

@@ -42,7 +42,7 @@ RUNNING_SUM = jaxbp.vector_activation(
 
 
 @dataclass(frozen=True)
-class Masked(jaxbp.Connection):
+class Masked(jaxbp.connections.Connection):
     """A matrix of which only the upper triangle counts."""
 
     def weight_shape(self, source, unit):
@@ -59,7 +59,7 @@ class Masked(jaxbp.Connection):
 
 
 @dataclass(frozen=True)
-class Shared(jaxbp.Connection):
+class Shared(jaxbp.connections.Connection):
     """One weight, without an axis, for all elements."""
 
     def weight_shape(self, source, unit):
@@ -76,7 +76,7 @@ class Shared(jaxbp.Connection):
 
 
 @dataclass(frozen=True)
-class Faint(jaxbp.Connection):
+class Faint(jaxbp.connections.Connection):
     """A tenth of the source, in reverse: no weight, and a factor that float32 has not."""
 
     def weight_shape(self, source, unit):
@@ -131,7 +131,7 @@ def _halved_error(a, y):
 SIMPLIFIED = replace(
     jaxbp.squared_error,
     name="simplified",
-    simplifications=(jaxbp.Simplification(jaxbp.linear, _halved_error, lambda a, o, y: a - y),),
+    simplifications=(jaxbp.losses.Simplification(jaxbp.linear, _halved_error, lambda a, o, y: a - y),),
 )
 TWICE_THE_SLOPE = replace(jaxbp.squared_error, name="twice", gradient=lambda o, y: 2 * (o - y))
 
@@ -287,7 +287,7 @@ def expected_steps(case: Case) -> list[tuple[str, str]]:
 
 def test_the_cases_cover_every_kind():
     units = [unit for case in CASES for unit in case.net.units.values()]
-    activations = {value for value in vars(jaxbp).values() if isinstance(value, jaxbp.Activation)}
+    activations = {value for value in vars(jaxbp).values() if isinstance(value, jaxbp.activations.Activation)}
     losses = {value for value in vars(jaxbp).values() if isinstance(value, jaxbp.Loss)}
     activations -= {jaxbp.layer_norm}  # shown as a user's own vector activation is, which the cases have
     assert {a.phi for a in activations} == set(_formulas._VALUES) | {jaxbp.softmax.phi}

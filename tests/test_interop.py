@@ -18,8 +18,8 @@ from flax import linen, nnx
 
 import jaxbp
 from jaxbp import Dense, Network, Unit
-from jaxbp._interop import _torch as torch_conversion
-from jaxbp._interop._activations import gelu_exact, leaky_relu
+from jaxbp.interop import _torch as torch_conversion
+from jaxbp.interop._activations import gelu_exact, leaky_relu
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is missing; it comes with jaxbp[interop]")
 LIBRARIES = ["equinox", "flax", pytest.param("torch", marks=needs_torch)]
@@ -224,17 +224,17 @@ def test_equinox_modules(name):
     make, net = EQUINOX[name]
     module = make()
     x = np.random.default_rng(0).normal(size=(5, *net.shapes["x"]))
-    got = jaxbp.from_equinox(module)
+    got = jaxbp.interop.from_equinox(module)
     assert got[0] == net
     scalars = "scalars" in name
     theirs = outputs("equinox", module, x[:, 0] if scalars else x)
     assert_same_outputs(theirs[:, None] if scalars else theirs, *got, x)
-    assert_same(jaxbp.from_equinox(jaxbp.to_equinox(*got)), got)
+    assert_same(jaxbp.interop.from_equinox(jaxbp.interop.to_equinox(*got)), got)
 
 
 def test_an_equinox_mlp_comes_back_as_it_was():
     mlp = EQUINOX["MLP"][0]()
-    assert eqx.tree_equal(jaxbp.to_equinox(*jaxbp.from_equinox(mlp)), mlp)
+    assert eqx.tree_equal(jaxbp.interop.to_equinox(*jaxbp.interop.from_equinox(mlp)), mlp)
     kinds = {name: type(to("equinox", net, numbers(net)[0])).__name__ for name, net in NETWORKS.items()}
     assert [name for name, kind in kinds.items() if kind == "MLP"] == ["single layer", "one width", "deep"]
 
@@ -245,10 +245,10 @@ def test_flax_nnx_modules():
         nnx.Dropout(0.5, deterministic=True), nnx_linear(3, 2), nnx.softmax,
     )  # fmt: skip
     x = np.random.default_rng(0).normal(size=(5, 3))
-    got = jaxbp.from_flax(module)
+    got = jaxbp.interop.from_flax(module)
     assert got[0] == by_hand([3, 3, 3, 2], [jaxbp.relu, jaxbp.linear, jaxbp.softmax], [True, False, True])
     assert_same_outputs(outputs("flax", module, x), *got, x)
-    assert_same(jaxbp.from_flax(jaxbp.to_flax(*got)), got)
+    assert_same(jaxbp.interop.from_flax(jaxbp.interop.to_flax(*got)), got)
 
 
 def test_flax_linen_modules():
@@ -258,21 +258,21 @@ def test_flax_linen_modules():
         dense(2), partial(linen.leaky_relu, negative_slope=0.5),
     )  # fmt: skip
     x = np.random.default_rng(0).normal(size=(5, 3))
-    got = jaxbp.from_flax(module, variables)
+    got = jaxbp.interop.from_flax(module, variables)
     assert got[0] == by_hand([3, 3, 3, 2], [jaxbp.gelu, jaxbp.linear, leaky_relu(0.5)], [True, False, True])
     assert_same_outputs(np.asarray(module.apply(variables, x)), *got, x)
-    assert_same(jaxbp.from_flax(module, variables["params"]), got)
-    assert_same(jaxbp.from_flax(jaxbp.to_flax(*got)), got)
+    assert_same(jaxbp.interop.from_flax(module, variables["params"]), got)
+    assert_same(jaxbp.interop.from_flax(jaxbp.interop.to_flax(*got)), got)
 
 
 def test_variables_of_a_compact_linen_module():
     module = Compact(depth=11)
     x = np.random.default_rng(0).normal(size=(5, 3))
     variables = jax.tree.map(lambda W: W, module.init(KEY, x))  # which sorts Dense_10 before Dense_2
-    got = jaxbp.from_flax(variables, hidden=jaxbp.tanh, output=jaxbp.linear)
+    got = jaxbp.interop.from_flax(variables, hidden=jaxbp.tanh, output=jaxbp.linear)
     assert got[0] == jaxbp.layered([*[3] * 12, 2], hidden=jaxbp.tanh, output=jaxbp.linear)
     assert_same_outputs(np.asarray(module.apply(variables, x)), *got, x)
-    assert_same(jaxbp.from_flax(variables["params"], hidden=[jaxbp.tanh] * 11, output=jaxbp.linear), got)
+    assert_same(jaxbp.interop.from_flax(variables["params"], hidden=[jaxbp.tanh] * 11, output=jaxbp.linear), got)
 
 
 @needs_torch
@@ -291,11 +291,11 @@ def test_torch_modules(dtype):
     )  # fmt: skip
     sequential = sequential.to(getattr(torch, dtype)).eval()
     x = np.random.default_rng(0).normal(size=(5, 3)).astype(dtype)
-    got = jaxbp.from_torch(sequential)
+    got = jaxbp.interop.from_torch(sequential)
     activations = [leaky_relu(0.2), jaxbp.linear, gelu_exact, jaxbp.softmax]
     assert got[0] == by_hand([3, 3, 3, 2, 3], activations, [True, False, True, True])
     assert_same_outputs(outputs("torch", sequential, x), *got, x)
-    assert_same(jaxbp.from_torch(jaxbp.to_torch(*got)), got)
+    assert_same(jaxbp.interop.from_torch(jaxbp.interop.to_torch(*got)), got)
 
 
 @needs_torch
@@ -303,11 +303,11 @@ def test_torch_bfloat16_is_kept_to_the_bit():
     import torch
     from torch import nn
 
-    got = jaxbp.from_torch(nn.Sequential(nn.Linear(3, 2), nn.ReLU()).to(torch.bfloat16))
+    got = jaxbp.interop.from_torch(nn.Sequential(nn.Linear(3, 2), nn.ReLU()).to(torch.bfloat16))
     assert {W.dtype for W in jax.tree.leaves(got[1])} == {jnp.dtype("bfloat16")}
-    module = jaxbp.to_torch(*got)
+    module = jaxbp.interop.to_torch(*got)
     assert module[0].weight.dtype == module[0].bias.dtype == torch.bfloat16
-    assert_same(jaxbp.from_torch(module), got)
+    assert_same(jaxbp.interop.from_torch(module), got)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -326,15 +326,15 @@ def test_torch_keeps_its_random_numbers_and_its_updates_to_itself():
     from torch import nn
 
     sequential = nn.Sequential(nn.Linear(64, 64))
-    got = jaxbp.from_torch(sequential)
+    got = jaxbp.interop.from_torch(sequential)
     state = torch.get_rng_state()
-    module = jaxbp.to_torch(*got)
+    module = jaxbp.interop.to_torch(*got)
     assert torch.equal(torch.get_rng_state(), state)
     with torch.no_grad():
         for weights in sequential.parameters():  # whose memory JAX could have adopted
             weights.zero_()
     assert all(np.any(W) for W in jax.tree.leaves(got[1]))
-    assert_same(jaxbp.from_torch(module), got)
+    assert_same(jaxbp.interop.from_torch(module), got)
 
 
 # Gradients, each by its own library.
@@ -393,71 +393,74 @@ class Overridden(eqx.nn.MLP):
 
 def shared_linen():
     dense = linen.Dense(3)
-    return jaxbp.from_flax(*linen_sequential(dense, linen.relu, dense))
+    return jaxbp.interop.from_flax(*linen_sequential(dense, linen.relu, dense))
 
 
 def shared_nnx():
     linear = nnx_linear(3, 3)
-    return jaxbp.from_flax(nnx.Sequential(linear, nnx.relu, linear))
+    return jaxbp.interop.from_flax(nnx.Sequential(linear, nnx.relu, linear))
 
 
 DENSE = {"kernel": np.ones((3, 3)), "bias": np.ones(3)}
-compact = partial(jaxbp.from_flax, hidden=jaxbp.relu, output=jaxbp.linear)
+compact = partial(jaxbp.interop.from_flax, hidden=jaxbp.relu, output=jaxbp.linear)
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "an unknown function": (
-        lambda: jaxbp.from_equinox(eqx.nn.MLP(3, 2, 4, 1, activation=jnp.sin, key=KEY)),
+        lambda: jaxbp.interop.from_equinox(eqx.nn.MLP(3, 2, 4, 1, activation=jnp.sin, key=KEY)),
         r"mlp.activation is sin, which has no counterpart.*relu, sigmoid.*activations=",
     ),
     "an unknown option": (
-        lambda: jaxbp.from_flax(nnx.Sequential(nnx_linear(3, 3), partial(nnx.softmax, axis=0))),
+        lambda: jaxbp.interop.from_flax(nnx.Sequential(nnx_linear(3, 3), partial(nnx.softmax, axis=0))),
         r"module.layers\[1\] is functools.partial\(.*softmax.*axis=0\), which has no counterpart",
     ),
     "a layer of another kind": (
-        lambda: jaxbp.from_equinox(eqx.nn.Sequential([equinox_linear(3, 3), eqx.nn.LayerNorm(3)])),
+        lambda: jaxbp.interop.from_equinox(eqx.nn.Sequential([equinox_linear(3, 3), eqx.nn.LayerNorm(3)])),
         r"mlp.layers\[1\] is LayerNorm",
     ),
     "softmax in an MLP": (
-        lambda: jaxbp.from_equinox(eqx.nn.MLP(3, 2, 4, 1, final_activation=jax.nn.softmax, key=KEY)),
+        lambda: jaxbp.interop.from_equinox(eqx.nn.MLP(3, 2, 4, 1, final_activation=jax.nn.softmax, key=KEY)),
         "mlp.final_activation is softmax, but an MLP applies it to each element; use Sequential",
     ),
-    "a method of its own": (lambda: jaxbp.from_equinox(Overridden(3, 2, 4, 1, key=KEY)), "mlp is Overridden"),
+    "a method of its own": (lambda: jaxbp.interop.from_equinox(Overridden(3, 2, 4, 1, key=KEY)), "mlp is Overridden"),
     "two activations": (
-        lambda: jaxbp.from_flax(nnx.Sequential(nnx_linear(3, 3), nnx.relu, nnx.tanh)),
+        lambda: jaxbp.interop.from_flax(nnx.Sequential(nnx_linear(3, 3), nnx.relu, nnx.tanh)),
         r"module.layers\[2\] is tanh, but relu comes before it",
     ),
     "an activation first": (
-        lambda: jaxbp.from_flax(nnx.Sequential(nnx.relu, nnx_linear(3, 3))),
+        lambda: jaxbp.interop.from_flax(nnx.Sequential(nnx.relu, nnx_linear(3, 3))),
         r"module.layers\[0\] is relu, an activation before the first layer",
     ),
-    "no layer": (lambda: jaxbp.from_equinox(eqx.nn.Sequential([])), "from_equinox found no layer"),
+    "no layer": (lambda: jaxbp.interop.from_equinox(eqx.nn.Sequential([])), "from_equinox found no layer"),
     "equinox dropout": (
-        lambda: jaxbp.from_equinox(eqx.nn.Sequential([equinox_linear(3, 3), eqx.nn.Dropout(0.5)])),
+        lambda: jaxbp.interop.from_equinox(eqx.nn.Sequential([equinox_linear(3, 3), eqx.nn.Dropout(0.5)])),
         r"mlp.layers\[1\] is a Dropout that is active",
     ),
     "nnx dropout": (
-        lambda: jaxbp.from_flax(nnx.Sequential(nnx_linear(3, 3), nnx.Dropout(0.5, rngs=RNGS))),
+        lambda: jaxbp.interop.from_flax(nnx.Sequential(nnx_linear(3, 3), nnx.Dropout(0.5, rngs=RNGS))),
         r"module.layers\[1\] is a Dropout that is active",
     ),
     "shared layers of linen": (shared_linen, r"module.layers\[2\] shares its weights"),
     "shared layers of nnx": (shared_nnx, r"module.layers\[2\] shares its weights"),
-    "a hand-written nnx module": (lambda: jaxbp.from_flax(Handwritten()), "Handwritten is no Sequential"),
+    "a hand-written nnx module": (lambda: jaxbp.interop.from_flax(Handwritten()), "Handwritten is no Sequential"),
     "a compact module": (
-        lambda: jaxbp.from_flax(Compact(), {}),
+        lambda: jaxbp.interop.from_flax(Compact(), {}),
         r"Compact is no Sequential.*from_flax\(variables, hidden=…, output=…\)",
     ),
-    "linen without variables": (lambda: jaxbp.from_flax(linen.Sequential([linen.Dense(2)])), "pass its variables"),
-    "nnx with variables": (lambda: jaxbp.from_flax(nnx.Sequential(), {}), "holds its own weights"),
+    "linen without variables": (
+        lambda: jaxbp.interop.from_flax(linen.Sequential([linen.Dense(2)])),
+        "pass its variables",
+    ),
+    "nnx with variables": (lambda: jaxbp.interop.from_flax(nnx.Sequential(), {}), "holds its own weights"),
     "activations of a Sequential": (
-        lambda: jaxbp.from_flax(nnx.Sequential(), output=jaxbp.linear),
+        lambda: jaxbp.interop.from_flax(nnx.Sequential(), output=jaxbp.linear),
         "hidden= and output= are for variables alone",
     ),
     "variables of another module": (
-        lambda: jaxbp.from_flax(linen.Sequential([linen.Dense(2)]), {"params": {}}),
+        lambda: jaxbp.interop.from_flax(linen.Sequential([linen.Dense(2)]), {"params": {}}),
         r"the variables of module.layers\[0\] hold none, but its module has 'kernel', 'bias'",
     ),
     "mixed precision": (
-        lambda: jaxbp.from_flax(nnx.Sequential(nnx_linear(3, 3, dtype=jnp.bfloat16))),
+        lambda: jaxbp.interop.from_flax(nnx.Sequential(nnx_linear(3, 3, dtype=jnp.bfloat16))),
         r"module.layers\[0\] computes with dtype=bfloat16",
     ),
     "other names": (lambda: compact({"fc1": DENSE, "out": DENSE}), "'fc1', 'out', but .* 'Dense_0', 'Dense_1'"),
@@ -466,7 +469,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "the collections 'params', 'batch_stats'",
     ),
     "too few activations": (
-        lambda: jaxbp.from_flax({"Dense_0": DENSE}),
+        lambda: jaxbp.interop.from_flax({"Dense_0": DENSE}),
         "pass hidden=, one activation or 0, and output=",
     ),
     "a skip in a compact module": (
@@ -475,7 +478,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a kernel that is no matrix": (lambda: compact({"Dense_0": {"kernel": np.ones(3)}}), "layer 0 have shape"),
     "no activation of ours": (
-        lambda: jaxbp.from_equinox(EQUINOX["MLP"][0](), activations={jnp.sin: "sine"}),
+        lambda: jaxbp.interop.from_equinox(EQUINOX["MLP"][0](), activations={jnp.sin: "sine"}),
         r"activations\[sin\] must be a jaxbp activation.*, got 'sine'",
     ),
 }
@@ -518,7 +521,7 @@ def test_what_torch_has_beyond_is_refused_by_name():
     }
     for message, module in refused.items():
         with pytest.raises((TypeError, ValueError), match=message):
-            jaxbp.from_torch(module)
+            jaxbp.interop.from_torch(module)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

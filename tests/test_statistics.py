@@ -7,7 +7,6 @@ import pytest
 
 import jaxbp
 from jaxbp import collect
-from jaxbp.collect import Statistics
 
 NET = jaxbp.Network(
     inputs={"x": 2},
@@ -24,7 +23,7 @@ X, Y = jax.random.normal(jax.random.key(1), (6, 2)), jnp.ones((6, 1))
 
 @jax.jit
 def back_of(params, x=X):
-    return jaxbp.backprop(NET, jaxbp.squared_error, params, x, Y, collect={"it": collect.statistics})
+    return jaxbp.backprop(NET, jaxbp.squared_error, params, x, Y, collect={"it": collect.statistics()})
 
 
 def statistics(params, x=X):
@@ -59,7 +58,7 @@ def test_an_element_is_saturated_where_its_slope_has_gone():
     assert statistics(PARAMS).units["s"].saturated == 0
     at_99 = with_bias("s", [jnp.log(99.0)] * 3)  # with x = 0 all that s gets: Φ' = 0.0099
     assert statistics(at_99, 0 * X).units["s"].saturated == 1
-    collector = {"it": Statistics(flat=0.0098)}
+    collector = {"it": collect.statistics(flat=0.0098)}
     back = jaxbp.backprop(NET, jaxbp.squared_error, at_99, 0 * X, Y, collect=collector)
     assert back.collected["it"].units["s"].saturated == 0
 

@@ -133,7 +133,7 @@ def test_collectors_under_jit_vmap_and_scan():
             "factors": collect.kronecker_ggn,
             "diagonal": collect.sampled_diagonal_ggn(jax.random.key(1)),
             "gram": collect.gram,
-            "statistics": collect.statistics,
+            "statistics": collect.statistics(),
         }
         return jaxbp.backprop(case.net, case.loss, params, x, y, collect=collectors).collected
 

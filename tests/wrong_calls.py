@@ -16,7 +16,8 @@ import optax
 from flax import nnx
 
 import jaxbp
-from jaxbp import Conv, Dense, Identity, Unit, collect, testing, textbook, train
+from jaxbp import Conv, Dense, Identity, Unit, collect, curvature, feedback, interop, losses, testing, textbook, train
+from jaxbp.feedback import DirectFeedback
 
 NET = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
 OTHER = jaxbp.layered([3, 5, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
@@ -97,7 +98,7 @@ def no_activation() -> list[Value]:
         type_error(jax.nn.relu, must, "did you mean jaxbp.relu?"),
         type_error(jax.nn.sigmoid, must, "got the function sigmoid; did you mean jaxbp.sigmoid?"),
         type_error(None, must, "got None"),
-        type_error(jaxbp.Activation, must, "got the class Activation"),
+        type_error(jaxbp.activations.Activation, must, "got the class Activation"),
         type_error(jaxbp.cross_entropy, must, "got Loss cross_entropy"),
     ]
 
@@ -229,10 +230,10 @@ NO_FEEDBACK = [
     type_error([], "feedback is of type list, expected a dict by unit"),
     type_error("B", "feedback is of type str, expected a dict by unit"),
     value_error(jaxbp.init_params(KEY, OTHER), "feedback['h1']['x'] has shape (3, 5), expected (3, 4)"),
-    type_error(jaxbp.DirectFeedback([]), "feedback.matrices is of type list, expected a dict by unit"),
-    type_error(jaxbp.DirectFeedback({"h1": [1.0]}), "feedback.matrices['h1'] is of type list; pass an array"),
-    value_error(jaxbp.DirectFeedback({}), "direct feedback holds matrices to none, but below its output the network"),
-    value_error(jaxbp.DirectFeedback({"h1": jnp.ones((2, 5))}), "feedback.matrices['h1'] has shape (2, 5), expected"),
+    type_error(DirectFeedback([]), "feedback.matrices is of type list, expected a dict by unit"),
+    type_error(DirectFeedback({"h1": [1.0]}), "feedback.matrices['h1'] is of type list; pass an array"),
+    value_error(DirectFeedback({}), "direct feedback holds matrices to none, but below its output the network"),
+    value_error(DirectFeedback({"h1": jnp.ones((2, 5))}), "feedback.matrices['h1'] has shape (2, 5), expected"),
 ]
 NO_OFFSETS = [
     type_error(0.0, "offsets must be a jaxbp.Trace", "got 0.0"),
@@ -364,9 +365,6 @@ KINDS: dict[str, list[Value]] = {
     "flat": no_number(),
     "other": NO_FREE_TREE,
     "magnitudes": NO_FREE_TREE,
-    "columns": [
-        type_error(v, "columns must be jaxbp.collect.Columns(…)", "got") for v in (3, "all", collect.Columns, KEY)
-    ],
     "activations": [
         *(type_error(v, "activations must be a dict such as", "got") for v in ([jnp.sin], "sin", 3)),
         type_error({jnp.sin: "tanh"}, "activations[sin] must be a jaxbp activation", "did you mean jaxbp.tanh?"),
@@ -393,7 +391,7 @@ KINDS: dict[str, list[Value]] = {
     "connections": [
         *(value_error(v, "connections must be a non-empty dict", "got") for v in (["x"], "x", None, {}, Dense())),
         type_error({"x": Dense}, "the connection from 'x' must be", "got the class Dense; call it: Dense(…)"),
-        type_error({"x": jaxbp.Connection}, "the connection from 'x' must be", "got the class Connection"),
+        type_error({"x": jaxbp.connections.Connection}, "the connection from 'x' must be", "got the class Connection"),
         type_error({"x": None}, "the connection from 'x' must be", "got None"),
         type_error({"x": jnp.ones((3, 4))}, "the connection from 'x' must be", "got an array of shape (3, 4)"),
     ],
@@ -480,14 +478,14 @@ def of_row(o: Any, y: Any) -> Any:
 
 CALLS: dict[str, Call] = {
     "init_params": Call(jaxbp.init_params, {"key": KEY, "net": NET, "dtype": float}, kinds={"key": NO_RANDOM_KEY}),
-    "random_feedback": Call(
-        jaxbp.random_feedback, {"key": KEY, "net": NET, "dtype": float}, kinds={"key": NO_RANDOM_KEY}
+    "feedback.random_feedback": Call(
+        feedback.random_feedback, {"key": KEY, "net": NET, "dtype": float}, kinds={"key": NO_RANDOM_KEY}
     ),
-    "direct_feedback": Call(
-        jaxbp.direct_feedback, {"key": KEY, "net": NET, "dtype": float}, kinds={"key": NO_RANDOM_KEY}
+    "feedback.direct_feedback": Call(
+        feedback.direct_feedback, {"key": KEY, "net": NET, "dtype": float}, kinds={"key": NO_RANDOM_KEY}
     ),
-    "sign_symmetric": Call(
-        jaxbp.sign_symmetric,
+    "feedback.sign_symmetric": Call(
+        feedback.sign_symmetric,
         {"params": PARAMS, "magnitudes": PARAMS},
         kinds={"params": NO_FREE_TREE, "magnitudes": [
             *NO_FREE_TREE, value_error(jaxbp.init_params(KEY, OTHER), "magnitudes", "take both from the same network"),
@@ -509,23 +507,23 @@ CALLS: dict[str, Call] = {
         ALL | {"reduction": "mean", "weights": None, "feedback": None, "key": None},
     ),
     "as_function": Call(curried(jaxbp.as_function, "net"), {"net": NET, "params": PARAMS, "x": X}),
-    "hessian_vector_product": Call(
-        jaxbp.hessian_vector_product, ALL | {"vector": PARAMS, "weights": None, "reduction": "mean", "key": None}
+    "curvature.hessian_vector_product": Call(
+        curvature.hessian_vector_product, ALL | {"vector": PARAMS, "weights": None, "reduction": "mean", "key": None}
     ),
-    "ggn_vector_product": Call(
-        jaxbp.ggn_vector_product, ALL | {"vector": PARAMS, "weights": None, "reduction": "mean", "key": None}
+    "curvature.ggn_vector_product": Call(
+        curvature.ggn_vector_product, ALL | {"vector": PARAMS, "weights": None, "reduction": "mean", "key": None}
     ),
-    "alignment_angles": Call(
-        jaxbp.alignment_angles,
+    "feedback.alignment_angles": Call(
+        feedback.alignment_angles,
         ALL | {"feedback": PARAMS, "key": None},
         kinds={"feedback": [*NO_FEEDBACK, type_error(None, "feedback is None, expected a dict by unit")]},
     ),
     "check": Call(jaxbp.check, ALL | {"mine": PARAMS}),
     "testing.assert_gradients_match": Call(testing.assert_gradients_match, ALL | {"mine": PARAMS}),
-    "to_equinox": Call(jaxbp.to_equinox, {"net": NET, "params": PARAMS, "activations": None}),
-    "to_flax": Call(jaxbp.to_flax, {"net": NET, "params": PARAMS, "activations": None}),
-    "from_equinox": Call(jaxbp.from_equinox, {"mlp": eqx.nn.Linear(3, 2, key=KEY), "activations": None}),
-    "from_flax": Call(jaxbp.from_flax, {"module": nnx.Linear(3, 2, rngs=nnx.Rngs(0)), "activations": None}),
+    "interop.to_equinox": Call(interop.to_equinox, {"net": NET, "params": PARAMS, "activations": None}),
+    "interop.to_flax": Call(interop.to_flax, {"net": NET, "params": PARAMS, "activations": None}),
+    "interop.from_equinox": Call(interop.from_equinox, {"mlp": eqx.nn.Linear(3, 2, key=KEY), "activations": None}),
+    "interop.from_flax": Call(interop.from_flax, {"module": nnx.Linear(3, 2, rngs=nnx.Rngs(0)), "activations": None}),
     **{
         name: Call(
             function,
@@ -568,12 +566,12 @@ CALLS: dict[str, Call] = {
             "hessian_root": no_function("o", "y")[1:],
             "simplifications": [
                 *(type_error(v, "simplifications must be a tuple, got") for v in ([], None, "softmax")),
-                type_error((jaxbp.softmax,), "simplifications[0] must be a jaxbp.Simplification"),
+                type_error((jaxbp.softmax,), "simplifications[0] must be a jaxbp.losses.Simplification"),
             ],
         },
     ),
-    "Simplification": Call(
-        jaxbp.Simplification,
+    "losses.Simplification": Call(
+        losses.Simplification,
         {"activation": jaxbp.tanh, "value": of_row, "delta": back, "hessian_root": None},
         kinds={
             "value": no_function("a", "y"),
@@ -630,6 +628,7 @@ CALLS: dict[str, Call] = {
         },
     ),
     "Dense": Call(Dense, dict(WEIGHTED)),
+    "connections.Bias": Call(jaxbp.connections.Bias, dict(WEIGHTED)),
     "Scale": Call(jaxbp.Scale, dict(WEIGHTED)),
     "Conv": Call(
         Conv, {"kernel": (3, 3), "stride": 1, "padding": "SAME", "dilation": 1, "groups": 1, **WEIGHTED}
@@ -658,22 +657,14 @@ CALLS: dict[str, Call] = {
     "collect.clipped": Call(collect.clipped, {"max_norm": 1.0, "noise_multiplier": 1.0, "key": KEY}, kinds={
         "key": [*NO_KEY, value_error(None, "a noise_multiplier needs a key")],
     }),
-    "collect.Clipped": Call(collect.Clipped, {"max_norm": 1.0, "noise_multiplier": 1.0, "key": KEY}),
-    "collect.Columns": Call(collect.Columns, {"samples": 1, "key": KEY}, kinds={
-        "samples": [v for v in no_integer(1) if v.value is not None] + [value_error(None, "samples and a key belong")],
-        "key": [*NO_KEY, value_error(None, "samples and a key belong together")],
-    }),
     "collect.sampled_diagonal_ggn": Call(collect.sampled_diagonal_ggn, {"key": KEY, "samples": 1}, kinds={
         "samples": [v for v in no_integer(1) if v.value is not None],
     }),
     "collect.sampled_kronecker_ggn": Call(collect.sampled_kronecker_ggn, {"key": KEY, "samples": 1}, kinds={
         "samples": [v for v in no_integer(1) if v.value is not None],
     }),
-    "collect.DiagonalGGN": Call(collect.DiagonalGGN, {"columns": collect.Columns()}),
-    "collect.Kronecker": Call(collect.Kronecker, {"columns": None}),
-    "collect.Statistics": Call(collect.Statistics, {"flat": 0.01}),
+    "collect.statistics": Call(collect.statistics, {"flat": 0.01}),
     "collect.per_example_dot": Call(collect.per_example_dot, {"other": PARAMS}),
-    "collect.PerExampleDot": Call(collect.PerExampleDot, {"other": PARAMS}),
     # training
     "train.init_state": Call(
         train.init_state,
@@ -772,7 +763,7 @@ def misspelt() -> Iterator[Wrong]:
     """Every activation and loss by a name that is nearly its own, and every collector that is not called."""
     for name, value in vars(jaxbp).items():
         near = f"did you mean jaxbp.{name}?"
-        if isinstance(value, jaxbp.Activation):
+        if isinstance(value, jaxbp.activations.Activation):
             wrong = partial(Unit, 2, f"{name}x", {"x": Dense()})
             yield Wrong(name, "misspelt", wrong, TypeError, ("a unit's activation must be", near))
         elif isinstance(value, jaxbp.Loss):

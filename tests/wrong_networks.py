@@ -157,7 +157,7 @@ class Problem:
     x: dict[str, np.ndarray]
     y: np.ndarray
 
-    def activation(self, u: str) -> jaxbp.Activation:
+    def activation(self, u: str) -> jaxbp.activations.Activation:
         return self.net.units[u].activation
 
     def weights(self, s: str, u: str) -> np.ndarray:
@@ -285,7 +285,7 @@ def sources(net: Network, u: str) -> list[str]:
     return [s for s in net.units[u].reads if s in net.units]
 
 
-def pull_back(Phi: jaxbp.Activation, a: np.ndarray, Delta: np.ndarray) -> np.ndarray:
+def pull_back(Phi: jaxbp.activations.Activation, a: np.ndarray, Delta: np.ndarray) -> np.ndarray:
     """Jᵀ Δ, for each example apart where J is not diagonal."""
     if Phi in DERIVATIVE:
         return DERIVATIVE[Phi](a) * Delta

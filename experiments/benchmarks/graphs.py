@@ -51,7 +51,7 @@ def graph(net: jaxbp.Network, examples: int) -> Graph:
 def transformer_block(rows: int, width: int, heads: int, classes: int) -> jaxbp.Network:
     """Attention and two dense layers, each after layer normalisation and beside a connection that skips it."""
 
-    def dense(source: str, activation: jaxbp.Activation = jaxbp.linear, n: int = width) -> jaxbp.Unit:
+    def dense(source: str, activation: jaxbp.activations.Activation = jaxbp.linear, n: int = width) -> jaxbp.Unit:
         return jaxbp.Unit((rows, n), activation, {source: jaxbp.Dense()})
 
     def residual(source: str, skipped: str) -> jaxbp.Unit:

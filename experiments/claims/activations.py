@@ -176,7 +176,7 @@ def main(config: Signals, console: Console | None = None) -> Result:
     return result
 
 
-def rule(activation: jaxbp.Activation, config: Signals) -> Rule:
+def rule(activation: jaxbp.activations.Activation, config: Signals) -> Rule:
     """The printed rule of an activation and the sweep's δ through one layer, at random pre-activations.
 
     δ(h_r, o) = Φ'(a_{h_r}) Σ w(h_r, o) δ(o, o), for a linear output and squared error
@@ -203,7 +203,7 @@ def rule(activation: jaxbp.Activation, config: Signals) -> Rule:
     return Rule(_relative_error(printed, true), _relative_error(swept, true), at)
 
 
-def sampled(activation: jaxbp.Activation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sampled(activation: jaxbp.activations.Activation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """An activation and its derivative over a range of pre-activations.
 
     Softmax is no function of one number: of several logits the first one varies and the others are 0.
@@ -222,7 +222,7 @@ def sampled(activation: jaxbp.Activation) -> tuple[np.ndarray, np.ndarray, np.nd
     return np.asarray(along), np.asarray(h), np.asarray(activation.pullback(along, h, jnp.ones_like(along)))[:, None]
 
 
-def signal(activation: jaxbp.Activation, config: Signals) -> Signal:
+def signal(activation: jaxbp.activations.Activation, config: Signals) -> Signal:
     """Δ of every hidden layer of a freshly initialised network, with a linear output and squared error."""
     net = jaxbp.layered([config.width] * (config.depth + 2), hidden=activation, output=jaxbp.linear)
     of_params, of_x, of_y = jax.random.split(jax.random.key(config.seed), 3)

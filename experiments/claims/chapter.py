@@ -117,7 +117,7 @@ def _deep(
     formula: str,
     claims: Mapping[str, str],
     *,
-    hidden: jaxbp.Activation = jaxbp.sigmoid,
+    hidden: jaxbp.activations.Activation = jaxbp.sigmoid,
     outputs: int = 2,
 ) -> Passage:
     net = jaxbp.layered([2, 2, 2, outputs], hidden=hidden, output=jaxbp.sigmoid)

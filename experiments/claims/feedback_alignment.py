@@ -98,7 +98,7 @@ class Rule(NamedTuple):
     gradient: train.Gradient
     params: Callable[[Any], jaxbp.Params] = lambda tree: tree
     """The weights in the tree."""
-    feedback: Callable[[Any], jaxbp.Feedback] = lambda tree: tree
+    feedback: Callable[[Any], jaxbp.feedback.Feedback] = lambda tree: tree
     """What stands in for them, at this point of the training."""
     decays: bool = False
     """Whether weight decay belongs to it."""
@@ -180,12 +180,12 @@ def rules(net: jaxbp.Network, seed: int) -> dict[str, Rule]:
     """The five rules by name, from the same parameters; all but direct feedback with the same B."""
     of_params, of_feedback, of_direct = jax.random.split(jax.random.key(seed), 3)
     params = jaxbp.init_params(of_params, net, jnp.float32)
-    B = jaxbp.random_feedback(of_feedback, net, jnp.float32)
-    direct = jaxbp.direct_feedback(of_direct, net, jnp.float32)
+    B = jaxbp.feedback.random_feedback(of_feedback, net, jnp.float32)
+    direct = jaxbp.feedback.direct_feedback(of_direct, net, jnp.float32)
     explicit = jaxbp.value_and_grad(net, LOSS)
 
     def signs(params: jaxbp.Params) -> jaxbp.Params:
-        return jaxbp.sign_symmetric(params, B)
+        return jaxbp.feedback.sign_symmetric(params, B)
 
     def by_signs(params: jaxbp.Params, x: Array, y: Array) -> tuple[Array, jaxbp.Params]:
         return explicit(params, x, y, feedback=signs(params))
@@ -221,7 +221,7 @@ def compare(net: jaxbp.Network, rules: dict[str, Rule], data: Data, config: Comp
     optimizers = {name: decaying if rule.decays else plain for name, rule in rules.items()}
     key = jax.random.key(config.seed)
     states = {name: train.init_state(key, net, optimizers[name], params=rule.start) for name, rule in rules.items()}
-    measure = jax.jit(jaxbp.alignment_angles, static_argnums=(0, 1))
+    measure = jax.jit(jaxbp.feedback.alignment_angles, static_argnums=(0, 1))
 
     def angles(rule: Rule, tree: Any, *_: Any) -> dict[str, Array]:
         return measure(net, LOSS, rule.params(tree), rule.feedback(tree), x[:PROBE], y[:PROBE])

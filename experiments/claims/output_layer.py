@@ -39,7 +39,7 @@ class Deltas:
         return bool(np.all(np.isfinite(self.gradient)))
 
 
-def deltas(activation: jaxbp.Activation, loss: jaxbp.Loss, a: Array, y: Array) -> Deltas:
+def deltas(activation: jaxbp.activations.Activation, loss: jaxbp.Loss, a: Array, y: Array) -> Deltas:
     """δ = ∂L/∂a of an output layer in every way there is.
 
     Args:
@@ -65,7 +65,7 @@ def deltas(activation: jaxbp.Activation, loss: jaxbp.Loss, a: Array, y: Array) -
     return Deltas(**{name: np.asarray(value) for name, value in forms.items()})
 
 
-def jacobian(activation: jaxbp.Activation, a: Array) -> Array:
+def jacobian(activation: jaxbp.activations.Activation, a: Array) -> Array:
     """∂o_i/∂a_j in row i and column j, `(n, n)`."""
     # the pull-back gives Jᵀ Δ; with a unit vector for Δ that is one row of J, and the batch is all of them
     unit_vectors = jnp.eye(a.size, dtype=a.dtype)

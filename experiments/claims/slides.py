@@ -16,7 +16,7 @@ import jaxbp
 
 
 @dataclass(frozen=True)
-class SharedBias(jaxbp.Connection):
+class SharedBias(jaxbp.connections.Connection):
     """One bias for all elements of a unit: a weight from a source of width 1 that is always +1.
 
     a_u += h_s b,  Δ_s += Σ_j b δ_j,  ∂L/∂b = h_s Σ_j δ_j

@@ -239,7 +239,7 @@ def _width(width: Any) -> Any:
     return tuple(width) if isinstance(width, list) else width
 
 
-def _activation(name: Any) -> jaxbp.Activation:
+def _activation(name: Any) -> jaxbp.activations.Activation:
     return getattr(jaxbp, _choice(name, _ACTIVATIONS, "activation"))
 
 

@@ -25,10 +25,10 @@ from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mis
 from jaxbp._check._session import Session
 from jaxbp._checks import quoted
 from jaxbp._dropout import without_dropout
-from jaxbp._losses import Loss
 from jaxbp._names import Name
 from jaxbp._network import Network
 from jaxbp._objective import check_objective, objective
+from jaxbp.losses import Loss
 
 _MOST_SUBGRADIENTS = 256
 _TOO_CLOSE = "this is so close to the gradient that no mistake can be told from the numbers; a constant may be rounded"

@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, Elementwise, softmax
 from jaxbp._check._session import in_float64
 from jaxbp._checks import check_real
-from jaxbp._connections import Shape
 from jaxbp._forward import check_inputs, forward
-from jaxbp._losses import Loss
 from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import objective
 from jaxbp._parameters import check_params
 from jaxbp._plan import Edge, Plan
+from jaxbp.activations import Activation, Elementwise, softmax
+from jaxbp.connections import Shape
+from jaxbp.losses import Loss
 
 
 @dataclass(frozen=True, eq=False)

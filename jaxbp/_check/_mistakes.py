@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from jaxbp import _activations as activations
-from jaxbp._activations import Activation, Elementwise
+from jaxbp import activations
 from jaxbp._check._facts import Facts, slope
 from jaxbp._check._function_mistakes import in_function
 from jaxbp._check._pass import Change, Pass, gradient, matrix, output_signals, pulled_back
 from jaxbp._check._report import Mistake
-from jaxbp._connections import Dense, Transposed
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE
 from jaxbp._names import Name
+from jaxbp.activations import Activation, Elementwise
+from jaxbp.connections import Dense, Transposed
 
 _MASKS = tuple(a.phi for a in (activations.relu, activations.leaky_relu, activations.hard_tanh))
 

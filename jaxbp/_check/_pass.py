@@ -11,15 +11,15 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, Elementwise
 from jaxbp._check._facts import Facts
 from jaxbp._check._report import Mistake
 from jaxbp._check._session import in_float64
-from jaxbp._connections import Bias, Connection, Dense, Identity, Transposed
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import SHARED
-from jaxbp._losses import Head
 from jaxbp._names import Name, named
+from jaxbp.activations import Activation, Elementwise
+from jaxbp.connections import Bias, Connection, Dense, Identity, Transposed
+from jaxbp.losses import Head
 
 Stage = Literal["output", "term", "sum", "delta", "gradient", "shared"]
 

@@ -15,10 +15,10 @@ from jaxbp._check._facts import Corner, Facts, phi
 from jaxbp._check._noise import Noise
 from jaxbp._check._pass import Pass, backward_order, output_signals
 from jaxbp._check._session import in_float64
-from jaxbp._connections import Bias, Connection, Dense, Identity
 from jaxbp._function_unit import FunctionUnit, over_examples
 from jaxbp._names import Name, named
 from jaxbp._plan import Edge
+from jaxbp.connections import Bias, Connection, Dense, Identity
 
 _SAMPLES = 6
 _SAFETY = 12.0

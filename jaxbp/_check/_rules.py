@@ -7,8 +7,8 @@ import numpy as np
 from jaxbp._check._facts import Facts
 from jaxbp._check._pass import gradient, pulled_back, pulled_through
 from jaxbp._check._report import Mistake
-from jaxbp._connections import Bias, Dense, Identity, Transposed
 from jaxbp._names import Name
+from jaxbp.connections import Bias, Dense, Identity, Transposed
 
 
 def wrong_rules(facts: Facts) -> tuple[Mistake, ...]:

@@ -26,9 +26,9 @@ from jaxbp._check._mistakes import (
 from jaxbp._check._pass import Change, Pass, backward_names, backward_order, gradient
 from jaxbp._check._report import Mistake
 from jaxbp._check._shared_mistakes import in_shared
-from jaxbp._connections import Dense
 from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
+from jaxbp.connections import Dense
 
 MOST_MISTAKES = 3
 MOST_TRIALS = 8_000

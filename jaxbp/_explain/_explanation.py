@@ -16,9 +16,9 @@ from jaxbp._explain._steps import Step, Steps
 from jaxbp._explain._symbols import Symbol, SymbolError, parse_symbol
 from jaxbp._explain._typesetting import Typesetting
 from jaxbp._explain._verdicts import reservation, summary
-from jaxbp._losses import Loss
 from jaxbp._names import Name
 from jaxbp._network import Network
+from jaxbp.losses import Loss
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,9 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp import _activations as activations
-from jaxbp import _losses as losses
-from jaxbp._activations import Activation, Elementwise
+from jaxbp import activations, losses
 from jaxbp._explain._expressions import (
     FUNCTIONS,
     Bracket,
@@ -31,8 +29,9 @@ from jaxbp._explain._expressions import (
     evaluate,
 )
 from jaxbp._explain._symbols import upright
-from jaxbp._losses import Loss
 from jaxbp._names import Name
+from jaxbp.activations import Activation, Elementwise
+from jaxbp.losses import Loss
 
 Leaves = Sequence[Name]
 ValueOf = Callable[[Leaf], float]

@@ -17,13 +17,13 @@ from jaxbp._dropout import without_dropout
 from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._forward import Trace, forward, sources
 from jaxbp._function_unit import FunctionUnit
-from jaxbp._losses import Loss
 from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import example_losses
 from jaxbp._parameters import check_params
 from jaxbp._plan import Edge
 from jaxbp._unit import Node
+from jaxbp.losses import Loss
 
 
 @dataclass(frozen=True, eq=False)

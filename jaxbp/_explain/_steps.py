@@ -7,7 +7,6 @@ from math import prod
 
 import numpy as np
 
-from jaxbp._connections import Shape
 from jaxbp._explain._claims import Claim
 from jaxbp._explain._equations import Equations
 from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, leaves
@@ -18,6 +17,7 @@ from jaxbp._explain._typesetting import Typesetting
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
+from jaxbp.connections import Shape
 
 SHOWN_ELEMENTS = 24
 SHOWN_EXAMPLES = 4

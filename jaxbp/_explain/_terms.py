@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp._connections import Bias, Connection, Dense, Identity, Shape, Transposed
 from jaxbp._explain._expressions import Index
+from jaxbp.connections import Bias, Connection, Dense, Identity, Shape, Transposed
 
 _LARGEST_TABLE = 1_000_000
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_integer, check_kind, check_random_key
+from jaxbp._checks import check_integer, check_random_key
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._sweep import Sweep, for_each
+from jaxbp.collect._sweep import Sweep, for_each, hashed
 
 
 @dataclass(frozen=True)
@@ -20,23 +20,18 @@ class Columns:
             one for each element of the output, when None.
         key: A key from `jax.random.key`, where there are samples.
 
-    Raises:
-        TypeError: Samples that are no integer, or no key.
-        ValueError: Fewer than one sample, several keys, or one of the two without the other.
     """
 
     samples: int | None = None
     key: Array | None = field(default=None, repr=False)
+    __hash__ = hashed
 
-    def __post_init__(self):
-        if self.samples is not None:
-            check_integer(self.samples, "samples", 1)
-        if (self.samples is None) != (self.key is None):
-            raise ValueError(
-                "samples and a key belong together: pass both, with a fresh jax.random.key(…) in every step"
-            )
-        if self.key is not None:
-            check_random_key(self.key)
+    @classmethod
+    def sampled(cls, key: Array, samples: int) -> "Columns":
+        """Random sums, of which there is one at least."""
+        check_integer(samples, "samples", 1)
+        check_random_key(key)
+        return cls(samples, key)
 
     def __call__(self, sweep: Sweep) -> dict[str, Array]:
         """δ_k of each example's own loss, `(K, N, *shape)` by unit."""
@@ -73,9 +68,6 @@ class DiagonalGGN:
 
     columns: Columns = Columns()
 
-    def __post_init__(self):
-        check_kind(self.columns, Columns, "columns", "jaxbp.collect.Columns(…)")
-
     def __call__(self, sweep: Sweep) -> Tree:
         """Square the columns, and contract them with the squares of h."""
         columns = self.columns(sweep)
@@ -110,4 +102,4 @@ def sampled_diagonal_ggn(key: Array, samples: int = 1) -> DiagonalGGN:
         >>> bool(jnp.allclose(found["all"]["o"]["h1"], found["few"]["o"]["h1"]))  # one output has one column
         True
     """
-    return DiagonalGGN(Columns(samples, key))
+    return DiagonalGGN(Columns.sampled(key, samples))

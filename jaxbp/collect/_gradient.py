@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_keys, check_tree
-from jaxbp.collect._sweep import Sweep, Weight, added, for_each
+from jaxbp.collect._sweep import Sweep, Weight, added, for_each, hashed
 
 Tree = dict[str, dict[str, Array]]
 
@@ -60,6 +60,7 @@ class PerExampleDot:
     """
 
     other: Any = field(repr=False)
+    __hash__ = hashed
 
     def __post_init__(self):
         check_tree(self.other, "other")

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_kind, quoted
-from jaxbp._connections import Bias, Dense
+from jaxbp._checks import quoted
 from jaxbp.collect._curvature import Columns
 from jaxbp.collect._sweep import Pair, Sweep, Weight, for_each, over_examples
+from jaxbp.connections import Bias, Dense
 
 
 class KroneckerFactors(NamedTuple):
@@ -50,10 +50,6 @@ class Kronecker:
     """
 
     columns: Columns | None = None
-
-    def __post_init__(self):
-        if self.columns is not None:
-            check_kind(self.columns, Columns, "columns", "jaxbp.collect.Columns(…), or None")
 
     def __call__(self, sweep: Sweep) -> dict[str, dict[str, KroneckerFactors]]:
         """The second moments of h and of δ."""
@@ -130,4 +126,4 @@ def sampled_kronecker_ggn(key: Array, samples: int = 1) -> Kronecker:
         >>> factors["o"]["x"].source.shape, factors["o"]["x"].unit.shape
         ((3, 3), (2, 2))
     """
-    return Kronecker(Columns(samples, key))
+    return Kronecker(Columns.sampled(key, samples))

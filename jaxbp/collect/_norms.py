@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_number, check_random_key, is_known
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._sweep import Sweep, Weight, added, by_unit, divisor, for_each
+from jaxbp.collect._sweep import Sweep, Weight, added, by_unit, divisor, for_each, hashed
 
 
 class SquaredNorms(NamedTuple):
@@ -72,6 +72,7 @@ class Clipped:
     max_norm: float
     noise_multiplier: float = 0.0
     key: Array | None = field(default=None, repr=False)
+    __hash__ = hashed
 
     def __post_init__(self):
         check_number(self.max_norm, "max_norm", above=0)

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._activations import Elementwise
 from jaxbp._checks import check_number
 from jaxbp._names import Name
 from jaxbp._precision import widened
+from jaxbp.activations import Elementwise
 from jaxbp.collect._sweep import Sweep, UnitSignals
 
 
@@ -62,34 +62,7 @@ class NetworkStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """The norms of Δ and δ of each unit, its shares of dead and of saturated elements, and the first value gone wrong.
-
-    Attributes:
-        flat: The |Φ'| below which an element counts as saturated.
-
-    Raises:
-        TypeError: A bound that is no number.
-        ValueError: One that is not positive.
-
-    Returns:
-        `NetworkStatistics(units, order)`, whose `first_non_finite` names a quantity.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, jaxbp
-        >>> net = jaxbp.layered([2, 3, 1], hidden=jaxbp.relu, output=jaxbp.linear)
-        >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> params["h1"]["bias"] = jnp.array([0.0, 0.0, -100.0])  # no input of this batch reaches the third element
-        >>> back = jaxbp.backprop(
-        ...     net, jaxbp.squared_error, params, jnp.ones((4, 2)), jnp.ones((4, 1)),
-        ...     collect={"statistics": jaxbp.collect.statistics},
-        ... )
-        >>> float(back.collected["statistics"].units["h1"].dead) >= 0.33
-        True
-        >>> print(back.collected["statistics"].first_non_finite)
-        None
-
-    Source: the chapter, on vanishing and exploding gradients.
-    """
+    """See `statistics`."""
 
     flat: float = 0.01
 
@@ -119,4 +92,33 @@ def _norm(signal: Array) -> Array:
     return jnp.sqrt(jnp.sum(widened(signal) ** 2))
 
 
-statistics = Statistics()
+def statistics(flat: float = 0.01) -> Statistics:
+    """The norms of Δ and δ of each unit, its shares of dead and of saturated elements, and the first value gone wrong.
+
+    Args:
+        flat: The |Φ'| below which an element counts as saturated.
+
+    Raises:
+        TypeError: A bound that is no number.
+        ValueError: One that is not positive.
+
+    Returns:
+        `NetworkStatistics(units, order)`, whose `first_non_finite` names a quantity.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([2, 3, 1], hidden=jaxbp.relu, output=jaxbp.linear)
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> params["h1"]["bias"] = jnp.array([0.0, 0.0, -100.0])  # no input of this batch reaches the third element
+        >>> back = jaxbp.backprop(
+        ...     net, jaxbp.squared_error, params, jnp.ones((4, 2)), jnp.ones((4, 1)),
+        ...     collect={"statistics": jaxbp.collect.statistics()},
+        ... )
+        >>> float(back.collected["statistics"].units["h1"].dead) >= 0.33
+        True
+        >>> print(back.collected["statistics"].first_non_finite)
+        None
+
+    Source: the chapter, on vanishing and exploding gradients.
+    """
+    return Statistics(flat)

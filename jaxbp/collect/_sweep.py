@@ -2,18 +2,20 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from jaxbp._activations import Activation
 from jaxbp._checks import check_made, check_mapping, check_takes, check_text, described, is_known, name_of
-from jaxbp._connections import Connection
+from jaxbp.activations import Activation
+from jaxbp.connections import Connection
 
 T = TypeVar("T")
 
@@ -251,6 +253,17 @@ class Collector(Protocol):
     def __call__(self, sweep: Sweep) -> Any:
         """The result, any pytree."""
         ...
+
+
+def hashed(self: Any) -> int:
+    """The `__hash__` of a collector that may hold arrays, which have none."""
+    parts = [getattr(self, field.name) for field in fields(self)]
+    if any(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(parts)):
+        raise TypeError(
+            f"{type(self).__name__} holds an array, which has no hash, so it cannot be a static argument of jit; "
+            "make it inside of the jitted function, of arrays that this is given"
+        )
+    return hash((type(self), *parts))
 
 
 def check_collectors(collect: Any) -> None:

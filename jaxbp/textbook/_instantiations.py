@@ -6,14 +6,14 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, check_activation, hard_tanh, linear, relu, sigmoid, softmax, tanh
 from jaxbp._checks import check_alike, quoted
 from jaxbp._forward import Trace
 from jaxbp._graph import ONE
-from jaxbp._losses import Loss, check_loss, cross_entropy, unfused
 from jaxbp._mapping import FrozenMapping
 from jaxbp._network import Network
 from jaxbp._parameters import Params
+from jaxbp.activations import Activation, check_activation, hard_tanh, linear, relu, sigmoid, softmax, tanh
+from jaxbp.losses import Loss, check_loss, cross_entropy, unfused
 from jaxbp.textbook._layers import incident_gradients, layers, mean_over_examples
 from jaxbp.textbook._recursions import PreActivation
 

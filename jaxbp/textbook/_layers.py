@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, Elementwise
 from jaxbp._checks import quoted
-from jaxbp._connections import Dense
 from jaxbp._forward import Trace, batch_shape, forward
 from jaxbp._graph import ONE
-from jaxbp._losses import Loss, check_loss
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params
+from jaxbp.activations import Activation, Elementwise
+from jaxbp.connections import Dense
+from jaxbp.losses import Loss, check_loss
 
 Signals = TypeVar("Signals")
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from jaxbp._activations import Elementwise
 from jaxbp._checks import check_integer, check_kind, check_sequence
 from jaxbp._forward import Trace, batch_shape, forward
 from jaxbp._graph import ONE
-from jaxbp._losses import Loss, check_loss
 from jaxbp._names import Name
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
+from jaxbp.activations import Elementwise
+from jaxbp.losses import Loss, check_loss
 from jaxbp.textbook._layers import derivative, layers
 
 Floats = npt.NDArray[np.float64]

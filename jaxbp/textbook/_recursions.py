@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, Elementwise, check_activation
 from jaxbp._checks import check_alike, check_floating
 from jaxbp._forward import Trace
 from jaxbp._graph import ONE
-from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._parameters import Params
+from jaxbp.activations import Activation, Elementwise, check_activation
+from jaxbp.losses import Loss
 from jaxbp.textbook._layers import (
     check_hidden_derivatives,
     derivative,

@@ -9,10 +9,10 @@ from jaxtyping import Array
 
 from jaxbp._dropout import without_dropout
 from jaxbp._forward import forward
-from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import objective
 from jaxbp._parameters import Params
+from jaxbp.losses import Loss
 
 
 class DivergedError(FloatingPointError):

@@ -14,10 +14,10 @@ from jaxbp._cache import bounded_cache
 from jaxbp._checks import check_batch_size, check_real, is_known
 from jaxbp._dropout import without_dropout
 from jaxbp._forward import check_inputs, forward
-from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import check_objective, objective
 from jaxbp._parameters import Params, check_params
+from jaxbp.losses import Loss
 from jaxbp.train._arguments import check_arrays
 
 

@@ -7,10 +7,10 @@ from jaxtyping import Array
 
 from jaxbp._backprop import backprop
 from jaxbp._cache import bounded_cache
-from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_objective
 from jaxbp._parameters import Params
+from jaxbp.losses import Loss
 
 Both = tuple[Params, Params]
 """The weights and the feedback, which are trained as one tree."""
@@ -41,7 +41,7 @@ def kolen_pollack(net: Network, loss: Loss, reduction: Reduction = "mean") -> Ca
         >>> import jax, jax.numpy as jnp, jaxbp, optax
         >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
         >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> B = jaxbp.random_feedback(jax.random.key(1), net)
+        >>> B = jaxbp.feedback.random_feedback(jax.random.key(1), net)
         >>> rule = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.5))
         >>> state = jaxbp.train.init_state(jax.random.key(2), net, rule, params=(params, B))
         >>> gradient = jaxbp.train.kolen_pollack(net, jaxbp.squared_error)

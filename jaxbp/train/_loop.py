@@ -16,10 +16,10 @@ from jaxbp._backprop import value_and_grad
 from jaxbp._cache import bounded_cache
 from jaxbp._checks import check_batch_size, check_flag, check_integer, check_kind, check_random_key, takes
 from jaxbp._dropout import without_dropout
-from jaxbp._losses import Loss
 from jaxbp._network import Network, check_network
 from jaxbp._objective import check_objective, objective
 from jaxbp._parameters import Params, check_params, init_params
+from jaxbp.losses import Loss
 from jaxbp.train._arguments import (
     check_arrays,
     check_examples,

@@ -73,7 +73,7 @@ def test_feedback_that_does_not_stay_does_not_align_and_flipped_signs_point_away
 
     def redrawn(params):
         bits = jax.lax.bitcast_convert_type(params["o"]["h2"][0, 0], jnp.uint32)  # others after every step
-        return jaxbp.random_feedback(jax.random.key(bits), net, jnp.float32)
+        return jaxbp.feedback.random_feedback(jax.random.key(bits), net, jnp.float32)
 
     def flipped(params):
         return jax.tree.map(lambda B: -B, right[SIGNS].feedback(params))

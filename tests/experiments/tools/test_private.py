@@ -161,7 +161,7 @@ def test_every_step_of_an_epoch_has_its_own_sample_and_noise(one_step):
 
 def unit_by_unit(max_norm, **_):
     """Clips what leads into each unit by itself."""
-    whole = jaxbp.collect.Clipped(max_norm)
+    whole = jaxbp.collect.clipped(max_norm)
     return lambda sweep: {
         unit: whole(replace(sweep, weights={unit: group}))[unit] for unit, group in sweep.weights.items()
     }

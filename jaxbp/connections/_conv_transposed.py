@@ -6,8 +6,8 @@ from typing import Any
 from jaxtyping import Array
 
 from jaxbp._checks import check_kind, described, is_integer
-from jaxbp._connections._connection import Shape, Wrapper, as_cotangent_of
-from jaxbp._connections._conv import Conv
+from jaxbp.connections._connection import Shape, Wrapper, as_cotangent_of
+from jaxbp.connections._conv import Conv
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxbp._connections._connection import Connection, Shape, as_cotangent_of, check_weight
+from jaxbp.connections._connection import Connection, Shape, as_cotangent_of, check_weight
 
 _TERM_BY_TERM = 32
 

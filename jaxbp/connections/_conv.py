@@ -11,8 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from jaxbp._checks import check_integer, described
-from jaxbp._connections._connection import Connection, Shape, as_cotangent_of, check_weight
-from jaxbp._connections._windows import Padding, Windows, WindowSpec, in_one_batch, views
+from jaxbp.connections._connection import Connection, Shape, as_cotangent_of, check_weight
+from jaxbp.connections._windows import Padding, Windows, WindowSpec, in_one_batch, views
 
 
 @dataclass(frozen=True)

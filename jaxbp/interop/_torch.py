@@ -7,9 +7,11 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Array
 
-from jaxbp import _activations as ours
-from jaxbp._activations import linear
-from jaxbp._interop._activations import (
+from jaxbp import activations as ours
+from jaxbp._network import Network
+from jaxbp._parameters import Params
+from jaxbp.activations import linear
+from jaxbp.interop._activations import (
     Activations,
     Known,
     checked,
@@ -22,9 +24,7 @@ from jaxbp._interop._activations import (
     told,
     unknown,
 )
-from jaxbp._interop._layers import Layer, Step, as_array, as_network, imported, in_layers, is_plain, layers_of
-from jaxbp._network import Network
-from jaxbp._parameters import Params
+from jaxbp.interop._layers import Layer, Step, as_array, as_network, imported, in_layers, is_plain, layers_of
 
 
 def from_torch(sequential: Any, *, activations: Activations | None = None) -> tuple[Network, Params]:
@@ -53,7 +53,8 @@ def from_torch(sequential: Any, *, activations: Activations | None = None) -> tu
     Example:
         >>> import jaxbp  # doctest: +SKIP
         >>> from torch import nn  # doctest: +SKIP
-        >>> net, params = jaxbp.from_torch(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))  # doctest: +SKIP
+        >>> theirs = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))  # doctest: +SKIP
+        >>> net, params = jaxbp.interop.from_torch(theirs)  # doctest: +SKIP
         >>> net.units["h1"].activation, params["h1"]["x"].shape  # doctest: +SKIP
         (tanh, (3, 4))
 
@@ -91,7 +92,7 @@ def to_torch(net: Network, params: Params, *, activations: Activations | None = 
     Example:
         >>> import jax, jaxbp  # doctest: +SKIP
         >>> net = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.linear)  # doctest: +SKIP
-        >>> jaxbp.to_torch(net, jaxbp.init_params(jax.random.key(0), net))  # doctest: +SKIP
+        >>> jaxbp.interop.to_torch(net, jaxbp.init_params(jax.random.key(0), net))  # doctest: +SKIP
         Sequential(
           (0): Linear(in_features=3, out_features=4, bias=True)
           (1): Tanh()

@@ -15,9 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxbp._activations import Activation, check_activation, sigmoid, softmax
 from jaxbp._checks import check_kind, check_real, check_takes, check_text, described
 from jaxbp._precision import widened
+from jaxbp.activations import Activation, check_activation, sigmoid, softmax
+
+__all__ = [
+    "Head",
+    "Loss",
+    "Simplification",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "perceptron",
+    "squared_error",
+    "unfused",
+]
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class Loss:
         if not isinstance(self.simplifications, tuple):
             raise TypeError(f"simplifications must be a tuple, got {described(self.simplifications)}")
         for i, rule in enumerate(self.simplifications):
-            check_kind(rule, Simplification, f"simplifications[{i}]", "a jaxbp.Simplification")
+            check_kind(rule, Simplification, f"simplifications[{i}]", "a jaxbp.losses.Simplification")
         if self.encode is not None:
             check_takes(self.encode, "encode", ("ids", "width"), "lambda ids, width: jax.nn.one_hot(ids, width)")
         if self.complaint is not None:

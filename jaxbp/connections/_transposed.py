@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_kind
-from jaxbp._connections._connection import Shape, Wrapper
-from jaxbp._connections._dense import Dense
+from jaxbp.connections._connection import Shape, Wrapper
+from jaxbp.connections._dense import Dense
 
 
 @dataclass(frozen=True)

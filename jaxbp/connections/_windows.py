@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxbp._checks import described, is_integer
-from jaxbp._connections._connection import Shape
+from jaxbp.connections._connection import Shape
 
 Padding = Literal["SAME", "VALID"] | int | tuple[tuple[int, int], ...]
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxbp._connections._connection import Connection, Shape, as_cotangent_of, check_weight
+from jaxbp.connections._connection import Connection, Shape, as_cotangent_of, check_weight
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import Any
 from jax import lax
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, linear
 from jaxbp._checks import check_keys, quoted
-from jaxbp._interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, checked, named, of_function, to_function
-from jaxbp._interop._layers import Layer, Step, as_array, as_network, imported, in_layers, is_plain, layers_of
 from jaxbp._network import Network
 from jaxbp._parameters import Params
+from jaxbp.activations import Activation, linear
+from jaxbp.interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, checked, named, of_function, to_function
+from jaxbp.interop._layers import Layer, Step, as_array, as_network, imported, in_layers, is_plain, layers_of
 
 
 def from_flax(
@@ -52,7 +52,7 @@ def from_flax(
         >>> from flax import nnx
         >>> rngs = nnx.Rngs(0)
         >>> mlp = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.relu, nnx.Linear(4, 2, rngs=rngs))
-        >>> net, params = jaxbp.from_flax(mlp)
+        >>> net, params = jaxbp.interop.from_flax(mlp)
         >>> net.units["h1"].activation, params["h1"]["x"].shape
         (relu, (3, 4))
 
@@ -61,7 +61,7 @@ def from_flax(
         >>> import numpy as np
         >>> variables = {"params": {"Dense_0": {"kernel": np.ones((3, 4), np.float32)},
         ...                         "Dense_1": {"kernel": np.ones((4, 2), np.float32)}}}
-        >>> net, params = jaxbp.from_flax(variables, hidden=jaxbp.relu, output=jaxbp.softmax)
+        >>> net, params = jaxbp.interop.from_flax(variables, hidden=jaxbp.relu, output=jaxbp.softmax)
         >>> net.units["o"].activation
         softmax
 
@@ -111,7 +111,7 @@ def to_flax(net: Network, params: Params, *, activations: Activations | None = N
     Example:
         >>> import jax, jaxbp
         >>> net = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.linear)
-        >>> mlp = jaxbp.to_flax(net, jaxbp.init_params(jax.random.key(0), net))
+        >>> mlp = jaxbp.interop.to_flax(net, jaxbp.init_params(jax.random.key(0), net))
         >>> mlp.layers[0].kernel.shape, mlp(jax.numpy.ones((5, 3))).shape
         ((3, 4), (5, 2))
     """

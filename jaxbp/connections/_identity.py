@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxbp._checks import check_integer
-from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
+from jaxbp.connections._connection import Connection, Shape, as_cotangent_of
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,16 @@ from jaxtyping import Array
 from jaxbp._backprop import gradient_from, value_and_grad
 from jaxbp._dropout import check_key
 from jaxbp._forward import forward
-from jaxbp._losses import Loss
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_objective, example_scale, head
 from jaxbp._parameters import Params, check_params
 from jaxbp._recursion import error_signals
+from jaxbp.losses import Loss
+
+__all__ = [
+    "ggn_vector_product",
+    "hessian_vector_product",
+]
 
 
 def hessian_vector_product(
@@ -54,7 +59,7 @@ def hessian_vector_product(
         >>> net = jaxbp.layered([1, 1], output=jaxbp.linear, bias=False)
         >>> W, v = {"o": {"x": jnp.array([[2.0]])}}, {"o": {"x": jnp.array([[1.0]])}}
         >>> x, y = jnp.array([3.0]), jnp.array([0.0])  # L = ½ (3 W)², whose second derivative is 9
-        >>> jaxbp.hessian_vector_product(net, jaxbp.squared_error, W, x, y, v)["o"]["x"].tolist()
+        >>> jaxbp.curvature.hessian_vector_product(net, jaxbp.squared_error, W, x, y, v)["o"]["x"].tolist()
         [[9.0]]
 
     Source: Pearlmutter, Fast exact multiplication by the Hessian, 1994.
@@ -106,7 +111,7 @@ def ggn_vector_product(
         >>> net = jaxbp.layered([1, 1], output=jaxbp.linear, bias=False)
         >>> W, v = {"o": {"x": jnp.array([[2.0]])}}, {"o": {"x": jnp.array([[1.0]])}}
         >>> x, y = jnp.array([3.0]), jnp.array([0.0])
-        >>> jaxbp.ggn_vector_product(net, jaxbp.squared_error, W, x, y, v)["o"]["x"].tolist()
+        >>> jaxbp.curvature.ggn_vector_product(net, jaxbp.squared_error, W, x, y, v)["o"]["x"].tolist()
         [[9.0]]
 
     Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._checks import check_array, check_kind
-from jaxbp._connections._connection import Connection, Shape, Wrapper
+from jaxbp.connections._connection import Connection, Shape, Wrapper
 
 
 @dataclass(frozen=True, eq=False)

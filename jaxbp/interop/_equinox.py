@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 
-from jaxbp._activations import Elementwise, linear
-from jaxbp._interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, Known, checked, of_function, to_function
-from jaxbp._interop._layers import Layer, Step, as_array, as_network, imported, in_layers, is_plain, layers_of
 from jaxbp._network import Network
 from jaxbp._parameters import Params
+from jaxbp.activations import Elementwise, linear
+from jaxbp.interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, Known, checked, of_function, to_function
+from jaxbp.interop._layers import Layer, Step, as_array, as_network, imported, in_layers, is_plain, layers_of
 
 
 def from_equinox(mlp: Any, *, activations: Activations | None = None) -> tuple[Network, Params]:
@@ -35,7 +35,7 @@ def from_equinox(mlp: Any, *, activations: Activations | None = None) -> tuple[N
     Example:
         >>> import equinox as eqx, jax, jaxbp
         >>> mlp = eqx.nn.MLP(3, 2, width_size=4, depth=1, activation=jax.nn.tanh, key=jax.random.key(0))
-        >>> net, params = jaxbp.from_equinox(mlp)
+        >>> net, params = jaxbp.interop.from_equinox(mlp)
         >>> net.units["h1"].activation, params["h1"]["x"].shape
         (tanh, (3, 4))
 
@@ -72,7 +72,7 @@ def to_equinox(net: Network, params: Params, *, activations: Activations | None 
     Example:
         >>> import jax, jaxbp
         >>> net = jaxbp.layered([3, 4, 4, 2], hidden=jaxbp.tanh, output=jaxbp.linear)
-        >>> mlp = jaxbp.to_equinox(net, jaxbp.init_params(jax.random.key(0), net))
+        >>> mlp = jaxbp.interop.to_equinox(net, jaxbp.init_params(jax.random.key(0), net))
         >>> type(mlp).__name__, mlp.depth, mlp.layers[0].weight.shape
         ('MLP', 2, (4, 3))
     """

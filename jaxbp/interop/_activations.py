@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp import _activations as ours
-from jaxbp._activations import Activation, check_activation, elementwise
+from jaxbp import activations as ours
 from jaxbp._checks import check_mapping
+from jaxbp.activations import Activation, check_activation, elementwise
 
 Activations = Mapping[Any, Activation]
 """What a user says of activations that are not known: their function or module class, and ours."""

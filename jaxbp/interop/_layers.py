@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._activations import Activation, linear
 from jaxbp._checks import check_floating, quoted
-from jaxbp._connections import Dense
 from jaxbp._graph import ONE
 from jaxbp._network import Network, Unit
 from jaxbp._parameters import Params, check_params
+from jaxbp.activations import Activation, linear
+from jaxbp.connections import Dense
 
 
 class Layer(NamedTuple):

@@ -15,6 +15,25 @@ from jaxbp._checks import check_kind, check_made, check_takes, check_text, name_
 from jaxbp._initializers import check_initializer
 from jaxbp._precision import widened
 
+__all__ = [
+    "Activation",
+    "Elementwise",
+    "VectorActivation",
+    "elementwise",
+    "gelu",
+    "hard_tanh",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+    "vector_activation",
+]
+
 
 @dataclass(frozen=True)
 class Activation(ABC):

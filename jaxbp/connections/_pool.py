@@ -8,8 +8,8 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxbp._checks import described
-from jaxbp._connections._connection import Connection, Shape, as_cotangent_of
-from jaxbp._connections._windows import Padding, Windows, WindowSpec, in_one_batch, spread, views
+from jaxbp.connections._connection import Connection, Shape, as_cotangent_of
+from jaxbp.connections._windows import Padding, Windows, WindowSpec, in_one_batch, spread, views
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""What may stand in for W in the backward recursion: another tree of weights, or matrices straight from the output."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxbp._checks import check_by, check_floating, check_keys
+from jaxbp._forward import Trace
+from jaxbp._network import Network, check_network
+from jaxbp._parameters import Params, check_params
+from jaxbp._recursion import Signals, error_signals, through_edges, through_unit
+from jaxbp.connections import Shape
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DirectFeedback:
+    """A matrix from the output to each other unit: Δ_u = δ_o B_u.
+
+    Attributes:
+        matrices: B_u by unit, `(width_o, width_u)`; for units with several axes, of all their elements in a row.
+    """
+
+    matrices: dict[str, Array]
+
+
+Feedback = Params | DirectFeedback
+"""What `backprop` takes as `feedback`: matrices in place of W in each step, or from the output to each unit."""
+
+
+def signals_under(
+    feedback: Feedback | None, net: Network, params: Params, trace: Trace, Delta_o: Array, delta_o: Array
+) -> tuple[Signals, Signals]:
+    """Δ and δ by the recursion, with W or what stands in for it; or straight from the output."""
+    if not isinstance(feedback, DirectFeedback):
+        return error_signals(net, params if feedback is None else feedback, trace, Delta_o, delta_o)
+    Delta, delta = {net.output: Delta_o}, {net.output: delta_o}
+    rows = jnp.reshape(delta_o, (*delta_o.shape[: delta_o.ndim - len(net.shapes[net.output])], -1))
+    for u, B in feedback.matrices.items():
+        h = trace.h[u]
+        Delta[u] = jnp.reshape(rows @ B, h.shape).astype(h.dtype)
+        delta[u] = through_unit(net, trace, u, Delta[u])
+    for v in reversed(net.order):
+        for s, signal in through_edges(net, params, trace, v, delta[v]).items():
+            if s in net.inputs:
+                Delta[s] = Delta[s] + signal if s in Delta else signal
+    return Delta, delta
+
+
+def matrix_shapes(net: Network) -> dict[str, Shape]:
+    """The shapes of direct feedback, in the order of computation."""
+    outputs = prod(net.shapes[net.output])
+    return {u: (outputs, prod(net.shapes[u])) for u in net.order if u != net.output}
+
+
+def check_feedback(net: Network, feedback: Any) -> None:
+    """Refuse feedback that belongs to another network, by names and shapes."""
+    check_network(net)
+    if not isinstance(feedback, DirectFeedback):
+        check_params(net, feedback, "feedback")
+        return
+    matrices: Any = feedback.matrices
+    check_by(matrices, "feedback.matrices", "unit")
+    expected = matrix_shapes(net)
+    check_keys(matrices, expected, "direct feedback holds matrices to", "below its output the network has")
+    for u, shape in expected.items():
+        place = f"feedback.matrices[{u!r}]"
+        check_floating(matrices[u], place)
+        if matrices[u].shape != shape:
+            raise ValueError(
+                f"{place} has shape {matrices[u].shape}, expected {shape}; is this feedback of another network?"
+            )
