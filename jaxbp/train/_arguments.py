@@ -1,6 +1,7 @@
-"""What training asks of its arguments, beside what the network and the loss do."""
+"""What training asks of its arguments, beside what the network and the loss ask."""
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import jax
@@ -10,7 +11,9 @@ import optax
 
 from jaxbp._checks import check_array, check_kind, check_real, check_takes, described, is_known
 from jaxbp._forward import check_inputs
+from jaxbp._losses import Loss
 from jaxbp._network import Network
+from jaxbp._objective import check_objective
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -91,3 +94,57 @@ def check_start(params: Any) -> None:
     """Refuse a tree to start from that has something else than arrays in it."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         check_array(leaf, f"params{jax.tree_util.keystr(path)}")
+
+
+def check_output(net: Network, loss: Loss) -> None:
+    """Refuse an output outside of [0, 1] where the loss takes its logarithm."""
+    if not loss.takes_probabilities:
+        return
+    activation, shape = net.units[net.output].activation, net.shapes[net.output]
+    # rows of both signs, so that an activation with vector arguments shows its range, too
+    row = jnp.linspace(-3, 3, prod(shape)).reshape(shape) if prod(shape) > 1 else jnp.full(shape, 3.0)
+    values = np.asarray(activation.value(jnp.stack([row, -row])))
+    outside = values[(values < 0) | (values > 1)]
+    if outside.size:
+        raise ValueError(
+            f"{loss.name} takes probabilities, but the activation {activation.name} of the output {net.output!r} gives "
+            f"values such as {outside[0]:.3g}; use output=jaxbp.{loss.simplifications[0].activation.name}"
+            if loss.simplifications
+            else f"{loss.name} takes probabilities, but {activation.name} gives values such as {outside[0]:.3g}"
+        )
+
+
+def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
+    """Look at the values of all data on the host, for what no shape can tell; `run` and `fit` do.
+
+    Raises:
+        ValueError: A value of x is not finite, a class id is out of range, or the loss cannot take a target.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([2, 3], hidden=(), output=jaxbp.softmax)
+        >>> jaxbp.train.check_data(net, jaxbp.cross_entropy, jnp.ones((2, 2)), jnp.array([1, 3]))
+        Traceback (most recent call last):
+            ...
+        ValueError: class id 3 at example 1 is outside 0…2; 1 of 2 are
+    """
+    check_objective(net, loss)
+    check_real(y, "y")
+    check_targets(net, loss, x, y)
+    for name, values in x.items() if isinstance(x, Mapping) else [("x", x)]:
+        finite = np.isfinite(np.asarray(values))
+        if not finite.all():
+            first = ", ".join(map(str, np.argwhere(~finite)[0]))
+            raise ValueError(
+                f"{name}[{first}] is not finite; {np.count_nonzero(~finite)} of {finite.size} values are not"
+            )
+
+
+def check_targets(net: Network, loss: Loss, x: Any, y: Any) -> None:
+    """Refuse targets that do not fit the inputs, or whose values the loss cannot take, where these are known."""
+    name, first = next(iter(check_inputs(net, x).items()))
+    batch = first.shape[: first.ndim - len(net.shapes[name])]
+    o = jax.ShapeDtypeStruct((*batch, *net.shapes[net.output]), jax.dtypes.canonicalize_dtype(first.dtype))
+    jax.eval_shape(loss.targets, o, y)
+    if is_known(y) and (complaint := loss.complaint_about(y, net.shapes[net.output])):
+        raise ValueError(complaint)
