@@ -25,10 +25,7 @@ class Dense(Connection):
     Attributes:
         initializer: The name of a factory in `jax.nn.initializers`, or an initializer
             `(key, shape, dtype) -> array`; None takes the one that suits the unit's activation.
-        share: The name of a weight that several connections use, and whose gradients add up.
-
-    Raises:
-        TypeError, ValueError: An initializer that draws no weights, or a name that no shared weight can have.
+        share: The name of a weight that several connections use; their gradients add up.
 
     Example:
         >>> import jaxbp
@@ -99,7 +96,7 @@ class Dense(Connection):
             return super().sum_of_squares(W, h, delta)
         squares = delta**2
         if len(delta) <= _TERM_BY_TERM:
-            # which fuses: as one sum over K it is 50 times slower on CPUs
+            # term by term it fuses: as one sum over K it is 50 times slower on CPUs
             return self.contract(W, h**2, reduce(add, list(squares)))
         return self.contract(W, h**2, jnp.sum(squares, axis=0))
 

@@ -50,10 +50,6 @@ class Flatten(Connection):
     Attributes:
         axes: The number of axes of the source, without the batch: 3 for an image `(height, width, channels)`.
 
-    Raises:
-        TypeError: A number of axes that is no integer.
-        ValueError: One below 1.
-
     Example:
         >>> import jax.numpy as jnp, jaxbp
         >>> jaxbp.Flatten().apply(None, jnp.ones((5, 4, 4, 2))).shape

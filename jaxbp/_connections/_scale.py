@@ -15,12 +15,7 @@ class Scale(Connection):
 
     a_u += h_s ⊙ w,  Δ_s += δ_u ⊙ w,  ∂L/∂w = Σ h_s ⊙ δ_u,  w : (width,)
 
-    Attributes:
-        initializer: As for `Dense`; ones when None.
-        share: The name of a weight that several connections use.
-
-    Raises:
-        TypeError, ValueError: An initializer that draws no weights, or a name that no shared weight can have.
+    The initializer, ones unless told otherwise, and `share` are as for `Dense`.
 
     Example:
         >>> import jaxbp
