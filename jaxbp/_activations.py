@@ -306,6 +306,6 @@ layer_norm = vector_activation(_layer_norm, _layer_norm_pullback, name="layer_no
 
 
 def check_activation(value: Any, place: str) -> None:
-    """Refuse what is no activation; a name, or a function of another library, may stand for one of ours."""
+    """Refuse anything but an activation; for a name, or a function of another library, the message proposes one."""
     expected = "a jaxbp activation, made by jaxbp.elementwise or jaxbp.vector_activation where jaxbp has none"
     check_kind(value, Activation, place, expected, globals())

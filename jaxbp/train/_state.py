@@ -17,7 +17,7 @@ class TrainState(NamedTuple):
     """Everything that one step of training changes.
 
     Attributes:
-        params: The parameters of the network, or whatever tree the gradient is of.
+        params: The parameters of the network, or any other tree that the gradient is of.
         opt_state: The state of the optax optimizer.
         key: The source of the next epochs' permutations, and of the noise of dropout.
         step: The number of updates made, an int32 scalar.
@@ -43,7 +43,7 @@ def init_state(
         key: For fresh parameters, and for all that training draws.
         net: The network.
         optimizer: Any optax optimizer.
-        params: Where to start, or whatever tree the gradient is of; fresh parameters when None. They are copied.
+        params: Where to start, in any tree that the gradient is of; fresh parameters when None. They are copied.
         dtype: The dtype of fresh parameters.
 
     Example:
@@ -63,7 +63,7 @@ def init_state(
 
 
 def check_state(state: Any) -> None:
-    """Refuse what is no state."""
+    """Refuse anything but a state."""
     check_kind(state, TrainState, "state", "a jaxbp.train.TrainState, as init_state makes it")
 
 
