@@ -28,9 +28,11 @@ class Dense(Connection):
         share: The name of a weight that several connections use; their gradients add up.
 
     Example:
-        >>> import jaxbp
-        >>> jaxbp.Dense().weight_shape((784,), (128,))
-        (784, 128)
+        >>> import jax.numpy as jnp, jaxbp
+        >>> W, h, delta = jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1.0, 10.0]), jnp.array([1.0, 0.0])
+        >>> dense = jaxbp.Dense()
+        >>> dense.apply(W, h).tolist(), dense.pull_back(W, h, delta).tolist(), dense.contract(W, h, delta).tolist()
+        ([31.0, 42.0], [1.0, 3.0], [[1.0, 0.0], [10.0, 0.0]])
 
     Source: the chapter, ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1}.
     """

@@ -105,17 +105,7 @@ kronecker_ggn = Kronecker(Columns())
 def sampled_kronecker_ggn(key: Array, samples: int = 1) -> Kronecker:
     """An unbiased estimate of `kronecker_ggn` that pulls back a few random columns in place of all: K-FAC.
 
-    The cost grows, and the variance falls, in proportion to the number of samples. Use a fresh key in every step.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, jaxbp
-        >>> net = jaxbp.layered([3, 2], output=jaxbp.softmax)
-        >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> factors = jaxbp.backprop(
-        ...     net, jaxbp.cross_entropy, params, jnp.ones((4, 3)), jnp.array([0, 1, 1, 0]),
-        ...     collect={"curvature": jaxbp.collect.sampled_kronecker_ggn(jax.random.key(1))},
-        ... ).collected["curvature"]
-        >>> factors["o"]["x"].source.shape, factors["o"]["x"].unit.shape
-        ((3, 3), (2, 2))
+    It is used as `sampled_diagonal_ggn` is: the cost grows, and the variance falls, in proportion to the number of
+    samples, and every step wants a fresh key.
     """
     return Kronecker(Columns(samples, key))

@@ -114,11 +114,11 @@ def clipped(max_norm: float, *, noise_multiplier: float = 0.0, key: Array | None
         >>> import jax, jax.numpy as jnp, jaxbp
         >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
         >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> private = jaxbp.collect.clipped(1.0, noise_multiplier=1.1, key=jax.random.key(1))
-        >>> back = jaxbp.backprop(
-        ...     net, jaxbp.squared_error, params, jnp.ones((4, 3)), jnp.ones((4, 1)), collect={"private": private}
-        ... )
-        >>> jax.tree.structure(back.collected["private"]) == jax.tree.structure(params)
-        True
+        >>> x, y = jnp.ones((4, 3)), jnp.full((4, 1), 100.0)
+        >>> both = {"grads": jaxbp.collect.gradient, "clipped": jaxbp.collect.clipped(1.0)}
+        >>> found = jaxbp.backprop(net, jaxbp.squared_error, params, x, y, collect=both).collected
+        >>> norm = lambda tree: jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
+        >>> bool(norm(found["grads"]) > 100), round(float(norm(found["clipped"])), 3)
+        (True, 1.0)
     """
     return Clipped(max_norm, noise_multiplier, key)

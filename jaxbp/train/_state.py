@@ -45,12 +45,6 @@ def init_state(
         optimizer: Any optax optimizer.
         params: Where to start, in any tree that the gradient is of; fresh parameters when None. They are copied.
         dtype: The dtype of fresh parameters.
-
-    Example:
-        >>> import jax, jaxbp, optax
-        >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
-        >>> jaxbp.train.init_state(jax.random.key(0), net, optax.sgd(0.1)).step
-        Array(0, dtype=int32)
     """
     check_random_key(key)
     check_network(net)
