@@ -173,8 +173,7 @@ def _weights(net: Network, params: Params, trace: Trace, delta: Signals, scale: 
     source = sources(trace.h, batch_shape(net, trace))
 
     def pair(edge: Edge) -> Pair:
-        assert edge.connection is not None  # where there is none, there is no weight
-        return Pair(edge.connection, edge.source, edge.unit, source(edge), delta[edge.unit])
+        return Pair(edge.linear, edge.source, edge.unit, source(edge), delta[edge.unit])
 
     return {
         group: {name: Weight(params[group][name], tuple(map(pair, edges)), scale) for name, edges in uses.items()}

@@ -80,6 +80,3 @@ def check_name(name: object) -> None:
         raise ValueError(f"{ONE!r} is reserved for the constant unit behind every bias; choose another name")
     if name == SHARED:
         raise ValueError(f"{SHARED!r} is reserved for the weights that several connections use; choose another name")
-
-
-BIAS = ONE

@@ -78,7 +78,7 @@ def constrain(net: Network, params: Params) -> Params:
     def constrained(W: Array, edges: tuple[Edge, ...]) -> Array:
         (first, *others) = edges
         # what one use leaves out another may need
-        return W if others or first.connection is None else first.connection.constrain(W)
+        return W if others else first.linear.constrain(W)
 
     uses = net.plan.uses
     return {group: {name: constrained(W, uses[group][name]) for name, W in params[group].items()} for group in uses}
@@ -101,8 +101,7 @@ def check_params(net: Network, params: Any, what: str = "params") -> None:
 
 def _drawn(key: Array, net: Network, edge: Edge, shape: Shape, dtype: Any) -> Array:
     """A fresh weight, for the edge that uses it."""
-    connection: Any = edge.connection  # an edge without one has no weight
-    activation = net.units[edge.unit].activation
+    connection, activation = edge.linear, net.units[edge.unit].activation
     initializer = activation.initializer if connection.initializer is None else connection.initializer
     what = f"the initializer {described(initializer)} of {edge.source!r} ⇒ {edge.unit!r}"
     draw = initializer_of(initializer)
@@ -114,16 +113,3 @@ def _drawn(key: Array, net: Network, edge: Edge, shape: Shape, dtype: Any) -> Ar
     if W.shape != shape:
         raise ValueError(f"{what} makes an array of shape {W.shape}, expected {shape}")
     return connection.constrain(W)
-
-
-# TEMPORARY until names is merged
-def uses(net, group, name):
-    return [(e.unit, e.source) for e in net.plan.uses[group][name]]
-
-
-def places(net):
-    return {(e.unit, e.source): e.weight for edges in net.plan.edges.values() for e in edges.values() if e.weight}
-
-
-def weights_of(net, params, u):
-    return {e.source: params[e.weight[0]][e.weight[1]] for e in net.plan.edges[u].values() if e.weight}

@@ -31,6 +31,17 @@ class Edge:
     weight: Place | None
 
     @property
+    def linear(self) -> Connection:
+        """The connection, of an edge that has one."""
+        if self.connection is None:
+            raise TypeError(f"{self.unit!r} is a function of {self.source!r}, and reads it by no connection")
+        return self.connection
+
+    def weight_in(self, params: Mapping[str, Any]) -> Any:
+        """The weight, wherever in the tree it lies; None where there is none."""
+        return None if self.weight is None else params[self.weight[0]][self.weight[1]]
+
+    @property
     def is_shared(self) -> bool:
         """Whether the weight is one that other edges may use too."""
         return self.weight is not None and self.weight[0] == SHARED
@@ -55,8 +66,8 @@ class Plan:
     due: Mapping[str, tuple[Place, ...]]
 
     def weights_into(self, params: Mapping[str, Any], u: str) -> list[Any]:
-        """The weights of a unit, one for each edge into it, wherever they lie; None where there is none."""
-        return [None if e.weight is None else params[e.weight[0]][e.weight[1]] for e in self.edges[u].values()]
+        """The weights of a unit, one for each edge into it."""
+        return [edge.weight_in(params) for edge in self.edges[u].values()]
 
 
 def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node]) -> Plan:
@@ -102,8 +113,8 @@ def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node]) -> Plan:
                 readers[s].append(u)
     place_of = {u: i for i, u in enumerate(order)}
     due: dict[str, list[Place]] = {u: [] for u in order}
-    for weight in dict.fromkeys(e.weight for edges in into.values() for e in edges.values() if e.weight is not None):
-        due[min((e.unit for e in uses[weight]), key=place_of.__getitem__)].append(weight)
+    for weight, edges in uses.items():
+        due[min((edge.unit for edge in edges), key=place_of.__getitem__)].append(weight)
     return Plan(
         {u: into[u] for u in order},
         {s: tuple(units) for s, units in readers.items()},

@@ -51,7 +51,3 @@ def through_edges(net: Network, W: Params, trace: Trace, v: str, delta: Array) -
         rule = type(edges[u].connection or net.units[v]).__name__
         check_made(signal, trace.h[u], f"what {rule}.pull_back makes for {u!r}")
     return by_source
-
-
-def kind(net, u, s):
-    return net.plan.edges[u][s].connection

@@ -12,7 +12,7 @@ from wrong_networks import NETWORKS, Problem, draw, example
 from wrong_passes import Wrong, first_wrong_gradient, gradient_tree, gradients, pairs, right_pass, wrong_passes
 
 import jaxbp
-from experiments.slides import SharedBias
+from experiments.claims.slides import SharedBias
 from jaxbp import Dense, Network, Unit, check
 
 

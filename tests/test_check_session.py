@@ -103,7 +103,7 @@ X, Y = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32), np.array
 @pytest.mark.parametrize("before", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_unit_that_holds_a_numpy_array_is_checked_before_and_after_a_float32_step(before):
     array = TURN[0].copy()
-    net = network(lambda h: h * array[None])
+    net = network(lambda h: h * array)
     params = jaxbp.init_params(jax.random.key(0), net)
 
     def gradient(params, x, y):

@@ -426,8 +426,11 @@ def test_a_right_number_does_not_follow():
     ],
 )
 def test_the_words_of_a_verdict(claims, line):
-    text = str(jaxbp.explain(SOFTMAX, jaxbp.cross_entropy, PARAMS, X, Y, claims=claims))
-    assert f"      {line}\n" in text
+    work = jaxbp.explain(SOFTMAX, jaxbp.cross_entropy, PARAMS, X, Y, claims=claims)
+    assert f"      {line}\n" in str(work)
+    said, _, remarks = line.partition(" (")
+    assert said.endswith(f" {work.said(work.claims[-1])}")
+    assert work.reservation(work.claims[-1]) == "; ".join(r for r in remarks[:-1].split("; ") if r[:5] != "it is")
 
 
 # Names.

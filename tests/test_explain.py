@@ -255,13 +255,13 @@ def quantities(case: Case) -> dict[str, np.ndarray]:
 
 
 def weights(net: jaxbp.Network) -> list[tuple[str, str]]:
-    groups = (*net.order, *(["shared"] if net.shared else []))
+    groups = (*net.order, *(["shared"] if "shared" in net.weight_shapes else []))
     return [(group, name) for group in groups for name in net.weight_shapes[group]]
 
 
 def last_in_the_sweep(net: jaxbp.Network, group: str, name: str) -> int:
     """Where the gradient of a weight is complete, as a place in the order of the units."""
-    shares = {u: {unit.bias, *(c.share for c in unit.connections.values())} for u, unit in net.units.items()}
+    shares = {u: {c.share for c in unit.reads.values() if c} for u, unit in net.units.items()}
     users = [u for u in net.order if name in shares[u]]
     return net.order.index(users[0] if group == "shared" else group)
 
@@ -293,7 +293,7 @@ def test_the_cases_cover_every_kind():
     assert {a.phi for a in activations} == set(_formulas._VALUES) | {jaxbp.softmax.phi}
     assert {unit.activation for unit in units} >= activations
     assert {case.loss for case in CASES} >= losses
-    assert {type(c) for unit in units for c in unit.connections.values()} >= {jaxbp.Dense, jaxbp.Identity}
+    assert {type(c) for unit in units for c in unit.reads.values()} >= {jaxbp.Dense, jaxbp.Identity}
     assert {len(case.batch) for case in CASES} == {0, 1, 2}
     assert {case.targets for case in CASES} >= {case.targets for case in ALL} - {"one_hot"}
 
@@ -360,8 +360,8 @@ def _forget_the_rest(monkeypatch):
 
 
 def _forget_a_use(monkeypatch):
-    right = _equations.uses
-    monkeypatch.setattr(_equations, "uses", lambda *weight: right(*weight)[1:])
+    right = _equations.Equations._uses
+    monkeypatch.setattr(_equations.Equations, "_uses", lambda *weight: right(*weight)[1:])
 
 
 def _forget_to_transpose(monkeypatch):

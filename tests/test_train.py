@@ -354,7 +354,11 @@ def test_a_gradient_that_takes_a_key_gets_one_where_units_have_dropout():
     ours = next(train.run(net, LOSS, x, y, optimizer=SGD))
     given = next(train.run(net, LOSS, x, y, optimizer=SGD, gradient=jaxbp.value_and_grad(net, LOSS)))
     chex.assert_trees_all_equal(ours.state, given.state)
-    gradient = jax.value_and_grad(jaxbp.objective(net, LOSS))
+    for gradient in (jaxbp.value_and_grad(net, LOSS), jax.value_and_grad(jaxbp.objective(net, LOSS))):
+        with pytest.raises(ValueError, match="units 'h' have dropout"):
+            next(train.run(net, LOSS, x, y, optimizer=SGD, gradient=gradient, keyed=False))
+    evaluated = jaxbp.Network(net.inputs, units | {"h": jaxbp.Unit(8, jaxbp.relu, {"x": jaxbp.Dense()})})
+    gradient = jax.value_and_grad(jaxbp.objective(evaluated, LOSS))
     quiet = next(train.run(net, LOSS, x, y, optimizer=SGD, gradient=gradient, keyed=False))
     assert quiet.loss != given.loss
 

@@ -354,7 +354,7 @@ KINDS: dict[str, list[Value]] = {
     "value": no_text(),
     "sources": [
         *no_names(),
-        value_error((), "connections must be a non-empty dict"),
+        value_error((), "sources must be different names"),
         value_error(("gate", "gate"), "sources must be different names"),
         type_error(("gate", 3), "sources[1] must be a non-empty string, got 3"),
     ],
@@ -610,7 +610,7 @@ CALLS: dict[str, Call] = {
         },
     ),
     "FunctionUnit": Call(
-        partial(jaxbp.FunctionUnit, 4, jaxbp.tanh, {"x": Identity()}),
+        partial(jaxbp.FunctionUnit, 4, jaxbp.tanh, ("gate", "value")),
         {"function": gate, "rule": None},
         kinds={"function": no_function()[:-1], "rule": [
             replace(v, says=tuple(s.replace("{}", "pullback") for s in v.says))

@@ -14,6 +14,7 @@ of them.
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import numpy as np
 
@@ -161,7 +162,7 @@ class Problem:
 
     def weights(self, s: str, u: str) -> np.ndarray:
         """The W from s to u, the matrix I where the connection has none."""
-        connection = self.net.units[u].connections[s]
+        connection = connections(self.net, u)[s]
         if connection.share is None:
             return self.params[u].get(s, np.eye(self.net.shapes[u][-1]))
         W = self.params["shared"][connection.share]
@@ -169,12 +170,11 @@ class Problem:
 
     def uses(self, name: str) -> list[tuple[str, str]]:
         """Where a shared weight is used, as units and their sources."""
-        units = self.net.units
-        return [(u, s) for u in self.net.order for s, c in units[u].connections.items() if c.share == name]
+        return [(u, s) for u in self.net.order for s, c in connections(self.net, u).items() if c.share == name]
 
     def complete_at(self, u: str) -> list[str]:
         """The shared weights of which u, in backward order, is the last user."""
-        return [name for name in self.net.shared if self.uses(name)[0][0] == u]
+        return [name for name in self.net.weight_shapes.get("shared", {}) if self.uses(name)[0][0] == u]
 
 
 def example(name: str, seed: int) -> Problem:
@@ -225,7 +225,7 @@ def forward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None:
     for u in problem.net.order:
         unit = problem.net.units[u]
         if is_function(unit):
-            q[f"a.{u}"] = unit.function(*(q[f"h.{s}"] for s in unit.connections))
+            q[f"a.{u}"] = unit.function(*(q[f"h.{s}"] for s in unit.sources))
         else:
             a = sum(q[f"h.{s}"] @ problem.weights(s, u) for s in unit.connections)
             q[f"a.{u}"] = a + problem.params[u].get("bias", 0)
@@ -246,7 +246,7 @@ def backward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None
         for s in problem.params[u]:
             delta = q[f"delta.{u}"]
             q[f"grad.{u}.{s}"] = delta.sum(axis=0) if s == "bias" else contract(q[f"h.{s}"], delta)
-        for s, connection in net.units[u].connections.items():
+        for s, connection in connections(net, u).items():
             if connection.share is not None:
                 outer = contract(q[f"h.{s}"], q[f"delta.{u}"])
                 q[f"part.{u}.{s}"] = outer.T if isinstance(connection, Transposed) else outer
@@ -261,23 +261,28 @@ def signal(problem: Problem, q: Mapping[str, np.ndarray], u: str, s: str) -> np.
     unit = problem.net.units[u]
     if not is_function(unit):
         return q[f"delta.{u}"] @ problem.weights(s, u).T
-    inputs = tuple(q[f"h.{t}"] for t in unit.connections)
-    return gate_pullback(inputs, q[f"a.{u}"], q[f"delta.{u}"])[list(unit.connections).index(s)]
+    inputs = tuple(q[f"h.{t}"] for t in unit.sources)
+    return gate_pullback(inputs, q[f"a.{u}"], q[f"delta.{u}"])[unit.sources.index(s)]
 
 
-def is_function(unit: Unit) -> bool:
+def connections(net: Network, u: str) -> dict[str, Any]:
+    """The connections into a unit by source; none into the gate."""
+    return dict(getattr(net.units[u], "connections", {}))
+
+
+def is_function(unit: Any) -> bool:
     """Whether a unit is the gate, which is a function of its sources and no sum."""
     return getattr(unit, "function", None) is gate
 
 
 def readers(net: Network, s: str) -> list[str]:
     """The units that read s, in backward order."""
-    return [u for u in reversed(net.order) if s in net.units[u].connections]
+    return [u for u in reversed(net.order) if s in net.units[u].reads]
 
 
 def sources(net: Network, u: str) -> list[str]:
     """The units that u reads; nothing is sent to an input, which has nothing to learn."""
-    return [s for s in net.units[u].connections if s in net.units]
+    return [s for s in net.units[u].reads if s in net.units]
 
 
 def pull_back(Phi: jaxbp.Activation, a: np.ndarray, Delta: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from wrong_networks import (
     DERIVATIVE,
     Problem,
     backward_phase,
+    connections,
     contract,
     forward_phase,
     is_function,
@@ -268,7 +269,7 @@ def equally_wide_units(net: Network, u: str) -> list[str]:
 
 
 def weighted_sources(problem: Problem, u: str) -> list[str]:
-    return [s for s, c in problem.net.units[u].connections.items() if s in problem.params[u] or c.share is not None]
+    return [s for s, c in connections(problem.net, u).items() if s in problem.params[u] or c.share is not None]
 
 
 def is_elementwise(Phi: Activation) -> bool:
@@ -417,7 +418,7 @@ def wrong_input(problem: Problem, u: str) -> Iterator[Changes]:
     """That of another unit or input, or what went into the right unit instead of what came out of it."""
     for s in weighted_sources(problem, u):
         inside = [f"a.{s}"] if s in problem.net.units else []
-        is_transposed = isinstance(problem.net.units[u].connections[s], Transposed)
+        is_transposed = isinstance(connections(problem.net, u)[s], Transposed)
         for name in [*inside, *(f"h.{v}" for v in equally_wide(problem.net, s))]:
             yield {gradient_name(problem, u, s): contracted(name, f"delta.{u}", is_transposed)}
 

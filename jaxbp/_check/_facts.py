@@ -12,13 +12,16 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._activations import Activation, Elementwise, softmax
-from jaxbp._check._session import compiled
-from jaxbp._forward import batch_shape, forward
+from jaxbp._check._session import in_float64
+from jaxbp._checks import check_real
+from jaxbp._connections import Shape
+from jaxbp._forward import check_inputs, forward
 from jaxbp._losses import Loss
 from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import objective
-from jaxbp._parameters import check_params, places, uses, weights_of
+from jaxbp._parameters import check_params
+from jaxbp._plan import Edge, Plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,28 +56,24 @@ class Facts:
             TypeError, ValueError: Arguments that do not fit, or targets that are not finite.
         """
         check_params(net, params)
-        with jax.enable_x64(True):
-            wide = {
-                u: {s: jnp.asarray(params[u][s], float) for s in net.weight_shapes[u]} for u in net.plan.weight_shapes
-            }
-            trace = forward(net, wide, x)
-            batch = batch_shape(net, trace)
-            given, y = y, loss.targets(trace.h[net.output].astype(float), y)
-            if not np.all(np.isfinite(y)):
-                rows = np.reshape(given, (-1, y.shape[-1]) if np.shape(given) == y.shape else -1)
-                raise ValueError(f"y: {loss.complaint_about(rows, y.shape[-1:])}")
-            inputs = {s: trace.h[s].astype(float).reshape(-1, *net.shapes[s]) for s in net.inputs}
-            right = compiled(_by_autodiff, net, loss)(wide, inputs, y.reshape(-1, *net.shapes[net.output]))
-        # in the order of the specification: jax sorts the keys of a dict
-        ours = {u: {s: np.asarray(W) for s, W in weights.items()} for u, weights in wide.items()}
-        return cls.from_right(net, loss, ours, right, batch)
+        named, shape = check_inputs(net, x), net.shapes[net.output]
+        first, value = next(iter(named.items()))
+        batch = value.shape[: value.ndim - len(net.shapes[first])]
+        check_real(y, "y")
+        wide = {u: {s: _widened(params[u][s]) for s in weights} for u, weights in net.weight_shapes.items()}
+        inputs = {s: _widened(h).reshape(-1, *net.shapes[s]) for s, h in named.items()}
+        targets = in_float64(_targets, loss, (*batch, *shape))(y)
+        if not np.all(np.isfinite(targets)):
+            rows = np.reshape(y, (-1, shape[-1]) if np.shape(y) == targets.shape else -1)
+            raise ValueError(f"y: {loss.complaint_about(rows, shape[-1:])}")
+        right = in_float64(_by_autodiff, net, loss)(wide, inputs, targets.reshape(-1, *shape))
+        return cls.from_right(net, loss, wide, right, batch)
 
     @classmethod
     def from_right(
         cls, net: Network, loss: Loss, params: Any, right: dict[str, Any], batch: tuple[int, ...]
     ) -> "Facts":
         """The facts, from the quantities by kind and the targets as `y` among them."""
-        right = jax.tree.map(np.asarray, right)
         a = {u: right["a"][u] for u in net.units}
         h = {s: right["h"][s] for s in net.shapes}
         return cls(net, loss, params, a, h, right.pop("y"), named(right), batch)
@@ -83,8 +82,7 @@ class Facts:
         """The same network and parameters on normally distributed inputs."""
         rng = np.random.default_rng(seed)
         inputs = {s: rng.normal(size=(examples, *self.net.shapes[s])) for s in self.net.inputs}
-        with jax.enable_x64(True):
-            right = compiled(_by_autodiff, self.net, self.loss)(self.params, inputs, y)
+        right = in_float64(_by_autodiff, self.net, self.loss)(self.params, inputs, y)
         return Facts.from_right(self.net, self.loss, self.params, right, (examples,))
 
     @property
@@ -92,37 +90,18 @@ class Facts:
         """The number of examples, N."""
         return prod(self.batch)
 
-    @cached_property
-    def readers(self) -> dict[str, tuple[str, ...]]:
-        """The units that read each unit or input, in backward order."""
-        order = tuple(reversed(self.net.order))
-        return {s: tuple(u for u in order if s in self.net.units[u].reads) for s in self.net.shapes}
+    @property
+    def plan(self) -> Plan:
+        """The edges of the network."""
+        return self.net.plan
 
-    @cached_property
-    def places(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """By unit and source of each connection that has a weight, the group and the name under which it is kept."""
-        return places(self.net)
+    def edge(self, u: str, s: str) -> Edge:
+        """The edge from s to u."""
+        return self.plan.edges[u][s]
 
-    @cached_property
-    def sources(self) -> dict[str, tuple[str, ...]]:
-        """The sources that each unit reads by a weight, that of its bias among them."""
-        return {u: tuple(s for v, s in self.places if v == u) for u in self.net.units}
-
-    @cached_property
-    def weights(self) -> dict[str, dict[str, np.ndarray]]:
-        """The weights that lead into each unit, by source, wherever they are kept."""
-        return {u: weights_of(self.net, self.params, u) for u in self.net.units}
-
-    @cached_property
-    def due(self) -> dict[str, tuple[tuple[str, str], ...]]:
-        """The weights, by group and name, whose gradients are complete with δ of each unit.
-
-        A weight that several connections share has to wait for the last of them.
-        """
-        at: dict[str, list[tuple[str, str]]] = {u: [] for u in self.net.order}
-        for place in dict.fromkeys(self.places.values()):
-            at[min((u for u, _ in uses(self.net, *place)), key=self.net.order.index)].append(place)
-        return {u: tuple(weights) for u, weights in at.items()}
+    def weight(self, u: str, s: str) -> Any:
+        """The weight by which u reads s, wherever it lies; None where there is none."""
+        return self.edge(u, s).weight_in(self.params)
 
     @cached_property
     def slopes(self) -> dict[str, np.ndarray]:
@@ -146,21 +125,42 @@ class Facts:
 
 
 def _diagonal(activation: Activation, a: np.ndarray, h: np.ndarray) -> np.ndarray:
-    if activation.phi == softmax.phi:
-        return h * (1 - h)
-    with jax.enable_x64(True):
+    return h * (1 - h) if activation.phi == softmax.phi else in_float64(_diagonal_of, activation)(a, h)
+
+
+def _diagonal_of(activation: Activation) -> Callable[[Array, Array], Array]:
+    def diagonal(a: Array, h: Array) -> Array:
         # Jᵀ times a unit vector is a row of J
-        unit_vectors = jnp.eye(h.shape[-1])
-        rows = [activation.pullback(jnp.asarray(a), jnp.asarray(h), jnp.broadcast_to(e, h.shape)) for e in unit_vectors]
-        return np.stack([np.asarray(row)[..., i] for i, row in enumerate(rows)], axis=-1)
+        rows = jax.vmap(lambda e: activation.pullback(a, h, jnp.broadcast_to(e, h.shape)))(jnp.eye(h.shape[-1]))
+        return jnp.einsum("i...i->...i", rows)
+
+    return diagonal
 
 
 def slope(activation: Elementwise, a: np.ndarray, h: np.ndarray | None = None) -> np.ndarray:
     """Φ'(a) as numbers."""
-    with jax.enable_x64(True):
-        at = jnp.asarray(a)
-        value = activation.value(at) if h is None else jnp.asarray(h)
-        return np.asarray(activation.derivative(at, value)).astype(float)
+    return in_float64(_slope, activation)(a, phi(activation, a) if h is None else h)
+
+
+def _slope(activation: Elementwise) -> Callable[[Array, Array], Array]:
+    return lambda a, h: activation.derivative(a, h).astype(float)
+
+
+def phi(activation: Activation, a: np.ndarray) -> np.ndarray:
+    """Φ(a) as numbers."""
+    return in_float64(_value_of, activation)(a)
+
+
+def _value_of(activation: Activation) -> Callable[[Array], Array]:
+    return lambda a: activation.value(a)
+
+
+def _widened(array: Any) -> np.ndarray:
+    return np.asarray(array).astype(np.float64)
+
+
+def _targets(loss: Loss, shape: Shape) -> Callable[[Any], Array]:
+    return lambda y: loss.targets(jnp.zeros(shape), y)
 
 
 def _by_autodiff(net: Network, loss: Loss) -> Callable[..., dict[str, Any]]:
@@ -187,8 +187,7 @@ def central_difference(facts: Facts, grad: Name, direction: np.ndarray, step: fl
 
     def value(sign: int) -> float:
         moved = {**facts.params[u], s: facts.params[u][s] + sign * step * direction}
-        with jax.enable_x64(True):
-            return float(compiled(_value, facts.net, facts.loss)({**facts.params, u: moved}, inputs, facts.y))
+        return float(in_float64(_value, facts.net, facts.loss)({**facts.params, u: moved}, inputs, facts.y))
 
     return (value(1) - value(-1)) / (2 * step)
 
@@ -220,10 +219,7 @@ def corners(facts: Facts, epsilon: float) -> dict[str, Corner]:
             continue
         a = facts.a[u]
         step = float(np.clip(8 * epsilon * np.max(np.abs(a)), 1e-7, 1e-5))
-        with jax.enable_x64(True):
-            far_below, below, above, far_above = (
-                np.asarray(unit.activation.value(jnp.asarray(a + k * step))) for k in (-2, -1, 1, 2)
-            )
+        far_below, below, above, far_above = (phi(unit.activation, a + k * step) for k in (-2, -1, 1, 2))
         left, right = (below - far_below) / step, (far_above - above) / step
         on_corner = np.abs(left - right) > 1e-3
         if on_corner.any():

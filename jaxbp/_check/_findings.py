@@ -9,7 +9,6 @@ from jaxbp._check._pass import backward_names
 from jaxbp._check._report import Finding
 from jaxbp._graph import SHARED
 from jaxbp._names import Name
-from jaxbp._parameters import uses
 
 
 def in_order(facts: Facts, names: Iterable[Name]) -> list[Name]:
@@ -50,7 +49,7 @@ def _step_to(facts: Facts, name: Name, right: Sequence[Name]) -> str:
         return _step_to_shared(facts, name, right)
     if kind in ("a", "h"):
         return f"to {name} of the forward phase"
-    readers = " and ".join(f"delta.{v}" for v in facts.readers[u])
+    readers = " and ".join(f"delta.{v}" for v in facts.plan.readers[u])
     start = f"h.{u} and y" if u == facts.net.output else readers
     if kind == "Delta":
         return f"from {start} to {name}"
@@ -61,7 +60,8 @@ def _step_to(facts: Facts, name: Name, right: Sequence[Name]) -> str:
 
 
 def _step_to_shared(facts: Facts, name: Name, right: Sequence[Name]) -> str:
-    using = [u for u, _ in uses(facts.net, *name.path)]
+    group, weight = name.path
+    using = [edge.unit for edge in facts.plan.uses[group][weight]]
     users = [u for u in reversed(facts.net.order) if u in using]
     last = f"from {' and '.join(f'delta.{u}' for u in users)} to {name}"
     unknown = [f"delta.{u}" for u in users if not _is_known(u, right)]

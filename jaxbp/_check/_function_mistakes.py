@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterator
 from math import isqrt, sqrt
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from jaxbp._attention import Attention
 from jaxbp._check._pass import Change, Pass, pulled_through
 from jaxbp._check._report import Mistake
-from jaxbp._check._session import compiled
+from jaxbp._check._session import in_float64
 from jaxbp._function_unit import FunctionUnit, name_of
 
 
@@ -36,7 +34,7 @@ def in_function(state: Pass, unit: FunctionUnit, v: str, s: str) -> Iterator[Cha
             yield change("signal-of-other-source", text, lambda state, t=t: signal(state, t))
     if unit.rule is not None and not np.allclose(_by_rule(state, unit, v)[s], signal(state), rtol=1e-9, atol=1e-12):
         text = f"the pull-back of {function} is not that of autodiff, in what it sends to {s}: {right}"
-        yield change("wrong-pull-back", text, lambda state: np.asarray(_by_rule(state, unit, v)[s]))
+        yield change("wrong-pull-back", text, lambda state: _by_rule(state, unit, v)[s])
     if isinstance(unit.function, Attention) and s in unit.sources[:2]:
         d = facts.net.shapes[s][-1] // unit.function.heads
         # one mistake in the scores, for queries and keys alike
@@ -45,12 +43,11 @@ def in_function(state: Pass, unit: FunctionUnit, v: str, s: str) -> Iterator[Cha
         yield change("missing-scale", text, lambda state: sqrt(d) * signal(state))
 
 
-def _by_rule(state: Pass, unit: FunctionUnit, v: str) -> dict[str, Array]:
+def _by_rule(state: Pass, unit: FunctionUnit, v: str) -> dict[str, np.ndarray]:
     """The signals by the pull-back that the unit itself brings."""
-    with jax.enable_x64(True):
-        h = [jnp.asarray(state.facts.h[t]) for t in unit.sources]
-        signals = compiled(_signals_by_rule, unit)(h, jnp.asarray(state.facts.a[v]), jnp.asarray(state.delta[v]))
-        return dict(zip(unit.sources, signals, strict=True))
+    h = [state.facts.h[t] for t in unit.sources]
+    signals = in_float64(_signals_by_rule, unit)(h, state.facts.a[v], state.delta[v])
+    return dict(zip(unit.sources, signals, strict=True))
 
 
 def _signals_by_rule(unit: FunctionUnit) -> Callable[..., tuple[Array, ...]]:

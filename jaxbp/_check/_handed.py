@@ -9,7 +9,7 @@ import numpy as np
 from jaxbp._check._compare import Handed, as_numbers
 from jaxbp._check._facts import Facts
 from jaxbp._checks import quoted, suggestion
-from jaxbp._graph import BIAS
+from jaxbp._graph import ONE
 from jaxbp._names import Name
 
 
@@ -83,7 +83,7 @@ def _checked(facts: Facts, mine: Mapping[Any, Any], params: Any, x: Any) -> Hand
             raise ValueError(f"there is no quantity {said!r}{hint}; known are {quoted(sorted(known))}")
         array = as_numbers(name, value)
         expected = shape_of(facts, name)
-        is_gradient = name.kind == "grad" and name.path[-1] != BIAS
+        is_gradient = name.kind == "grad" and name.path[-1] != ONE
         if array.shape != expected and not (is_gradient and array.shape == expected[::-1]):
             raise ValueError(f"{name} has shape {array.shape}, expected {expected}{_shape_hint(facts, name, array)}")
         arrays[name] = array

@@ -17,7 +17,7 @@ from jaxbp._check._pass import Change, Pass, gradient, matrix, output_signals, p
 from jaxbp._check._report import Mistake
 from jaxbp._connections import Dense, Transposed
 from jaxbp._function_unit import FunctionUnit
-from jaxbp._graph import BIAS
+from jaxbp._graph import ONE
 from jaxbp._names import Name
 
 _MASKS = tuple(a.phi for a in (activations.relu, activations.leaky_relu, activations.hard_tanh))
@@ -42,7 +42,7 @@ def at_output(facts: Facts) -> Iterator[Change]:
 def in_terms(state: Pass, s: str) -> Iterator[Change]:
     """Mistakes in one reader's term of Δ_s."""
     facts = state.facts
-    for v in facts.readers[s]:
+    for v in facts.plan.readers[s]:
         unit = facts.net.units[v]
         if isinstance(unit, FunctionUnit):
             yield from in_function(state, unit, v, s)
@@ -50,7 +50,7 @@ def in_terms(state: Pass, s: str) -> Iterator[Change]:
         M = matrix(facts, v, s)
         if M is None or M.shape[0] != M.shape[1]:
             continue
-        is_not = "is transposed" if isinstance(unit.connections[s], Transposed) else "is not transposed"
+        is_not = "is transposed" if isinstance(facts.edge(v, s).connection, Transposed) else "is not transposed"
         text = (
             f"{weight_of(facts, v, s)} {is_not} (or its elements are swapped): Delta.{s} takes {term_of(facts, v, s)}"
         )
@@ -62,7 +62,7 @@ def in_terms(state: Pass, s: str) -> Iterator[Change]:
 
 def has_own_matrix(facts: Facts, v: str, s: str) -> bool:
     """Whether v reads s by a matrix of its own, which can be updated as soon as its gradient is there."""
-    return isinstance(facts.net.units[v].connections[s], Dense) and facts.places[v, s] == (v, s)
+    return isinstance(facts.edge(v, s).connection, Dense) and facts.edge(v, s).weight == (v, s)
 
 
 def updated_weights(v: str, s: str, eta: float) -> Change:
@@ -82,7 +82,7 @@ def updated_weights(v: str, s: str, eta: float) -> Change:
 
 def in_sums(facts: Facts, s: str) -> Iterator[Change]:
     """Mistakes in adding up the readers of s."""
-    readers = facts.readers[s]
+    readers = facts.plan.readers[s]
     if len(readers) < 2:
         return
     right = " + ".join(term_of(facts, v, s) for v in readers)
@@ -191,7 +191,7 @@ def in_gradient(facts: Facts, u: str, s: str) -> Iterator[Change]:
     def change(slug: str, text: str, apply: Callable[[Pass, np.ndarray], np.ndarray]) -> Change:
         return Change(Mistake(slug, u, text), "gradient", u, apply, s)
 
-    if s == BIAS:
+    if s == ONE:
         yield change("missing-bias", f"{name} is forgotten: it is the sum of delta.{u} over the batch, not 0",
                      lambda state, delta: np.zeros_like(gradient(state.facts, u, s, delta)))  # fmt: skip
         if facts.examples > 1:
@@ -236,7 +236,8 @@ def in_all_gradients(facts: Facts, u: str) -> Iterator[tuple[Change, ...]]:
         return tuple(
             Change(mistake, "gradient", u,
                    lambda state, delta, s=s: factor(state.facts) * gradient(state.facts, u, s, delta), s)
-            for s in facts.sources[u]
+            for s, edge in facts.plan.edges[u].items()
+            if edge.weight is not None
         )  # fmt: skip
 
     yield changes("sign", "negated", lambda facts: -1)
@@ -246,7 +247,7 @@ def in_all_gradients(facts: Facts, u: str) -> Iterator[tuple[Change, ...]]:
 
 def weight_of(facts: Facts, u: str, s: str) -> Name:
     """The name of the weight by which u reads s."""
-    return Name("W", facts.places[u, s])
+    return Name("W", facts.edge(u, s).weight or (u, s))
 
 
 def term_of(facts: Facts, v: str, s: str) -> str:
@@ -254,10 +255,11 @@ def term_of(facts: Facts, v: str, s: str) -> str:
     unit = facts.net.units[v]
     if isinstance(unit, FunctionUnit):
         return f"(∂a.{v}/∂h.{s})ᵀ delta.{v}"
-    match unit.connections[s]:
+    edge = facts.edge(v, s)
+    match edge.connection:
         case Transposed():
             return f"delta.{v} {weight_of(facts, v, s)}"
-        case _ if (v, s) in facts.places:
+        case _ if edge.weight is not None:
             return f"delta.{v} {weight_of(facts, v, s)}ᵀ"
         case _:
             return f"delta.{v}"
@@ -265,9 +267,9 @@ def term_of(facts: Facts, v: str, s: str) -> str:
 
 def product_of(facts: Facts, u: str, s: str) -> str:
     """What one use of a weight adds to its gradient."""
-    if s == BIAS:
+    if s == ONE:
         return f"Σ delta.{u}"
-    is_transposed = isinstance(facts.net.units[u].connections[s], Transposed)
+    is_transposed = isinstance(facts.edge(u, s).connection, Transposed)
     return f"delta.{u}ᵀ h.{s}" if is_transposed else f"h.{s}ᵀ delta.{u}"
 
 

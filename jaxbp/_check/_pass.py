@@ -8,19 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxbp._activations import Elementwise
+from jaxbp._activations import Activation, Elementwise
 from jaxbp._check._facts import Facts
 from jaxbp._check._report import Mistake
-from jaxbp._check._session import compiled
-from jaxbp._connections import Dense, Identity, Transposed
+from jaxbp._check._session import in_float64
+from jaxbp._connections import Bias, Connection, Dense, Identity, Transposed
 from jaxbp._function_unit import FunctionUnit
-from jaxbp._graph import BIAS, SHARED
+from jaxbp._graph import SHARED
+from jaxbp._losses import Head
 from jaxbp._names import Name, named
-from jaxbp._parameters import uses
 
 Stage = Literal["output", "term", "sum", "delta", "gradient", "shared"]
 
@@ -84,19 +83,20 @@ class Pass:
         facts = self.facts
         by_key = {(change.stage, change.key): change for change in changes}
         gradients, parts = dict(self.gradients), dict(self.parts)
-        for s in facts.sources[u]:
+        for s, edge in facts.plan.edges[u].items():
+            if edge.weight is None:
+                continue
             change = by_key.get(("gradient", s))
             part = gradient(facts, u, s, delta) if change is None else change.apply(self, delta)
-            place = facts.places[u, s]
-            if place[0] == SHARED:
+            if edge.is_shared:
                 parts[u, s] = part
             else:
-                gradients[Name("grad", place)] = part
+                gradients[Name("grad", edge.weight)] = part
         after = replace(self, delta={**self.delta, u: delta}, parts=parts)
-        for group, name in facts.due[u]:
+        for group, name in facts.plan.due[u]:
             if group == SHARED:
                 change = by_key.get(("shared", name))
-                whole = np.sum([parts[use] for use in uses(facts.net, group, name)], axis=0)
+                whole = np.sum([parts[e.unit, e.source] for e in facts.plan.uses[group][name]], axis=0)
                 gradients[Name("grad", (group, name))] = whole if change is None else change.apply(after)
         return replace(after, gradients=gradients)
 
@@ -109,7 +109,7 @@ class Pass:
             right = facts.right[Name("Delta", (u,))], facts.right[Name("delta", (u,))]
             Delta, delta = output.apply(self) if output else right
         else:
-            terms = {v: self._term(u, v, by_stage.get(("term", v))) for v in facts.readers[u]}
+            terms = {v: self._term(u, v, by_stage.get(("term", v))) for v in facts.plan.readers[u]}
             combine = by_stage.get(("sum", None))
             Delta = combine.apply(terms) if combine else np.sum(list(terms.values()), axis=0)
             delta = Delta if u in facts.net.inputs else pulled_back(facts, u, Delta)
@@ -138,7 +138,7 @@ def backward_names(facts: Facts, u: str) -> list[Name]:
     """The quantities that come with the step of one unit, or of an input, in their order."""
     if u in facts.net.inputs:
         return [Name("Delta", (u,))]
-    return [Name("Delta", (u,)), Name("delta", (u,)), *(Name("grad", place) for place in facts.due[u])]
+    return [Name("Delta", (u,)), Name("delta", (u,)), *(Name("grad", place) for place in facts.plan.due[u])]
 
 
 def run(facts: Facts, changes: Iterable[Change]) -> Pass:
@@ -154,18 +154,18 @@ def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray) -> np.ndarra
     """The term δ_v W_svᵀ of Δ_s, or (∂a_v/∂h_s)ᵀ δ_v of a function unit."""
     unit = facts.net.units[v]
     if isinstance(unit, FunctionUnit):
-        with jax.enable_x64(True):
-            h = [jnp.asarray(facts.h[t]) for t in unit.sources]
-            return np.asarray(compiled(_signals, unit)(h, jnp.asarray(delta))[unit.sources.index(s)])
+        return in_float64(_signals, unit)([facts.h[t] for t in unit.sources], delta)[unit.sources.index(s)]
     M = matrix(facts, v, s)
     if M is not None:
         return delta @ M.T
-    connection = unit.connections[s]
+    connection = facts.edge(v, s).linear
     if isinstance(connection, Identity):
         return delta
-    with jax.enable_x64(True):
-        W = jax.tree.map(jnp.asarray, facts.weights[v].get(s))
-        return np.asarray(connection.pull_back(W, jnp.asarray(facts.h[s]), jnp.asarray(delta)))
+    return in_float64(_pull_back, connection)(facts.weight(v, s), facts.h[s], delta)
+
+
+def _pull_back(connection: Connection) -> Callable[..., Array]:
+    return lambda W, h, delta: connection.pull_back(W, h, delta)
 
 
 def _signals(unit: FunctionUnit) -> Callable[..., list[Array]]:
@@ -175,11 +175,11 @@ def _signals(unit: FunctionUnit) -> Callable[..., list[Array]]:
 
 def matrix(facts: Facts, v: str, s: str) -> np.ndarray | None:
     """The matrix by which v reads s; None where the connection is of another kind."""
-    match facts.net.units[v].connections[s]:
+    match facts.edge(v, s).connection:
         case Dense():
-            return facts.weights[v][s]
+            return facts.weight(v, s)
         case Transposed():
-            return facts.weights[v][s].T
+            return facts.weight(v, s).T
         case _:
             return None
 
@@ -188,10 +188,12 @@ def output_signals(facts: Facts, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """Δ_o = ∂L/∂o and δ_o for these targets, the latter in its simplified form where one is known."""
     o, N = facts.net.output, facts.examples
     head = facts.loss.at(facts.net.units[o].activation)
-    with jax.enable_x64(True):
-        a, h, targets = (jnp.asarray(array) for array in (facts.a[o], facts.h[o], y))
-        Delta, delta = (np.asarray(signal) / N for signal in head.signals(a, h, targets))
+    Delta, delta = (signal / N for signal in in_float64(_signals_of, head)(facts.a[o], facts.h[o], y))
     return Delta, pulled_back(facts, o, Delta) if head.simplification is None else delta
+
+
+def _signals_of(head: Head) -> Callable[..., tuple[Array, Array]]:
+    return lambda a, h, y: head.signals(a, h, y)
 
 
 def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:
@@ -199,18 +201,24 @@ def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:
     activation = facts.net.units[u].activation
     if isinstance(activation, Elementwise):
         return facts.slopes[u] * Delta
-    with jax.enable_x64(True):
-        return np.asarray(activation.pullback(*map(jnp.asarray, (facts.a[u], facts.h[u], Delta))))
+    return in_float64(_pullback, activation)(facts.a[u], facts.h[u], Delta)
+
+
+def _pullback(activation: Activation) -> Callable[..., Array]:
+    return lambda a, h, Delta: activation.pullback(a, h, Delta)
 
 
 def gradient(facts: Facts, u: str, s: str, delta: np.ndarray, h: np.ndarray | None = None) -> np.ndarray:
     """The gradient h_sᵀ δ_u, with another h where one is given, or 1ᵀ δ_u of the bias; one use's part of it."""
-    if s == BIAS:
+    connection, W = facts.edge(u, s).linear, facts.weight(u, s)
+    if isinstance(connection, Bias):
         return delta.sum(axis=tuple(range(delta.ndim - 1)))
-    connection, W = facts.net.units[u].connections[s], facts.weights[u][s]
     h = facts.h[s] if h is None else h
     if isinstance(connection, Dense | Transposed):
         outer = h.reshape(-1, h.shape[-1]).T @ delta.reshape(-1, delta.shape[-1])
         return outer if isinstance(connection, Dense) else outer.T
-    with jax.enable_x64(True):
-        return np.asarray(connection.contract(*map(jnp.asarray, (W, h, delta))))
+    return in_float64(_contract, connection)(W, h, delta)
+
+
+def _contract(connection: Connection) -> Callable[..., Array]:
+    return lambda W, h, delta: connection.contract(W, h, delta)

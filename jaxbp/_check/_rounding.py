@@ -1,20 +1,24 @@
 """How far a right program may be off in a number format: what changes when all of its numbers are rounded."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import reduce
+from operator import add
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from jaxbp._check._facts import Corner, Facts
+from jaxbp._check._facts import Corner, Facts, phi
 from jaxbp._check._noise import Noise
 from jaxbp._check._pass import Pass, backward_order, output_signals
-from jaxbp._connections import Connection, Dense, Identity
+from jaxbp._check._session import in_float64
+from jaxbp._connections import Bias, Connection, Dense, Identity
 from jaxbp._function_unit import FunctionUnit, over_examples
-from jaxbp._graph import BIAS
 from jaxbp._names import Name, named
-from jaxbp._parameters import weights_of
+from jaxbp._plan import Edge
 
 _SAMPLES = 6
 _SAFETY = 12.0
@@ -60,11 +64,9 @@ def _noisy_quantities(
         if isinstance(unit, FunctionUnit):
             a[u] = _noisy_function(unit, h, epsilon, rng)
         else:
-            W = weights_of(net, params, u)
-            terms = [rounded(_applied(c, W.get(s), h[s])) for s, c in unit.connections.items()]
-            a[u] = rounded(np.sum(terms, axis=0) + W.get(BIAS, 0))
-        with jax.enable_x64(True):
-            h[u] = rounded(np.asarray(unit.activation.value(jnp.asarray(a[u]))))
+            terms = [_applied(edge, edge.weight_in(params), h, rounded) for edge in facts.plan.edges[u].values()]
+            a[u] = rounded(reduce(add, terms))
+        h[u] = rounded(phi(unit.activation, a[u]))
     right = dict(facts.right)
     at = replace(facts, params=params, a=a, h=h, right=right)
     for u, corner in on_corners.items():
@@ -91,10 +93,20 @@ def _noisy_function(
         return np.asarray(Noise(epsilon, rng).run(program, inputs)[0])
 
 
-def _applied(connection: Connection, W: np.ndarray | None, h: np.ndarray) -> np.ndarray:
-    if isinstance(connection, Dense) and W is not None:
-        return h @ W
-    if isinstance(connection, Identity):
-        return h
-    with jax.enable_x64(True):
-        return np.asarray(connection.apply(jax.tree.map(jnp.asarray, W), jnp.asarray(h)))
+def _applied(
+    edge: Edge, W: Any, h: Mapping[str, np.ndarray], rounded: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """What an edge adds to a."""
+    match edge.connection:
+        case Bias():
+            return W
+        case Dense():
+            return rounded(h[edge.source] @ W)
+        case Identity():
+            return rounded(h[edge.source])
+        case _:
+            return rounded(in_float64(_apply, edge.linear)(W, h[edge.source]))
+
+
+def _apply(connection: Connection) -> Callable[..., Array]:
+    return lambda W, h: connection.apply(W, h)

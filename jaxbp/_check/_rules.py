@@ -7,9 +7,7 @@ import numpy as np
 from jaxbp._check._facts import Facts
 from jaxbp._check._pass import gradient, pulled_back, pulled_through
 from jaxbp._check._report import Mistake
-from jaxbp._connections import Dense, Identity, Transposed
-from jaxbp._function_unit import FunctionUnit
-from jaxbp._graph import SHARED
+from jaxbp._connections import Bias, Dense, Identity, Transposed
 from jaxbp._names import Name
 
 
@@ -19,7 +17,7 @@ def wrong_rules(facts: Facts) -> tuple[Mistake, ...]:
 
 
 def _of(facts: Facts, u: str) -> Iterator[str]:
-    unit, right = facts.net.units[u], facts.right
+    right = facts.right
     delta, own = right[Name("delta", (u,))], pulled_back(facts, u, right[Name("Delta", (u,))])
     if not _equal(own, delta):
         at = np.unravel_index(np.argmax(np.abs(own - delta)), delta.shape)
@@ -27,15 +25,14 @@ def _of(facts: Facts, u: str) -> Iterator[str]:
             f"what the activation of {u} brings as its derivative is not that of its value: where a.{u} is "
             f"{facts.a[u][at]:.6g} it gives delta.{u} = {own[at]:.6g}, autodiff {delta[at]:.6g}"
         )
-    if isinstance(unit, FunctionUnit):
-        return  # its signals are those of autodiff here, and a pull-back of its own is among the mistakes
-    for s, connection in unit.connections.items():
-        if isinstance(connection, Dense | Transposed | Identity):
+    for s, edge in facts.plan.edges[u].items():
+        # what a function sends back is of autodiff here, and a pull-back of its own is among the mistakes
+        if edge.connection is None or isinstance(edge.connection, Bias | Dense | Transposed | Identity):
             continue
         W = Name("grad", (u, s))
-        if facts.places.get((u, s), (SHARED,))[0] != SHARED and not _equal(gradient(facts, u, s, delta), right[W]):
+        if edge.weight == (u, s) and not _equal(gradient(facts, u, s, delta), right[W]):
             yield f"what the connection from {s} to {u} brings to contract with is not what autodiff has for {W}"
-        if facts.readers[s] == (u,) and not _equal(pulled_through(facts, u, s, delta), right[Name("Delta", (s,))]):
+        if facts.plan.readers[s] == (u,) and not _equal(pulled_through(facts, u, s, delta), right[Name("Delta", (s,))]):
             yield f"what the connection from {s} to {u} brings as its pull-back is not that of autodiff"
 
 

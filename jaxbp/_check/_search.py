@@ -27,7 +27,7 @@ from jaxbp._check._pass import Change, Pass, backward_names, backward_order, gra
 from jaxbp._check._report import Mistake
 from jaxbp._check._shared_mistakes import in_shared
 from jaxbp._connections import Dense
-from jaxbp._graph import BIAS, SHARED
+from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
 
 MOST_MISTAKES = 3
@@ -148,7 +148,7 @@ def _with_updated_weights(
     facts = state.facts
     if u == facts.net.output:
         return
-    for v in facts.readers[u]:
+    for v in facts.plan.readers[u]:
         taken = any(change.stage == "term" and change.key == v for change in others)
         if taken or not has_own_matrix(facts, v, u):
             continue
@@ -164,7 +164,7 @@ def _learning_rates(state: Pass, u: str, v: str, others: tuple[Change, ...], obs
     # two units, in case what was handed in of the first has a mistake of its own
     last = next(iter([i for i in seen_at if i >= order.index(u)][1:2]), len(order) - 1) + 1
     after_v = order[order.index(u) : last]
-    reads_again = any(v in state.facts.readers[w] and has_own_matrix(state.facts, v, w) for w in after_v[1:])
+    reads_again = any(v in state.facts.plan.readers[w] and has_own_matrix(state.facts, v, w) for w in after_v[1:])
 
     def given(eta: float, is_repeated: bool) -> dict[Name, np.ndarray]:
         after = state.through(u, (*others, updated_weights(v, u, eta)))
@@ -194,7 +194,7 @@ def _same_update_again(state: Pass, u: str) -> Iterator[tuple[Change, ...]]:
     if not before or u == facts.net.output:
         return
     first = before[0]
-    readers = [v for v in facts.readers[u] if has_own_matrix(facts, v, u)]
+    readers = [v for v in facts.plan.readers[u] if has_own_matrix(facts, v, u)]
     for again in ([v for v in readers if v == first.mistake.unit], readers):
         if again:
             yield tuple(replace(updated_weights(v, u, first.learning_rate or 0), mistake=first.mistake) for v in again)
@@ -205,14 +205,14 @@ def _gradient_changes(
 ) -> Iterator[tuple[Change, ...]]:
     """The sets of changes with which the gradients that are complete with δ_u are what was handed in."""
     facts = state.facts
-    off = [place for place in facts.due[u] if not _fit(state, u, delta, (), [place], observed)]
+    off = [place for place in facts.plan.due[u] if not _fit(state, u, delta, (), [place], observed)]
     if not off:
         yield ()
         return
     if not allowed:
         return
     for changes in in_all_gradients(facts, u):
-        if _fit(state, u, delta, changes, facts.due[u], observed):
+        if _fit(state, u, delta, changes, facts.plan.due[u], observed):
             yield changes
     if len(off) > allowed:
         return
@@ -255,7 +255,7 @@ def _fits(state: Pass, u: str, s: str, delta: np.ndarray, change: Change | None,
 
     facts = state.facts
     shape = facts.params[u][s].shape
-    if s != BIAS and facts.params[u][s].size > _LARGE and isinstance(facts.net.units[u].connections[s], Dense):
+    if s != ONE and facts.params[u][s].size > _LARGE and isinstance(facts.edge(u, s).connection, Dense):
         columns = np.linspace(0, shape[1] - 1, _PART, dtype=int)
         rows = columns if shape[0] == shape[1] else np.linspace(0, shape[0] - 1, _PART, dtype=int)
         alike = [v for v in facts.h if facts.h[v].shape == facts.h[s].shape]

@@ -17,13 +17,27 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params
 
-_ENTRIES = 16
+_KEPT = 64
 _OURS = 3  # references to what only a copy is made of: its own, that of the variable, and that of the count
 
 
-@lru_cache(maxsize=_ENTRIES)
-def compiled(make: Callable[..., Callable[..., Any]], *specifications: Any) -> Callable[..., Any]:
-    """The jitted `make(*specifications)`: JAX itself would keep it for each of them, for ever."""
+def in_float64(make: Callable[..., Callable[..., Any]], *specifications: Any) -> Callable[..., Any]:
+    """The function `make(*specifications)` of trees of arrays, run in float64; it gives NumPy arrays.
+
+    It is one program, of which the last few are kept: what JAX runs a step at a time it keeps for ever, by shapes.
+    """
+
+    def run(*arguments: Any) -> Any:
+        shapes = tuple((np.shape(leaf), np.asarray(leaf).dtype) for leaf in jax.tree.leaves(arguments))
+        with jax.enable_x64(True):
+            return jax.tree.map(np.asarray, compiled(make, specifications, shapes)(*arguments))
+
+    return run
+
+
+@lru_cache(maxsize=_KEPT)
+def compiled(make: Callable[..., Callable[..., Any]], specifications: tuple[Any, ...], shapes: Any) -> Any:
+    """The jitted `make(*specifications)`, for arguments of these shapes and dtypes alone."""
     return jax.jit(make(*specifications))
 
 

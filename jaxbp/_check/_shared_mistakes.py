@@ -9,9 +9,8 @@ from jaxbp._check._facts import Facts
 from jaxbp._check._mistakes import factors, product_of, wrong_inputs
 from jaxbp._check._pass import Change, Pass, matrix
 from jaxbp._check._report import Mistake
-from jaxbp._graph import BIAS, SHARED
+from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
-from jaxbp._parameters import uses
 
 Use = tuple[str, str]
 
@@ -20,7 +19,8 @@ _MOST_SUBSETS = 5
 
 def in_shared(facts: Facts, u: str, name: str) -> Iterator[Change]:
     """Mistakes in the gradient of a shared weight, complete in the step of u, where δ of all its users are right."""
-    users, grad = uses(facts.net, SHARED, name), Name("grad", (SHARED, name))
+    grad = Name("grad", (SHARED, name))
+    users = [(edge.unit, edge.source) for edge in facts.plan.uses[SHARED][name]]
     right = f"{grad} = {_sum(facts, users)}"
 
     def change(slug: str, unit: str | None, text: str, apply: Callable[[Pass], np.ndarray]) -> Change:
@@ -75,7 +75,7 @@ def _in_use(
                 continue  # counted twice
             text = f"what is added for the use {_words([use])} is {words}: {right}"
             yield change("scale", v, text, lambda state, f=factor: with_part(state, f(state.facts) * state.parts[use]))
-    M = None if s == BIAS else matrix(facts, v, s)
+    M = matrix(facts, v, s)
     if M is None:
         return
     if len(users) > 1 and M.shape[0] == M.shape[1]:
@@ -96,7 +96,7 @@ def _some_of(users: Sequence[Use]) -> Iterator[tuple[Use, ...]]:
 
 
 def _words(some: Sequence[Use]) -> str:
-    return " and ".join(f"as the bias of {v}" if s == BIAS else f"from {s} to {v}" for v, s in some)
+    return " and ".join(f"as the bias of {v}" if s == ONE else f"from {s} to {v}" for v, s in some)
 
 
 def _sum(facts: Facts, users: Sequence[Use]) -> str:

@@ -1,5 +1,6 @@
 """The connection from the unit that is always +1."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,13 @@ class Bias(Connection):
     Here h is that unit: ones `(*batch, *rows, 1)`.
 
     Attributes:
+        initializer: As for `Dense`; zeros unless told otherwise.
         share: The name of a bias that several units have.
 
     Source: the chapter, "bias neurons are always activated at a value of +1".
     """
 
-    initializer: str = "zeros"
+    initializer: str | Callable[..., Array] | None = "zeros"
     share: str | None = None
 
     def __post_init__(self):

@@ -1,6 +1,5 @@
 """The formula behind each quantity of a network: what an element of it is made of."""
 
-from collections.abc import Sequence
 from functools import cache
 from math import prod
 
@@ -36,10 +35,8 @@ from jaxbp._explain._formulas import (
 from jaxbp._explain._numbers import Numbers, applied
 from jaxbp._explain._terms import Term, Terms, terms_of
 from jaxbp._function_unit import FunctionUnit, name_of
-from jaxbp._graph import BIAS
 from jaxbp._names import Name
-from jaxbp._parameters import uses
-from jaxbp._recursion import kind as kind_of
+from jaxbp._plan import Edge
 
 _SUSPICIOUS, _ROUNDOFF = 1e-12, 1e-15
 
@@ -108,7 +105,11 @@ class Equations:
         if isinstance(unit, FunctionUnit):
             return self._of_function(unit, u, example, j)
         return summed(
-            [self._contribution(term, u, s, example) for s in self._sources(u) for term in self._terms(u, s).into(j)]
+            [
+                times(Number(term.t), *self._weight(edge, term), *self._source(edge, example, term))
+                for edge in self.net.plan.edges[u].values()
+                for term in self._terms(edge).into(j)
+            ]
         )
 
     def _of_function(self, unit: FunctionUnit, u: str, example: Index, j: Index) -> Expression:
@@ -149,15 +150,16 @@ class Equations:
 
     def _signal_from_readers(self, s: str, example: Index, i: Index) -> Expression:
         terms: list[Expression] = []
-        for v, unit in self.net.units.items():
-            if s not in unit.reads:
+        for v in self.net.units:
+            edge = self.net.plan.edges[v].get(s)
+            if edge is None:
                 continue
-            if isinstance(unit, FunctionUnit):
+            if edge.connection is None:
                 terms += self._through_function(v, s, example, i)
             else:
                 terms += [
-                    times(Number(term.t), *self._weight(v, s, term), Name("delta", (v,), (*example, *term.unit)))
-                    for term in self._terms(v, s).out_of(i)
+                    times(Number(term.t), *self._weight(edge, term), Name("delta", (v,), (*example, *term.unit)))
+                    for term in self._terms(edge).out_of(i)
                 ]
         return summed(terms)
 
@@ -187,12 +189,19 @@ class Equations:
     def _gradient(self, group: str, name: str, k: Index) -> Expression:
         return summed(
             [
-                times(Number(term.t), *self._source(s, example, term), Name("delta", (u,), (*example, *term.unit)))
-                for u, s in uses(self.net, group, name)
+                times(
+                    Number(term.t),
+                    *self._source(edge, example, term),
+                    Name("delta", (edge.unit,), (*example, *term.unit)),
+                )
+                for edge in self._uses(group, name)
                 for example in np.ndindex(self.numbers.batch)
-                for term in self._terms(u, s).of(k)
+                for term in self._terms(edge).of(k)
             ]
         )
+
+    def _uses(self, group: str, name: str) -> tuple[Edge, ...]:
+        return self.net.plan.uses[group][name]
 
     def _update(self, group: str, name: str, k: Index) -> Expression:
         step = Product((Name("learning_rate"), Name("grad", (group, name), k)))
@@ -209,16 +218,16 @@ class Equations:
             a, h = (self._row(k, u, example, j) for k in ("a", "h"))
             form = derivative(self.net.units[u].activation, a, h, j[-1], leaf.by.index[-1])
             return () if form == leaf else (form,)
-        sources = [s for s in self.numbers.sources_by(u, by) if (kind, by_kind) == ("a", "W")]
-        if sources:
-            terms = [(s, t) for s in sources for t in self._terms(u, s).into(j) if t.weight == leaf.by.index]
-            return (summed([times(Number(t.t), *self._source(s, example, t)) for s, t in terms]),)
+        edges = self.numbers.edges_by(u, by) if (kind, by_kind) == ("a", "W") else []
+        if edges:
+            terms = [(edge, t) for edge in edges for t in self._terms(edge).into(j) if t.weight == leaf.by.index]
+            return (summed([times(Number(t.t), *self._source(edge, example, t)) for edge, t in terms]),)
         if kind == "a" and isinstance(self.net.units[u], FunctionUnit):
             return ()
-        if kind == "a" and by_kind == "h" and by[0] in self._sources(u):
-            same = leaf.by.index[:batch] == example
-            terms = [t for t in self._terms(u, by[0]).into(j) if same and t.source == leaf.by.index[batch:]]
-            return (summed([times(Number(t.t), *self._weight(u, by[0], t)) for t in terms]),)
+        if kind == "a" and by_kind == "h" and by[0] in self.net.plan.edges[u]:
+            edge, same = self.net.plan.edges[u][by[0]], leaf.by.index[:batch] == example
+            terms = [t for t in self._terms(edge).into(j) if same and t.source == leaf.by.index[batch:]]
+            return (summed([times(Number(t.t), *self._weight(edge, t)) for t in terms]),)
         return ()
 
     def _of_the_mean(self, e: Expression) -> Expression:
@@ -230,21 +239,15 @@ class Equations:
     def _targets(self, example: Index, j: Index) -> list[Name]:
         return [Name("y", (), (*example, *j[:-1], i)) for i in range(self.net.shapes[self.net.output][-1])]
 
-    def _sources(self, u: str) -> Sequence[str]:
-        return tuple(self.net.plan.edges[u])
+    def _find_terms(self, edge: Edge) -> Terms:
+        weights = self.net.plan.weight_shapes
+        weight = None if edge.weight is None else weights[edge.weight[0]][edge.weight[1]]
+        return terms_of(edge.linear, weight, edge.shape, self.net.shapes[edge.unit])
 
-    def _find_terms(self, u: str, s: str) -> Terms:
-        source = () if s == BIAS else self.net.shapes[s]
-        group, name = self.numbers.places.get((u, s), (u, s))
-        return terms_of(kind_of(self.net, u, s), self.net.weight_shapes[group].get(name), source, self.net.shapes[u])
-
-    def _weight(self, u: str, s: str, term: Term) -> tuple[Name, ...]:
-        if term.weight is None:
+    def _weight(self, edge: Edge, term: Term) -> tuple[Name, ...]:
+        if term.weight is None or edge.weight is None:
             return ()
-        return (Name("W", self.numbers.places[u, s], term.weight),)
+        return (Name("W", edge.weight, term.weight),)
 
-    def _source(self, s: str, example: Index, term: Term) -> tuple[Name, ...]:
-        return () if term.source is None else (Name("h", (s,), (*example, *term.source)),)
-
-    def _contribution(self, term: Term, u: str, s: str, example: Index) -> Expression:
-        return times(Number(term.t), *self._weight(u, s, term), *self._source(s, example, term))
+    def _source(self, edge: Edge, example: Index, term: Term) -> tuple[Name, ...]:
+        return () if term.source is None else (Name("h", (edge.source,), (*example, *term.source)),)

@@ -15,7 +15,7 @@ from jaxbp._explain._parsing import parse_name
 from jaxbp._explain._steps import Step, Steps
 from jaxbp._explain._symbols import Symbol, SymbolError, parse_symbol
 from jaxbp._explain._typesetting import Typesetting
-from jaxbp._explain._verdicts import summary
+from jaxbp._explain._verdicts import reservation, summary
 from jaxbp._losses import Loss
 from jaxbp._names import Name
 from jaxbp._network import Network
@@ -60,6 +60,14 @@ class Explanation:
         """
         check_kind(title, str, "title", "text")
         return _html.page(self.steps, self.claims, self.typesetting, title)
+
+    def said(self, claim: Claim) -> str:
+        """What was claimed, in plain text: a number as written, a formula in this notation with what it gives."""
+        return _text.said(claim, self.typesetting)
+
+    def reservation(self, claim: Claim) -> str:
+        """What there is to say of a claim besides whether it holds and the true value; mostly nothing."""
+        return reservation(claim, self.typesetting.text.number)
 
     def _repr_html_(self) -> str | None:
         try:
@@ -123,6 +131,8 @@ def explain(
         ... )
         >>> [(claim.name, claim.holds) for claim in work.claims]
         [('a.o[0]', True), ('delta.o[0]', False)]
+        >>> work.said(work.claims[1])
+        'h.o[0] − y[0] = −0.8176'
         >>> print(work.steps[3].name, *work.steps[3].equations[0].text)
         a.o a.o[0] = W.o.x[0, 0]·x[0] + W.o.x[1, 0]·x[1] = 0.5·1 − 1·2 = −1.5
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from jaxbp._explain._escaping import visible
 from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._explain._symbols import Group, Sign, Symbol, grouped, in_latex, in_text, literal, scripted, word
-from jaxbp._graph import BIAS, SHARED
+from jaxbp._graph import ONE, SHARED
 from jaxbp._names import DERIVATIVES, Name
 
 _LETTERS = {"delta": "δ", "Delta": "Δ", "loss": "L", "losses": "L", "learning_rate": "η"}
@@ -87,7 +87,7 @@ class Notation:
             return scripted(self._unit(shown.unit), below=below)
         if kind == "W" and path[0] == SHARED:
             return scripted(literal(path[1]), below=below)
-        if kind == "W" and path[1] == BIAS:
+        if kind == "W" and path[1] == ONE:
             return scripted(Sign("b"), grouped(self._unit(path[0])), below)
         if kind == "W":
             return scripted(Sign("W"), grouped(self._unit(path[1]), Sign("→"), self._unit(path[0])), below)

@@ -15,14 +15,14 @@ from jaxbp._backprop import backprop
 from jaxbp._checks import check_kind, check_number, is_known
 from jaxbp._dropout import without_dropout
 from jaxbp._explain._expressions import Index, Leaf, Partial
-from jaxbp._forward import Trace, forward
+from jaxbp._forward import Trace, forward, sources
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._losses import Loss
 from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import example_losses
-from jaxbp._parameters import check_params, places, weights_of
-from jaxbp._recursion import kind as kind_of
+from jaxbp._parameters import check_params
+from jaxbp._plan import Edge
 from jaxbp._unit import Node
 
 
@@ -56,7 +56,7 @@ class Numbers:
         if learning_rate is not None:
             check_number(learning_rate, "learning_rate", least=0, finite=True)
         check_params(net, params)
-        wide = {u: {s: _widened(params[u][s]) for s in net.weight_shapes[u]} for u in net.plan.weight_shapes}
+        wide = {u: {s: _widened(params[u][s]) for s in weights} for u, weights in net.weight_shapes.items()}
         with jax.enable_x64(True):
             trace = forward(net, jax.tree.map(jnp.asarray, wide), x)  # refuses what does not fit
             targets = loss.targets(trace.h[net.output], y)
@@ -106,11 +106,6 @@ class Numbers:
     def __call__(self, leaf: Leaf) -> float:
         """The number of one quantity."""
         return self._partial(leaf) if isinstance(leaf, Partial) else float(self.arrays[leaf.whole][leaf.index])
-
-    @cached_property
-    def places(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """By unit and source of each connection that has a weight, the group and the name under which it is kept."""
-        return places(self.net)
 
     @cached_property
     def column(self) -> Callable[[str, str, Index, Index], np.ndarray]:
@@ -171,18 +166,19 @@ class Numbers:
                 return float(unit.activation.pullback(trace.a[u], trace.h[u], one)[by_index])
             if unit is not None and kind == "a" and by_kind == "h" and by_path[0] in unit.reads:
                 s = by_path[0]
-                W = jax.tree.map(jnp.asarray, weights_of(self.net, self.params, u).get(s))
-                return float(kind_of(self.net, u, s).pull_back(W, trace.h[s], one)[by_index])
-            sources = [s for s in self.sources_by(u, by_path) if (kind, by_kind) == ("a", "W")]
-            if sources:
-                weight = jnp.asarray(self.params[by_path[0]][by_path[1]])
-                parts = [kind_of(self.net, u, s).contract(weight, trace.h.get(s), one) for s in sources]
-                return sum(float(part[by_index]) for part in parts)
+                edge = self.net.plan.edges[u][s]
+                W = jax.tree.map(jnp.asarray, edge.weight_in(self.params))
+                return float(edge.linear.pull_back(W, trace.h[s], one)[by_index])
+            edges = self.edges_by(u, by_path) if (kind, by_kind) == ("a", "W") else []
+            if edges:
+                read = sources(trace.h, self.batch)
+                weight = jnp.asarray(edges[0].weight_in(self.params))
+                return sum(float(edge.linear.contract(weight, read(edge), one)[by_index]) for edge in edges)
             return self._total(leaf, trace)
 
-    def sources_by(self, u: str, weight: tuple[str, ...]) -> list[str]:
-        """The sources that a unit reads by a weight, given by group and name: one, unless it is shared."""
-        return [s for (v, s), place in self.places.items() if v == u and place == weight]
+    def edges_by(self, u: str, weight: tuple[str, ...]) -> list[Edge]:
+        """The edges into a unit that use a weight, given by group and name: one, unless it is shared."""
+        return [edge for edge in self.net.plan.edges.get(u, {}).values() if edge.weight == weight]
 
     def _is_function_of(self, u: str, s: str) -> bool:
         unit = self.net.units.get(u)

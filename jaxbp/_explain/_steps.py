@@ -16,9 +16,8 @@ from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._printing import Printer, rounded
 from jaxbp._explain._typesetting import Typesetting
 from jaxbp._function_unit import FunctionUnit
-from jaxbp._graph import BIAS, SHARED
+from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
-from jaxbp._parameters import uses
 
 SHOWN_ELEMENTS = 24
 SHOWN_EXAMPLES = 4
@@ -140,7 +139,7 @@ class Steps:
             yield self._step(Name("h", (name,)), f"Input {name}", "", "Given")
         yield self._step(Name("y"), "Target", "", "Given")
         for group, name in self._weights():
-            title = self._words("Bias" if name == BIAS else "Weights", group, name)
+            title = self._words("Bias" if name == ONE else "Weights", group, name)
             yield self._step(Name("W", (group, name)), title, "", "Given")
         if self.numbers.learning_rate is not None:
             yield self._step(Name("learning_rate"), "Learning rate", "", "Given")
@@ -175,7 +174,7 @@ class Steps:
     def _recursion(self, s: str) -> str:
         """The rule for Δ of a unit or input, by the kind of units that read it."""
         term = r"\delta_v W_{uv}^{\top}"
-        if any(isinstance(unit, FunctionUnit) and s in unit.sources for unit in self.net.units.values()):
+        if any(self.net.plan.edges[v][s].connection is None for v in self.net.plan.readers[s]):
             term = r"\left(\frac{\partial a_v}{\partial h_u}\right)^{\top} \delta_v"
         return rf"\Delta_u = \frac{{\partial L}}{{\partial h_u}} = \sum_{{u \Rightarrow v}} {term}"
 
@@ -185,14 +184,15 @@ class Steps:
             rule = r"\frac{\partial L}{\partial W_{su}} = h_s^{\top} \delta_u"
             if group == SHARED:
                 rule = r"\frac{\partial L}{\partial W} = \sum_{s \Rightarrow u} h_s^{\top} \delta_u"
-            elif name == BIAS:
+            elif name == ONE:
                 rule = r"\frac{\partial L}{\partial b_u} = 1^{\top} \delta_u"
             title = self._words("Gradient of the", group, name)
             yield self._step(Name("grad", (group, name)), title, rule, section)
 
     def _found_at(self, weight: tuple[str, str]) -> int:
         """How late the sweep has the gradient of a weight: with δ of the last of its users."""
-        return -min(self.net.order.index(u) for u, _ in uses(self.net, *weight))
+        group, name = weight
+        return -min(self.net.order.index(edge.unit) for edge in self.net.plan.uses[group][name])
 
     def updates(self, section: str) -> Iterator[Step]:
         """A step of gradient descent."""
@@ -208,7 +208,8 @@ class Steps:
 
     def _words(self, what: str, group: str, name: str) -> str:
         if group == SHARED:
-            places = [f"bias of {u}" if s == BIAS else f"{s} to {u}" for u, s in uses(self.net, group, name)]
+            edges = self.net.plan.uses[group][name]
+            places = [f"bias of {e.unit}" if e.source == ONE else f"{e.source} to {e.unit}" for e in edges]
             whole = "Shared weights" if what == "Weights" else f"{what} shared weights"
             return f"{whole} {name}, {' and '.join(places)}"
         return _words(what, group, name)
@@ -240,7 +241,7 @@ def _element_of(leaf: Leaf) -> Name:
 
 
 def _words(what: str, u: str, s: str) -> str:
-    if s == BIAS:
+    if s == ONE:
         return f"{what} of {u}" if what == "Bias" else f"{what} bias of {u}"
     return f"{what} from {s} to {u}" if what == "Weights" else f"{what} weights from {s} to {u}"
 

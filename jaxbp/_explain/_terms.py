@@ -44,7 +44,7 @@ class Terms(ABC):
         """Those that a weight appears in."""
 
 
-def terms_of(connection: Connection | Bias, weight: Shape | None, source: Shape, unit: Shape) -> Terms:
+def terms_of(connection: Connection, weight: Shape | None, source: Shape, unit: Shape) -> Terms:
     """The terms of a connection between a source and a unit of these shapes.
 
     Raises:

@@ -1,5 +1,6 @@
 """The list of experiments: what is in it, what is not, and that nothing is imported to make it."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,24 @@ def test_the_command_needs_no_jax():
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "python -m experiments.train" in done.stdout
+
+
+def test_each_module_is_in_one_folder_and_imported_by_its_real_path_and_jaxbp_by_its_public_names():
+    root = Path(__file__).parents[2] / "experiments"
+    modules = [source.stem for source in root.rglob("*.py") if not source.stem.startswith("__")]
+    assert len(modules) == len(set(modules)) > 30
+    folders = {path.name for path in root.iterdir()} - set(modules)
+    for source in root.rglob("*.py"):
+        text = source.read_text(encoding="utf-8")
+        assert "jaxbp._" not in text, source
+        for node in ast.walk(ast.parse(text)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, source
+                names = [f"{node.module}.{name}" for name in names]
+            for name in names:
+                package, *parts = name.split(".")
+                if package == "experiments":
+                    assert parts[0] in folders, f"{source} imports {name}"
+                if package == "jaxbp":
+                    assert not any(part.startswith("_") for part in parts), f"{source} imports {name}"

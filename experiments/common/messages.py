@@ -1,0 +1,15 @@
+"""The words in which names are refused: what is known, and what was probably meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names for a message."""
+    return ", ".join(map(repr, names)) or "none"
+
+
+def suggestion(name: object, known: Iterable[str]) -> str:
+    """A half-sentence that proposes the nearest known name, or nothing."""
+    near = get_close_matches(str(name), list(known), n=1, cutoff=0.5)  # as low as 'h2' for 'h1'
+    return f" (did you mean {near[0]!r}?)" if near else ""

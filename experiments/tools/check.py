@@ -1,0 +1,276 @@
+"""Check: whether a gradient that somebody computed is right, and if not, where it goes wrong and why.
+
+    python -m experiments.check mine.npz --network net.toml
+    python -m experiments.check mine.json --network net.toml --json report.json
+    python -m experiments.check mine.py:gradients --network net.toml
+
+Prints the report of `jaxbp.check`. The exit code is 0 when nothing is wrong, 1 when something is, and 2 when a file
+cannot be read or does not fit the network.
+
+What can be handed in:
+
+* `.npz`: arrays by the names of quantities: `grad.h1.x`, `grad.o.bias`, `delta.o`, `Delta.h1`, `a.h1`, `h.o`, `loss`;
+  some of them or all. The more there are, the closer a mistake can be located.
+* `.json`: the same as nested lists, `{"delta.o": [[0.1, -0.1]]}`; or all gradients by unit and source,
+  `{"h1": {"x": [[…]], "bias": […]}, "o": …}`. NaN and Infinity are numbers here.
+* `.py`: a file with a function `gradients(params, x, y)`, or with the one named behind a colon. It takes NumPy arrays
+  and returns the gradients by unit and source, or `(loss, gradients)`, or quantities by name.
+
+All files are read as data, and nothing is unpickled, but for the `.py` file: it is executed, with all that it may do,
+in a process of its own that may take `--seconds` and 8 GiB. What it prints goes to the standard error.
+
+The network, its loss, its parameters and a batch, here in `net.toml`:
+
+    loss = "cross_entropy"
+    dtype = "float64"
+
+    [network]
+    layers = [3, 2, 2]
+    hidden = "sigmoid"
+    output = "softmax"
+
+    [params.h1]
+    x = [[0.1, 0.4], [-0.2, 0.3], [0.2, -0.5]]
+    bias = [0.1, -0.1]
+
+    [params.o]
+    h1 = [[0.3, -0.4], [0.5, 0.2]]
+    bias = [0.0, 0.2]
+
+    [data]
+    x = [[1.0, 2.0, -1.0], [0.5, 0.0, 1.0]]
+    y = [0, 1]
+
+`dtype` is the number format in which the gradient was computed; float64 unless said otherwise. `hidden` may be a list,
+one for each layer, and `bias = false` leaves the biases out. Weights have a row for each element of the source. `y`
+holds class ids, or rows like the output. For arrays in files, write above the first table `data = "batch.npz"`, with
+arrays `x` and `y`, and `params = "params.npz"`, with `W.h1.x`, `W.h1.bias` and so on; these may be `.json`
+files too, and their paths are relative to the TOML file. `seed = 0` in place of params takes
+`jaxbp.init_params(jax.random.key(0), net, dtype)`.
+
+Any other graph is described by its units, of which the last is the output:
+
+    [inputs]
+    x = 3
+
+    [units.h1]
+    width = 3
+    activation = "tanh"
+    from = ["x"]
+
+    [units.o]
+    width = 3
+    activation = "linear"
+    bias = false
+    [units.o.connections]
+    h1 = "Dense"
+    x = "Identity"
+
+With several inputs, `[data.x]` is a table of them; in files they are called `x.NAME`.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+import jaxbp
+from experiments.common.command_line import print_error
+from experiments.common.files import is_one_of, write_whole
+from experiments.common.messages import quoted, suggestion
+from experiments.tools import handed_in
+from experiments.tools.array_files import MOST_TEXT, READERS, read, read_arrays
+from experiments.tools.description import Description, read_description
+
+STYLES = {"right": "bold green", "precision": "bold green", "kink": "bold yellow", "wrong": "bold red"}
+FUNCTION = "gradients"
+MOST_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Check:
+    """Check a gradient that somebody computed."""
+
+    mine: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MINE")]
+    """What to check: a .npz or .json file; or FILE.py or FILE.py:FUNCTION, which is executed."""
+    network: Annotated[Path, tyro.conf.arg(metavar="NET.toml")]
+    """The description of the network, its loss, its parameters and a batch."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to write the report for other programs."""
+    seconds: float = 60
+    """How long a Python file may run."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds <= MOST_SECONDS:
+            raise ValueError(f"--seconds is {self.seconds}, expected a number above 0, at most {MOST_SECONDS}")
+
+    @property
+    def file(self) -> Path:
+        """The file that is handed in, without the name of a function."""
+        return Path(self._parts[0])
+
+    @property
+    def function(self) -> str:
+        """The function to call in a Python file."""
+        return self._parts[1] or FUNCTION
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        head, _, function = self.mine.rpartition(":")
+        return (head, function) if head.endswith(".py") else (self.mine, "")
+
+
+class ProgramError(Exception):
+    """The program that was handed in failed; the message ends like its traceback."""
+
+
+def main(config: Check, console: Console | None = None) -> jaxbp.Report:
+    """Check what was handed in, print the report, and write it where asked to.
+
+    Raises:
+        TypeError, ValueError: A file cannot be read, or its contents do not fit. The message names the file.
+        OSError: The report cannot be written.
+        ProgramError: The Python file that was handed in, or its function, raised something.
+    """
+    console = console or Console()
+    described = read_description(config.network)
+    if config.json is not None and is_one_of(config.json, (config.file, config.network, *described.files)):
+        raise ValueError(f"--json {config.json} would overwrite what is read; name another file")
+    mine = read_mine(config, described)
+    try:
+        with _progress(f"checking {len(described.net.units)} units"):
+            report = jaxbp.check(described.net, described.loss, described.params, described.x, described.y, mine)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{config.mine}: {error}") from error
+    except (ArithmeticError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{config.mine} cannot be checked in float64: {error or type(error).__name__}") from error
+    # lines of a report are not broken: what reads them may be a program
+    console.print(coloured(report), soft_wrap=True)
+    if advice := _advice(report, described):
+        console.print(Text(advice), soft_wrap=True)
+    if config.json is not None:
+        written = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        write_whole(config.json, f"{written}\n")
+    return report
+
+
+def read_mine(config: Check, described: Description) -> Any:
+    """What `jaxbp.check` takes as a hand gradient, from the file that was handed in.
+
+    A Python file is run only when its suffix says that it is one, and its function is called once.
+
+    Args:
+        config: Names the file and the function.
+        described: What the function is called with, as copies.
+
+    Returns:
+        A dict; or for a Python file, a function that returns what its function has returned.
+
+    Raises:
+        ValueError: The file cannot be read, or has no such function.
+        ProgramError: It raised something.
+    """
+    if config.file.suffix == ".py":
+        returned = _run(config, described)
+        return lambda params, x, y: returned
+    head, colon, _ = config.mine.rpartition(":")
+    if colon and Path(head).suffix in READERS:
+        raise ValueError(f"{config.mine} names a function, which only a .py file has; write {head}")
+    if config.file.suffix not in READERS:
+        raise ValueError(f"{config.file} is none of {quoted([*READERS, '.py'])}; name a file by what it holds")
+    return read_arrays(config.file, described.most_handed_in)
+
+
+def coloured(report: jaxbp.Report) -> Text:
+    """The report with its first line, the verdict, in colour."""
+    text = Text(str(report))
+    text.stylize(STYLES[report.verdict], 0, len(text.plain.partition("\n")[0]))
+    return text
+
+
+def _advice(report: jaxbp.Report, described: Description) -> str:
+    """What to try where all that is wrong looks like rounding."""
+    wrong = [finding.relative_error for finding in report.findings if finding.status == "wrong"]
+    if described.dtype != "float64" or report.ok or report.alternatives or max(wrong) > 1e-4:
+        return ""
+    return 'note: if this was computed in float32, write dtype = "float32" above the first table of the network\'s file'
+
+
+def _run(config: Check, described: Description) -> Any:
+    """Execute a Python file in a process of its own, and return what its function returns."""
+    path = config.file
+    source = read(path, MOST_TEXT)
+    arguments = described.params, described.x, described.y
+    with tempfile.TemporaryDirectory() as name, _progress(f"running {path}"):
+        folder = Path(name)
+        x64 = described.dtype == "float64"
+        outcome = handed_in.run(path, source, config.function, arguments, folder, config.seconds, x64)
+        if outcome.printed:
+            _show(outcome)
+        if outcome.failed:
+            raise ProgramError(f"{path} {outcome.failed}")
+        if outcome.defines is not None:
+            raise ValueError(
+                f"{path} has no function {config.function!r}{suggestion(config.function, outcome.defines)}; it defines "
+                f"{quoted(outcome.defines)}. Name one as {path}:FUNCTION"
+            )
+        try:
+            return handed_in.decoded(outcome.result, read_arrays(folder / "result.npz"))
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+            raise ProgramError(f"{path} returned what cannot be passed on: {error}") from error
+
+
+def _show(outcome: handed_in.Outcome) -> None:
+    """What a program printed, apart from the report."""
+    console = Console(stderr=True)
+    console.print(Text(outcome.printed.removesuffix("\n")), soft_wrap=True)
+    if outcome.cut:
+        console.print(f"(it printed more than {handed_in.MOST_PRINTED} bytes; the rest is left out)", soft_wrap=True)
+
+
+def _progress(what: str) -> AbstractContextManager[object]:
+    """A line that says what goes on and for how long, on a terminal, which is gone afterwards."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return nullcontext()
+    progress = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+    )
+    progress.add_task(escape(what), total=None)
+    return progress
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """The command line.
+
+    Args:
+        arguments: Its words; those of the process when None.
+
+    Returns:
+        The exit code: 0 when nothing is wrong, 1 when something is, 2 when something cannot be read.
+    """
+    try:
+        config = tyro.cli(Check, prog="python -m experiments.check", description=__doc__, args=arguments)
+        return 0 if main(config).ok else 1
+    except ProgramError as error:
+        message = str(error)
+    except (TypeError, ValueError, OSError) as error:
+        message = " ".join(str(error).splitlines())
+    except KeyboardInterrupt:
+        message = "interrupted; nothing was written"
+    print_error(message)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(command())
