@@ -1,4 +1,4 @@
-"""Softmax attention: each row of a sequence takes from all others, in proportion to how their keys meet its query."""
+"""Softmax attention: each row of a sequence takes from all others in proportion to how their keys fit its query."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Attention:
     """The function of queries, keys and values: P V with P = softmax(Q Kᵀ / √d) in each head.
 
     Attributes:
-        heads: Into how many parts the last axis is split.
+        heads: How many parts the last axis is split into.
         causal: Whether a row may only look at itself and rows before it.
     """
 
@@ -75,25 +75,17 @@ class AttentionPullback:
 
 
 def attention(query: str, key: str, value: str, shape: Shape, *, heads: int = 1, causal: bool = False) -> FunctionUnit:
-    """A unit of softmax attention: row by row the mean of the values, weighted by how keys meet the query.
+    """A unit of softmax attention: row by row the mean of the values, weighted by how well the keys fit the query.
 
     a = softmax(Q Kᵀ / √d) V in each head, with d the width of a head
 
     Args:
         query: The name of the unit with the queries, `(rows, width)`.
-        key: That with the keys, of the same width.
-        value: That with the values; as many rows as the keys.
+        key: The name of the unit with the keys, of the same width.
+        value: The name of the unit with the values, which has as many rows as the keys.
         shape: The shape of the unit, `(rows, width)`.
-        heads: Into how many parts the width is split.
+        heads: How many parts the width is split into, which they must divide.
         causal: Whether a row may only look at itself and rows before it.
-
-    Returns:
-        A unit for `Network`, with its own pull-back.
-
-    Raises:
-        TypeError: Names that are none, a `shape` that is no tuple, `heads` that are no integer, or a `causal` that is
-            neither True nor False.
-        ValueError: A shape without two axes, or a width that the heads do not divide.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

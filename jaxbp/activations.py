@@ -47,11 +47,7 @@ class Activation(ABC):
         value: Φ, from an array `(*batch, width)` to one of the same shape and dtype.
         name: What messages, reports and plots call it.
         initializer: What the weights that lead into such a unit start from: the name of a factory in
-            `jax.nn.initializers`, or an initializer `(key, shape, dtype) -> array`.
-
-    Raises:
-        TypeError: A part that is something else.
-        ValueError: An initializer that `jax.nn.initializers` does not have, or not without arguments.
+            `jax.nn.initializers` that needs no arguments, or an initializer `(key, shape, dtype) -> array`.
     """
 
     value: Callable[[Array], Array]
@@ -76,7 +72,7 @@ class Activation(ABC):
 
     @property
     def phi(self) -> tuple[Any, ...]:
-        """What it computes, apart from its name and initializer: equal for those that are the same function."""
+        """What it computes, apart from its name and initializer: activations of the same function have equal ones."""
         parts = (getattr(self, field.name) for field in fields(self) if field.name not in ("name", "initializer"))
         return (type(self), *parts)
 
@@ -89,7 +85,7 @@ class Elementwise(Activation):
     """An activation with h_i = Φ(a_i), whose Jacobian is diagonal: δ = Φ'(a) ⊙ Δ.
 
     Attributes:
-        derivative: Φ' as a function of `(a, h)`. Where it is 0 or 1 it may be a boolean mask, which lets the
+        derivative: Φ' as a function of `(a, h)`. A derivative of 0 or 1 may be a boolean mask, which lets the
             signal through or stops it (also where the signal is infinite).
     """
 
@@ -122,7 +118,7 @@ class VectorActivation(Activation):
     """An activation whose outputs each depend on all inputs of the unit, such as softmax.
 
     Attributes:
-        rule: `(a, h, Delta) -> delta`, the product of the transposed Jacobian with Δ.
+        rule: `(a, h, Delta) -> delta`, the product of the Jacobian's transpose with Δ.
     """
 
     rule: Callable[[Array, Array, Array], Array]
@@ -137,7 +133,7 @@ class VectorActivation(Activation):
         h: Float[Array, "*batch width"],
         Delta: Float[Array, "*batch width"],
     ) -> Float[Array, "*batch width"]:
-        """δ = (∂h/∂a)ᵀ Δ, by the rule given."""
+        """δ = (∂h/∂a)ᵀ Δ, by the rule."""
         delta = self.rule(a, h, Delta)
         check_made(delta, a, f"what the pull-back of activation {self.name!r} makes")
         return delta
@@ -154,19 +150,9 @@ def elementwise(
 
     h_i = Φ(a_i),  δ_i = Φ'(a_i) Δ_i
 
-    Args:
-        value: Φ, from an array to an array of the same shape and dtype.
-        derivative: Φ' as a function of `(a, h)` with `h = Φ(a)`: write it in whichever is handier.
-        name: What messages and plots call it; by default the name of `value`.
-        initializer: For the weights that lead into such a unit; see `Activation`.
-
-    Returns:
-        An activation for `Unit`. Give module-level functions, not fresh lambdas, where two specifications
-        made at different times should be equal (and share one compilation).
-
-    Raises:
-        TypeError: `value` does not take `(a)`, `derivative` does not take `(a, h)`, or another part is no such thing.
-        ValueError: An initializer that `jax.nn.initializers` does not have, or not without arguments.
+    `Activation` says what the arguments are. The derivative is a function of `(a, h)` with `h = Φ(a)`: write it in
+    whichever is handier. Give module-level functions, not fresh lambdas, where two specifications made at different
+    times should be equal (and share one compilation). The name is by default that of `value`.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -190,18 +176,8 @@ def vector_activation(
 
     h = Φ(a),  δ_j = Σ_i ∂h_i/∂a_j Δ_i
 
-    Args:
-        value: Φ, from an array `(*batch, width)` to one of the same shape and dtype.
-        pullback: `(a, h, Delta) -> delta`, all of shape `(*batch, width)`.
-        name: What messages and plots call it; by default the name of `value`.
-        initializer: For the weights that lead into such a unit; see `Activation`.
-
-    Returns:
-        An activation for `Unit`.
-
-    Raises:
-        TypeError: `value` does not take `(a)`, `pullback` not `(a, h, Delta)`, or another part is no such thing.
-        ValueError: An initializer that `jax.nn.initializers` does not have, or not without arguments.
+    `Activation` says what the arguments are. The pull-back is `(a, h, Delta) -> delta`, all of shape `(*batch, width)`.
+    The name is by default that of `value`.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -323,9 +299,9 @@ def _layer_norm(a: Array) -> Array:
 
 
 def _layer_norm_pullback(a: Array, h: Array, Delta: Array) -> Array:
-    h, spread = _normalised(widened(a))  # of bfloat16 the unit's own h has been rounded
+    h, spread = _normalised(widened(a))  # in bfloat16 the unit's own h has been rounded
     Delta = widened(Delta)
-    # what would change the mean of a, or its spread, has no effect on h
+    # a change of the mean of a has no effect on h, and a change of its spread next to none
     centred = Delta - jnp.mean(Delta, axis=-1, keepdims=True)
     return ((centred - h * jnp.mean(h * Delta, axis=-1, keepdims=True)) / spread).astype(a.dtype)
 
@@ -349,6 +325,6 @@ layer_norm = vector_activation(_layer_norm, _layer_norm_pullback, name="layer_no
 
 
 def check_activation(value: Any, place: str) -> None:
-    """Refuse what is no activation; a name, or a function of another library, may stand for one of ours."""
+    """Refuse anything but an activation; for a name, or a function of another library, the message proposes one."""
     expected = "a jaxbp activation, made by jaxbp.elementwise or jaxbp.vector_activation where jaxbp has none"
     check_kind(value, Activation, place, expected, globals())

@@ -13,20 +13,11 @@ __all__ = ["assert_function_gradients_match", "assert_gradients_match"]
 def assert_gradients_match(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> Report:
     """Fail unless a hand gradient of a network is right, up to what its number format explains.
 
-    Args:
-        net: The network.
-        loss: The loss of one example; the gradient is that of the mean over the batch.
-        params: The parameters, as from `init_params`.
-        x: The input.
-        y: What the loss takes.
-        mine: The gradient in any form that `check` takes, e.g. your own backward pass `(params, x, y) -> gradients`.
-
-    Returns:
-        The report, for what more a test may ask of it.
+    The gradient is that of the mean loss over the batch, in any form that `check` takes, such as your own backward pass
+    `(params, x, y) -> gradients`. The report is returned for what more a test may ask of it.
 
     Raises:
         AssertionError: Something is wrong; the message is the report.
-        TypeError, ValueError: Arguments that do not fit.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -46,17 +37,11 @@ def assert_gradients_match(net: Network, loss: Loss, params: Any, x: Any, y: Any
 def assert_function_gradients_match(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:
     """Fail unless a hand gradient of a scalar JAX function is right, up to what its number format explains.
 
-    Args:
-        f: A pure JAX function of one tree of floating arrays that returns a scalar.
-        params: The tree.
-        mine: The gradient in any form that `check_function` takes, e.g. your own function `params -> gradients`.
-
-    Returns:
-        The report, for what more a test may ask of it.
+    The gradient has any form that `check_function` takes, such as your own function `params -> gradients`. The report
+    is returned for what more a test may ask of it.
 
     Raises:
         AssertionError: Something is wrong; the message is the report.
-        TypeError, ValueError: Arguments that do not fit.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp

@@ -472,7 +472,7 @@ REFUSED = [
     (lambda: _only(ConvTransposed(Conv((3,)), (5, 2)), (5, 4), (6, 2)),
      r"gives shape \(5, 2\), but the unit has \(6, 2\)"),
     (lambda: _only(ConvTransposed(Conv((3,), 2), (5, 2)), (5, 4), (5, 2)),
-     r"of shape \(5, 2\) gives shape \(3, 4\), so that is what its transposed reads, not \(5, 4\)"),
+     r"of shape \(5, 2\) gives shape \(3, 4\), so that is what its transpose reads, not \(5, 4\)"),
     (lambda: Network(inputs={"x": 3}, units={
         "h": Unit(4, jaxbp.tanh, {"x": Dense(share="W")}), "o": Unit(3, jaxbp.linear, {"h": Dense(share="W")}),
     }), r"unit 'o' cannot read 'h' by the shared weight 'W': it has shape \(3, 4\) elsewhere, and \(4, 3\) here"),

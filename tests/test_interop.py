@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,11 +19,13 @@ from cases import FAN_OUT, RESIDUAL, SEQUENCE, SINE, SKIP, TWO_INPUTS
 from flax import linen, nnx
 
 import jaxbp
-from jaxbp import Dense, Network, Unit
+from jaxbp import Dense, Network, Unit, interop
 from jaxbp.interop import _torch as torch_conversion
 from jaxbp.interop._activations import gelu_exact, leaky_relu
 
-needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is missing; it comes with jaxbp[interop]")
+torch: Any = import_module("torch") if find_spec("torch") else None
+nn = torch and torch.nn
+needs_torch = pytest.mark.skipif(torch is None, reason="torch is missing; it comes with jaxbp[interop]")
 LIBRARIES = ["equinox", "flax", pytest.param("torch", marks=needs_torch)]
 TOLERANCE = {jnp.dtype("float64"): 1e-12, jnp.dtype("float32"): 1e-6}
 
@@ -52,27 +56,27 @@ NETWORKS = {
 }
 
 
-def numbers(net, dtype=np.float64):
-    rng = np.random.default_rng(0)
-    params = {
-        u: {s: jnp.asarray(rng.normal(size=shape), dtype) for s, shape in net.weight_shapes[u].items()}
-        for u in net.units
+def parameters(net, dtype=np.float64):
+    draw = np.random.default_rng(0).normal
+    return {
+        u: {s: jnp.asarray(draw(size=shape), dtype) for s, shape in net.weight_shapes[u].items()} for u in net.units
     }
-    return params, rng.normal(size=(5, *net.shapes["x"])).astype(dtype)
+
+
+def inputs(net, dtype=np.float64):
+    return np.random.default_rng(1).normal(size=(5, *net.shapes["x"])).astype(dtype)
 
 
 def to(library, net, params, **options):
-    return getattr(jaxbp, f"to_{library}")(net, params, **options)
+    return getattr(interop, f"to_{library}")(net, params, **options)
 
 
 def back(library, *arguments, **options):
-    return getattr(jaxbp, f"from_{library}")(*arguments, **options)
+    return getattr(interop, f"from_{library}")(*arguments, **options)
 
 
 def outputs(library, module, x):
     if library == "torch":
-        import torch
-
         return module(torch.from_numpy(x)).detach().numpy()
     return np.asarray(jax.jit(jax.vmap(module) if library == "equinox" else module)(x))
 
@@ -98,7 +102,7 @@ def assert_same(got, expected):
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_there_and_back(library, name, dtype):
     net = NETWORKS[name]
-    params, x = numbers(net, dtype)
+    params, x = parameters(net, dtype), inputs(net, dtype)
     module = to(library, net, params)
     assert_same_outputs(outputs(library, module, x), net, params, x)
     assert_same(back(library, module), (net, params))
@@ -107,7 +111,7 @@ def test_there_and_back(library, name, dtype):
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_the_comparison_catches_planted_bugs(library):
     net = NETWORKS["one width"]
-    params, x = numbers(net)
+    params, x = parameters(net), inputs(net)
     transposed = {**params, "h1": {**params["h1"], "x": params["h1"]["x"].T}}
     without_bias = jax.tree.map(lambda W: W if W.ndim == 2 else 0 * W, params)
     exact, by_tanh = (jaxbp.layered([3, 3, 3], hidden=phi, output=jaxbp.sigmoid) for phi in (gelu_exact, jaxbp.gelu))
@@ -132,20 +136,19 @@ def test_every_activation_has_its_counterpart(library):
         assert back(library, module)[0] == net
 
 
+NEW = {
+    gelu_exact: partial(jax.nn.gelu, approximate=False),
+    leaky_relu(0.3): partial(jax.nn.leaky_relu, negative_slope=0.3),
+    leaky_relu(-2): partial(jax.nn.leaky_relu, negative_slope=-2),
+}
+
+
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16], ids=lambda d: d.__name__)
-@pytest.mark.parametrize(
-    ("activation", "function"),
-    [
-        (gelu_exact, partial(jax.nn.gelu, approximate=False)),
-        (leaky_relu(0.3), partial(jax.nn.leaky_relu, negative_slope=0.3)),
-        (leaky_relu(-2), partial(jax.nn.leaky_relu, negative_slope=-2)),
-    ],
-    ids=["gelu_exact", "leaky_relu(0.3)", "leaky_relu(-2)"],
-)
-def test_the_derivatives_of_new_activations_are_those_of_jax_nn(activation, function, dtype):
+@pytest.mark.parametrize("activation", NEW, ids=str)
+def test_the_derivatives_of_new_activations_are_those_of_jax_nn(activation, dtype):
     a = jnp.asarray([0.0, -0.0, 1.0, -1.0, jnp.inf, -jnp.inf, jnp.nan, 1e4, -1e4, *np.linspace(-6, 6, 41)], dtype)
     ours = activation.pullback(a, activation.value(a), jnp.ones_like(a))
-    theirs = jax.jit(jax.vmap(jax.grad(function)))(a)
+    theirs = jax.jit(jax.vmap(jax.grad(NEW[activation])))(a)
     assert ours.dtype == dtype
     eps = 8 * float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(np.asarray(ours, float), np.asarray(theirs, float), rtol=eps, atol=eps)
@@ -157,7 +160,7 @@ def test_new_activations_are_equal_by_value():
     assert hash(leaky_relu(0.3)) == hash(leaky_relu(0.3))
 
 
-# Modules as their users write them.
+# Modules as their users write them: what they make of x, and all conversions of each, which are to be the same.
 
 KEY = jax.random.key(0)
 RNGS = nnx.Rngs(0)
@@ -169,118 +172,49 @@ class Compact(linen.Module):
     @linen.compact
     def __call__(self, x):
         for _ in range(self.depth):
-            x = linen.tanh(linen.Dense(3, param_dtype=jnp.float64)(x))
-        return linen.Dense(2, param_dtype=jnp.float64)(x)
+            x = linen.tanh(linen_dense(3)(x))
+        return linen_dense(2)(x)
 
 
-def equinox_linear(m, n, **options):
-    return eqx.nn.Linear(m, n, key=KEY, **options)
+linen_dense = partial(linen.Dense, param_dtype=jnp.float64)
+equinox_linear = partial(eqx.nn.Linear, key=KEY)
+equinox_mlp = partial(eqx.nn.MLP, key=KEY)
+nnx_linear = partial(nnx.Linear, param_dtype=jnp.float64, rngs=RNGS)
 
 
-def nnx_linear(m, n, **options):
-    return nnx.Linear(m, n, param_dtype=jnp.float64, rngs=RNGS, **options)
+def equinox_sequential(*layers):
+    return eqx.nn.Sequential(layers)
 
 
-def linen_sequential(*layers):
+def of_equinox(module):
+    return partial(outputs, "equinox", module), interop.from_equinox(module)
+
+
+def of_scalars(module):
+    return lambda x: outputs("equinox", module, x[:, 0])[:, None], interop.from_equinox(module)
+
+
+def of_nnx(*layers):
+    module = nnx.Sequential(*layers)
+    return partial(outputs, "flax", module), interop.from_flax(module)
+
+
+def of_linen(*layers):
     module = linen.Sequential(layers)
-    return module, module.init(KEY, jnp.ones((1, 3)))
+    variables = module.init(KEY, jnp.ones((1, 3)))
+    conversions = [interop.from_flax(module, given) for given in (variables, variables["params"])]
+    return lambda x: np.asarray(module.apply(variables, x)), *conversions
 
 
-EQUINOX: dict[str, tuple[Callable[[], object], Network]] = {
-    "MLP": (
-        lambda: eqx.nn.MLP(3, 2, 3, 2, activation=jax.nn.tanh, key=KEY),
-        jaxbp.layered([3, 3, 3, 2], hidden=jaxbp.tanh, output=jaxbp.linear),
-    ),
-    "MLP of scalars": (
-        lambda: eqx.nn.MLP("scalar", "scalar", 4, 1, use_bias=False, final_activation=jax.nn.sigmoid, key=KEY),
-        by_hand([1, 4, 1], [jaxbp.relu, jaxbp.sigmoid], [False, True]),
-    ),
-    "MLP without hidden layers": (  # which leaves its final activation out
-        lambda: eqx.nn.MLP(3, 2, 7, 0, use_final_bias=False, final_activation=jax.nn.sigmoid, key=KEY),
-        jaxbp.layered([3, 2], output=jaxbp.linear, bias=False),
-    ),
-    "MLP by scan": (
-        lambda: eqx.nn.MLP(3, 2, 4, 3, partial(jax.nn.leaky_relu, negative_slope=0.2), jax.nn.silu, scan=True, key=KEY),
-        jaxbp.layered([3, 4, 4, 4, 2], hidden=leaky_relu(0.2), output=jaxbp.silu),
-    ),
-    "Sequential": (
-        lambda: eqx.nn.Sequential(
-            [
-                equinox_linear(3, 3),
-                eqx.nn.Sequential([eqx.nn.Lambda(partial(jax.nn.gelu, approximate=False)), equinox_linear(3, 4)]),
-                eqx.nn.Identity(),
-                eqx.nn.Dropout(0.5, inference=True),
-                equinox_linear(4, 2, use_bias=False),
-                eqx.nn.Lambda(partial(jax.nn.softmax, axis=-1)),
-            ]
-        ),
-        by_hand([3, 3, 4, 2], [gelu_exact, jaxbp.linear, jaxbp.softmax], [True, True, False]),
-    ),
-}
+def of_compact(depth):
+    module = Compact(depth)
+    variables = jax.tree.map(lambda W: W, module.init(KEY, jnp.ones((1, 3))))  # which sorts Dense_10 before Dense_2
+    one_for_all = interop.from_flax(variables, hidden=jaxbp.tanh, output=jaxbp.linear)
+    one_each = interop.from_flax(variables["params"], hidden=[jaxbp.tanh] * depth, output=jaxbp.linear)
+    return lambda x: np.asarray(module.apply(variables, x)), one_for_all, one_each
 
 
-@pytest.mark.parametrize("name", EQUINOX)
-def test_equinox_modules(name):
-    make, net = EQUINOX[name]
-    module = make()
-    x = np.random.default_rng(0).normal(size=(5, *net.shapes["x"]))
-    got = jaxbp.interop.from_equinox(module)
-    assert got[0] == net
-    scalars = "scalars" in name
-    theirs = outputs("equinox", module, x[:, 0] if scalars else x)
-    assert_same_outputs(theirs[:, None] if scalars else theirs, *got, x)
-    assert_same(jaxbp.interop.from_equinox(jaxbp.interop.to_equinox(*got)), got)
-
-
-def test_an_equinox_mlp_comes_back_as_it_was():
-    mlp = EQUINOX["MLP"][0]()
-    assert eqx.tree_equal(jaxbp.interop.to_equinox(*jaxbp.interop.from_equinox(mlp)), mlp)
-    kinds = {name: type(to("equinox", net, numbers(net)[0])).__name__ for name, net in NETWORKS.items()}
-    assert [name for name, kind in kinds.items() if kind == "MLP"] == ["single layer", "one width", "deep"]
-
-
-def test_flax_nnx_modules():
-    module = nnx.Sequential(
-        nnx_linear(3, 3), nnx.Sequential(nnx.relu, nnx_linear(3, 3, use_bias=False)),
-        nnx.Dropout(0.5, deterministic=True), nnx_linear(3, 2), nnx.softmax,
-    )  # fmt: skip
-    x = np.random.default_rng(0).normal(size=(5, 3))
-    got = jaxbp.interop.from_flax(module)
-    assert got[0] == by_hand([3, 3, 3, 2], [jaxbp.relu, jaxbp.linear, jaxbp.softmax], [True, False, True])
-    assert_same_outputs(outputs("flax", module, x), *got, x)
-    assert_same(jaxbp.interop.from_flax(jaxbp.interop.to_flax(*got)), got)
-
-
-def test_flax_linen_modules():
-    dense = partial(linen.Dense, param_dtype=jnp.float64)
-    module, variables = linen_sequential(
-        dense(3), linen.Sequential([linen.gelu, dense(3, use_bias=False)]), linen.Dropout(0.5, deterministic=True),
-        dense(2), partial(linen.leaky_relu, negative_slope=0.5),
-    )  # fmt: skip
-    x = np.random.default_rng(0).normal(size=(5, 3))
-    got = jaxbp.interop.from_flax(module, variables)
-    assert got[0] == by_hand([3, 3, 3, 2], [jaxbp.gelu, jaxbp.linear, leaky_relu(0.5)], [True, False, True])
-    assert_same_outputs(np.asarray(module.apply(variables, x)), *got, x)
-    assert_same(jaxbp.interop.from_flax(module, variables["params"]), got)
-    assert_same(jaxbp.interop.from_flax(jaxbp.interop.to_flax(*got)), got)
-
-
-def test_variables_of_a_compact_linen_module():
-    module = Compact(depth=11)
-    x = np.random.default_rng(0).normal(size=(5, 3))
-    variables = jax.tree.map(lambda W: W, module.init(KEY, x))  # which sorts Dense_10 before Dense_2
-    got = jaxbp.interop.from_flax(variables, hidden=jaxbp.tanh, output=jaxbp.linear)
-    assert got[0] == jaxbp.layered([*[3] * 12, 2], hidden=jaxbp.tanh, output=jaxbp.linear)
-    assert_same_outputs(np.asarray(module.apply(variables, x)), *got, x)
-    assert_same(jaxbp.interop.from_flax(variables["params"], hidden=[jaxbp.tanh] * 11, output=jaxbp.linear), got)
-
-
-@needs_torch
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_torch_modules(dtype):
-    import torch
-    from torch import nn
-
+def of_torch(dtype):
     class Mine(nn.Sequential):
         def __init__(self):
             super().__init__(nn.Linear(3, 3), nn.LeakyReLU(0.2, inplace=True))
@@ -290,51 +224,98 @@ def test_torch_modules(dtype):
         nn.Linear(2, 3), nn.Softmax(dim=1),
     )  # fmt: skip
     sequential = sequential.to(getattr(torch, dtype)).eval()
-    x = np.random.default_rng(0).normal(size=(5, 3)).astype(dtype)
-    got = jaxbp.interop.from_torch(sequential)
-    activations = [leaky_relu(0.2), jaxbp.linear, gelu_exact, jaxbp.softmax]
-    assert got[0] == by_hand([3, 3, 3, 2, 3], activations, [True, False, True, True])
-    assert_same_outputs(outputs("torch", sequential, x), *got, x)
-    assert_same(jaxbp.interop.from_torch(jaxbp.interop.to_torch(*got)), got)
+    return partial(outputs, "torch", sequential), interop.from_torch(sequential)
+
+
+TORCH = by_hand([3, 3, 3, 2, 3], [leaky_relu(0.2), jaxbp.linear, gelu_exact, jaxbp.softmax], [True, False, True, True])
+MODULES: dict[str, tuple[Callable[[], Any], Network]] = {
+    "equinox MLP": (
+        lambda: of_equinox(equinox_mlp(3, 2, 3, 2, activation=jax.nn.tanh)),
+        jaxbp.layered([3, 3, 3, 2], hidden=jaxbp.tanh, output=jaxbp.linear)),
+    "equinox MLP of scalars": (
+        lambda: of_scalars(equinox_mlp("scalar", "scalar", 4, 1, use_bias=False, final_activation=jax.nn.sigmoid)),
+        by_hand([1, 4, 1], [jaxbp.relu, jaxbp.sigmoid], [False, True])),
+    "equinox MLP without hidden layers": (  # which leaves its final activation out
+        lambda: of_equinox(equinox_mlp(3, 2, 7, 0, use_final_bias=False, final_activation=jax.nn.sigmoid)),
+        jaxbp.layered([3, 2], output=jaxbp.linear, bias=False)),
+    "equinox MLP by scan": (
+        lambda: of_equinox(
+            equinox_mlp(3, 2, 4, 3, partial(jax.nn.leaky_relu, negative_slope=0.2), jax.nn.silu, scan=True)),
+        jaxbp.layered([3, 4, 4, 4, 2], hidden=leaky_relu(0.2), output=jaxbp.silu)),
+    "equinox Sequential": (
+        lambda: of_equinox(equinox_sequential(
+            equinox_linear(3, 3),
+            equinox_sequential(eqx.nn.Lambda(partial(jax.nn.gelu, approximate=False)), equinox_linear(3, 4)),
+            eqx.nn.Identity(), eqx.nn.Dropout(0.5, inference=True), equinox_linear(4, 2, use_bias=False),
+            eqx.nn.Lambda(partial(jax.nn.softmax, axis=-1)))),
+        by_hand([3, 3, 4, 2], [gelu_exact, jaxbp.linear, jaxbp.softmax], [True, True, False])),
+    "flax nnx": (
+        lambda: of_nnx(
+            nnx_linear(3, 3), nnx.Sequential(nnx.relu, nnx_linear(3, 3, use_bias=False)),
+            nnx.Dropout(0.5, deterministic=True), nnx_linear(3, 2), nnx.softmax),
+        by_hand([3, 3, 3, 2], [jaxbp.relu, jaxbp.linear, jaxbp.softmax], [True, False, True])),
+    "flax linen": (
+        lambda: of_linen(
+            linen_dense(3), linen.Sequential([linen.gelu, linen_dense(3, use_bias=False)]),
+            linen.Dropout(0.5, deterministic=True), linen_dense(2), partial(linen.leaky_relu, negative_slope=0.5)),
+        by_hand([3, 3, 3, 2], [jaxbp.gelu, jaxbp.linear, leaky_relu(0.5)], [True, False, True])),
+    "flax compact": (
+        lambda: of_compact(11), jaxbp.layered([*[3] * 12, 2], hidden=jaxbp.tanh, output=jaxbp.linear)),
+    "torch float64": (lambda: of_torch("float64"), TORCH),
+    "torch float32": (lambda: of_torch("float32"), TORCH),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[needs_torch] * ("torch" in name)) for name in MODULES])
+def test_modules_as_their_users_write_them(name):
+    make, net = MODULES[name]
+    theirs, got, *others = make()
+    assert got[0] == net
+    x = inputs(net, np.float32 if "float32" in name else np.float64)
+    assert_same_outputs(theirs(x), *got, x)
+    library = name.partition(" ")[0]
+    for other in [*others, back(library, to(library, *got))]:
+        assert_same(other, got)
+
+
+def test_an_equinox_mlp_comes_back_as_it_was():
+    mlp = equinox_mlp(3, 2, 3, 2, activation=jax.nn.tanh)
+    assert eqx.tree_equal(interop.to_equinox(*interop.from_equinox(mlp)), mlp)
+    kinds = {name: type(to("equinox", net, parameters(net))).__name__ for name, net in NETWORKS.items()}
+    assert [name for name, kind in kinds.items() if kind == "MLP"] == ["single layer", "one width", "deep"]
 
 
 @needs_torch
 def test_torch_bfloat16_is_kept_to_the_bit():
-    import torch
-    from torch import nn
-
-    got = jaxbp.interop.from_torch(nn.Sequential(nn.Linear(3, 2), nn.ReLU()).to(torch.bfloat16))
+    got = interop.from_torch(nn.Sequential(nn.Linear(3, 2), nn.ReLU()).to(torch.bfloat16))
     assert {W.dtype for W in jax.tree.leaves(got[1])} == {jnp.dtype("bfloat16")}
-    module = jaxbp.interop.to_torch(*got)
+    module = interop.to_torch(*got)
     assert module[0].weight.dtype == module[0].bias.dtype == torch.bfloat16
-    assert_same(jaxbp.interop.from_torch(module), got)
+    assert_same(interop.from_torch(module), got)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_weights_are_copied(library):  # a step of training may donate them
     net = NETWORKS["one width"]
-    params, _ = numbers(net)
+    params = parameters(net)
     module = to(library, net, params)
     for donated in (params, back(library, module)[1]):
         jax.tree.map(lambda W: W.delete(), donated)
-    assert_same(back(library, module), (net, numbers(net)[0]))
+    assert_same(back(library, module), (net, parameters(net)))
 
 
 @needs_torch
 def test_torch_keeps_its_random_numbers_and_its_updates_to_itself():
-    import torch
-    from torch import nn
-
     sequential = nn.Sequential(nn.Linear(64, 64))
-    got = jaxbp.interop.from_torch(sequential)
+    got = interop.from_torch(sequential)
     state = torch.get_rng_state()
-    module = jaxbp.interop.to_torch(*got)
+    module = interop.to_torch(*got)
     assert torch.equal(torch.get_rng_state(), state)
     with torch.no_grad():
         for weights in sequential.parameters():  # whose memory JAX could have adopted
             weights.zero_()
     assert all(np.any(W) for W in jax.tree.leaves(got[1]))
-    assert_same(jaxbp.interop.from_torch(module), got)
+    assert_same(interop.from_torch(module), got)
 
 
 # Gradients, each by its own library.
@@ -355,8 +336,6 @@ def flax_gradient(module, x, y):
 
 
 def torch_gradient(module, x, y):
-    import torch
-
     mean_squared_error(module(torch.from_numpy(x)), torch.from_numpy(y)).backward()
     return [(module[i].weight.grad.numpy().T, module[i].bias.grad.numpy()) for i in (0, 2, 4)]
 
@@ -367,8 +346,8 @@ GRADIENT = {"equinox": equinox_gradient, "flax": flax_gradient, "torch": torch_g
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_the_gradient_is_that_of_the_library(library):
     net = jaxbp.layered([3, 4, 4, 2], hidden=gelu_exact, output=jaxbp.sigmoid)
-    params, x = numbers(net)
-    y = np.random.default_rng(1).normal(size=(5, 2))
+    params, x = parameters(net), inputs(net)
+    y = np.random.default_rng(2).normal(size=(5, 2))
     module = to(library, net, params)
     theirs = GRADIENT[library](module, x, y)
     net, params = back(library, module)
@@ -391,97 +370,58 @@ class Overridden(eqx.nn.MLP):
         return 2 * super().__call__(x)
 
 
-def shared_linen():
-    dense = linen.Dense(3)
-    return jaxbp.interop.from_flax(*linen_sequential(dense, linen.relu, dense))
-
-
-def shared_nnx():
-    linear = nnx_linear(3, 3)
-    return jaxbp.interop.from_flax(nnx.Sequential(linear, nnx.relu, linear))
+def shared(of_library, layer, activation):
+    return of_library(layer, activation, layer)
 
 
 DENSE = {"kernel": np.ones((3, 3)), "bias": np.ones(3)}
-compact = partial(jaxbp.interop.from_flax, hidden=jaxbp.relu, output=jaxbp.linear)
+of_variables = partial(interop.from_flax, hidden=jaxbp.relu, output=jaxbp.linear)
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
-    "an unknown function": (
-        lambda: jaxbp.interop.from_equinox(eqx.nn.MLP(3, 2, 4, 1, activation=jnp.sin, key=KEY)),
-        r"mlp.activation is sin, which has no counterpart.*relu, sigmoid.*activations=",
-    ),
-    "an unknown option": (
-        lambda: jaxbp.interop.from_flax(nnx.Sequential(nnx_linear(3, 3), partial(nnx.softmax, axis=0))),
-        r"module.layers\[1\] is functools.partial\(.*softmax.*axis=0\), which has no counterpart",
-    ),
-    "a layer of another kind": (
-        lambda: jaxbp.interop.from_equinox(eqx.nn.Sequential([equinox_linear(3, 3), eqx.nn.LayerNorm(3)])),
-        r"mlp.layers\[1\] is LayerNorm",
-    ),
-    "softmax in an MLP": (
-        lambda: jaxbp.interop.from_equinox(eqx.nn.MLP(3, 2, 4, 1, final_activation=jax.nn.softmax, key=KEY)),
-        "mlp.final_activation is softmax, but an MLP applies it to each element; use Sequential",
-    ),
-    "a method of its own": (lambda: jaxbp.interop.from_equinox(Overridden(3, 2, 4, 1, key=KEY)), "mlp is Overridden"),
-    "two activations": (
-        lambda: jaxbp.interop.from_flax(nnx.Sequential(nnx_linear(3, 3), nnx.relu, nnx.tanh)),
-        r"module.layers\[2\] is tanh, but relu comes before it",
-    ),
-    "an activation first": (
-        lambda: jaxbp.interop.from_flax(nnx.Sequential(nnx.relu, nnx_linear(3, 3))),
-        r"module.layers\[0\] is relu, an activation before the first layer",
-    ),
-    "no layer": (lambda: jaxbp.interop.from_equinox(eqx.nn.Sequential([])), "from_equinox found no layer"),
-    "equinox dropout": (
-        lambda: jaxbp.interop.from_equinox(eqx.nn.Sequential([equinox_linear(3, 3), eqx.nn.Dropout(0.5)])),
-        r"mlp.layers\[1\] is a Dropout that is active",
-    ),
-    "nnx dropout": (
-        lambda: jaxbp.interop.from_flax(nnx.Sequential(nnx_linear(3, 3), nnx.Dropout(0.5, rngs=RNGS))),
-        r"module.layers\[1\] is a Dropout that is active",
-    ),
-    "shared layers of linen": (shared_linen, r"module.layers\[2\] shares its weights"),
-    "shared layers of nnx": (shared_nnx, r"module.layers\[2\] shares its weights"),
-    "a hand-written nnx module": (lambda: jaxbp.interop.from_flax(Handwritten()), "Handwritten is no Sequential"),
-    "a compact module": (
-        lambda: jaxbp.interop.from_flax(Compact(), {}),
-        r"Compact is no Sequential.*from_flax\(variables, hidden=…, output=…\)",
-    ),
-    "linen without variables": (
-        lambda: jaxbp.interop.from_flax(linen.Sequential([linen.Dense(2)])),
-        "pass its variables",
-    ),
-    "nnx with variables": (lambda: jaxbp.interop.from_flax(nnx.Sequential(), {}), "holds its own weights"),
-    "activations of a Sequential": (
-        lambda: jaxbp.interop.from_flax(nnx.Sequential(), output=jaxbp.linear),
-        "hidden= and output= are for variables alone",
-    ),
-    "variables of another module": (
-        lambda: jaxbp.interop.from_flax(linen.Sequential([linen.Dense(2)]), {"params": {}}),
-        r"the variables of module.layers\[0\] hold none, but its module has 'kernel', 'bias'",
-    ),
-    "mixed precision": (
-        lambda: jaxbp.interop.from_flax(nnx.Sequential(nnx_linear(3, 3, dtype=jnp.bfloat16))),
-        r"module.layers\[0\] computes with dtype=bfloat16",
-    ),
-    "other names": (lambda: compact({"fc1": DENSE, "out": DENSE}), "'fc1', 'out', but .* 'Dense_0', 'Dense_1'"),
-    "other collections": (
-        lambda: compact({"params": {"Dense_0": DENSE}, "batch_stats": {}}),
-        "the collections 'params', 'batch_stats'",
-    ),
-    "too few activations": (
-        lambda: jaxbp.interop.from_flax({"Dense_0": DENSE}),
-        "pass hidden=, one activation or 0, and output=",
-    ),
-    "a skip in a compact module": (
-        lambda: compact({"Dense_0": DENSE, "Dense_1": {"kernel": np.ones((6, 2))}}),
-        "layer 1 takes 6 values, but layer 0 gives 3",
-    ),
-    "a kernel that is no matrix": (lambda: compact({"Dense_0": {"kernel": np.ones(3)}}), "layer 0 have shape"),
-    "no activation of ours": (
-        lambda: jaxbp.interop.from_equinox(EQUINOX["MLP"][0](), activations={jnp.sin: "sine"}),
-        r"activations\[sin\] must be a jaxbp activation.*, got 'sine'",
-    ),
-}
+    "an unknown function": (lambda: of_equinox(equinox_mlp(3, 2, 4, 1, activation=jnp.sin)),
+        r"mlp.activation is sin, which has no counterpart.*relu, sigmoid.*activations="),
+    "an unknown option": (lambda: of_nnx(nnx_linear(3, 3), partial(nnx.softmax, axis=0)),
+        r"module.layers\[1\] is functools.partial\(.*softmax.*axis=0\), which has no counterpart"),
+    "a layer of another kind": (lambda: of_equinox(equinox_sequential(equinox_linear(3, 3), eqx.nn.LayerNorm(3))),
+        r"mlp.layers\[1\] is LayerNorm"),
+    "softmax in an MLP": (lambda: of_equinox(equinox_mlp(3, 2, 4, 1, final_activation=jax.nn.softmax)),
+        "mlp.final_activation is softmax, but an MLP applies it to each element; use Sequential"),
+    "a method of its own": (lambda: of_equinox(Overridden(3, 2, 4, 1, key=KEY)), "mlp is Overridden"),
+    "two activations": (lambda: of_nnx(nnx_linear(3, 3), nnx.relu, nnx.tanh),
+        r"module.layers\[2\] is tanh, but relu comes before it"),
+    "an activation first": (lambda: of_nnx(nnx.relu, nnx_linear(3, 3)),
+        r"module.layers\[0\] is relu, an activation before the first layer"),
+    "no layer": (lambda: of_equinox(equinox_sequential()), "from_equinox found no layer"),
+    "equinox dropout": (lambda: of_equinox(equinox_sequential(equinox_linear(3, 3), eqx.nn.Dropout(0.5))),
+        r"mlp.layers\[1\] is a Dropout that is active"),
+    "nnx dropout": (lambda: of_nnx(nnx_linear(3, 3), nnx.Dropout(0.5, rngs=RNGS)),
+        r"module.layers\[1\] is a Dropout that is active"),
+    "shared layers of linen": (lambda: shared(of_linen, linen.Dense(3), linen.relu),
+        r"module.layers\[2\] shares its weights"),
+    "shared layers of nnx": (lambda: shared(of_nnx, nnx_linear(3, 3), nnx.relu),
+        r"module.layers\[2\] shares its weights"),
+    "a hand-written nnx module": (lambda: interop.from_flax(Handwritten()), "Handwritten is no Sequential"),
+    "a compact module": (lambda: interop.from_flax(Compact(), {}),
+        r"Compact is no Sequential.*from_flax\(variables, hidden=…, output=…\)"),
+    "linen without variables": (lambda: interop.from_flax(linen.Sequential([linen.Dense(2)])), "pass its variables"),
+    "nnx with variables": (lambda: interop.from_flax(nnx.Sequential(), {}), "holds its own weights"),
+    "activations of a Sequential": (lambda: interop.from_flax(nnx.Sequential(), output=jaxbp.linear),
+        "hidden= and output= are for variables alone"),
+    "variables of another module": (lambda: interop.from_flax(linen.Sequential([linen.Dense(2)]), {"params": {}}),
+        r"the variables of module.layers\[0\] hold none, but its module has 'kernel', 'bias'"),
+    "mixed precision": (lambda: of_nnx(nnx_linear(3, 3, dtype=jnp.bfloat16)),
+        r"module.layers\[0\] computes with dtype=bfloat16"),
+    "other names": (lambda: of_variables({"fc1": DENSE, "out": DENSE}), "'fc1', 'out', but .* 'Dense_0', 'Dense_1'"),
+    "other collections": (lambda: of_variables({"params": {"Dense_0": DENSE}, "batch_stats": {}}),
+        "the collections 'params', 'batch_stats'"),
+    "too few activations": (lambda: interop.from_flax({"Dense_0": DENSE}),
+        "pass hidden=, one activation or 0, and output="),
+    "a skip in a compact module": (lambda: of_variables({"Dense_0": DENSE, "Dense_1": {"kernel": np.ones((6, 2))}}),
+        "layer 1 takes 6 values, but layer 0 gives 3"),
+    "a kernel that is no matrix": (lambda: of_variables({"Dense_0": {"kernel": np.ones(3)}}), "layer 0 have shape"),
+    "no activation of ours": (lambda: interop.from_equinox(equinox_mlp(3, 2, 3, 2), activations={jnp.sin: "sine"}),
+        r"activations\[sin\] must be a jaxbp activation.*, got 'sine'"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -493,8 +433,6 @@ def test_what_has_no_counterpart_is_refused_by_name(name):
 
 @needs_torch
 def test_what_torch_has_beyond_is_refused_by_name():
-    from torch import nn
-
     first, shared = nn.Linear(3, 3), nn.Linear(3, 3)
     hooked = nn.Linear(3, 3)
     hooked.register_forward_hook(lambda module, x, o: 2 * o)
@@ -521,7 +459,7 @@ def test_what_torch_has_beyond_is_refused_by_name():
     }
     for message, module in refused.items():
         with pytest.raises((TypeError, ValueError), match=message):
-            jaxbp.interop.from_torch(module)
+            interop.from_torch(module)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -537,11 +475,8 @@ def test_networks_that_are_not_layered_are_refused_by_name(library):
         r"unit 'o' reads by Identity\(\)": Network({"x": 2}, {"o": Unit(2, jaxbp.tanh, {"x": jaxbp.Identity()})}),
     }
     for message, net in refused.items():
-        params = jax.tree.map(
-            jnp.zeros, {u: net.weight_shapes[u] for u in net.units}, is_leaf=lambda s: type(s) is tuple
-        )
         with pytest.raises(ValueError, match=message):
-            to(library, net, params)
+            to(library, net, parameters(net))
     net = Network({"x": 3}, {"out": Unit(2, replace(jaxbp.relu, initializer="zeros"), {"x": pruned})})
     params = {"out": {"x": jnp.ones((3, 2)), "bias": jnp.ones(2)}}
     got = back(library, to(library, net, params))  # names and initializers are of no account
@@ -554,7 +489,6 @@ def test_networks_that_are_not_layered_are_refused_by_name(library):
 def test_an_activation_can_be_named(library):
     theirs = jnp.sin
     if library == "torch":
-        from torch import nn
 
         class Sine(nn.Module):
             def forward(self, a):
@@ -562,7 +496,7 @@ def test_an_activation_can_be_named(library):
 
         theirs = Sine
     net = by_hand([3, 4, 2], [SINE, jaxbp.linear], [True, True])
-    params, x = numbers(net)
+    params, x = parameters(net), inputs(net)
     module = to(library, net, params, activations={theirs: SINE})
     assert_same_outputs(outputs(library, module, x), net, params, x)
     assert_same(back(library, module, activations={theirs: SINE}), (net, params))
@@ -571,8 +505,7 @@ def test_an_activation_can_be_named(library):
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_float64_weights_are_not_cast_silently(library):
     net = NETWORKS["single layer"]
-    params, _ = numbers(net)
-    module = to(library, net, params)
+    module = to(library, net, parameters(net))
     with (
         jax.enable_x64(False),
         pytest.raises(TypeError, match=r"has dtype float64, which JAX would cast to float32.*jax_enable_x64"),
@@ -588,9 +521,9 @@ def test_a_missing_library_is_named(direction, library, monkeypatch):
     for module in (library, "flax.nnx", "flax.linen"):
         monkeypatch.setitem(sys.modules, module, None)
     net = NETWORKS["single layer"]
-    arguments = (object(),) if direction == "from" else (net, numbers(net)[0])
+    arguments = (object(),) if direction == "from" else (net, parameters(net))
     with pytest.raises(ImportError, match=rf"{direction}_{library} needs {library}: pip install 'jaxbp\[interop\]'"):
-        getattr(jaxbp, f"{direction}_{library}")(*arguments)
+        getattr(interop, f"{direction}_{library}")(*arguments)
 
 
 def test_importing_jaxbp_imports_none_of_them():

@@ -1,7 +1,11 @@
 """Collectors: what to make of each pair (h_s, δ_u) that the backward sweep meets.
 
 The sweep gives a collector each weight of the network with its pairs, and the signals of each unit. A collector never
-sees the graph; what it needs of a kind of connection it asks the connection for.
+sees the graph, and it asks the connection for what depends on its kind.
+
+`_sweep.py` has what a collector sees; every other file has the collectors of one idea. Most return a tree like the
+parameters. The gradient of the value is Σ_i g_i over the examples, with g_i = scale_i ∇L_i: `scale` is 1/N in a mean,
+and ∇L_i an example's own gradient.
 """
 
 from jaxbp.collect._curvature import diagonal_ggn, sampled_diagonal_ggn

@@ -18,8 +18,7 @@ class Columns:
     Attributes:
         samples: How many random sums Σ_k ±S_k stand for all columns; their products have the same mean. All columns,
             one for each element of the output, when None.
-        key: A key from `jax.random.key`, where there are samples.
-
+        key: A key for the signs, fresh in every step; it is needed if and only if there are samples.
     """
 
     samples: int | None = None
@@ -40,7 +39,7 @@ class Columns:
         return {u: jnp.reshape(delta, (delta.shape[0], -1, *delta.shape[1 + axes :])) for u, delta in columns.items()}
 
     def _sampled(self, S: Array, batch_axes: int, key: Array) -> Array:
-        """Random sums over the columns of each example, which are independent of those of another."""
+        """Random sums over the columns of each example, independent of one another."""
         samples = self.samples or 1
         signs = jax.random.rademacher(key, (samples, *S.shape[: 1 + batch_axes]), S.dtype) / samples**0.5
         return jnp.sum(jnp.expand_dims(signs, tuple(range(signs.ndim, S.ndim + 1))) * S[None], axis=1)
@@ -51,17 +50,15 @@ class DiagonalGGN:
     """The diagonal of the generalised Gauss-Newton matrix of the value: of Σ_i scale_i J_iᵀ H_i J_i.
 
     J_i is the Jacobian of an example's pre-activation at the output with respect to the parameters, and H_i the
-    Hessian of its loss with respect to that, where loss and activation are known together (softmax and cross-entropy,
-    sigmoid and binary cross-entropy); else the output itself takes the place of its pre-activation.
+    Hessian of its loss with respect to that pre-activation, where loss and activation are known together (softmax and
+    cross-entropy, sigmoid and binary cross-entropy); otherwise the output takes the place of its pre-activation. The
+    diagonal is a tree like the parameters, and never negative.
 
     Attributes:
         columns: Which columns of H are pulled back.
 
-    Returns:
-        A tree like the parameters; never negative.
-
     Raises:
-        TypeError: `columns` that are none; when called, a loss that does not state a root of its Hessian.
+        TypeError: In the sweep: the loss does not state a root of its Hessian.
 
     Source: Schraudolph, Fast curvature matrix-vector products, 2002; Dangel et al., BackPACK, 2020.
     """
@@ -81,16 +78,7 @@ diagonal_ggn = DiagonalGGN()
 def sampled_diagonal_ggn(key: Array, samples: int = 1) -> DiagonalGGN:
     """An unbiased estimate of `diagonal_ggn` that pulls back a few random columns in place of all.
 
-    Args:
-        key: For the signs of the columns; a fresh one for every step.
-        samples: How many columns; the cost grows, and the variance falls, in proportion.
-
-    Returns:
-        A collector.
-
-    Raises:
-        TypeError: Samples that are no integer, or no key.
-        ValueError: Fewer than one sample, or several keys.
+    The cost grows, and the variance falls, in proportion to the number of samples. Use a fresh key in every step.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

@@ -14,10 +14,7 @@ Tree = dict[str, dict[str, Array]]
 
 @dataclass(frozen=True)
 class Gradient:
-    """The gradient of the value, summed over the batch: ∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u.
-
-    Returns:
-        A tree like the parameters, with their shapes and dtypes.
+    """The gradient of the value, with the shapes and dtypes of the parameters: ∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u.
 
     Source: the chapter, ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1}.
     """
@@ -31,9 +28,8 @@ class Gradient:
 class PerExampleGradient:
     """What each example adds to the gradient: g_i = scale_i ∂L_i/∂W, with Σ_i g_i = ∂L/∂W.
 
-    Returns:
-        A tree like the parameters, of arrays `(*batch, *shape)`. This is as large as the batch times the
-        parameters; the other collectors never form it where a matrix alone joins two units.
+    The tree has arrays `(*batch, *shape)`. It is as large as the batch times the parameters; the other collectors never
+    form it where a matrix alone joins two units.
     """
 
     def __call__(self, sweep: Sweep) -> Tree:
@@ -43,20 +39,13 @@ class PerExampleGradient:
 
 @dataclass(frozen=True)
 class PerExampleDot:
-    """The inner product of what each example adds to the gradient with a given tree: ⟨g_i, V⟩.
+    """The inner product ⟨g_i, V⟩ of what each example adds to the gradient with a given tree, `(*batch,)`.
 
-    With V a gradient on other data it is the first-order influence of the example on those, in one pass, because
+    With V a gradient on other data, it is the first-order influence of the example on them. One pass is enough, because
     ⟨h_iᵀ δ_i, V⟩ = (h_i V) · δ_i.
 
     Attributes:
         other: V, a tree like the parameters.
-
-    Returns:
-        An array `(*batch,)`, the sum over all weights.
-
-    Raises:
-        TypeError: No tree of floating arrays.
-        ValueError: When called, a tree of another network.
     """
 
     other: Any = field(repr=False)
@@ -88,9 +77,5 @@ per_example_gradient = PerExampleGradient()
 
 
 def per_example_dot(other: Any) -> PerExampleDot:
-    """The inner product of each example's gradient with a tree like the parameters; see `PerExampleDot`.
-
-    Raises:
-        TypeError: No tree of floating arrays.
-    """
+    """The inner product of each example's gradient with a tree like the parameters; see `PerExampleDot`."""
     return PerExampleDot(other)

@@ -9,10 +9,10 @@ from jaxbp.collect._sweep import Sweep, Weight, added, by_unit, for_each
 
 
 class Grams(NamedTuple):
-    """Inner products ⟨g_i, g_j⟩ of what examples add to the gradient, over N examples (all batch axes as one).
+    """Inner products ⟨g_i, g_j⟩ of what examples add to the gradient, with all batch axes as one of N examples.
 
     Attributes:
-        units: Over the weights that lead into a unit, shared ones too: `(N, N)` by unit.
+        units: Over the weights that lead into each unit, shared ones too: `(N, N)` by unit.
         total: Over all weights, `(N, N)`.
     """
 
@@ -22,10 +22,7 @@ class Grams(NamedTuple):
 
 @dataclass(frozen=True)
 class Gram:
-    """The matrix of inner products of per-example gradients: ⟨h_iᵀ δ_i, h_jᵀ δ_j⟩ = (h_i · h_j)(δ_i · δ_j).
-
-    Returns:
-        `Grams(units, total)`.
+    """The inner products of per-example gradients, as `Grams`: ⟨h_iᵀ δ_i, h_jᵀ δ_j⟩ = (h_i · h_j)(δ_i · δ_j).
 
     Source: Jacot et al., Neural tangent kernel, 2018.
     """

@@ -31,19 +31,16 @@ class KroneckerFactors(NamedTuple):
 
 @dataclass(frozen=True)
 class Kronecker:
-    """The Kronecker factors of every weight, for the empirical Fisher or the generalised Gauss-Newton matrix.
+    """The `KroneckerFactors` of every weight, for the empirical Fisher or the generalised Gauss-Newton matrix.
 
     Attributes:
-        columns: None for the empirical Fisher matrix, E[g gᵀ] of the examples' own gradients, whose δ is that of the
+        columns: None for the empirical Fisher matrix, E[g gᵀ] of the examples' own gradients, whose δ comes from the
             data's targets. For the Gauss-Newton matrix of the mean loss, which columns of the loss's Hessian to
             pull back: δ δᵀ is then Σ_k δ_k δ_kᵀ.
 
-    Returns:
-        A tree like the parameters, of `KroneckerFactors(source, unit)`.
-
     Raises:
-        TypeError: A kind of connection that there is no rule for, or a loss that states no root of its Hessian.
-        ValueError: A unit with several axes, whose rows share one weight.
+        TypeError: In the sweep: there is no rule for a kind of connection, or the loss states no root of its Hessian.
+        ValueError: In the sweep: a weight is shared, between units or between the rows of one.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015;
     Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, for all columns.
@@ -59,7 +56,7 @@ class Kronecker:
         else:
             signals, factors = self.columns(sweep), jnp.sqrt(sweep.probabilities())
         p = jnp.reshape(sweep.probabilities(), (-1, 1))
-        # weights of one unit share its factor, and weights from one source that of the source
+        # weights into one unit share its factor, and weights from one source share the factor of the source
         all_pairs = [pair for group in pairs.values() for pair in group.values()]
         sources = {pair.source: _rows(pair.h).T @ (p.astype(pair.h.dtype) * _rows(pair.h)) for pair in all_pairs}
         units = {u: _second_moment(signals[u], factors) for u in {pair.unit: None for pair in all_pairs}}
@@ -104,26 +101,7 @@ kronecker_ggn = Kronecker(Columns())
 def sampled_kronecker_ggn(key: Array, samples: int = 1) -> Kronecker:
     """An unbiased estimate of `kronecker_ggn` that pulls back a few random columns in place of all: K-FAC.
 
-    Args:
-        key: For the signs of the columns; a fresh one for every step.
-        samples: How many columns; the cost grows, and the variance falls, in proportion.
-
-    Returns:
-        A collector.
-
-    Raises:
-        TypeError: Samples that are no integer, or no key.
-        ValueError: Fewer than one sample, or several keys.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, jaxbp
-        >>> net = jaxbp.layered([3, 2], output=jaxbp.softmax)
-        >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> factors = jaxbp.backprop(
-        ...     net, jaxbp.cross_entropy, params, jnp.ones((4, 3)), jnp.array([0, 1, 1, 0]),
-        ...     collect={"curvature": jaxbp.collect.sampled_kronecker_ggn(jax.random.key(1))},
-        ... ).collected["curvature"]
-        >>> factors["o"]["x"].source.shape, factors["o"]["x"].unit.shape
-        ((3, 3), (2, 2))
+    It is used as `sampled_diagonal_ggn` is: the cost grows, and the variance falls, in proportion to the number of
+    samples, and every step wants a fresh key.
     """
     return Kronecker(Columns.sampled(key, samples))

@@ -16,9 +16,6 @@ class SecondMoment:
     """The second moment of the examples' own gradients, for each parameter: Σ_i p_i (∂L_i/∂W)².
 
     The p_i are the weights of the examples, which add up to 1: 1/N without weights.
-
-    Returns:
-        A tree like the parameters.
     """
 
     def __call__(self, sweep: Sweep) -> Tree:
@@ -30,8 +27,7 @@ class SecondMoment:
 class Variance:
     """The variance of the examples' own gradients, for each parameter: Σ_i p_i (∂L_i/∂W)² − (Σ_i p_i ∂L_i/∂W)².
 
-    Returns:
-        A tree like the parameters; never negative.
+    It is never negative, whatever rounding makes of the difference.
     """
 
     def __call__(self, sweep: Sweep) -> Tree:
@@ -41,11 +37,7 @@ class Variance:
 
 @dataclass(frozen=True)
 class SignalToNoise:
-    """The square of the mean gradient over its variance, for each parameter; infinite where all examples agree.
-
-    Returns:
-        A tree like the parameters.
-    """
+    """The square of the mean gradient over its variance, for each parameter; infinite where all examples agree."""
 
     def __call__(self, sweep: Sweep) -> Tree:
         """Mean and variance from the same sweep."""
@@ -69,16 +61,13 @@ class NoiseScale(NamedTuple):
 
 @dataclass(frozen=True)
 class GradientNoiseScale:
-    """The simple noise scale tr Σ / ‖G‖² of the batch.
-
-    Returns:
-        `NoiseScale(trace, squared_norm, batch_size)`, scalars; of examples that all count alike.
+    """The simple noise scale tr Σ / ‖G‖² of a batch whose examples all count alike, as `NoiseScale`.
 
     Source: McCandlish et al., An empirical model of large-batch training, 2018.
     """
 
     def __call__(self, sweep: Sweep) -> NoiseScale:
-        """Unbiased: the variance with N − 1, and the norm without the noise in it."""
+        """Make both unbiased: the variance with N − 1, and the norm without the noise in it."""
         examples = sweep.scale.size
         spread, mean = jax.tree.leaves(variance(sweep)), jax.tree.leaves(_mean(sweep))
         trace = added(jnp.sum(v) for v in spread) * examples / max(examples - 1, 1)
@@ -87,7 +76,7 @@ class GradientNoiseScale:
 
 
 def _mean(sweep: Sweep) -> Tree:
-    """The mean of the examples' own gradients: the gradient itself, but where the value is a sum."""
+    """The mean of the examples' own gradients, which is the gradient unless the value is a sum."""
     total = jnp.sum(sweep.scale)
     return for_each(sweep, lambda weight: weight.gradient() / total.astype(weight.value.dtype))
 

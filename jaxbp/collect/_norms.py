@@ -17,9 +17,9 @@ class SquaredNorms(NamedTuple):
     """Squared norms ‖g_i‖² of what each example adds to the gradient, g_i = scale_i ∂L_i/∂W.
 
     Attributes:
-        weights: Of each weight alone: a tree like the parameters, of arrays `(*batch,)`.
-        units: Of all weights that lead into a unit, shared ones too: arrays `(*batch,)` by unit.
-        total: Of the whole gradient, `(*batch,)`.
+        weights: For each weight alone: a tree like the parameters, of arrays `(*batch,)`.
+        units: For all weights that lead into a unit, shared ones too: arrays `(*batch,)` by unit.
+        total: For the whole gradient, `(*batch,)`.
     """
 
     weights: Tree
@@ -29,10 +29,7 @@ class SquaredNorms(NamedTuple):
 
 @dataclass(frozen=True)
 class SquaredNorm:
-    """The squared norm of each example's gradient: ‖h_iᵀ δ_i‖² = ‖h_i‖² ‖δ_i‖², which forms no gradient.
-
-    Returns:
-        `SquaredNorms(weights, units, total)`.
+    """The `SquaredNorms` of each example's gradient: ‖h_iᵀ δ_i‖² = ‖h_i‖² ‖δ_i‖², which forms no gradient.
 
     Source: Goodfellow, Efficient per-example gradient computations, 2015.
     """
@@ -48,23 +45,19 @@ class SquaredNorm:
 class Clipped:
     """The gradient with each example's own gradient clipped: Σ_i scale_i min(1, C / ‖∇L_i‖) ∇L_i.
 
-    One backward recursion serves: δ_i is weighted, and contracted again. No example adds more than scale_i C, whatever
-    its values are, up to the rounding of the result: norms are in float32 at least, of numbers scaled so that no square
-    overflows, and where terms cancel they count what rounding may have hidden. An example whose gradient is not finite
-    adds nothing; its loss still shows in the value.
+    One backward recursion is enough: δ_i is weighted, and contracted again. No example adds more than scale_i C,
+    whatever its values are, up to the rounding of the result: norms are in float32 at least, of numbers scaled so that
+    no square overflows, and where terms cancel they count what rounding may have hidden. An example whose gradient is
+    not finite adds nothing; its loss still shows in the value.
 
     With a noise multiplier σ and a key, normal noise of standard deviation σ C max_i |scale_i| is added, which makes it
-    the gradient of DP-SGD. Weights that
-    say who takes part in a step would let the noise depend on the data, and on nobody's taking part switch it off;
-    `experiments/tools/privacy.py` gives empty places a target without a gradient in their stead.
+    the gradient of DP-SGD. Do not use weights to say who takes part in a step: the noise would depend on the data, and
+    vanish if nobody takes part. Give empty places a target without a gradient, as `experiments/tools/privacy.py` does.
 
     Attributes:
         max_norm: C, the largest norm of an example's own gradient ∇L_i, over all weights.
-        noise_multiplier: σ.
-        key: A key from `jax.random.key`, where there is noise; a fresh one for every step.
-
-    Returns:
-        A tree like the parameters.
+        noise_multiplier: σ; 0 for no noise.
+        key: A key for the noise, fresh in every step.
 
     Source: Abadi et al., Deep learning with differential privacy, 2016; Li et al., 2022, for the reweighting.
     """
@@ -85,7 +78,7 @@ class Clipped:
     def __call__(self, sweep: Sweep) -> Tree:
         """Weigh δ by the norms, and contract again."""
         bounds = _root_of_squares(for_each(sweep, Weight.norm_bounds))
-        # ‖g_i‖ = |scale_i| ‖∇L_i‖; what is not finite has no part, and what is not a number is never below a limit
+        # ‖g_i‖ = |scale_i| ‖∇L_i‖; NaN is never below a limit, and a norm that is not finite gives a factor of 0
         limits = self.max_norm * jnp.abs(jnp.reshape(sweep.scale, -1))
         factors = jnp.where(bounds <= limits, 1, limits / bounds)
         factors = jnp.reshape(jnp.where(jnp.isfinite(bounds), factors, 0), sweep.scale.shape)
@@ -96,7 +89,7 @@ class Clipped:
 
 
 def _root_of_squares(norms: Tree) -> Array:
-    """The norm of the whole from that of each part, by their largest: squares may overflow where it does not."""
+    """The norm of the whole from the norms of its parts, over their largest, so that no square overflows."""
     parts = [norm for group in norms.values() for norm in group.values()]
     largest = divisor(reduce(jnp.maximum, parts))
     return largest * jnp.sqrt(added((part / largest) ** 2 for part in parts))
@@ -118,28 +111,15 @@ squared_norm = SquaredNorm()
 def clipped(max_norm: float, *, noise_multiplier: float = 0.0, key: Array | None = None) -> Clipped:
     """The gradient with each example's own gradient clipped to a norm, with noise if asked for; see `Clipped`.
 
-    Args:
-        max_norm: C > 0.
-        noise_multiplier: σ ≥ 0.
-        key: For the noise.
-
-    Returns:
-        A collector.
-
-    Raises:
-        TypeError: A norm or a multiplier that is no number, or no key.
-        ValueError: A norm that is not positive, a multiplier that is negative or infinite, several keys, or noise
-            without one.
-
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
         >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
         >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> private = jaxbp.collect.clipped(1.0, noise_multiplier=1.1, key=jax.random.key(1))
-        >>> back = jaxbp.backprop(
-        ...     net, jaxbp.squared_error, params, jnp.ones((4, 3)), jnp.ones((4, 1)), collect={"private": private}
-        ... )
-        >>> jax.tree.structure(back.collected["private"]) == jax.tree.structure(params)
-        True
+        >>> x, y = jnp.ones((4, 3)), jnp.full((4, 1), 100.0)
+        >>> both = {"grads": jaxbp.collect.gradient, "clipped": jaxbp.collect.clipped(1.0)}
+        >>> found = jaxbp.backprop(net, jaxbp.squared_error, params, x, y, collect=both).collected
+        >>> norm = lambda tree: jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
+        >>> bool(norm(found["grads"]) > 100), round(float(norm(found["clipped"])), 3)
+        (True, 1.0)
     """
     return Clipped(max_norm, noise_multiplier, key)

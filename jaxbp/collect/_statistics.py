@@ -1,4 +1,4 @@
-"""What one wants to see of each unit while training: the size of its signals, and how much of it still answers."""
+"""What one wants to see of each unit while training: how large its signals are, and how much of it still responds."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -24,9 +24,9 @@ class UnitStatistics:
         delta_norm: ‖δ‖ over batch and unit.
         dead: The share of the unit's elements whose Φ' is 0 at every example, so that nothing reaches their
             weights: dead ReLUs. None for an activation that is not element-wise.
-        saturated: The share of elements and examples at which |Φ'| is below a bound, 0.01 unless told: sigmoids
-            that are nearly 0 or 1. None for an activation that is not element-wise.
-        finite: Whether all values of `a`, `h`, `Delta` and `delta` are, by these names.
+        saturated: The share of elements and examples at which |Φ'| is below a bound, 0.01 unless told otherwise:
+            sigmoids that are nearly 0 or 1. None for an activation that is not element-wise.
+        finite: Whether all values of `a`, `h`, `Delta` and `delta` are finite, by these names.
     """
 
     Delta_norm: Array
@@ -53,7 +53,7 @@ class NetworkStatistics:
     def first_non_finite(self) -> str | None:
         """The name of the first quantity that is not finite, such as `"a.h1"`, or None; the forward phase comes first.
 
-        It looks at values, so it is for results of a compiled function, not for inside one.
+        It looks at values, so it works on the results of a compiled function, and not inside one.
         """
         names = [Name(kind, (u,)) for u in self.order for kind in ("a", "h")]
         names += [Name(kind, (u,)) for u in reversed(self.order) for kind in ("Delta", "delta")]
@@ -93,17 +93,10 @@ def _norm(signal: Array) -> Array:
 
 
 def statistics(flat: float = 0.01) -> Statistics:
-    """The norms of Δ and δ of each unit, its shares of dead and of saturated elements, and the first value gone wrong.
+    """The `NetworkStatistics`: norms of Δ and δ, shares of dead and saturated elements, and what is not finite.
 
     Args:
         flat: The |Φ'| below which an element counts as saturated.
-
-    Raises:
-        TypeError: A bound that is no number.
-        ValueError: One that is not positive.
-
-    Returns:
-        `NetworkStatistics(units, order)`, whose `first_non_finite` names a quantity.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

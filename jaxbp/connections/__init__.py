@@ -2,6 +2,9 @@
 
 A connection holds no weights; W comes in as an argument, which is None where the connection has none. Every
 rule broadcasts over leading batch axes.
+
+`_connection.py` says what a connection is and what its default answers to collectors are, and each kind has a file.
+`Masked`, `Transposed` and `ConvTransposed` wrap another connection; `_windows.py` is what convolutions and pools share.
 """
 
 from jaxbp.connections._bias import Bias

@@ -50,8 +50,8 @@ class Connection(ABC):
         """W with what this connection never uses set to 0."""
         return W
 
-    # What collectors ask for, of one batch axis; a kind of connection that can do without forming the gradient of
-    # each example says so.
+    # What collectors ask for, with one batch axis. A kind of connection that need not form the gradient of each example
+    # overrides these.
 
     def contract_each(self, W: Any, h: Any, delta: Array) -> Array:
         """The gradient of each example, g_i = h_iᵀ δ_i: `(N, *shape)`."""
@@ -72,27 +72,23 @@ class Connection(ABC):
 
 
 class Wrapper(Connection):
-    """A connection made of another one, by which its weight is drawn and shared.
-
-    Attributes:
-        connection: The other one.
-    """
+    """A connection made of another one, which says how its weight is drawn and shared."""
 
     connection: Any
 
     @property
     def initializer(self) -> str | Callable[..., Array] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the connection."""
+        """The initializer of the other connection."""
         return self.connection.initializer
 
     @property
     def share(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the connection."""
+        """The name that the other connection shares its weight by."""
         return self.connection.share
 
 
 def _sum_over_signals(make: Callable[[Array], Array], signals: Array) -> Array:
-    """Σ_k make(δ_k), one after the other: what each makes may be as large as the batch times the weights."""
+    """Σ_k make(δ_k), one after the other, because each term may need memory for the batch times the weights."""
     first = make(signals[0])
     return lax.scan(lambda total, signal: (total + make(signal), None), first, signals[1:])[0]
 
@@ -102,7 +98,7 @@ def _sum_but_first(array: Array) -> Array:
 
 
 def check_weight(connection: Connection) -> None:
-    """Refuse an initializer that draws no weights, or a name that no shared weight can have; None is neither."""
+    """Refuse an initializer that draws no weights, or a name that no shared weight can have; None is fine for both."""
     if connection.initializer is not None:
         check_initializer(connection.initializer)
     check_share(connection.share)

@@ -23,20 +23,14 @@ class Conv(Connection):
     Δ_s += the transposed convolution of δ_u with W,  ∂L/∂W[k, d, c] = Σ_p h_s[p · stride + k · dilation, d] δ_u[p, c]
 
     Sources have the shape `(*spatial, channels)`, units `(*windows, channels)`; as everywhere in networks of this
-    kind the kernel is not flipped.
+    kind the kernel is not flipped. `initializer` and `share` are as for `Dense`.
 
     Attributes:
         kernel: The size of a window along each spatial axis, such as `(3, 3)`.
         stride: How far apart windows are; a number, or one for each axis.
         padding: `"SAME"`, `"VALID"`, a number, or `(before, after)` for each axis.
         dilation: How far apart the elements of a window are.
-        groups: Into how many groups channels are split, each of which is convolved on its own.
-        initializer: As for `Dense`.
-        share: The name of a weight that several connections use.
-
-    Raises:
-        TypeError: A `kernel` that is no tuple, `groups` that are no integer, or an initializer that is no such thing.
-        ValueError: Numbers that lay no windows, or names that cannot be used.
+        groups: How many groups the channels are split into, each of which is convolved on its own.
 
     Example:
         >>> import jaxbp
@@ -71,11 +65,7 @@ class Conv(Connection):
         return WindowSpec(self.kernel, self.stride, self.padding, self.dilation)
 
     def output_shape(self, source: Shape, channels: int) -> Shape:
-        """The shape of the unit that this convolution of a source leads into.
-
-        Raises:
-            ValueError: A source with another number of axes, or smaller than the kernel.
-        """
+        """The shape of the unit that this convolution of a source leads into."""
         return (*self._spec.output(source, "Conv"), channels)
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
@@ -89,20 +79,15 @@ class Conv(Connection):
 
     def apply(self, W: Any, h: Array) -> Array:
         """The contribution: the convolution of h with W."""
-        rows, windows = self._rows(h)
+        rows, windows = self._spec.in_rows(h)
         a = _convolution(rows, W, windows.padding, stride=windows.stride, dilation=windows.dilation, groups=self.groups)
-        return jnp.reshape(a, (*h.shape[: h.ndim - rows.ndim + 1], *a.shape[1:]))
+        return self._spec.out_of_rows(a, h)
 
     def transpose(self, W: Any, delta: Array, source: Shape) -> Array:
         """The transposed convolution: δ, with zeros between its windows, convolved with the flipped kernel.
 
-        Args:
-            W: The weights.
-            delta: What comes back through each window, `(*batch, *windows, channels_u)`.
-            source: The shape that the windows were laid over, `(*spatial, channels_s)`.
-
-        Returns:
-            What each element of the source adds up of it, `(*batch, *spatial, channels_s)`.
+        δ is `(*batch, *windows, channels_u)`, and the result `(*batch, *spatial, channels_s)` for a source of shape
+        `(*spatial, channels_s)`.
         """
         windows = self._spec.over(source[:-1])
         signal = in_one_batch(delta, len(source))
@@ -127,8 +112,8 @@ class Conv(Connection):
         return as_cotangent_of(h, self.transpose(W, delta, h.shape[h.ndim - len(self.kernel) - 1 :]))
 
     def contract(self, W: Any, h: Any, delta: Array) -> Array:
-        """The correlation of h and δ, summed over batch and windows: where an element of W met h, it met δ."""
-        rows, windows = self._rows(h)
+        """The correlation of h and δ, summed over batch and windows: an element of W joins the h and δ that it met."""
+        rows, windows = self._spec.in_rows(h)
         signal = in_one_batch(delta, len(self.kernel) + 1)
         if self.groups == 1:
             return as_cotangent_of(W, _correlation(rows, signal, windows, like=W))
@@ -149,10 +134,6 @@ class Conv(Connection):
         signal = rows(delta)
         each = [jnp.einsum("npgi,npgj->nigj", rows(seen), signal) for seen in views(h, windows, 0.0)]
         return jnp.reshape(jnp.stack(each, axis=1), (h.shape[0], *W.shape))
-
-    def _rows(self, h: Array) -> tuple[Array, Windows]:
-        rows = in_one_batch(h, len(self.kernel) + 1)
-        return rows, self._spec.over(rows.shape[1:-1])
 
 
 def _convolution(
@@ -185,9 +166,9 @@ def _convolution(
 def _correlation(rows: Array, signal: Array, windows: Windows, like: Array) -> Array:
     """Σ_np h[n, p · stride + k · dilation, d] δ[n, p, c], `(*kernel, d, c)`, sharded like the weights.
 
-    That is a convolution in which strides and dilations change places, and channels of the source those of examples,
-    which are what is summed over. The axes are transposed here, not by XLA's dimension numbers, with which the loops
-    that an epoch is made of are up to 200 times slower on CPUs.
+    That is a convolution in which strides and dilations change places, and so do the channels of the source and the
+    examples, which are summed over. The axes are transposed here, because with XLA's dimension numbers the loops that
+    an epoch is made of are up to 200 times slower on CPUs.
     """
     padding = [
         (low, reach + (p - 1) * s - n - low)

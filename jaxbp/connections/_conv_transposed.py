@@ -1,4 +1,4 @@
-"""The transposed of a convolution: from few windows back to the many elements that they were laid over."""
+"""The transpose of a convolution: from few windows back to the many elements that they were laid over."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,19 +12,16 @@ from jaxbp.connections._conv import Conv
 
 @dataclass(frozen=True)
 class ConvTransposed(Wrapper):
-    """The transposed of a convolution, which leads from what its windows saw back to where they looked.
+    """The transpose of a convolution, which leads from what its windows saw back to where they looked.
 
     a_u[p · stride + k · dilation, d] += Σ_c h_s[p, c] W[k, d, c]
     Δ_s += the convolution of δ_u with W,  ∂L/∂W[k, d, c] = Σ_p δ_u[p · stride + k · dilation, d] h_s[p, c]
 
-    All that changes is who is who: the unit takes the place of the convolution's source, and δ that of h.
+    The roles are exchanged: the unit takes the place of the convolution's source, and δ takes the place of h.
 
     Attributes:
         connection: The convolution from the unit to the source; with the name of a shared weight, both use it.
-        shape: The shape of the unit, which the source does not tell where a stride is above 1.
-
-    Raises:
-        TypeError: Another connection, or none; a `shape` that is no tuple of positive integers.
+        shape: The shape of the unit, which does not follow from the source where a stride is above 1.
 
     Example:
         A tied convolutional autoencoder:
@@ -56,13 +53,13 @@ class ConvTransposed(Wrapper):
             )
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
-        """That of the convolution, `(*kernel, channels_u / groups, channels_s)`."""
+        """The shape of the convolution's weight, `(*kernel, channels_u / groups, channels_s)`."""
         if unit != self.shape:
             raise ValueError(f"{self!r} gives shape {self.shape}, but the unit has {unit}")
         expected = self.connection.output_shape(unit, source[-1])
         if source != expected:
             raise ValueError(
-                f"{self.connection!r} of shape {unit} gives shape {expected}, so that is what its transposed reads, "
+                f"{self.connection!r} of shape {unit} gives shape {expected}, so that is what its transpose reads, "
                 f"not {source}"
             )
         return self.connection.weight_shape(unit, source)
@@ -80,5 +77,5 @@ class ConvTransposed(Wrapper):
         return self.connection.contract(W, delta, h)
 
     def contract_each(self, W: Any, h: Any, delta: Array) -> Array:
-        """That correlation for each example."""
+        """The correlation of δ and h for each example."""
         return self.connection.contract_each(W, delta, h)

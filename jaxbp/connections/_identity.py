@@ -16,11 +16,6 @@ class Identity(Connection):
     """The source added to the unit as it is: a skip connection without parameters.
 
     a_u += h_s,  Δ_s += δ_u
-
-    Example:
-        >>> import jaxbp
-        >>> print(jaxbp.Identity().weight_shape((8,), (8,)))
-        None
     """
 
     def weight_shape(self, source: Shape, unit: Shape) -> None:
@@ -43,16 +38,12 @@ class Identity(Connection):
 
 @dataclass(frozen=True)
 class Flatten(Connection):
-    """All elements of a source with several axes in a row, the last axis first.
+    """All elements of a source with several axes in a row, in which the last axis varies fastest.
 
     a_u[i] += h_s[…],  Δ_s += δ_u in the source's shape
 
     Attributes:
         axes: The number of axes of the source, without the batch: 3 for an image `(height, width, channels)`.
-
-    Raises:
-        TypeError: A number of axes that is no integer.
-        ValueError: One below 1.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp

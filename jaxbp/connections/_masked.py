@@ -15,14 +15,11 @@ from jaxbp.connections._connection import Connection, Shape, Wrapper
 class Masked(Wrapper):
     """Another connection whose weights count only where a mask is true.
 
-    W ⊙ M takes the place of W everywhere, so that ∂L/∂W is 0 where M is
+    W ⊙ M takes the place of W everywhere, so that ∂L/∂W is 0 where M is false.
 
     Attributes:
         connection: Any connection with weights, such as `Dense()`.
-        mask: M, booleans of W's shape; it is copied. Equal masks make equal, and equally hashed, connections.
-
-    Raises:
-        TypeError: No connection, or a mask that is no array of booleans.
+        mask: M, booleans of W's shape, which are copied. Equal masks make equal connections with equal hashes.
 
     Example:
         >>> import jax, jaxbp, numpy as np
@@ -60,7 +57,7 @@ class Masked(Wrapper):
         return type(self), (self.connection, self.mask)  # hashes differ from process to process
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
-        """That of the connection, which the mask must have too."""
+        """The weight shape of the connection, which the mask must have too."""
         shape = self.connection.weight_shape(source, unit)
         if shape is None:
             raise ValueError(f"Masked takes a connection with weights, and {self.connection!r} has none")

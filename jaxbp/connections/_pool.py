@@ -1,6 +1,7 @@
-"""Pools: what a window of the source has at most, or on average. They have no weights."""
+"""Pools: the largest element of each window of the source, or the mean. They have no weights."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,18 +10,12 @@ from jaxtyping import Array
 
 from jaxbp._checks import described
 from jaxbp.connections._connection import Connection, Shape, as_cotangent_of
-from jaxbp.connections._windows import Padding, Windows, WindowSpec, in_one_batch, spread, views
+from jaxbp.connections._windows import Padding, WindowSpec, in_one_batch, spread, views
 
 
 @dataclass(frozen=True)
 class _Pool(Connection):
-    """What pools share: windows over each channel of a source `(*spatial, channels)`.
-
-    Attributes:
-        window: The size of a window along each spatial axis, such as `(2, 2)`.
-        stride: How far apart windows are; as far as they are wide when None.
-        padding: `"SAME"`, `"VALID"`, a number, or `(before, after)` for each axis.
-    """
+    """What pools share: windows over each channel of a source `(*spatial, channels)`."""
 
     window: Shape
     stride: int | Shape | None = None
@@ -38,11 +33,7 @@ class _Pool(Connection):
         return WindowSpec(self.window, self.window if self.stride is None else self.stride, self.padding, 1)
 
     def output_shape(self, source: Shape) -> Shape:
-        """The shape of the unit that this pool of a source leads into.
-
-        Raises:
-            ValueError: A source with another number of axes, or smaller than the window.
-        """
+        """The shape of the unit that this pool of a source leads into."""
         return (*self._spec.output(source, type(self).__name__), source[-1])
 
     def weight_shape(self, source: Shape, unit: Shape) -> None:
@@ -50,13 +41,6 @@ class _Pool(Connection):
         expected = self.output_shape(source)
         if unit != expected:
             raise ValueError(f"{self!r} of shape {source} gives shape {expected}, but the unit has {unit}")
-
-    def _rows(self, h: Array) -> tuple[Array, Windows]:
-        rows = in_one_batch(h, len(self.window) + 1)
-        return rows, self._spec.over(rows.shape[1:-1])
-
-    def _batched(self, a: Array, h: Array) -> Array:
-        return jnp.reshape(a, (*h.shape[: h.ndim - len(self.window) - 1], *a.shape[1:]))
 
 
 @dataclass(frozen=True)
@@ -68,7 +52,7 @@ class MaxPool(_Pool):
     Attributes:
         window: The size of a window along each spatial axis, such as `(2, 2)`.
         stride: How far apart windows are; as far as they are wide when None.
-        padding: `"SAME"`, `"VALID"`, a number, or `(before, after)` for each axis; what is padded is never the largest.
+        padding: `"SAME"`, `"VALID"`, a number, or `(before, after)` for each axis; padding is never the largest.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -83,12 +67,7 @@ class MaxPool(_Pool):
     """
 
     def output_shape(self, source: Shape) -> Shape:
-        """The shape of the unit that this pool of a source leads into.
-
-        Raises:
-            ValueError: A source with another number of axes, or smaller than the window; or a window that sees nothing
-                but padding, which has no largest element.
-        """
+        """The shape of the unit; windows that see nothing but padding have no largest element, and are refused."""
         shape = super().output_shape(source)
         windows = self._spec.over(source[:-1])
         rows = zip(source[:-1], windows.padding, windows.reach, shape[:-1], windows.stride, strict=True)
@@ -100,15 +79,15 @@ class MaxPool(_Pool):
 
     def apply(self, W: Any, h: Array) -> Array:
         """The largest element of each window."""
-        rows, windows = self._rows(h)
+        rows, windows = self._spec.in_rows(h)
         whole, stride = (1, *windows.size, 1), (1, *windows.stride, 1)
         lowest = -jnp.inf if jnp.issubdtype(h.dtype, jnp.floating) else jnp.iinfo(h.dtype).min
         a = lax.reduce_window(rows, lowest, lax.max, whole, stride, [(0, 0), *windows.padding, (0, 0)])
-        return self._batched(a, h)
+        return self._spec.out_of_rows(a, h)
 
     def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
         """δ of each window to the first of its largest elements."""
-        rows, windows = self._rows(h)
+        rows, windows = self._spec.in_rows(h)
         seen = views(rows, windows, -jnp.inf)
         largest = jnp.argmax(jnp.stack(seen), axis=0)
         signal = in_one_batch(delta, len(self.window) + 1)
@@ -118,14 +97,9 @@ class MaxPool(_Pool):
 
 @dataclass(frozen=True)
 class AvgPool(_Pool):
-    """The mean of each window; what is padded counts as 0.
+    """The mean of each window, whose attributes are as for `MaxPool`; padding counts as 0.
 
     a_u[p] += Σ_k h_s[p · stride + k] / K,  and δ_u[p] / K goes back to each of the K elements
-
-    Attributes:
-        window: The size of a window along each spatial axis, such as `(2, 2)`.
-        stride: How far apart windows are; as far as they are wide when None.
-        padding: `"SAME"`, `"VALID"`, a number, or `(before, after)` for each axis.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -137,15 +111,13 @@ class AvgPool(_Pool):
 
     def apply(self, W: Any, h: Array) -> Array:
         """The mean of each window."""
-        rows, windows = self._rows(h)
+        rows, windows = self._spec.in_rows(h)
         seen = views(rows, windows, 0.0)
-        return self._batched(sum(seen[1:], seen[0]) / len(seen), h)
+        return self._spec.out_of_rows(sum(seen[1:], seen[0]) / len(seen), h)
 
     def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
         """An equal share of δ to each element of the window."""
-        rows, windows = self._rows(h)
-        count = 1
-        for n in windows.size:
-            count *= n
+        rows, windows = self._spec.in_rows(h)
+        count = prod(windows.size)
         share = in_one_batch(delta, len(self.window) + 1) / count
         return as_cotangent_of(h, jnp.reshape(spread([share] * count, windows, rows.shape), h.shape))

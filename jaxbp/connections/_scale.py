@@ -15,17 +15,12 @@ class Scale(Connection):
 
     a_u += h_s ⊙ w,  Δ_s += δ_u ⊙ w,  ∂L/∂w = Σ h_s ⊙ δ_u,  w : (width,)
 
-    Attributes:
-        initializer: As for `Dense`; ones when None.
-        share: The name of a weight that several connections use.
-
-    Raises:
-        TypeError, ValueError: An initializer that draws no weights, or a name that no shared weight can have.
+    The initializer, ones unless told otherwise, and `share` are as for `Dense`.
 
     Example:
-        >>> import jaxbp
-        >>> jaxbp.Scale().weight_shape((8,), (8,))
-        (8,)
+        >>> import jax.numpy as jnp, jaxbp
+        >>> jaxbp.Scale().apply(jnp.array([1.0, 2.0]), jnp.array([[3.0, 4.0], [5.0, 6.0]])).tolist()
+        [[3.0, 8.0], [5.0, 12.0]]
 
     Source: Ba, Kiros and Hinton, Layer normalization, 2016, where it is the gain.
     """

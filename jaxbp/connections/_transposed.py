@@ -1,4 +1,4 @@
-"""The transposed of a connection's matrix: the way back through a shared weight."""
+"""The transpose of a connection's matrix: the way back through a shared weight."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,18 +13,12 @@ from jaxbp.connections._dense import Dense
 
 @dataclass(frozen=True)
 class Transposed(Wrapper):
-    """`Dense` with the transposed of its weight, mostly of one that another connection uses as it is.
+    """A `Dense` connection by the transpose of its weight, which another connection mostly uses as it is.
 
     a_u += h_s Wᵀ,  Δ_s += δ_u W,  ∂L/∂W = δ_uᵀ h_s,  W : (width_u, width_s)
 
-    Attributes:
-        connection: A `Dense` connection, with the name of a shared weight.
-
-    Raises:
-        TypeError: Another connection, or none.
-
     Example:
-        A tied autoencoder, whose decoder is the transposed of its encoder:
+        A tied autoencoder, whose decoder is the transpose of its encoder:
 
         >>> import jax, jaxbp
         >>> W = jaxbp.Dense(share="W")
@@ -68,13 +62,13 @@ class Transposed(Wrapper):
         return jnp.swapaxes(self.connection.contract_each(W.T, h, delta), 1, 2)
 
     def squared_norms(self, W: Any, h: Any, delta: Array) -> Array:
-        """Those of the connection: a matrix and its transposed have the same norm."""
+        """The connection's own: a matrix and its transpose have the same norm."""
         return self.connection.squared_norms(W.T, h, delta)
 
     def sum_of_squares(self, W: Any, h: Any, delta: Array) -> Array:
-        """That of the connection, transposed."""
+        """The connection's own sum, transposed."""
         return self.connection.sum_of_squares(W.T, h, delta).T
 
     def gram(self, W: Any, h: Any, delta: Array) -> Array:
-        """That of the connection."""
+        """The connection's own: transposing two matrices leaves their inner product as it is."""
         return self.connection.gram(W.T, h, delta)

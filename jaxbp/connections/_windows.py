@@ -1,6 +1,7 @@
 """Windows that slide over the spatial axes of a source: where convolutions and pools look."""
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ class Windows(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """How windows are laid, before the source is known: numbers that stand for every axis, or tuples."""
+    """How windows are laid, before the source is known: in numbers that hold for every axis, or in tuples."""
 
     size: Shape
     stride: int | Shape
@@ -56,20 +57,28 @@ class WindowSpec:
         """The windows over a source of this extent; "SAME" gives one for each stride."""
         axes = len(self.size)
         stride, dilation = (_for_each_axis(value, axes) for value in (self.stride, self.dilation))
-        reach = tuple((k - 1) * d + 1 for k, d in zip(self.size, dilation, strict=True))
-        if isinstance(self.padding, tuple):
-            padding = self.padding
-        elif self.padding == "VALID":
-            padding = ((0, 0),) * axes
-        elif not isinstance(self.padding, str):
-            padding = ((self.padding, self.padding),) * axes
-        else:
-            missing = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(spatial, stride, reach, strict=True)]
-            padding = tuple((total // 2, total - total // 2) for total in missing)
-        return Windows(self.size, stride, padding, dilation)
+        windows = Windows(self.size, stride, ((0, 0),) * axes, dilation)
+        if self.padding == "VALID":
+            return windows
+        if self.padding == "SAME":
+            rows = zip(spatial, stride, windows.reach, strict=True)
+            missing = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in rows]
+            return windows._replace(padding=tuple((total // 2, total - total // 2) for total in missing))
+        return windows._replace(
+            padding=self.padding if isinstance(self.padding, tuple) else ((self.padding, self.padding),) * axes
+        )
+
+    def in_rows(self, h: Array) -> tuple[Array, Windows]:
+        """A source `(*batch, *spatial, channels)` with its batch as one axis, and the windows over it."""
+        rows = in_one_batch(h, len(self.size) + 1)
+        return rows, self.over(rows.shape[1:-1])
+
+    def out_of_rows(self, a: Array, h: Array) -> Array:
+        """What was made of these rows, with the batch axes of the source."""
+        return jnp.reshape(a, (*h.shape[: h.ndim - len(self.size) - 1], *a.shape[1:]))
 
     def check(self, what: str, size: str = "window") -> None:
-        """Refuse numbers that lay no windows; `size` is what the connection calls that of a window."""
+        """Refuse numbers that lay no windows; `size` is what the connection calls the size of a window."""
         axes = len(self.size)
         for name, value in ((size, self.size), ("stride", self.stride), ("dilation", self.dilation)):
             sizes = value if isinstance(value, tuple) else (value,)
@@ -91,11 +100,7 @@ class WindowSpec:
             )
 
     def output(self, source: Shape, what: str) -> Shape:
-        """The spatial shape of the unit that windows over a source `(*spatial, channels)` lead into.
-
-        Raises:
-            ValueError: A source with another number of axes, or smaller than a window.
-        """
+        """The spatial shape of the unit that windows over a source `(*spatial, channels)` lead into."""
         if len(source) != len(self.size) + 1:
             raise ValueError(
                 f"{what} with a window of {self.size} reads a shape of {len(self.size)} spatial axes and channels, "
@@ -112,7 +117,7 @@ class WindowSpec:
 
 
 def in_one_batch(array: Array, axes: int) -> Array:
-    """An array `(*batch, *shape)` with its batch as one axis; `axes` are those of the shape."""
+    """An array `(*batch, *shape)` with its batch as one axis; `axes` is how many the shape has."""
     return jnp.reshape(array, (-1, *array.shape[array.ndim - axes :]))
 
 
@@ -124,7 +129,7 @@ def views(h: Array, windows: Windows, fill: float) -> list[Array]:
 
 
 def spread(signals: list[Array], windows: Windows, shape: Shape) -> Array:
-    """The transposed of `views`: a signal for each element of a window goes back to where it was seen, and adds up."""
+    """The transpose of `views`: a signal for each element of a window goes back to where it was seen, and adds up."""
     total: Array | None = None
     padded = (shape[0], *windows.padded(shape[1:-1]), shape[-1])
     for signal, (start, limit, stride) in zip(signals, _places(shape, windows), strict=True):
@@ -141,18 +146,11 @@ def _places(shape: Shape, windows: Windows) -> list[tuple[Shape, Shape, Shape]]:
     """Start, limit and stride of each element's slice through the padded source."""
     counts, places = windows.counts(shape[1:-1]), list[tuple[Shape, Shape, Shape]]()
     stride = (1, *windows.stride, 1)
-    for offset in _offsets(windows.size):
+    for offset in product(*map(range, windows.size)):
         start = (0, *(o * d for o, d in zip(offset, windows.dilation, strict=True)), 0)
         ends = (s + (n - 1) * step + 1 for s, n, step in zip(start[1:-1], counts, windows.stride, strict=True))
         places.append((start, (shape[0], *ends, shape[-1]), stride))
     return places
-
-
-def _offsets(size: Shape) -> list[Shape]:
-    offsets: list[Shape] = [()]
-    for n in size:
-        offsets = [(*offset, i) for offset in offsets for i in range(n)]
-    return offsets
 
 
 def _for_each_axis(value: int | Shape, axes: int) -> Shape:

@@ -15,7 +15,7 @@ from jaxbp._checks import check_mapping
 from jaxbp.activations import Activation, check_activation, elementwise
 
 Activations = Mapping[Any, Activation]
-"""What a user says of activations that are not known: their function or module class, and ours."""
+"""What a user says of activations that are not known: a function or module class of theirs, and our activation."""
 
 
 class Known(NamedTuple):
@@ -123,7 +123,7 @@ def to_function(activation: Activation, u: str, caller: str, activations: Activa
 
 
 def checked(activations: Any) -> Activations:
-    """What the user says of activations, or nothing; what is no dict of our activations is refused."""
+    """What the user says of activations, which may be nothing; anything but a dict of our activations is refused."""
     if activations is None:
         return {}
     check_mapping(activations, "activations", "{jnp.sin: jaxbp.elementwise(…)}")
@@ -162,7 +162,7 @@ def to_module(activation: Activation, known: Sequence[Known], activations: Activ
 
 
 def unknown(place: str, thing: Any, takes: str) -> ValueError:
-    """The error for something that no counterpart is known for."""
+    """The error for something without a known counterpart."""
     return ValueError(
         f"{place} is {named(thing)}, which has no counterpart in jaxbp; {takes}. If it is an activation, say which one "
         "with activations={its function or module class: jaxbp.elementwise(…)}"
@@ -178,7 +178,7 @@ def no_counterpart(activation: Activation, u: str, caller: str, library: str) ->
 
 
 def named(thing: Any) -> str:
-    """A function by its name, a module as it prints itself, or by its class if that is long."""
+    """The name of a function, or how a module prints itself; its class where that is long."""
     if isinstance(thing, partial):
         return repr(thing)
     text = getattr(thing, "__name__", None) or repr(thing)

@@ -18,19 +18,13 @@ def from_equinox(mlp: Any, *, activations: Activations | None = None) -> tuple[N
 
     h = Φ(x W + b),  W = weightᵀ
 
+    The network takes batches, where the equinox module takes one example. `jaxbp.interop` says what holds for all
+    libraries.
+
     Args:
         mlp: An `eqx.nn.MLP`, an `eqx.nn.Linear`, or an `eqx.nn.Sequential` of them, `Lambda` and `Identity`. A size
             `"scalar"` becomes a width of one. A `Dropout` must be in inference mode.
-        activations: What functions, or modules by class, stand for which this library does not know.
-
-    Returns:
-        The network `x ⇒ h1 ⇒ … ⇒ o`, and a copy of the weights in their own dtype. It takes batches, where the
-        equinox module takes one example.
-
-    Raises:
-        ImportError: equinox is missing; it comes with `pip install 'jaxbp[interop]'`.
-        TypeError: Weights that are no floating arrays, or float64 ones while `jax_enable_x64` is off.
-        ValueError: A layer or an activation without a counterpart; the message names it.
+        activations: What your own functions and modules stand for.
 
     Example:
         >>> import equinox as eqx, jax, jaxbp
@@ -54,20 +48,10 @@ def to_equinox(net: Network, params: Params, *, activations: Activations | None 
 
     weight = Wᵀ
 
-    Args:
-        net: A layered network.
-        params: Its parameters.
-        activations: What stands for activations of your own: the same mapping as for `from_equinox`.
-
     Returns:
         An `eqx.nn.MLP` where it fits: the hidden units have one width, one element-wise activation and all of them
-        or none a bias, and the output is element-wise (linear if there is no hidden unit). Otherwise an
+        or none a bias, and the output is element-wise (linear if there is no hidden unit). Otherwise it is an
         `eqx.nn.Sequential`. It takes one example; `jax.vmap` makes it take a batch.
-
-    Raises:
-        ImportError: equinox is missing; it comes with `pip install 'jaxbp[interop]'`.
-        TypeError: `params` that is no tree of floating arrays.
-        ValueError: A network that is not layered, params of another one, or an activation without a counterpart.
 
     Example:
         >>> import jax, jaxbp

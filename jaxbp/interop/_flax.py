@@ -26,9 +26,9 @@ def from_flax(
 
     h = Φ(x W + b),  W = kernel
 
-    What a hand-written `__call__` does cannot be looked up. Of a compact linen MLP, give the variables instead of
-    the module, with the activations: that its layers `Dense_0`, `Dense_1`, … follow each other is then taken on
-    trust.
+    What a hand-written `__call__` does cannot be looked up. For a compact linen MLP, give the variables instead of the
+    module, with the activations: that its layers `Dense_0`, `Dense_1`, … follow each other is then taken on trust.
+    `jaxbp.interop` says what holds for all libraries.
 
     Args:
         module: An `nnx.Sequential` of `nnx.Linear` and functions, a `linen.Sequential` of `linen.Dense` and
@@ -36,16 +36,7 @@ def from_flax(
         variables: The variables of a linen module, as from `module.init`.
         hidden: For variables alone: the activation of the hidden layers, or one for each.
         output: For variables alone: the activation of the output.
-        activations: What functions, or modules by class, stand for which this library does not know.
-
-    Returns:
-        The network `x ⇒ h1 ⇒ … ⇒ o`, and a copy of the weights in their own dtype.
-
-    Raises:
-        ImportError: flax is missing; it comes with `pip install 'jaxbp[interop]'`.
-        TypeError: Arguments that do not go together, weights that are no floating arrays, or float64 ones while
-            `jax_enable_x64` is off.
-        ValueError: A layer or an activation without a counterpart; the message names it.
+        activations: What your own functions and modules stand for.
 
     Example:
         >>> import jaxbp
@@ -94,19 +85,8 @@ def to_flax(net: Network, params: Params, *, activations: Activations | None = N
 
     kernel = W
 
-    Args:
-        net: A layered network.
-        params: Its parameters.
-        activations: What stands for activations of your own: the same mapping as for `from_flax`.
-
-    Returns:
-        An `nnx.Sequential` of `nnx.Linear` and functions, with a copy of the weights. nnx, since such a module
-        holds its weights; those of a linen one would have to be returned beside it.
-
-    Raises:
-        ImportError: flax is missing; it comes with `pip install 'jaxbp[interop]'`.
-        TypeError: `params` that is no tree of floating arrays.
-        ValueError: A network that is not layered, params of another one, or an activation without a counterpart.
+    It is an `nnx.Sequential` of `nnx.Linear` and functions, because a module of nnx holds its weights, and those of a
+    linen one would have to be returned beside it.
 
     Example:
         >>> import jax, jaxbp

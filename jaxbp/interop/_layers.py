@@ -55,7 +55,7 @@ def is_plain(module: Any, kind: Any, method: str = "__call__") -> bool:
 
 
 def as_array(value: Any, place: str) -> Array:
-    """A copy of a weight in JAX, in its own dtype: neither side is to see the other's updates or donations."""
+    """A copy of a weight in JAX, in its own dtype, so that neither side sees the other's updates or donations."""
     check_floating(value, place)
     dtype = jax.dtypes.canonicalize_dtype(value.dtype)
     if dtype != value.dtype:
@@ -113,7 +113,7 @@ def as_network(layers: Sequence[Layer]) -> tuple[Network, Params]:
 
 
 def layers_of(net: Network, params: Params, function: str) -> list[Layer]:
-    """The layers of a layered network; one of another kind is refused by name."""
+    """The layers of a layered network; any other is refused with a message that names what is in the way."""
     check_params(net, params)
     layered = f"{function} takes a layered network, in which each unit reads the one before it, but"
     if len(net.inputs) > 1:

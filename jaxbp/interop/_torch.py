@@ -34,21 +34,14 @@ def from_torch(sequential: Any, *, activations: Activations | None = None) -> tu
 
     Torch disagrees in three places: its derivative is 0 for `Hardtanh` at ±1 and the slope for `LeakyReLU` at 0,
     where `jax.nn` has 1, and its `Softplus` is a itself above 20, which is 2e-9 less than log(1 + exp(a)).
+    `jaxbp.interop` says what holds for all libraries.
 
     Args:
         sequential: An `nn.Sequential`, nested ones too, of `Linear` and the activations ReLU, LeakyReLU, Sigmoid,
             Tanh, Hardtanh, Softplus, GELU, SiLU, Softmax (over the last axis, or 1, the last of a batch of rows) and
             Identity, with the ranges of `jax.nn`. A `Flatten` may come first: x is then given as it leaves it. A
             `Dropout` must be in evaluation mode.
-        activations: What modules, by class, stand for which this library does not know.
-
-    Returns:
-        The network `x ⇒ h1 ⇒ … ⇒ o`, and a copy of the weights in their own dtype, on JAX's default device.
-
-    Raises:
-        ImportError: torch is missing; it comes with `pip install 'jaxbp[interop]'`.
-        TypeError: No `nn.Sequential`, or float64 weights while `jax_enable_x64` is off.
-        ValueError: A layer or an activation without a counterpart; the message names it.
+        activations: What your own modules stand for, by class.
 
     Example:
         >>> import jaxbp  # doctest: +SKIP
@@ -76,18 +69,8 @@ def to_torch(net: Network, params: Params, *, activations: Activations | None = 
 
     weight = Wᵀ
 
-    Args:
-        net: A layered network.
-        params: Its parameters, in a dtype that torch has.
-        activations: What stands for activations of your own: the same mapping as for `from_torch`.
-
-    Returns:
-        An `nn.Sequential` on the CPU, with a copy of the weights, which require a gradient.
-
-    Raises:
-        ImportError: torch is missing; it comes with `pip install 'jaxbp[interop]'`.
-        TypeError: `params` that is no tree of floating arrays.
-        ValueError: A network that is not layered, params of another one, or an activation without a counterpart.
+    It is an `nn.Sequential` on the CPU, whose weights require a gradient. The parameters must have a dtype that torch
+    has.
 
     Example:
         >>> import jax, jaxbp  # doctest: +SKIP

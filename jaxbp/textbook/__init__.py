@@ -1,6 +1,19 @@
 """The chapter's own recursions and path sums, written out literally, for layered networks x ⇒ h1 ⇒ … ⇒ hk ⇒ o.
 
-For a reader with the chapter in hand. `jaxbp.backprop` is the engine: one matrix product for a whole batch, any graph.
+They are for a reader with the chapter in hand; `jaxbp.backprop` is the engine, which takes any graph.
+
+Five functions are forms of one calculation: `path_sums`, `post_activation_recursion`, `pre_activation_recursion`,
+`instantiated_recursion` and `decoupled`. All take `(net, loss, params, x, y)` as `jaxbp.backprop` does, with any number
+of batch axes, and refuse a network that is not layered. They start from `loss.gradient` and use no known simplification
+but the one that the chapter prints. What they return is of the mean loss over the batch:
+
+    Delta   Δ(h_r, o) = ∂L/∂h_r of each unit and the input, `(*batch, width)`
+    delta   δ(h_r, o) = ∂L/∂a_{h_r} of each unit, `(*batch, width)`
+    grads   ∂L/∂W, a tree like the parameters
+
+`_layers.py` has what the chapter takes for granted, and turns a form for one example into one for a batch. `_paths.py`
+sums over paths and counts them. `_recursions.py` has the dynamic programming, and `_instantiations.py` the updates of δ
+that are printed for each activation.
 """
 
 from jaxbp.textbook._instantiations import UPDATES, Update, instantiated_recursion, softmax_cross_entropy_delta, update

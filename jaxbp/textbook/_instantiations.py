@@ -7,18 +7,16 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_alike, quoted
-from jaxbp._forward import Trace
-from jaxbp._graph import ONE
 from jaxbp._mapping import FrozenMapping
 from jaxbp._network import Network
 from jaxbp._parameters import Params
 from jaxbp.activations import Activation, check_activation, hard_tanh, linear, relu, sigmoid, softmax, tanh
 from jaxbp.losses import Loss, check_loss, cross_entropy, unfused
-from jaxbp.textbook._layers import incident_gradients, layers, mean_over_examples
-from jaxbp.textbook._recursions import PreActivation
+from jaxbp.textbook._layers import layers
+from jaxbp.textbook._recursions import PreActivation, recursion_for_delta
 
 Update = Callable[[Array, Array, Array], Array]
-"""`(a, h, total) -> δ(h_r, o)` with `total = Σ_h w(h_r, h) δ(h, o)`, all of one shape and dtype."""
+"""`(a, h, total) -> δ(h_r, o)` with `total = Σ_h w(h_r, h) δ(h, o)`, all of one shape."""
 
 
 def _linear(a: Array, h: Array, total: Array) -> Array:
@@ -57,21 +55,9 @@ def update(activation: Activation, a: Array, h: Array, total: Array) -> Array:
                  Σ w δ  if a_{h_r} > 0, else 0           ReLU
                  Σ w δ  if −1 < a_{h_r} < 1, else 0      hard tanh
 
-    with Σ w δ = Σ_{h: h_r ⇒ h} w(h_r, h) δ(h, o). The condition of hard tanh is strict, as printed: at a = ±1 this
-    gives 0, where `jaxbp.hard_tanh` lets the signal through, because `jax.nn.hard_tanh` does.
-
-    Args:
-        activation: `linear`, `sigmoid`, `tanh`, `relu` or `hard_tanh` of jaxbp.
-        a: The pre-activation, `(*batch, width)`, floating.
-        h: The post-activation Φ(a), like `a`.
-        total: Σ w δ, like `a`.
-
-    Returns:
-        δ(h_r, o), like `a`.
-
-    Raises:
-        TypeError: No activation, or what is no floating array.
-        ValueError: An activation for which the chapter prints none, or an array that is not shaped like `a`.
+    with `total` for Σ w δ = Σ_{h: h_r ⇒ h} w(h_r, h) δ(h, o). All three arrays have one shape, `(*batch, width)`. The
+    condition of hard tanh is strict, as printed: at a = ±1 this gives 0, where `jaxbp.hard_tanh` lets the signal
+    through, because `jax.nn.hard_tanh` does. Another activation is refused.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -93,18 +79,8 @@ def softmax_cross_entropy_delta(o: Array, y: Array) -> Array:
 
     ∂L/∂v_i = Σ_j ∂L/∂o_j · ∂o_j/∂v_i = o_i − y_i
 
-    For targets that sum to 1, as the chapter's one-hot ones do; else it is o_i Σ_j y_j − y_i, as the engine has it.
-
-    Args:
-        o: The output of the softmax, `(*batch, width)`, floating.
-        y: Targets, like `o`.
-
-    Returns:
-        δ(o, o), like `o`.
-
-    Raises:
-        TypeError: What is no floating array.
-        ValueError: Shapes that differ.
+    This holds for targets that sum to 1, as the chapter's one-hot ones do; otherwise the derivative is
+    o_i Σ_j y_j − y_i, as the engine has it. Both arrays have one shape, `(*batch, width)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -125,20 +101,11 @@ def instantiated_recursion(net: Network, loss: Loss, params: Params, x: Any, y: 
     δ(o, o) = o − y for softmax with cross-entropy, else the update of the output's activation at ∂L/∂o
     ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1},  with h_{r−1} = 1 for a bias
 
-    Args:
-        net: A layered network of the chapter's activations; softmax only at the output.
-        loss: The loss of one example; `cross_entropy`, fused or not, where the output is softmax.
-        params: The parameters, as from `init_params`.
-        x: The input, `(*batch, width)`, floating. Any number of batch axes, also none.
-        y: What the loss takes; with softmax rows that sum to 1, or integer class ids of the batch shape.
-
-    Returns:
-        `PreActivation(delta, grads)` of the mean loss over the batch, in the dtype of the arguments.
+    Targets of a softmax are class ids, or rows that sum to 1.
 
     Raises:
-        ValueError: A network that is not layered, an activation for which the chapter prints no update, or softmax
-            with another loss.
-        TypeError, ValueError: Arguments that do not fit the network, as for `jaxbp.backprop`.
+        ValueError: The chapter prints no update for an activation: it has softmax only at the output, and only with
+            `cross_entropy`, fused or not.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -152,7 +119,7 @@ def instantiated_recursion(net: Network, loss: Loss, params: Params, x: Any, y: 
 
     Source: the chapter, "Updates for Various Activations" and "The Special Case of Softmax".
     """
-    connections = layers(net)
+    layers(net)  # refuses any other graph
     check_loss(loss)
     printed_softmax = net.units[net.output].activation.phi == softmax.phi
     if printed_softmax and unfused(loss) != unfused(cross_entropy):
@@ -164,21 +131,12 @@ def instantiated_recursion(net: Network, loss: Loss, params: Params, x: Any, y: 
         if not (printed_softmax and u == net.output):
             _check_printed(net.units[u].activation, f"of unit {u!r}")
 
-    def of_example(trace: Trace, y: Array) -> tuple[dict[str, Array], Params]:
-        a, h, _ = trace
-        o = net.output
+    def start(a: Array, o: Array, y: Array) -> Array:
         if printed_softmax:
-            delta = {o: softmax_cross_entropy_delta(h[o], y)}
-        else:
-            delta = {o: update(net.units[o].activation, a[o], h[o], loss.gradient(h[o], y))}
-        grads: Params = {}
-        for s, u in reversed(connections):
-            grads[u] = incident_gradients(s, h[s], delta[u], ONE in net.plan.edges[u])
-            if s in net.units:
-                delta[s] = update(net.units[s].activation, a[s], h[s], params[u][s] @ delta[u])
-        return delta, grads
+            return softmax_cross_entropy_delta(o, y)
+        return update(net.units[net.output].activation, a, o, loss.gradient(o, y))
 
-    return PreActivation(*mean_over_examples(net, loss, params, x, y, of_example))
+    return recursion_for_delta(net, loss, params, x, y, start, update)
 
 
 def _check_printed(activation: Activation, where: str = "given") -> None:

@@ -21,12 +21,7 @@ Signals = TypeVar("Signals")
 
 
 def layers(net: Network) -> list[tuple[str, str]]:
-    """The names (h_{r−1}, h_r) of neighbouring layers, from the input to the output.
-
-    Raises:
-        TypeError: No network.
-        ValueError: Any other graph than x ⇒ h1 ⇒ … ⇒ hk ⇒ o with Dense connections.
-    """
+    """The names (h_{r−1}, h_r) of neighbouring layers, from the input to the output; any other graph is refused."""
     check_network(net)
     complaint = _why_not_layered(net)
     if complaint:
@@ -44,12 +39,8 @@ def derivative(activation: Activation, a: Array, h: Array) -> Array:
 
 
 def check_hidden_derivatives(net: Network) -> None:
-    """Refuse hidden units without a Φ' for each element.
-
-    Raises:
-        ValueError: A hidden unit with a vector activation.
-    """
-    for u in net.order:
+    """Refuse hidden units without a Φ' for each element."""
+    for _, u in layers(net):
         activation = net.units[u].activation
         if u != net.output and not isinstance(activation, Elementwise):
             raise ValueError(
@@ -76,16 +67,8 @@ def mean_over_examples(
 ) -> tuple[Signals, Params]:
     """What the chapter writes for a single input-output pattern (x, y), for the mean loss over a batch of them.
 
-    Args:
-        net: A layered network.
-        loss: The loss of one example.
-        params: The parameters.
-        x: The input, `(*batch, width)`.
-        y: What the loss takes.
-        of_example: `(trace, y) -> (signals, grads)` for one example, without batch axes.
-
-    Returns:
-        The signals of each example, `(*batch, …)`, divided by the number of examples, and the mean of the gradients.
+    `of_example` makes the signals and gradients of one example, without batch axes. The signals returned are those of
+    each example, `(*batch, …)`, over the number of examples; the gradients are the mean.
     """
     check_loss(loss)
     trace = forward(net, params, x)

@@ -24,13 +24,7 @@ Matrix = Sequence[Sequence[float]]
 
 
 class PathSums(NamedTuple):
-    """What the sums over paths give, in float64 whatever the dtype of the network.
-
-    Attributes:
-        Delta: Δ(h_r, o) = ∂L/∂h_r of each unit and the input, `(*batch, width)`.
-        delta: δ(h_r, o) = ∂L/∂a_{h_r} of each unit, `(*batch, width)`.
-        grads: ∂L/∂W, a tree like the parameters.
-    """
+    """What the sums over paths give, in float64 whatever the network has; `jaxbp.textbook` says what the fields are."""
 
     Delta: dict[str, Floats]
     delta: dict[str, Floats]
@@ -38,7 +32,7 @@ class PathSums(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What Δ of the input and of every unit costs for one example, once ∂L/∂o and the local derivatives are there.
+    """What Δ of the input and of every unit costs for one example, once ∂L/∂o and the local derivatives are known.
 
     Attributes:
         paths: The number of paths from a scalar neuron, in any layer before the output, to a scalar output.
@@ -64,13 +58,9 @@ def accumulate_by_paths(edges: Sequence[Matrix], dL_do: Sequence[float]) -> list
     Returns:
         `Delta[r][i]` of every neuron; the last layer's is `dL_do`.
 
-    Raises:
-        TypeError: What is no list of lists of lists.
-        ValueError: Layers whose widths do not fit.
-
     Example:
-        The figure of the chapter, o = K(p, q) with p = g(y), q = h(z), y = z = f(w); here f' = 2, g' = 3, h' = 5,
-        ∂K/∂p = 7 and ∂K/∂q = 11, and what does not depend on each other has the derivative 0.
+        The figure of the chapter is o = K(p, q) with p = g(y), q = h(z), y = z = f(w). Here f' = 2, g' = 3, h' = 5,
+        ∂K/∂p = 7 and ∂K/∂q = 11, and neurons that do not depend on each other have the derivative 0.
 
         >>> from jaxbp import textbook
         >>> f, g_and_h, K = [[2, 2]], [[3, 0], [0, 5]], [[7], [11]]
@@ -93,18 +83,7 @@ def accumulate_by_paths(edges: Sequence[Matrix], dL_do: Sequence[float]) -> list
 def accumulate_by_nodes(edges: Sequence[Matrix], dL_do: Sequence[float]) -> list[list[float]]:
     """The same sums by dynamic programming: "each node is processed exactly once in a backwards pass".
 
-    Δ(h_r, o) = Σ_{h: h_r ⇒ h} ∂h/∂h_r · Δ(h, o)
-
-    Args:
-        edges: The local derivatives, as for `accumulate_by_paths`.
-        dL_do: ∂L/∂o of each scalar output.
-
-    Returns:
-        `Delta[r][i]` of every neuron; the last layer's is `dL_do`.
-
-    Raises:
-        TypeError: What is no list of lists of lists.
-        ValueError: Layers whose widths do not fit.
+    Δ(h_r, o) = Σ_{h: h_r ⇒ h} ∂h/∂h_r · Δ(h, o), from the arguments of `accumulate_by_paths`
 
     Example:
         >>> from jaxbp import textbook
@@ -128,15 +107,7 @@ def count_work(net: Network) -> Work:
     Σ_{r<m} (m − r) n_r n_{r+1} ⋯ n_m multiplications by enumeration, Σ_{r<m} n_r n_{r+1} by dynamic programming.
 
     A vector activation joins every pre-activation of its unit to every post-activation: it counts as two layers.
-
-    Args:
-        net: A layered network.
-
-    Returns:
-        `Work(paths, multiplications_by_paths, multiplications_by_nodes)` for one example: exact Python integers.
-
-    Raises:
-        ValueError: A network that is not layered.
+    The counts are exact Python integers.
 
     Example:
         >>> import jaxbp
@@ -163,18 +134,8 @@ def local_derivatives(net: Network, params: Params, trace: Trace) -> dict[tuple[
 
     ∂h/∂h_r = Φ'(a_h) · w(h_r, h);  for a vector activation ∂a_j/∂h_r = w(h_r, j) and then ∂h_i/∂a_j
 
-    Args:
-        net: A layered network.
-        params: The parameters, as from `init_params`.
-        trace: The forward phase, `jaxbp.forward(net, params, x)`, with any number of batch axes.
-
-    Returns:
-        From the input to the output, by the names of the two layers, such as `("h.x", "h.h1")`, or
-        `("h.h1", "a.o")` and `("a.o", "h.o")` for a softmax output: float64 arrays `(*batch, earlier, later)`.
-
-    Raises:
-        TypeError: No network, no parameters, or no trace.
-        ValueError: A network that is not layered, or params of another one.
+    They come from the input to the output, by the names of the two layers, as float64 arrays
+    `(*batch, earlier, later)`; `trace` is `jaxbp.forward(net, params, x)`.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -216,22 +177,11 @@ def path_sums(net: Network, loss: Loss, params: Params, x: Any, y: Any, *, max_p
     ∂L/∂w(h_{r−1}, h_r) = [Σ_{[h_r, …, h_k, o] ∈ P} ∂L/∂o · ∂o/∂h_k · Π_{i=r}^{k−1} ∂h_{i+1}/∂h_i] · ∂h_r/∂w
 
     The chapter has ∂L/∂o before the bracket, for one output; with several, each path has that of the output where it
-    ends. This is plain Python on the host, one example after the other, so it cannot be jitted.
-
-    Args:
-        net: A layered network; a vector activation adds the edges of its Jacobian to the paths.
-        loss: The loss of one example; its `gradient` is used, never a simplification.
-        params: The parameters, as from `init_params`.
-        x: The input, `(*batch, width)`, floating. Any number of batch axes, also none.
-        y: What the loss takes: an array like the output, or integer class ids of the batch shape.
-        max_paths: How many paths, over all examples, are not too many to enumerate (a second or two for a million).
-
-    Returns:
-        `PathSums(Delta, delta, grads)` of the mean loss over the batch, as float64 numpy arrays.
+    ends. A vector activation adds the edges of its Jacobian to the paths. This is plain Python on the host, one example
+    after the other, so it cannot be jitted; a million paths take a second or two.
 
     Raises:
-        ValueError: A network that is not layered, or more than `max_paths` paths.
-        TypeError, ValueError: Arguments that do not fit the network, as for `jaxbp.backprop`.
+        ValueError: There are more than `max_paths` paths over all examples.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

@@ -1,5 +1,6 @@
 """The dynamic programming recursions: with post-activations as chain variables, with pre-activations, decoupled."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -20,42 +21,28 @@ from jaxbp.textbook._layers import (
     mean_over_examples,
 )
 
+Signals = dict[str, Array]
+
 
 class PostActivation(NamedTuple):
-    """What the post-activation recursion gives.
+    """What the post-activation recursion gives; `jaxbp.textbook` says what the fields are."""
 
-    Attributes:
-        Delta: Δ(h_r, o) = ∂L/∂h_r of each unit and the input, `(*batch, width)`.
-        grads: ∂L/∂W, a tree like the parameters.
-    """
-
-    Delta: dict[str, Array]
+    Delta: Signals
     grads: Params
 
 
 class PreActivation(NamedTuple):
-    """What the pre-activation recursion gives.
+    """What the pre-activation recursion gives; `jaxbp.textbook` says what the fields are."""
 
-    Attributes:
-        delta: δ(h_r, o) = ∂L/∂a_{h_r} of each unit, `(*batch, width)`.
-        grads: ∂L/∂W, a tree like the parameters.
-    """
-
-    delta: dict[str, Array]
+    delta: Signals
     grads: Params
 
 
 class Decoupled(NamedTuple):
-    """What the alternation of linear steps and activation steps gives.
+    """What alternating linear and activation steps give; `jaxbp.textbook` says what the fields are."""
 
-    Attributes:
-        Delta: Δ(h_r, o) = ∂L/∂h_r of each unit and the input, `(*batch, width)`.
-        delta: δ(h_r, o) = ∂L/∂a_{h_r} of each unit, `(*batch, width)`.
-        grads: ∂L/∂W, a tree like the parameters.
-    """
-
-    Delta: dict[str, Array]
-    delta: dict[str, Array]
+    Delta: Signals
+    delta: Signals
     grads: Params
 
 
@@ -65,22 +52,11 @@ def post_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, 
     Δ(o, o) = ∂L/∂o,  Δ(h_r, o) = Σ_{h: h_r ⇒ h} Φ'(a_h) · w(h_r, h) · Δ(h, o)
     ∂L/∂w(h_{r−1}, h_r) = Δ(h_r, o) · h_{r−1} · Φ'(a_{h_r}),  with h_{r−1} = 1 for a bias
 
-    The backward pass of a vector output o = Φ(v), such as softmax, first goes from o to the layer of v = a_o, by
-    (∂o/∂v)ᵀ ∂L/∂o, and from there on as from a linear layer.
-
-    Args:
-        net: A layered network whose hidden activations are element-wise.
-        loss: The loss of one example; its `gradient` is used, never a simplification.
-        params: The parameters, as from `init_params`.
-        x: The input, `(*batch, width)`, floating. Any number of batch axes, also none.
-        y: What the loss takes: an array like the output, or integer class ids of the batch shape.
-
-    Returns:
-        `PostActivation(Delta, grads)` of the mean loss over the batch, in the dtype of the arguments.
+    From a vector output o = Φ(v), such as softmax, the signal first goes to the layer of v = a_o by (∂o/∂v)ᵀ ∂L/∂o, and
+    from there on as from a linear layer.
 
     Raises:
-        ValueError: A network that is not layered, or a hidden vector activation.
-        TypeError, ValueError: Arguments that do not fit the network, as for `jaxbp.backprop`.
+        ValueError: A hidden unit has a vector activation, which has no Φ' for each element.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -95,10 +71,10 @@ def post_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, 
     Source: the chapter, "Training a Neural Network with Backpropagation": Δ(o, o) = ∂L/∂o, the equation for
     Δ(h_r, o) in terms of Φ'(a_h), and ∂h_r/∂w = h_{r−1} · Φ'(a_{h_r}).
     """
-    connections = layers(net)
     check_hidden_derivatives(net)
+    connections = layers(net)
 
-    def of_example(trace: Trace, y: Array) -> tuple[dict[str, Array], Params]:
+    def of_example(trace: Trace, y: Array) -> tuple[Signals, Params]:
         a, h, _ = trace
         Delta = {net.output: loss.gradient(h[net.output], y)}
         grads: Params = {}
@@ -125,53 +101,59 @@ def pre_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, y
     δ(o, o) = Φ'(a_o) · ∂L/∂o,  δ(h_r, o) = Φ'(a_{h_r}) Σ_{h: h_r ⇒ h} w(h_r, h) · δ(h, o)
     ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1},  with h_{r−1} = 1 for a bias
 
-    Where the chapter repeats the recursion in step 3 and under "Updates for Various Activations" it prints Φ(a_{h_r})
-    for Φ'(a_{h_r}); the derivation above it has Φ', and so has this. A vector output starts at (∂o/∂a)ᵀ ∂L/∂o.
-
-    Args:
-        net: A layered network whose hidden activations are element-wise.
-        loss: The loss of one example; its `gradient` is used, never a simplification.
-        params: The parameters, as from `init_params`.
-        x: The input, `(*batch, width)`, floating. Any number of batch axes, also none.
-        y: What the loss takes: an array like the output, or integer class ids of the batch shape.
-
-    Returns:
-        `PreActivation(delta, grads)` of the mean loss over the batch, in the dtype of the arguments.
+    A vector output starts at (∂o/∂a)ᵀ ∂L/∂o. Where the chapter repeats the recursion, in step 3 and under "Updates for
+    Various Activations", it prints Φ(a_{h_r}) for Φ'(a_{h_r}); its derivation has Φ', and so has this.
 
     Raises:
-        ValueError: A network that is not layered, or a hidden vector activation.
-        TypeError, ValueError: Arguments that do not fit the network, as for `jaxbp.backprop`.
+        ValueError: A hidden unit has a vector activation, which has no Φ' for each element.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
         >>> from jaxbp import textbook
         >>> net = jaxbp.layered([3, 2, 2], hidden=jaxbp.sigmoid, output=jaxbp.linear)
         >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> pre = textbook.pre_activation_recursion(net, jaxbp.squared_error, params, jnp.ones(3), jnp.ones(2))
-        >>> pre.delta["h1"].shape, pre.grads["h1"]["x"].shape
-        ((2,), (3, 2))
+        >>> arguments = net, jaxbp.squared_error, params, jnp.ones(3), jnp.ones(2)
+        >>> pre, back = textbook.pre_activation_recursion(*arguments), jaxbp.backprop(*arguments)
+        >>> bool(jnp.allclose(pre.delta["h1"], back.delta["h1"], atol=1e-6))
+        True
 
     Source: the chapter, "Training a Neural Network with Backpropagation": δ(o, o), the recursion for δ(h_r, o),
     and ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1}.
     """
-    connections = layers(net)
     check_hidden_derivatives(net)
 
-    def of_example(trace: Trace, y: Array) -> tuple[dict[str, Array], Params]:
+    def start(a: Array, o: Array, y: Array) -> Array:
+        return net.units[net.output].activation.pullback(a, o, loss.gradient(o, y))
+
+    def step(activation: Activation, a: Array, h: Array, total: Array) -> Array:
+        return derivative(activation, a, h) * total
+
+    return recursion_for_delta(net, loss, params, x, y, start, step)
+
+
+def recursion_for_delta(
+    net: Network,
+    loss: Loss,
+    params: Params,
+    x: Any,
+    y: Any,
+    start: Callable[[Array, Array, Array], Array],
+    step: Callable[[Activation, Array, Array, Array], Array],
+) -> PreActivation:
+    """The recursion whose chain variables are pre-activations, for any way to write down Φ'.
+
+    δ(o, o) = start(a_o, o, y),  δ(h_r, o) = step(Φ, a_{h_r}, h_r, Σ_{h: h_r ⇒ h} w(h_r, h) · δ(h, o))
+    """
+    connections = layers(net)
+
+    def of_example(trace: Trace, y: Array) -> tuple[Signals, Params]:
         a, h, _ = trace
-        o = net.output
-        dL_do = loss.gradient(h[o], y)
-        output = net.units[o].activation
-        if isinstance(output, Elementwise):
-            delta = {o: derivative(output, a[o], h[o]) * dL_do}
-        else:
-            delta = {o: output.pullback(a[o], h[o], dL_do)}
+        delta = {net.output: start(a[net.output], h[net.output], y)}
         grads: Params = {}
         for s, u in reversed(connections):
             grads[u] = incident_gradients(s, h[s], delta[u], ONE in net.plan.edges[u])
             if s in net.units:
-                Phi_prime = derivative(net.units[s].activation, a[s], h[s])
-                delta[s] = Phi_prime * (params[u][s] @ delta[u])
+                delta[s] = step(net.units[s].activation, a[s], h[s], params[u][s] @ delta[u])
         return delta, grads
 
     return PreActivation(*mean_over_examples(net, loss, params, x, y, of_example))
@@ -180,18 +162,7 @@ def pre_activation_recursion(net: Network, loss: Loss, params: Params, x: Any, y
 def linear_step(W: Array, delta: Array) -> Array:
     """The linear half of a backward step: "a simple matrix multiplication".
 
-    Δ(h_r, o) = Σ_{h: h_r ⇒ h} w(h_r, h) · δ(h, o)
-
-    Args:
-        W: The weights, `(width_s, width_u)`, floating.
-        delta: δ of the later layer, `(*batch, width_u)`, of the same dtype.
-
-    Returns:
-        Δ of the earlier layer, `(*batch, width_s)`.
-
-    Raises:
-        TypeError: What is no floating array.
-        ValueError: Widths that do not fit.
+    Δ(h_r, o) = Σ_{h: h_r ⇒ h} w(h_r, h) · δ(h, o), with W `(width_s, width_u)` and δ `(*batch, width_u)`
 
     Example:
         >>> import jax.numpy as jnp
@@ -215,18 +186,7 @@ def activation_step(activation: Activation, a: Array, h: Array, Delta: Array) ->
 
     δ(h_r, o) = Φ'(a_{h_r}) ⊙ Δ(h_r, o);  (∂h/∂a)ᵀ Δ(h_r, o) for a vector activation
 
-    Args:
-        activation: Φ.
-        a: The pre-activation, `(*batch, width)`, floating.
-        h: The post-activation Φ(a), like `a`.
-        Delta: Δ of the layer, like `a`.
-
-    Returns:
-        δ of the layer, like `a`.
-
-    Raises:
-        TypeError: No activation, or what is no floating array.
-        ValueError: An array, or a Φ', that is not shaped like `a`.
+    All three arrays have one shape, `(*batch, width)`, and so must Φ'.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -248,19 +208,7 @@ def decoupled(net: Network, loss: Loss, params: Params, x: Any, y: Any) -> Decou
     Δ(o, o) = ∂L/∂o,  δ(h_r, o) = Φ'(a_{h_r}) ⊙ Δ(h_r, o),  Δ(h_{r−1}, o) = W δ(h_r, o)
     ∂L/∂w(h_{r−1}, h_r) = δ(h_r, o) · h_{r−1},  with h_{r−1} = 1 for a bias
 
-    Args:
-        net: A layered network; any activation will do, also a vector activation in a hidden layer.
-        loss: The loss of one example; its `gradient` is used, never a simplification.
-        params: The parameters, as from `init_params`.
-        x: The input, `(*batch, width)`, floating. Any number of batch axes, also none.
-        y: What the loss takes: an array like the output, or integer class ids of the batch shape.
-
-    Returns:
-        `Decoupled(Delta, delta, grads)` of the mean loss over the batch, in the dtype of the arguments.
-
-    Raises:
-        ValueError: A network that is not layered.
-        TypeError, ValueError: Arguments that do not fit the network, as for `jaxbp.backprop`.
+    Hidden layers may have vector activations, too.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -268,17 +216,17 @@ def decoupled(net: Network, loss: Loss, params: Params, x: Any, y: Any) -> Decou
         >>> net = jaxbp.layered([3, 2, 2], hidden=jaxbp.softmax, output=jaxbp.sigmoid)
         >>> params = jaxbp.init_params(jax.random.key(0), net)
         >>> form = textbook.decoupled(net, jaxbp.squared_error, params, jnp.ones(3), jnp.ones(2))
-        >>> sorted(form.Delta), sorted(form.delta), form.Delta["x"].shape
-        (['h1', 'o', 'x'], ['h1', 'o'], (3,))
+        >>> sorted(form.Delta), sorted(form.delta)
+        (['h1', 'o', 'x'], ['h1', 'o'])
 
     Source: the chapter, "decoupling the linear transformation from the activation function".
     """
     connections = layers(net)
 
-    def of_example(trace: Trace, y: Array) -> tuple[tuple[dict[str, Array], dict[str, Array]], Params]:
+    def of_example(trace: Trace, y: Array) -> tuple[tuple[Signals, Signals], Params]:
         a, h, _ = trace
         Delta = {net.output: loss.gradient(h[net.output], y)}
-        delta: dict[str, Array] = {}
+        delta: Signals = {}
         grads: Params = {}
         for s, u in reversed(connections):
             delta[u] = activation_step(net.units[u].activation, a[u], h[u], Delta[u])

@@ -21,8 +21,8 @@ class DivergedError(FloatingPointError):
     Attributes:
         epoch: The epoch, counted from 1.
         step: The step within the epoch, counted from 1.
-        where: The first unit, in the order of computation, whose value was not finite; else `"loss"`, or the
-            parameter that an update left not finite, such as `"params.h1.x"`.
+        where: The first unit, in the order of computation, whose value was not finite; `"loss"` if all units were;
+            or the parameter that the last update left not finite, such as `"params.h1.x"`.
     """
 
     def __init__(self, epoch: int, step: int, where: str):
@@ -47,14 +47,7 @@ def finite_units(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> 
 
 
 def diagnosis(net: Network, epoch: int, finite: np.ndarray, params: Params) -> DivergedError:
-    """The error for an epoch that met a value that is not finite.
-
-    Args:
-        net: The network.
-        epoch: Which epoch, counted from 1.
-        finite: What `finite_units` saw in each of its steps, `(steps, units + 1)`.
-        params: The parameters after it.
-    """
+    """The error for an epoch that left `params`, from what `finite_units` saw in its steps, `(steps, units + 1)`."""
     bad = np.argwhere(~finite)
     if bad.size:
         row, column = bad[0]

@@ -21,21 +21,12 @@ def kolen_pollack(net: Network, loss: Loss, reduction: Reduction = "mean") -> Ca
 
     ΔW = −η (h_sᵀ δ_u + λ W),  ΔB = −η (h_sᵀ δ_u + λ B),  hence W − B shrinks by 1 − η λ in each step
 
-    No weight is ever carried to the other pathway; the decay λ is the optimizer's, such as
+    No weight is ever carried to the other pathway. The decay λ is the optimizer's, such as
     `optax.chain(optax.add_decayed_weights(λ), optax.sgd(η))`.
-
-    Args:
-        net: The network.
-        loss: The loss of one example.
-        reduction: `"mean"` or `"sum"` over the examples.
 
     Returns:
         `((params, feedback), x, y, weights=None, key=None) -> (value, (grads, grads))`, a gradient for `step` and
         `epoch` whose state starts from `params=(params, feedback)`. Equal arguments give the same function.
-
-    Raises:
-        TypeError: No network, or no loss.
-        ValueError: An unknown reduction.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp, optax

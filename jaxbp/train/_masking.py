@@ -15,21 +15,11 @@ def keep_masked(net: Network) -> optax.GradientTransformation:
 
     ΔW ← ΔW where the mask is true, −W elsewhere
 
-    The gradient of a masked weight is 0, and most optimizers leave a weight at 0 then, with momentum and weight decay
-    too. Those that add noise do not, nor does momentum from before the mask; and a masked weight that is not 0 changes
-    nothing but what is counted, or read by another network.
+    The gradient of a masked weight is 0, and most optimizers then leave a weight at 0, with momentum and weight decay
+    too. Those that add noise do not, and neither does momentum from before the mask. A masked weight that is not 0
+    changes no output of this network, but it is counted, and another network may read it.
 
-    Args:
-        net: The network, with connections such as `jaxbp.Masked`.
-
-    Returns:
-        An optax transformation without a state, for `optax.chain(optimizer, keep_masked(net))`. Its update needs the
-        parameters, as the training loop gives them.
-
-    Raises:
-        TypeError: No network.
-        ValueError: In its update: no parameters.
-        TypeError, ValueError: In its update: parameters of another network.
+    Its update needs the parameters, as the training loop gives them, and refuses those of another network.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp, numpy as np, optax
