@@ -25,7 +25,8 @@ from wrong_networks import (
 )
 
 import jaxbp
-from jaxbp import Activation, Network, Transposed
+from jaxbp import Network, Transposed
+from jaxbp.activations import Activation
 
 Arrays = Mapping[str, np.ndarray]
 Change = Callable[[Arrays], np.ndarray]
