@@ -27,6 +27,7 @@ from jaxbp._function_unit import FunctionUnit, function_unit
 from jaxbp._network import Network, layered
 from jaxbp._objective import objective
 from jaxbp._parameters import Params, constrain, init_params
+from jaxbp._product import product
 from jaxbp._unit import Unit
 from jaxbp.activations import (
     elementwise,
@@ -36,6 +37,7 @@ from jaxbp.activations import (
     leaky_relu,
     linear,
     relu,
+    rms_norm,
     sigmoid,
     silu,
     softmax,
@@ -63,13 +65,14 @@ __all__ = [  # noqa: RUF022 (by purpose)
     "train",
     # networks
     "FunctionUnit", "Network", "Params", "Unit", "attention", "constrain", "function_unit", "init_params", "layered",
+    "product",
     # the two phases
     "Backprop", "Trace", "apply", "as_function", "backprop", "forward", "objective", "value_and_grad",
     # what a gradient is worth, and what a network does
     "Claim", "Explanation", "Finding", "Mistake", "Report", "check", "check_function", "explain",
     # activations
-    "elementwise", "gelu", "hard_tanh", "layer_norm", "leaky_relu", "linear", "relu", "sigmoid", "silu", "softmax",
-    "softplus", "tanh", "vector_activation",
+    "elementwise", "gelu", "hard_tanh", "layer_norm", "leaky_relu", "linear", "relu", "rms_norm", "sigmoid", "silu",
+    "softmax", "softplus", "tanh", "vector_activation",
     # connections
     "AvgPool", "Conv", "ConvTransposed", "Dense", "Flatten", "Identity", "MaxPool", "Masked", "Scale", "Transposed",
     # losses
