@@ -7,8 +7,10 @@ from math import prod
 from typing import Any
 
 from jaxbp._checks import check_flag, check_kind, check_mapping, check_sequence
+from jaxbp._drawing import drawing
 from jaxbp._mapping import FrozenMapping
 from jaxbp._plan import Plan, compiled
+from jaxbp._summary import as_html, in_words, table
 from jaxbp._unit import Node, Unit, as_shape, check_shape
 from jaxbp.activations import Activation, check_activation, sigmoid
 from jaxbp.connections import Dense, Shape
@@ -94,6 +96,20 @@ class Network:
     def weight_shapes(self) -> dict[str, dict[str, Shape]]:
         """The shape of each weight, in a tree like the parameters."""
         return {group: dict(shapes) for group, shapes in self.plan.weight_shapes.items()}
+
+    def summary(self) -> str:
+        """Units, shapes, connections, numbers of parameters and of values, and the memory they take, as a table."""
+        return table(self.inputs, self.units, self.plan)
+
+    def drawing(self) -> str:
+        """The graph as an SVG, in the colours of the text around it."""
+        return drawing(self.inputs, self.units, self.plan)
+
+    def __str__(self) -> str:
+        return in_words(self.inputs, self.units, self.plan)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.inputs, self.units, self.plan)
 
     @property
     def parameter_count(self) -> int:
