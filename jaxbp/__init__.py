@@ -3,6 +3,10 @@
 Here is what the README's first page needs; the rest is in namespaces: `collect` (what else a sweep can make),
 `activations`, `connections`, `losses` (and how to make your own), `feedback`, `curvature`, `train`, `interop`,
 `textbook`, `testing`.
+
+The docstring of `backprop` says what `net`, `loss`, `params`, `x`, `y`, `weights`, `reduction`, `collect`, `feedback`
+and `key` are; they are the same everywhere. What is of the wrong kind is refused with a TypeError, and values, names
+and shapes that do not fit with a ValueError, before anything is computed.
 """
 
 from jaxbp import (

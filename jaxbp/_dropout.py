@@ -14,35 +14,26 @@ from jaxbp.activations import Activation
 class Phi(Protocol):
     """What makes h of a, and δ of Δ."""
 
-    def value(self, a: Array, /) -> Array:
-        """H."""
-        ...
+    def value(self, a: Array, /) -> Array: ...
 
-    def pullback(self, a: Array, h: Array, Delta: Array) -> Array:
-        """δ."""
-        ...
+    def pullback(self, a: Array, h: Array, Delta: Array) -> Array: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Noisy:
-    """An activation and the noise of one forward phase.
+    """An activation Φ and the noise ξ of one forward phase, shaped like a.
 
     h = Φ(a) ⊙ ξ,  δ = (∂Φ/∂a)ᵀ (ξ ⊙ Δ)
-
-    Attributes:
-        activation: Φ.
-        noise: ξ, shaped like a.
     """
 
     activation: Activation
     noise: Array
 
     def value(self, a: Array) -> Array:
-        """H."""
         return self.activation.value(a) * self.noise
 
     def pullback(self, a: Array, h: Array, Delta: Array) -> Array:
-        """δ; h holds the noise, and Φ(a) is computed anew."""
+        # h has the noise in it
         return self.activation.pullback(a, self.activation.value(a), Delta * self.noise)
 
 

@@ -12,18 +12,9 @@ SHARED = "shared"
 
 
 def topological_order(inputs: Iterable[str], reads: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The units in an order in which each comes after all that it reads.
+    """The names of the units in an order in which each comes after all that it reads; the last one given is the output.
 
-    Args:
-        inputs: The names of the inputs.
-        reads: For each unit the names it reads; the last unit is the output.
-
-    Returns:
-        The names of the units.
-
-    Raises:
-        ValueError: A bad, reserved or doubled name, an unknown source, a cycle, or an input or unit from which
-            no path leads to the output.
+    A bad name, an unknown source and a cycle are refused, and so is whatever no path leads from to the output.
     """
     inputs = tuple(inputs)
     if not reads:
