@@ -5,8 +5,8 @@ Here is what the README's first page needs; the rest is in namespaces: `collect`
 `textbook`, `testing`.
 
 The docstring of `backprop` says what `net`, `loss`, `params`, `x`, `y`, `weights`, `reduction`, `collect`, `feedback`
-and `key` are; they are the same everywhere. What is of the wrong kind is refused with a TypeError, and values, names
-and shapes that do not fit with a ValueError, before anything is computed.
+and `key` are; they are the same everywhere. An argument of the wrong kind raises a TypeError, and a value, name or
+shape that does not fit raises a ValueError, before anything is computed.
 """
 
 from jaxbp import (

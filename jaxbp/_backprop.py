@@ -88,7 +88,7 @@ def backprop(
 
     Δ_u = Σ_{u ⇒ v} δ_v W_uvᵀ,  δ_u = (∂h_u/∂a_u)ᵀ Δ_u,  ∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u
 
-    These arguments mean the same in all of jaxbp; its docstring says how they are refused.
+    The arguments mean the same in all of jaxbp.
 
     Args:
         net: The network.
@@ -141,19 +141,11 @@ def backprop(
             raise ValueError("curvature is that of the network's own weights; leave feedback out, or the collector")
         return jax.vmap(lambda column: error_signals(net, params, trace, jnp.zeros_like(o), column)[1])(S)
 
-    sweep = Sweep(
-        _weights(net, params, trace, delta, scale),
-        net.units,
-        trace.a,
-        trace.h,
-        Delta,
-        delta,
-        scale,
-        loss_root,
-        from_output,
-    )
+    found = _weights(net, params, trace, delta, scale)
+    sweep = Sweep(found, net.units, trace.a, trace.h, Delta, delta, scale, loss_root, from_output)
     collected = {name: collector(sweep) for name, collector in wanted.items()}
-    return Backprop(value, trace, Delta, delta, collected, _gradient_among(wanted))
+    gradient = next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
+    return Backprop(value, trace, Delta, delta, collected, gradient)
 
 
 def gradient_from(net: Network, params: Params, trace: Trace, delta: Signals) -> Params:
@@ -173,10 +165,6 @@ def _weights(net: Network, params: Params, trace: Trace, delta: Signals, scale: 
         group: {name: Weight(params[group][name], tuple(map(pair, edges)), scale) for name, edges in uses.items()}
         for group, uses in net.plan.uses.items()
     }
-
-
-def _gradient_among(wanted: Mapping[str, Collector]) -> str | None:
-    return next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
 
 
 def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callable[..., tuple[Array, Params]]:

@@ -22,7 +22,7 @@ class DirectFeedback:
     """A matrix from the output to each other unit: Δ_u = δ_o B_u.
 
     Attributes:
-        matrices: B_u by unit, `(width_o, width_u)`; for units with several axes, of all their elements in a row.
+        matrices: B_u by unit, `(width_o, width_u)`; a unit with several axes has all its elements in a row.
     """
 
     matrices: dict[str, Array]

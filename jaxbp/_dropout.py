@@ -1,7 +1,7 @@
 """Dropout: a unit whose activation is followed by noise, h = Φ(a) ⊙ ξ with ξ = 0 or 1 / (1 − p)."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 from jaxtyping import Array
@@ -9,14 +9,6 @@ from jaxtyping import Array
 from jaxbp._checks import quoted
 from jaxbp._network import Network
 from jaxbp.activations import Activation
-
-
-class Phi(Protocol):
-    """What makes h of a, and δ of Δ."""
-
-    def value(self, a: Array, /) -> Array: ...
-
-    def pullback(self, a: Array, h: Array, Delta: Array) -> Array: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +27,10 @@ class Noisy:
     def pullback(self, a: Array, h: Array, Delta: Array) -> Array:
         # h has the noise in it
         return self.activation.pullback(a, self.activation.value(a), Delta * self.noise)
+
+
+Phi = Activation | Noisy
+"""What makes h of a, and δ of Δ."""
 
 
 def drawn(key: Array, dropout: float, a: Array) -> Array:

@@ -70,9 +70,8 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
         read = [source(edge) for edge in net.plan.edges[u].values()]
         a[u] = unit.pre_activation(net.plan.weights_into(params, u), read, len(batch))
         if a[u].shape != (*batch, *unit.shape):
-            raise ValueError(
-                f"the pre-activation of unit {u!r} has shape {a[u].shape}, expected {(*batch, *unit.shape)}"
-            )
+            expected = (*batch, *unit.shape)
+            raise ValueError(f"the pre-activation of unit {u!r} has shape {a[u].shape}, expected {expected}")
         if offsets is not None:
             a[u] = a[u] + offsets.a[u]
         if key is not None and unit.dropout:

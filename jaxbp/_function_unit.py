@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_callable, check_number, check_sequence, check_takes, check_text, name_of
-from jaxbp._unit import Node, check_shape
-from jaxbp.activations import Activation, check_activation, linear
+from jaxbp._checks import check_callable, check_sequence, check_takes, check_text, name_of
+from jaxbp._unit import Node
+from jaxbp.activations import Activation, linear
 from jaxbp.connections import Shape
 
 Pullback = Callable[[tuple[Array, ...], Array, Array], tuple[Array, ...]]
-"""`(inputs, a, delta) -> signals`: the product of the transposed Jacobian by each input with δ."""
+"""`(inputs, a, delta) -> signals`: (∂a/∂h_s)ᵀ δ for each input h_s."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,7 @@ class FunctionUnit(Node):
     dropout: float = 0.0
 
     def __post_init__(self):
-        check_shape(self.width, "a unit's width")
-        check_number(self.dropout, "a unit's dropout", least=0, below=1)
-        check_activation(self.activation, "a unit's activation")
+        super().__post_init__()
         check_sequence(self.sources, "sources", "('gate', 'value')")
         for i, source in enumerate(self.sources):
             check_text(source, f"sources[{i}]")

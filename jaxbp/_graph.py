@@ -6,7 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from jaxbp._checks import described, quoted, suggestion
 
 ONE = "bias"
-"""The unit that is always +1, of which every bias is an edge; its name in the tree of parameters."""
+"""The unit that is always +1: every bias is an edge from it, and has its name in the tree of parameters."""
 SHARED = "shared"
 """The group of the weights that several edges use."""
 

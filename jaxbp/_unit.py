@@ -27,6 +27,11 @@ class Node(ABC):
     activation: Activation
     dropout: float
 
+    def __post_init__(self):
+        check_shape(self.width, "a unit's width")
+        check_number(self.dropout, "a unit's dropout", least=0, below=1)
+        check_activation(self.activation, "a unit's activation")
+
     @property
     def shape(self) -> Shape:
         """The shape of a and h for one example."""
@@ -76,13 +81,11 @@ class Unit(Node):
     dropout: float = 0.0
 
     def __post_init__(self):
-        check_shape(self.width, "a unit's width")
-        check_number(self.dropout, "a unit's dropout", least=0, below=1)
+        super().__post_init__()
         if not isinstance(self.bias, bool | str):
             raise TypeError(
                 f"a unit's bias must be True, False or the name of a shared one, got {described(self.bias)}"
             )
-        check_activation(self.activation, "a unit's activation")
         if not isinstance(self.connections, Mapping) or not self.connections:
             raise ValueError(
                 f"a unit's connections must be a non-empty dict from source to connection, such as "

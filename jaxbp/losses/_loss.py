@@ -95,9 +95,8 @@ class Loss:
 
     def at(self, activation: Activation) -> "Head":
         """The loss and the activation of the output as one, in closed form where one is known."""
-        return Head(
-            self, activation, next((r for r in self.simplifications if r.activation.phi == activation.phi), None)
-        )
+        rule = next((rule for rule in self.simplifications if rule.activation.phi == activation.phi), None)
+        return Head(self, activation, rule)
 
     def targets(self, o: Array, y: Any) -> Array:
         """The targets y as an array like the output o, with its dtype.
