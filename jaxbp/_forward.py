@@ -84,7 +84,7 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
 
 
 def sources(h: Mapping[str, Array], batch: Shape) -> Callable[[Edge], Array]:
-    """The post-activation h_s at the start of each edge; that of the unit that is always +1 is made for it."""
+    """The post-activation h_s at the start of each edge; the unit that is always +1 has no entry in h."""
     dtype = next(iter(h.values())).dtype
     ones = cache(lambda shape: jnp.ones((*batch, *shape), dtype))
     return lambda edge: ones(edge.shape) if edge.source == ONE else h[edge.source]

@@ -1,4 +1,4 @@
-"""Products of a vector with the Hessian and with the generalised Gauss-Newton matrix, neither of which is formed.
+"""Products of a vector with the Hessian and with the generalised Gauss-Newton matrix, which never form the matrix.
 
 The vector v and the product are trees like `params`, of its dtypes; the other arguments are those of `jaxbp.backprop`.
 """

@@ -90,10 +90,10 @@ squared_norm = SquaredNorm()
 def clipped(max_norm: float, *, noise_multiplier: float = 0.0, key: Array | None = None) -> Clipped:
     """The gradient with each example's own gradient clipped: Σ_i scale_i min(1, C / ‖∇L_i‖) ∇L_i.
 
-    One backward recursion is enough: δ_i is weighted, and contracted again. No example adds more than scale_i C,
-    whatever its values are, up to the rounding of the result: norms are in float32 at least, of numbers scaled so that
-    no square overflows, and where terms cancel they count what rounding may have hidden. An example whose gradient is
-    not finite adds nothing; its loss still shows in the value.
+    scale_i is 1/N in a mean. One backward recursion is enough: δ_i is weighted, and contracted again. No example adds
+    more than scale_i C, whatever its values are, up to the rounding of the result: norms are in float32 at least, of
+    numbers scaled so that no square overflows, and where terms cancel they count what rounding may have hidden. An
+    example whose gradient is not finite adds nothing; its loss still shows in the value.
 
     With a noise multiplier σ and a key, normal noise of standard deviation σ C max_i |scale_i| is added, which makes it
     the gradient of DP-SGD. Do not use weights to say who takes part in a step: the noise would depend on the data, and

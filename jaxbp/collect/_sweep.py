@@ -168,7 +168,7 @@ class UnitSignals(NamedTuple):
 
 
 class HasActivation(Protocol):
-    """A unit, of which a collector sees Φ alone."""
+    """What a collector sees of a unit beside its signals."""
 
     @property
     def activation(self) -> Activation: ...
@@ -241,7 +241,7 @@ class Sweep:
 
 @runtime_checkable
 class Collector(Protocol):
-    """Anything that makes a result of one sweep; a frozen dataclass, so that it is static under jit."""
+    """Anything that makes a result of one sweep. Make it a frozen dataclass, so that it can be static under `jit`."""
 
     def __call__(self, sweep: Sweep) -> Any:
         """The result, any pytree."""
