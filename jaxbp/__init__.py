@@ -3,6 +3,10 @@
 Here is what the README's first page needs; the rest is in namespaces: `collect` (what else a sweep can make),
 `activations`, `connections`, `losses` (and how to make your own), `feedback`, `curvature`, `train`, `interop`,
 `textbook`, `testing`.
+
+The docstring of `backprop` says what `net`, `loss`, `params`, `x`, `y`, `weights`, `reduction`, `collect`, `feedback`
+and `key` are; they are the same everywhere. An argument of the wrong kind raises a TypeError, and a value, name or
+shape that does not fit raises a ValueError, before anything is computed.
 """
 
 from jaxbp import (
