@@ -2,16 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from itertools import islice, product
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 
-from jaxbp._backprop import backprop
 from jaxbp._check._compare import is_close
 from jaxbp._check._facts import Corner, Facts, central_difference, corners
 from jaxbp._check._findings import compared, in_order, where
@@ -27,7 +22,7 @@ from jaxbp._checks import quoted
 from jaxbp._dropout import without_dropout
 from jaxbp._names import Name
 from jaxbp._network import Network
-from jaxbp._objective import check_objective, objective
+from jaxbp._objective import check_objective
 from jaxbp.losses import Loss
 
 _MOST_SUBGRADIENTS = 256
@@ -83,23 +78,13 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
     """
     check_objective(net, loss)
     evaluated = without_dropout(net)
-    session = Session(partial(_program, evaluated, loss, params, x, y))
+    session = Session.of(evaluated, loss, params, x, y)
     with session.undisturbed():
         facts = Facts.of(evaluated, loss, params, x, y)
     handed = handed_in(facts, params, x, y, mine)
     with session.undisturbed():
         report = _judged(facts, handed)
     return replace(report, notes=(*report.notes, *_about_dropout(net))) if report.verdict == "wrong" else report
-
-
-def _program(net: Network, loss: Loss, params: Any, x: Any, y: Any) -> ClosedJaxpr:
-    """All that the network and the loss consist of, each with its own derivative and with that of autodiff."""
-
-    def everything(params: Any, x: Any, y: Any) -> Any:
-        return jax.value_and_grad(objective(net, loss))(params, x, y), backprop(net, loss, params, x, y).grads
-
-    arrays = {s: jnp.asarray(h) for s, h in x.items()} if isinstance(x, Mapping) else jnp.asarray(x)
-    return jax.make_jaxpr(everything)(params, arrays, jnp.asarray(y))
 
 
 @np.errstate(all="ignore")  # numbers at the end of the format are compared too: what overflows in that is no match
