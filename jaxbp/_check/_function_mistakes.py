@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from math import isqrt, sqrt
 
 import numpy as np
-from jaxtyping import Array
 
 from jaxbp._attention import Attention
 from jaxbp._check._pass import Change, Pass, pulled_through
@@ -46,9 +45,5 @@ def in_function(state: Pass, unit: FunctionUnit, v: str, s: str) -> Iterator[Cha
 def _by_rule(state: Pass, unit: FunctionUnit, v: str) -> dict[str, np.ndarray]:
     """The signals by the pull-back that the unit itself brings."""
     h = [state.facts.h[t] for t in unit.sources]
-    signals = in_float64(_signals_by_rule, unit)(h, state.facts.a[v], state.delta[v])
+    signals = in_float64(FunctionUnit.pull_back, unit, ())(h, state.facts.a[v], state.delta[v])
     return dict(zip(unit.sources, signals, strict=True))
-
-
-def _signals_by_rule(unit: FunctionUnit) -> Callable[..., tuple[Array, ...]]:
-    return lambda h, a, delta: unit.pull_back((), h, a, delta)

@@ -1,4 +1,4 @@
-"""The report on a hand gradient: the verdict, where it goes wrong, and which mistake explains it."""
+"""The report on a hand gradient: the verdict, where the gradient goes wrong, and which mistake explains it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,16 +28,9 @@ class Mistake:
 class Finding:
     """One quantity that was handed in, compared with the reference.
 
-    Attributes:
-        name: The quantity.
-        status: `"right"`, `"precision"` where only rounding is in the way, `"wrong"`.
-        index: Its worst element.
-        mine: What was handed in there.
-        expected: What it is.
-        relative_error: The largest difference, relative to the largest element of the reference.
-        off: How many elements are off.
-        size: How many there are.
-        remark: What else is the matter with it, such as a transposed shape or a NaN.
+    `index` is its worst element, where `mine` was handed in and `expected` is right. The largest difference is relative
+    to the largest element of the reference; `off` of its `size` elements are off. The status is `"precision"` where
+    rounding explains the difference, and the remark says what else is the matter, such as a transpose or a NaN.
     """
 
     name: str
@@ -141,6 +134,20 @@ class Report:
             ],
             "notes": list(self.notes),
         }
+
+
+def nothing_wrong(findings: tuple[Finding, ...], notes: tuple[str, ...] = ()) -> Report:
+    """The report where nothing is wrong."""
+    rounded = any(finding.status == "precision" for finding in findings)
+    return Report("precision" if rounded else "right", findings, notes=notes)
+
+
+def on_corner(count: int, size: int, name: str, of: str) -> str:
+    """A note on elements that sit on a corner."""
+    return (
+        f"{count} of {size} elements of {name} sit on a corner of {of}, where every slope between those on its two "
+        "sides is valid"
+    )
 
 
 _SHOWN = 6
