@@ -75,7 +75,7 @@ class Leaf:
 
     @property
     def place(self) -> str:
-        """Its name with the block that is off as an index."""
+        """Its name, with the block that is off as an index."""
         parts = [
             ":" if part.stop - part.start == length
             else str(part.start) if part.stop - part.start == 1
@@ -93,7 +93,7 @@ class Leaf:
         return is_close(self.mine, predicted, self.right, self.relative, self.error)
 
     def digits(self, predicted: np.ndarray) -> float:
-        """How improbable it is, as a power of ten, that one number agrees so well with a prediction by chance."""
+        """The power of ten of how improbable it is that one number agrees so well with a prediction by chance."""
         size = max(magnitude(self.mine), magnitude(predicted))
         return -log10(max(magnitude(self.mine - predicted) / size, self.epsilon / 2, 1e-12)) if size else 0.0
 
