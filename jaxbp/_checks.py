@@ -1,4 +1,4 @@
-"""What functions ask of their arguments, and the words in which they refuse: what came, and what was expected.
+"""Checks of arguments, and the words in which a function refuses them: what came, and what was expected.
 
 A check looks at kinds, names, shapes and dtypes, and at values only where they are known: under `jit` they are not.
 """
@@ -43,7 +43,7 @@ def check_shaped(value: Any, place: str, shape: tuple[int, ...], doubt: str = ""
 
 
 def check_alike(arrays: Mapping[str, Any]) -> None:
-    """Refuse arrays of floats that have not all the shape of the first, which would broadcast."""
+    """Refuse arrays of floats whose shapes are not that of the first: they would broadcast."""
     first, *others = arrays
     for name, array in arrays.items():
         check_floating(array, name)
@@ -53,14 +53,14 @@ def check_alike(arrays: Mapping[str, Any]) -> None:
 
 
 def check_real(value: Any, place: str) -> None:
-    """Refuse what is no array of numbers, of which complex ones would lose a half."""
+    """Refuse what is no array of real numbers: complex ones would lose a half."""
     check_array(value, place)
     if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise TypeError(f"{place} has dtype {value.dtype}, expected real numbers or integers")
 
 
 def floating_dtype(dtype: Any) -> Any:
-    """A floating dtype as JAX has it at present; what names none is refused."""
+    """The floating dtype that JAX makes of this one in the present precision."""
     try:
         dtype = jax.dtypes.canonicalize_dtype(dtype)
     except (TypeError, ValueError):
@@ -73,10 +73,8 @@ def floating_dtype(dtype: Any) -> Any:
 def check_random_key(key: Any, place: str = "key") -> None:
     """Refuse what is not one key for JAX's random numbers: a typed one, or the words of one from `PRNGKey`."""
     if isinstance(key, jax.Array | np.ndarray):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            axes = key.ndim
-        else:
-            axes = key.ndim - 1 if key.dtype == np.uint32 else -1
+        is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        axes = key.ndim if is_typed else key.ndim - 1 if key.dtype == np.uint32 else -1
         if axes == 0:
             return
         if axes > 0:
@@ -104,7 +102,7 @@ def check_number(
     below: float = math.inf,
     finite: bool = False,
 ) -> None:
-    """Refuse what is no real number, or one outside of a range, which NaN is; one that is traced has no value yet."""
+    """Refuse what is no real number, or is outside of a range, as NaN is; a traced one has no value yet."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         real = value.shape == () and any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer))
     else:
@@ -149,12 +147,12 @@ def check_batch_size(batch_size: Any) -> None:
 
 
 def is_known(value: Any) -> bool:
-    """Whether a value can be looked at, which those that `jit` and its like trace cannot."""
+    """Whether a value can be looked at: one that `jit` and its like trace cannot."""
     return not isinstance(value, Tracer)
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a value is an integer of Python or numpy, which True is not."""
+    """Whether a value is an integer of Python or NumPy; True is none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
@@ -168,7 +166,7 @@ def check_mapping(value: Any, place: str, example: str) -> None:
 
 
 def check_sequence(value: Any, place: str, example: str) -> None:
-    """Refuse what is no list or tuple; a text is none either."""
+    """Refuse what is no list or tuple; a text is neither."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError(f"{place} must be a list such as {example}, got {described(value)}")
 
@@ -183,13 +181,7 @@ def check_keys(got: Mapping[str, Any], expected: Iterable[str], holds: str, has:
 
 
 def check_made(made: Any, like: Any, of: str) -> None:
-    """Refuse what a rule of the user's made if its shape is wrong, which would broadcast, or if it is not of floats.
-
-    Args:
-        made: What the rule made.
-        like: An array of the right shape.
-        of: Whose rule it is, for the message.
-    """
+    """Refuse what a rule of the user's made where it is not of floats, or of another shape, which would broadcast."""
     check_floating(made, of)
     if made.shape != like.shape:
         raise ValueError(f"{of} has shape {made.shape}, expected {like.shape}")
@@ -220,7 +212,7 @@ def check_callable(value: Any, place: str, example: str) -> None:
 
 
 def check_takes(function: Any, place: str, arguments: tuple[str, ...], example: str, *, hashable: bool = True) -> None:
-    """Refuse what is no function of these arguments, or no part of a specification, which is hashable."""
+    """Refuse what is no function of these arguments, or cannot be hashed, as the parts of a specification must be."""
     check_callable(function, place, example)
     if hashable:
         try:
@@ -229,9 +221,8 @@ def check_takes(function: Any, place: str, arguments: tuple[str, ...], example: 
             raise TypeError(
                 f"{place} is {_of_kind(function)}, which cannot be hashed; make its class a frozen dataclass"
             ) from None
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # a built-in that has none to look at
+    signature = _signature(function)
+    if signature is None:
         return
     try:
         signature.bind(*arguments)
@@ -244,23 +235,20 @@ def check_takes(function: Any, place: str, arguments: tuple[str, ...], example: 
 
 def takes(function: Callable[..., Any], argument: str) -> bool:
     """Whether a function has an argument of this name."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # a built-in that has none to look at
-        return False
+    signature = _signature(function)
+    parameters = signature.parameters.values() if signature else ()
     return any(p.name == argument or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
-def check_kind(value: Any, kind: type, place: str, expected: str, known: Mapping[str, Any] | None = None) -> None:
-    """Refuse what is not one of our own kinds.
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # a built-in that has none to look at
+        return None
 
-    Args:
-        value: What came.
-        kind: The class.
-        place: What the message calls it.
-        expected: What it should be, and how to make one.
-        known: Names of jaxbp, among which those of this kind may have been meant.
-    """
+
+def check_kind(value: Any, kind: type, place: str, expected: str, known: Mapping[str, Any] | None = None) -> None:
+    """Refuse what is not one of our own kinds; the known names of that kind may have been meant."""
     if isinstance(value, kind):
         return
     hint = ""
@@ -277,7 +265,7 @@ def check_kind(value: Any, kind: type, place: str, expected: str, known: Mapping
 
 
 def described(value: Any) -> str:
-    """What came, in a few words, and without what an array or a module would print."""
+    """A value in a few words, without the numbers of an array or the layers of a module."""
     if value is None or isinstance(value, str | bool | int | float | complex | np.generic):
         return reprlib.repr(value)
     if isinstance(value, type):
@@ -294,7 +282,7 @@ def described(value: Any) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value is made of words and numbers alone, which print shortly."""
+    """Whether a value is made of words and numbers alone, and so prints in a few words."""
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     if isinstance(value, dict):
@@ -303,7 +291,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """What to call a function in words."""
+    """The name of a function, or of the class of what can be called."""
     return getattr(function, "__name__", type(function).__name__)
 
 
@@ -314,7 +302,7 @@ def suggestion(name: object, known: Iterable[str]) -> str:
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Names for a message."""
+    """Names as a message lists them."""
     return ", ".join(repr(name) for name in names) or "none"
 
 

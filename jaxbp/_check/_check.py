@@ -1,19 +1,20 @@
-"""Check a hand gradient: whether it is right, where it goes wrong, and which mistake explains it."""
+"""Check the hand gradient of a network: whether it is right, where it goes wrong, and which mistake explains it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice, product
 from typing import Any
 
 import numpy as np
 
-from jaxbp._check._compare import is_close
+from jaxbp._check._compare import Handed, disagreement, is_close, relative_error
 from jaxbp._check._facts import Corner, Facts, central_difference, corners
-from jaxbp._check._findings import compared, in_order, where
-from jaxbp._check._handed import Handed, handed_in
+from jaxbp._check._handed import handed_in, shape_of
+from jaxbp._check._leaves import Leaf
+from jaxbp._check._order import in_order, where
 from jaxbp._check._pass import run
 from jaxbp._check._ranking import ranked, telling_apart
-from jaxbp._check._report import Report
+from jaxbp._check._report import Report, nothing_wrong, on_corner
 from jaxbp._check._rounding import rounding_errors
 from jaxbp._check._rules import wrong_rules
 from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mistakes_of
@@ -26,29 +27,20 @@ from jaxbp._objective import check_objective
 from jaxbp.losses import Loss
 
 _MOST_SUBGRADIENTS = 256
+_GAVE_UP = f"{MOST_TRIALS} combinations were tried; hand in more quantities to narrow them down"
 _TOO_CLOSE = "this is so close to the gradient that no mistake can be told from the numbers; a constant may be rounded"
 
 
 def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> Report:
     """Compare a hand gradient with `jax.grad`, and say where it goes wrong and why.
 
-    The reference is `jax.grad` of `objective` in float64, whatever the dtypes; where that and what was handed in
-    differ, central differences are asked too. Then known mistakes (a missing Φ', a missing transpose, a dropped
-    branch, a lost 1/N, …, up to three of them together) are evaluated until one gives the same numbers.
+    The reference is `jax.grad` of the mean loss over the batch, in float64 and without dropout; where that and what was
+    handed in differ, central differences are asked too. Then known mistakes (a missing Φ', a missing transpose, a
+    dropped branch, a lost 1/N, …, up to three of them together) are evaluated until some give the same numbers.
 
-    Args:
-        net: The network. Units with dropout are taken without noise, as when evaluating.
-        loss: The loss of one example; the gradient is that of the mean over the batch.
-        params: The parameters, as from `init_params`.
-        x: The input, `(*batch, width)`, or a dict of inputs by name.
-        y: What the loss takes: an array like the output, or class ids.
-        mine: The gradient as a tree like `params`, of arrays or nested lists; or some quantities by name, such as
-            `{"delta.o": …, "Delta.h2": …, "grad.h2.h1": …, "grad.shared.W": …, "loss": …}`; or a function
-            `(params, x, y)` that returns the gradients, or `(value, gradients)`. The more is handed in, the closer a
-            mistake can be located.
-
-    Returns:
-        `Report(verdict, first_wrong, explanations, …)`, which prints as a few lines.
+    `mine` is a tree like `params`, of arrays or nested lists; or some quantities by name, such as `{"delta.o": …,
+    "Delta.h2": …, "grad.h2.h1": …, "grad.shared.W": …, "loss": …}`; or a function `(params, x, y)` that returns the
+    gradients, or `(value, gradients)`. The more is handed in, the closer a mistake can be located.
 
     Raises:
         TypeError, ValueError: What was handed in has a name, a shape or a type that does not fit, or the other
@@ -73,8 +65,6 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
         ('wrong', 'grad.h1.x')
         >>> print(report.explanations[0].text)
         Φ' is left out: delta.h1 = (1 − h.h1²) ⊙ Delta.h1, not Delta.h1
-
-    Source: the chapter, whose recursions the mistakes are mistakes in.
     """
     check_objective(net, loss)
     evaluated = without_dropout(net)
@@ -89,50 +79,47 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
 
 @np.errstate(all="ignore")  # numbers at the end of the format are compared too: what overflows in that is no match
 def _judged(facts: Facts, handed: Handed[Name]) -> Report:
-    order = in_order(facts, handed.arrays)
     tolerated = dict.fromkeys(facts.right, 0.0)
-    findings = {name: compared(facts, handed, name, 0.0) for name in order}
-    on_corners = corners(facts, handed.epsilon)
-    if any(finding.status != "right" for finding in findings.values()):
+    order = in_order(facts, handed.arrays)
+
+    def compared() -> dict[Name, Leaf]:
+        return {n: Leaf.of(n, facts.right[n].reshape(shape_of(facts, n)), handed, tolerated[n]) for n in order}
+
+    leaves, on_corners = compared(), corners(facts, handed.epsilon)
+    about_corners = tuple(
+        on_corner(int(np.sum(corner.mask)), corner.mask.size, f"a.{u}", "the activation")
+        for u, corner in on_corners.items()
+    )
+    if any(leaf.finding.status != "right" for leaf in leaves.values()):
         tolerated = rounding_errors(facts, handed.epsilon, on_corners)
-        findings = {name: compared(facts, handed, name, tolerated[name]) for name in order}
-    listed, wrong = tuple(findings.values()), [name for name in order if findings[name].status == "wrong"]
+        leaves = compared()
+    findings, wrong = tuple(leaf.finding for leaf in leaves.values()), [name for name in order if leaves[name].wrong]
     if not wrong:
-        rounded = any(finding.status == "precision" for finding in listed)
-        return Report("precision" if rounded else "right", listed, notes=tuple(_about_corners(on_corners)))
-    if on_corners and _is_subgradient(facts, handed, tolerated, on_corners):
-        return Report("kink", listed, notes=tuple(_about_corners(on_corners)))
+        return nothing_wrong(findings, about_corners)
+    if on_corners and _is_subgradient(facts, handed, wrong, tolerated, on_corners):
+        return Report("kink", findings, notes=about_corners)
     observed = Observed(_batched(facts, handed), _closeness(facts, handed, tolerated))
     forward_is_right = not any(name.kind in ("a", "h") for name in wrong)
     finite = all(np.all(np.isfinite(array)) for array in observed.arrays.values())
     explicable = observed.arrays and forward_is_right and finite
     found, complete = explanations(facts, observed) if explicable else ([], True)
     best_first = ranked(facts, observed, [changes for changes in found if changes])
-    alternatives = tuple(dict.fromkeys(mistakes_of(changes) for changes in best_first))
     faithful = () in found  # every step as it should be gives what was handed in
     own = wrong_rules(facts) if faithful else ()
-    gave_up = (
-        [] if complete else [f"{MOST_TRIALS} combinations were tried; hand in more quantities to narrow them down"]
-    )
-    notes = [
-        *gave_up,
+    notes = (
+        *([] if complete else [_GAVE_UP]),
         *([_TOO_CLOSE] if faithful and not own else []),
         *_second_opinion(facts, wrong),
-        *_about_corners(on_corners),
+        *about_corners,
         *telling_apart(facts, observed, best_first),
-    ]
-    return Report(
-        "wrong",
-        listed,
-        str(wrong[0]),
-        where(facts, [name for name in order if name not in wrong], wrong[0]),
-        (own,) if own else alternatives,
-        tuple(notes),
     )
+    alternatives = (own,) if own else tuple(dict.fromkeys(mistakes_of(changes) for changes in best_first))
+    right = [name for name in order if name not in wrong]
+    return Report("wrong", findings, str(wrong[0]), where(facts, right, wrong[0]), alternatives, notes)
 
 
 def _batched(facts: Facts, handed: Handed[Name]) -> dict[Name, np.ndarray]:
-    """What was handed in of the backward phase, with the batch as one axis."""
+    """The quantities of the backward phase that were handed in, with the batch as one axis."""
     return {
         name: array.reshape(facts.right[name].shape) if name.is_of_unit else array
         for name, array in handed.arrays.items()
@@ -141,7 +128,7 @@ def _batched(facts: Facts, handed: Handed[Name]) -> dict[Name, np.ndarray]:
 
 
 def _closeness(facts: Facts, handed: Handed[Name], tolerated: Mapping[Name, float]) -> Close:
-    relative = min(max(1e-8, 100 * handed.epsilon), 0.03)
+    relative = relative_error(handed.epsilon)
 
     def close(name: Name, mine: np.ndarray, predicted: np.ndarray) -> bool:
         return is_close(mine, predicted, facts.right[name], relative, tolerated[name], handed.resolution)
@@ -150,20 +137,20 @@ def _closeness(facts: Facts, handed: Handed[Name], tolerated: Mapping[Name, floa
 
 
 def _is_subgradient(
-    facts: Facts, handed: Handed[Name], tolerated: Mapping[Name, float], on_corners: Mapping[str, Corner]
+    facts: Facts,
+    handed: Handed[Name],
+    wrong: Iterable[Name],
+    tolerated: Mapping[Name, float],
+    on_corners: Mapping[str, Corner],
 ) -> bool:
     """Whether another slope between the two sides of each corner gives what was handed in."""
+    backward = _batched(facts, handed)
+    if any(name not in backward for name in wrong):
+        return False
     choices = [
         [np.where(c.mask, (1 - t) * c.left + t * c.right, facts.slopes[u]) for t in (0, 0.5, 1)] + [facts.slopes[u]]
         for u, c in on_corners.items()
     ]
-    backward = _batched(facts, handed)
-    if any(
-        compared(facts, handed, name, tolerated[name]).status == "wrong"
-        for name in handed.arrays
-        if name not in backward
-    ):
-        return False
     for slopes in islice(product(*choices), _MOST_SUBGRADIENTS):
         right = dict(facts.right)
         at = replace(facts, right=right)
@@ -178,14 +165,6 @@ def _is_subgradient(
     return False
 
 
-def _about_corners(on_corners: Mapping[str, Corner]) -> list[str]:
-    return [
-        f"{np.count_nonzero(corner.mask)} of {corner.mask.size} elements of a.{u} sit on a corner of the activation, "
-        "where every slope between those on its two sides is valid"
-        for u, corner in on_corners.items()
-    ]
-
-
 def _about_dropout(net: Network) -> list[str]:
     noisy = [u for u in net.order if net.units[u].dropout]
     if not noisy:
@@ -193,20 +172,11 @@ def _about_dropout(net: Network) -> list[str]:
     return [f"the dropout of {quoted(noisy)} is left out here: a gradient with noise in it is called wrong"]
 
 
-def _second_opinion(facts: Facts, wrong: Iterable[Name]) -> list[str]:
+def _second_opinion(facts: Facts, wrong: Iterable[Name]) -> Iterator[str]:
     """What central differences say where jax.grad and the hand gradient differ."""
-    notes: list[str] = []
     for name in wrong:
-        if name.kind != "grad":
-            continue
-        right = facts.right[name]
-        direction = np.random.default_rng(0).normal(size=right.shape)
-        direction /= np.linalg.norm(direction)
-        theirs = central_difference(facts, name, direction)
-        ours = float(np.vdot(right, direction))
-        if abs(theirs - ours) > 1e-5 * max(np.linalg.norm(right), abs(facts.right[Name("loss")])):
-            notes.append(
-                f"the two references disagree at {name}: along a random direction jax.grad has {ours:.6g}, "
-                f"central differences {theirs:.6g}; the loss has a corner here, or a custom derivative rule is wrong"
-            )
-    return notes
+        if name.kind == "grad":
+            yield from disagreement(
+                str(name), facts.right[name], facts.right[Name("loss")], partial(central_difference, facts, name),
+                "the loss has a corner here, or a custom derivative rule is wrong",
+            )  # fmt: skip

@@ -1,6 +1,5 @@
-"""What is true of a network on a batch: both phases in float64, by autodiff, which uses none of our backward rules."""
+"""The right quantities of a network on a batch: both phases in float64, by autodiff, which uses no rule of ours."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
@@ -26,18 +25,7 @@ from jaxbp.losses import Loss
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """A network, a batch and all right quantities; in every array the batch is one axis, also where it was none.
-
-    Attributes:
-        net: The network.
-        loss: The loss of one example.
-        params: The parameters, by group.
-        a: The pre-activations by unit, `(N, *shape)`.
-        h: The post-activations by unit and input, likewise.
-        y: The targets, of the output's shape.
-        right: Every quantity, as autodiff has it.
-        batch: The batch shape as it came.
-    """
+    """A network, a batch and every right quantity; in each array the batch is one axis, whatever `batch` it came in."""
 
     net: Network
     loss: Loss
@@ -50,11 +38,7 @@ class Facts:
 
     @classmethod
     def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any) -> "Facts":
-        """The facts for the arguments of `backprop`.
-
-        Raises:
-            TypeError, ValueError: Arguments that do not fit, or targets that are not finite.
-        """
+        """The facts for the arguments of `backprop`, which must fit each other; targets must be finite."""
         check_params(net, params)
         named, shape = check_inputs(net, x), net.shapes[net.output]
         first, value = next(iter(named.items()))
@@ -74,9 +58,7 @@ class Facts:
         cls, net: Network, loss: Loss, params: Any, right: dict[str, Any], batch: tuple[int, ...]
     ) -> "Facts":
         """The facts, from the quantities by kind and the targets as `y` among them."""
-        a = {u: right["a"][u] for u in net.units}
-        h = {s: right["h"][s] for s in net.shapes}
-        return cls(net, loss, params, a, h, right.pop("y"), named(right), batch)
+        return cls(net, loss, params, right["a"], right["h"], right.pop("y"), named(right), batch)
 
     def elsewhere(self, seed: int, y: np.ndarray, examples: int) -> "Facts":
         """The same network and parameters on normally distributed inputs."""
@@ -92,7 +74,7 @@ class Facts:
 
     @property
     def plan(self) -> Plan:
-        """The edges of the network."""
+        """The plan of the network."""
         return self.net.plan
 
     def edge(self, u: str, s: str) -> Edge:
@@ -106,78 +88,56 @@ class Facts:
     @cached_property
     def slopes(self) -> dict[str, np.ndarray]:
         """Φ'(a) of each element-wise unit."""
-        units = self.net.units.items()
         return {
             u: slope(unit.activation, self.a[u], self.h[u])
-            for u, unit in units
+            for u, unit in self.net.units.items()
             if isinstance(unit.activation, Elementwise)
         }
 
     @cached_property
     def diagonals(self) -> dict[str, np.ndarray]:
         """The diagonal ∂h_i/∂a_i of the Jacobian of each unit that is not element-wise."""
-        units = self.net.units.items()
         return {
-            u: _diagonal(unit.activation, self.a[u], self.h[u])
-            for u, unit in units
+            u: h * (1 - h) if unit.activation.phi == softmax.phi else in_float64(_diagonal, unit.activation)(a, h)
+            for u, unit in self.net.units.items()
             if not isinstance(unit.activation, Elementwise)
+            for a, h in [(self.a[u], self.h[u])]
         }
 
 
-def _diagonal(activation: Activation, a: np.ndarray, h: np.ndarray) -> np.ndarray:
-    return h * (1 - h) if activation.phi == softmax.phi else in_float64(_diagonal_of, activation)(a, h)
-
-
-def _diagonal_of(activation: Activation) -> Callable[[Array, Array], Array]:
-    def diagonal(a: Array, h: Array) -> Array:
-        # Jᵀ times a unit vector is a row of J
-        rows = jax.vmap(lambda e: activation.pullback(a, h, jnp.broadcast_to(e, h.shape)))(jnp.eye(h.shape[-1]))
-        return jnp.einsum("i...i->...i", rows)
-
-    return diagonal
+def _diagonal(activation: Activation, a: Array, h: Array) -> Array:
+    # Jᵀ times a unit vector is a row of J
+    rows = jax.vmap(lambda e: activation.pullback(a, h, jnp.broadcast_to(e, h.shape)))(jnp.eye(h.shape[-1]))
+    return jnp.einsum("i...i->...i", rows)
 
 
 def slope(activation: Elementwise, a: np.ndarray, h: np.ndarray | None = None) -> np.ndarray:
     """Φ'(a) as numbers."""
-    return in_float64(_slope, activation)(a, phi(activation, a) if h is None else h)
-
-
-def _slope(activation: Elementwise) -> Callable[[Array, Array], Array]:
-    return lambda a, h: activation.derivative(a, h).astype(float)
+    return in_float64(activation.derivative)(a, phi(activation, a) if h is None else h).astype(np.float64)
 
 
 def phi(activation: Activation, a: np.ndarray) -> np.ndarray:
     """Φ(a) as numbers."""
-    return in_float64(_value_of, activation)(a)
-
-
-def _value_of(activation: Activation) -> Callable[[Array], Array]:
-    return lambda a: activation.value(a)
+    return in_float64(activation.value)(a)
 
 
 def _widened(array: Any) -> np.ndarray:
     return np.asarray(array).astype(np.float64)
 
 
-def _targets(loss: Loss, shape: Shape) -> Callable[[Any], Array]:
-    return lambda y: loss.targets(jnp.zeros(shape), y)
+def _targets(loss: Loss, shape: Shape, y: Any) -> Array:
+    return loss.targets(jnp.zeros(shape), y)
 
 
-def _by_autodiff(net: Network, loss: Loss) -> Callable[..., dict[str, Any]]:
-    def quantities(params: Any, x: dict[str, Array], y: Array) -> dict[str, Any]:
-        trace = forward(net, params, x)
-        zeros = jax.tree.map(jnp.zeros_like, trace)
-        of_both = partial(objective(net, loss), x=x, y=y)
-        of_all = jax.value_and_grad(lambda params, offsets: of_both(params, offsets=offsets), argnums=(0, 1))
-        value, (grads, offsets) = of_all(params, zeros)
-        # a simplified loss is computed from the logits, past the output: ∂L/∂o is that of the loss itself
-        o = trace.h[net.output]
-        at_output = jax.grad(lambda o: jnp.sum(loss.value(o, y)) / o.shape[0])(o)
-        Delta = {**offsets.h, net.output: at_output}
-        backward = {"Delta": Delta, "delta": offsets.a, "grad": grads}
-        return {"loss": value, "y": y, "a": trace.a, "h": trace.h, **backward}
-
-    return quantities
+def _by_autodiff(net: Network, loss: Loss, params: Any, x: dict[str, Array], y: Array) -> dict[str, Any]:
+    trace = forward(net, params, x)
+    of_both = partial(objective(net, loss), x=x, y=y)
+    of_all = jax.value_and_grad(lambda params, offsets: of_both(params, offsets=offsets), argnums=(0, 1))
+    value, (grads, offsets) = of_all(params, jax.tree.map(jnp.zeros_like, trace))
+    # a simplified loss is computed from the logits, past the output: ∂L/∂o is that of the loss itself
+    at_output = jax.grad(lambda o: jnp.sum(loss.value(o, y)) / o.shape[0])(trace.h[net.output])
+    backward = {"Delta": {**offsets.h, net.output: at_output}, "delta": offsets.a, "grad": grads}
+    return {"loss": value, "y": y, "a": trace.a, "h": trace.h, **backward}
 
 
 def central_difference(facts: Facts, grad: Name, direction: np.ndarray, step: float = 1e-5) -> float:
@@ -192,19 +152,13 @@ def central_difference(facts: Facts, grad: Name, direction: np.ndarray, step: fl
     return (value(1) - value(-1)) / (2 * step)
 
 
-def _value(net: Network, loss: Loss) -> Callable[..., Array]:
-    return lambda params, x, y: objective(net, loss)(params, x, y)
+def _value(net: Network, loss: Loss, params: Any, x: Any, y: Any) -> Array:
+    return objective(net, loss)(params, x, y)
 
 
 @dataclass(frozen=True, eq=False)
 class Corner:
-    """Where a unit sits on a corner of its activation.
-
-    Attributes:
-        mask: Which of its elements do.
-        left: The slope on the lower side of each element.
-        right: The slope on its upper side.
-    """
+    """Which elements of a unit sit on a corner of its activation, and the slopes below and above each element."""
 
     mask: np.ndarray
     left: np.ndarray

@@ -4,17 +4,17 @@ Without a graph there is no order of computation: leaves are compared one by one
 the tree, and only mistakes that can be made after the fact are known: in signs, constants, shapes and places.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from jaxbp._check._compare import Handed
+from jaxbp._check._compare import Handed, disagreement
 from jaxbp._check._leaf_mistakes import leaf_mistakes
 from jaxbp._check._leaves import Leaf
 from jaxbp._check._reference import Reference
-from jaxbp._check._report import Report
+from jaxbp._check._report import Report, nothing_wrong, on_corner
 from jaxbp._check._session import Session
 from jaxbp._check._trees import VALUE, Tree, handed_in
 from jaxbp._checks import check_callable
@@ -33,17 +33,10 @@ def check_function(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:
     differences are asked too. Then the mistakes that can be told without a graph (signs, constants, transposes,
     places, sums over a broadcast axis, blocks of zeros) are evaluated, up to two of them together.
 
-    Args:
-        f: A pure JAX function of one tree of floating arrays that returns a scalar; it is differentiated as it is, so
-            hand in `jax.jit(f)` where that is slow.
-        params: The tree.
-        mine: The gradient as a tree like `params`, of arrays or nested lists; or a function `params -> gradients` or
-            `params -> (value, gradients)`.
-
-    Returns:
-        `Report(verdict, first_wrong, explanations, …)`, which prints as a few lines. Each leaf is named by its path,
-        such as `h1.W`, `layers[0].b` or `['no identifier']`; an array that is the whole tree is `params`, and the
-        value is `f(params)`.
+    f takes one tree of floating arrays, and is differentiated as it is: hand in `jax.jit(f)` where that is slow. `mine`
+    is a tree like `params`, of arrays or nested lists; or a function `params -> gradients` or `params -> (value,
+    gradients)`. The report names each leaf by its path, such as `h1.W`, `layers[0].b` or `['no identifier']`; an array
+    that is the whole tree is `params`, and the value is `f(params)`.
 
     Raises:
         TypeError, ValueError: f is not scalar, or what was handed in has a key, a shape or a type that does not fit.
@@ -81,10 +74,13 @@ def _judged(at: Reference, handed: Handed[str]) -> Report:
     findings = tuple(leaf.finding for leaf in compared)
     wrong = [leaf for leaf in compared if leaf.wrong]
     if not wrong:
-        rounded = any(finding.status == "precision" for finding in findings)
-        return Report("precision" if rounded else "right", findings)
+        return nothing_wrong(findings)
     if _on_corners(at, wrong):
-        return Report("kink", findings, notes=tuple(_about_corners(wrong)))
+        return Report(
+            "kink",
+            findings,
+            notes=tuple(on_corner(leaf.finding.off, leaf.right.size, leaf.name, "f") for leaf in wrong),
+        )
     grads = [leaf for leaf in compared if leaf.name != VALUE]
     found = []
     if all(np.all(np.isfinite(leaf.mine)) and np.all(np.isfinite(leaf.right)) for leaf in compared):
@@ -126,26 +122,11 @@ def _between_slopes(at: Reference, leaf: Leaf, index: tuple[int, ...]) -> bool:
     return bool(corner and min(left, right) - slack <= leaf.mine[index] <= max(left, right) + slack)
 
 
-def _about_corners(wrong: Iterable[Leaf]) -> list[str]:
-    return [
-        f"{leaf.finding.off} of {leaf.right.size} elements of {leaf.name} sit on a corner of f, where every slope "
-        "between those on its two sides is valid"
-        for leaf in wrong
-    ]
-
-
-def _second_opinion(at: Reference, wrong: Iterable[Leaf]) -> list[str]:
+def _second_opinion(at: Reference, wrong: Iterable[Leaf]) -> Iterator[str]:
     """What central differences say where jax.grad and the hand gradient differ."""
-    notes: list[str] = []
     for leaf in wrong:
-        if leaf.name == VALUE or not leaf.right.size or not at.wide:
-            continue
-        direction = np.random.default_rng(0).normal(size=leaf.right.shape)
-        direction /= np.linalg.norm(direction)
-        theirs, ours = sum(at.slopes(leaf.name, direction)) / 2, float(np.vdot(leaf.right, direction))
-        if not abs(theirs - ours) <= 1e-5 * max(np.linalg.norm(leaf.right), abs(at.right[VALUE])):
-            notes.append(
-                f"the two references disagree at {leaf.name}: along a random direction jax.grad has {ours:.6g}, "
-                f"central differences {theirs:.6g}; f has a corner here, or a derivative rule of its own is wrong"
-            )
-    return notes
+        if leaf.name != VALUE and leaf.right.size and at.wide:
+            yield from disagreement(
+                leaf.name, leaf.right, at.right[VALUE], lambda d, name=leaf.name: sum(at.slopes(name, d)) / 2,
+                "f has a corner here, or a derivative rule of its own is wrong",
+            )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What was handed in, whatever form it came in: named arrays, or a complaint that names what is the matter."""
+"""What was handed in for a network, in any form: read as named arrays, or refused in words that name the matter."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxbp._check._compare import Handed, as_numbers
+from jaxbp._check._compare import Handed, as_numbers, value_and_gradients
 from jaxbp._check._facts import Facts
 from jaxbp._checks import quoted, suggestion
 from jaxbp._graph import ONE
@@ -14,22 +14,12 @@ from jaxbp._names import Name
 
 
 def handed_in(facts: Facts, params: Any, x: Any, y: Any, mine: Any) -> Handed[Name]:
-    """Read what was handed in.
-
-    Raises:
-        TypeError: Something that is no tree, no function and no dict of quantities, or an array that is not of numbers.
-        ValueError: A missing or unknown name, or a shape that does not fit.
-    """
+    """Read a tree of gradients, a dict of quantities, or what a function returns: either, or (value, gradients)."""
     if callable(mine):
-        mine = mine(*deepcopy((params, x, y)))  # it may write into what it is given
+        mine = mine(*deepcopy((params, x, y)))  # the function may write into what it is given
         if isinstance(mine, tuple):
-            if len(mine) != 2:
-                raise ValueError(
-                    f"the function returned {len(mine)} results; return the gradients, or (value, gradients)"
-                )
-            value, gradients = mine
-            named = {Name("loss"): value, **_named_gradients(facts, gradients)}
-            return _checked(facts, named, params, x)
+            value, gradients = value_and_gradients(mine)
+            return _checked(facts, {Name("loss"): value, **_named_gradients(facts, gradients)}, params, x)
     if not isinstance(mine, Mapping):
         raise TypeError(
             f"what was handed in is of type {type(mine).__name__}; expected gradients as a dict by unit and source "

@@ -13,24 +13,17 @@ from jaxbp._check._report import Mistake
 from jaxbp._check._trees import broadcast_axes
 
 _MOST_MISTAKES, _MOST_ROWS = 2, 1024
-_CHANCE = 3.0  # a mistake is claimed where numbers at random would show it once in 10³ times
+_CHANCE = 3.0  # a mistake is claimed where random numbers would show it once in 10³ times
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A mistake that gives what was handed in for some of the wrong leaves.
-
-    Attributes:
-        slug: Its name.
-        leaves: The leaves that it explains.
-        text: What it is, of leaves in words.
-        divisible: Whether it can have been made in some of these leaves only.
-    """
+    """A mistake that gives what was handed in for some of the wrong leaves."""
 
     slug: str
     leaves: tuple[str, ...]
-    text: Callable[[str], str]
-    divisible: bool = True
+    text: Callable[[str], str]  # what it is, of a subject that names leaves
+    divisible: bool = True  # whether it can have been made in some of these leaves only
 
     def mistake(self, names: Sequence[str], everything: Sequence[str]) -> Mistake:
         whole = len(everything) > 1 and set(names) == set(everything)
@@ -46,11 +39,11 @@ def leaf_mistakes(compared: Sequence[Leaf]) -> list[tuple[Mistake, ...]]:
         return []
     catalogue = (_scaled, _transposed, _zeroed, _swapped, _reordered, _unsummed)
     candidates = [candidate for kind in catalogue for candidate in kind(wrong)]
-    # what is zero anyway is negated too
+    # a gradient that is zero is negated too, whoever looks
     everything = [leaf.name for leaf in compared if leaf.wrong or leaf.size]
     for many in range(1, _MOST_MISTAKES + 1):
         found: list[tuple[Mistake, ...]] = []
-        # what explains all of its leaves or none comes first: others take the rest
+        # a mistake that explains all of its leaves or none comes first, and the others take the rest
         for together in combinations(sorted(candidates, key=lambda c: many > 1 and c.divisible), many):
             left = [leaf.name for leaf in wrong]
             made: list[Mistake] = []
@@ -78,7 +71,7 @@ def _scaled(wrong: Sequence[Leaf]) -> Iterator[_Candidate]:
     for c in dict.fromkeys(filter(None, factors)):
         fitting = [leaf for leaf in wrong if leaf.is_(c * leaf.right)]
         names = tuple(leaf.name for leaf in fitting)
-        # to choose c costs what its digits tell
+        # choosing c uses up the evidence of as many digits
         chosen = max((leaf.digits(c * leaf.right) for leaf in fitting), default=inf)
         chosen = log10(2 * max(abs(c), 1 / abs(c))) if c == _simple(c) else chosen
         if sum(leaf.evidence(c * leaf.right) for leaf in fitting) - chosen >= _CHANCE and names not in explained:

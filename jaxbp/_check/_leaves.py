@@ -1,4 +1,4 @@
-"""A leaf that was handed in beside the right one: where it is off, and whether a prediction would give its numbers."""
+"""An array that was handed in beside the right one: where it is off, and whether a prediction gives its numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,44 +6,47 @@ from math import inf, log10
 
 import numpy as np
 
-from jaxbp._check._compare import Handed, comparison, is_close, magnitude
+from jaxbp._check._compare import Handed, K, is_close, magnitude, relative_error
 from jaxbp._check._report import Finding
 from jaxbp._check._trees import broadcast_axes
 
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
-    """One array that was handed in beside the right one.
-
-    Attributes:
-        name: Its path.
-        mine: What was handed in.
-        right: What it is, in the shape of the parameter.
-        off: Which elements are off.
-        error: The error up to which a right program may go.
-        epsilon: The relative size of one rounding.
-        finding: The comparison in words.
-    """
+    """One quantity that was handed in beside the right one, which has its proper shape."""
 
     name: str
     mine: np.ndarray
     right: np.ndarray
-    off: np.ndarray
-    error: float
-    epsilon: float
+    off: np.ndarray  # which elements are off
+    error: float  # up to which a right program may go
+    epsilon: float  # the relative size of one rounding
     finding: Finding
 
     @classmethod
-    def of(cls, name: str, right: np.ndarray, handed: Handed[str], tolerated: float) -> "Leaf":
-        """The leaf of a name, where rounding may explain so large an error."""
+    def of(cls, name: K, right: np.ndarray, handed: Handed[K], tolerated: float) -> "Leaf":
+        """The leaf of a name, where rounding may explain so large an error of an element."""
         mine, expected, misshapen = handed.arrays[name], right, ""
         if axes := broadcast_axes(mine.shape, right.shape):
             expected = np.broadcast_to(right, mine.shape)
             misshapen = f"its shape {mine.shape}, not {right.shape}, is not yet summed over {axes_in_words(axes)}"
         elif mine.shape != right.shape:
             expected, misshapen = right.T, f"its shape {mine.shape} is that of the transpose"
-        finding, off = comparison(name, expected, handed, tolerated, misshapen)
-        return cls(name, mine, right, off, tolerated, handed.epsilon, finding)
+        size = magnitude(expected)
+        # half precision rounds as much in one step as others in a whole pass
+        strict = (64 if handed.epsilon < 1e-5 else 4) * max(handed.epsilon, 1e-13) * size
+        error = _errors(mine, expected, handed.largest, tolerated)
+        off = (error > max(strict, tolerated, handed.resolution * (1 + 1e-9))) | bool(misshapen)
+        count, worst = int(np.count_nonzero(off)), float(np.max(error, initial=0))
+        status = "wrong" if count or misshapen else "precision" if worst > strict else "right"
+        relative = worst / size if size else float(np.inf if worst else 0)
+        at = tuple(map(int, np.unravel_index(int(np.argmax(error)), error.shape))) if error.size else ()
+        there = (float(mine[at]), float(expected[at])) if error.size else (0.0, 0.0)
+        broken = int(np.count_nonzero(~np.isfinite(mine)))
+        of_elements = f"{broken} of its {mine.size} elements {'is' if broken == 1 else 'are'} NaN or infinite"
+        remark = of_elements if broken else misshapen
+        finding = Finding(str(name), status, at, *there, relative, count, max(1, mine.size), remark)
+        return cls(str(name), mine, right, off, tolerated, handed.epsilon, finding)
 
     @property
     def wrong(self) -> bool:
@@ -63,7 +66,7 @@ class Leaf:
     @property
     def relative(self) -> float:
         """The error of a prediction, relative to its largest element, that the format allows at least."""
-        return min(max(1e-8, 100 * self.epsilon), 0.03)
+        return relative_error(self.epsilon)
 
     @property
     def box(self) -> tuple[slice, ...]:
@@ -72,7 +75,7 @@ class Leaf:
 
     @property
     def place(self) -> str:
-        """Its name with the block that is off as an index."""
+        """Its name, with the block that is off as an index."""
         parts = [
             ":" if part.stop - part.start == length
             else str(part.start) if part.stop - part.start == 1
@@ -90,7 +93,7 @@ class Leaf:
         return is_close(self.mine, predicted, self.right, self.relative, self.error)
 
     def digits(self, predicted: np.ndarray) -> float:
-        """How improbable it is, as a power of ten, that one number agrees so well with a prediction by chance."""
+        """The power of ten of how improbable it is that one number agrees so well with a prediction by chance."""
         size = max(magnitude(self.mine), magnitude(predicted))
         return -log10(max(magnitude(self.mine - predicted) / size, self.epsilon / 2, 1e-12)) if size else 0.0
 
@@ -102,3 +105,15 @@ class Leaf:
 def axes_in_words(axes: Sequence[int]) -> str:
     """`axis 0`, `axes 0, 1`."""
     return f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}"
+
+
+def _errors(mine: np.ndarray, expected: np.ndarray, largest: float, tolerated: float) -> np.ndarray:
+    """The absolute error of each element; infinite for a NaN, and for infinity where the format could do better."""
+    with np.errstate(all="ignore"):
+        error = np.abs(mine - expected)
+        same = (mine == expected) | (np.isnan(mine) & np.isnan(expected))
+        overflow = np.isinf(mine) & (mine * expected > 0) & (8 * np.abs(expected) > largest)
+        # 1 / (1 − o) where o is rounded to 1: no digit of it is known to the format
+        saturated = np.isinf(mine) & (mine * expected > 0) & (np.abs(expected) <= tolerated)
+    error = np.where(np.isfinite(error), error, np.inf)
+    return np.where(same, 0, np.where(overflow | saturated, tolerated, error))

@@ -1,10 +1,11 @@
-"""The catalogue of mistakes: each a change of one step of the backward pass, in words and as something to evaluate.
+"""The catalogue of mistakes in sums of connections: each a change of one step of the backward pass, to be evaluated.
 
 Which of them can occur depends on the unit: only a square W can be left untransposed, only a unit with several
 readers can lose a branch.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,23 +21,22 @@ from jaxbp._names import Name
 from jaxbp.activations import Activation, Elementwise
 from jaxbp.connections import Dense, Transposed
 
+Row = tuple[str, str, Callable[..., Any]]
+"""A mistake in one kind of step: its slug, its words, and what stands in place of the step."""
+
 _MASKS = tuple(a.phi for a in (activations.relu, activations.leaky_relu, activations.hard_tanh))
 
 
 def at_output(facts: Facts) -> Iterator[Change]:
     """Mistakes that change Δ of the output, and with it all that follows."""
     o = facts.net.output
-
-    def change(slug: str, text: str, apply: Callable[[Pass], tuple[np.ndarray, np.ndarray]]) -> Change:
-        return Change(Mistake(slug, None, text), "output", o, apply)
-
-    yield change("sign", "the whole gradient is negated", lambda state: _scaled_output(state.facts, -1))
-    for words, factor in factors(facts):
-        text = f"the whole gradient is {words}"
-        yield change("scale", text, lambda state, f=factor: _scaled_output(state.facts, f(state.facts)))
+    for slug, words, c in factors(facts):
+        mistake = Mistake(slug, None, f"the whole gradient is {words}")
+        yield Change(mistake, "output", o, lambda state, c=c: _scaled_output(state.facts, c(state.facts)))
     for words, shifted in _shifts(facts):
         text = f"the targets are {words}: Delta.{o} and delta.{o} belong to other targets than y"
-        yield change("labels-shifted", text, lambda state, f=shifted: output_signals(state.facts, f(state.facts.y)))
+        mistake = Mistake("labels-shifted", None, text)
+        yield Change(mistake, "output", o, lambda state, f=shifted: output_signals(state.facts, f(state.facts.y)))
 
 
 def in_terms(state: Pass, s: str) -> Iterator[Change]:
@@ -86,133 +86,115 @@ def in_sums(facts: Facts, s: str) -> Iterator[Change]:
     if len(readers) < 2:
         return
     right = " + ".join(term_of(facts, v, s) for v in readers)
-
-    def change(slug: str, words: str, weight: Callable[[str], float]) -> Change:
-        text = f"{s} is read by {' and '.join(readers)}, and {words}: Delta.{s} = {right}"
-        return Change(
-            Mistake(slug, s, text), "sum", s, lambda terms: sum(weight(v) * term for v, term in terms.items())
-        )
-
     for v in readers:
-        yield change("dropped-branch", f"the branch through {v} is forgotten", lambda u, v=v: float(u != v))
-        yield change("branch-twice", f"the branch through {v} is counted twice", lambda u, v=v: 1.0 + (u == v))
-        yield change("last-branch-wins", f"the branch through {v} overwrites the others", lambda u, v=v: float(u == v))
+        others = {u: 1.0 for u in readers if u != v}
+        for slug, words, weights in (
+            ("dropped-branch", "is forgotten", others),
+            ("branch-twice", "is counted twice", {**others, v: 2.0}),
+            ("last-branch-wins", "overwrites the others", {v: 1.0}),
+        ):
+            text = f"{s} is read by {' and '.join(readers)}, and the branch through {v} {words}: Delta.{s} = {right}"
+            yield Change(
+                Mistake(slug, s, text), "sum", s,
+                lambda terms, weights=weights: sum(weights.get(v, 0.0) * term for v, term in terms.items()),
+            )  # fmt: skip
 
 
 def in_delta(facts: Facts, u: str) -> Iterator[Change]:
     """Mistakes on the way from Δ_u to δ_u."""
-    activation = facts.net.units[u].activation
+    rows = _at_every_unit(facts, u), _in_activation(facts, u), _in_head(facts) if u == facts.net.output else ()
+    for slug, text, apply in chain(*rows):
+        yield Change(Mistake(slug, u, text), "delta", u, apply)
 
-    def change(slug: str, text: str, apply: Callable[[Facts, np.ndarray, np.ndarray], np.ndarray]) -> Change:
-        return Change(Mistake(slug, u, text), "delta", u, apply)
 
-    yield change(
-        "sign", f"delta.{u} is negated: delta.{u} = {_rule(activation, u)}", lambda facts, Delta, delta: -delta
-    )
-    for words, factor in factors(facts):
-        yield change("scale", f"delta.{u} is {words}", lambda facts, Delta, delta, f=factor: f(facts) * delta)
+def _at_every_unit(facts: Facts, u: str) -> Iterator[Row]:
+    for slug, words, c in factors(facts):
+        yield slug, f"delta.{u} is {words}: {_right_delta(facts, u)}", lambda facts, Delta, delta, c=c: c(facts) * delta
     if u != facts.net.output:
-        text = f"no signal arrives at {u}: delta.{u} = {_rule(activation, u)}, not 0"
-        yield change("detached", text, lambda facts, Delta, delta: np.zeros_like(delta))
-    if activation.phi == activations.linear.phi:
-        pass
-    elif isinstance(activation, Elementwise):
-        yield from _element_wise(facts, u, activation, change)
-    else:
-        text = f"the Jacobian of {activation.name} is left out: delta.{u} = {_rule(activation, u)}, not Delta.{u}"
-        yield change("missing-derivative", text, lambda facts, Delta, delta: Delta)
-        text = (
-            f"only the diagonal of the Jacobian is used: delta.{u} = {_rule(activation, u)}, with every element of it"
-        )
-        yield change("softmax-diagonal", text, lambda facts, Delta, delta: facts.diagonals[u] * Delta)
-    if u == facts.net.output:
-        yield from _at_output_activation(facts, u, activation, change)
+        text = f"no signal arrives at {u}: {_right_delta(facts, u)}, not 0"
+        yield "detached", text, lambda facts, Delta, delta: np.zeros_like(delta)
 
 
-def _element_wise(facts: Facts, u: str, activation: Elementwise, change: Callable[..., Change]) -> Iterator[Change]:
-    right = f"delta.{u} = {_rule(activation, u)}"
-    yield change("missing-derivative", f"Φ' is left out: {right}, not Delta.{u}", lambda facts, Delta, delta: Delta)
-    yield change(
-        "activation-for-derivative",
-        f"Φ stands where Φ' belongs: {right}, not h.{u} ⊙ Delta.{u}",
-        lambda facts, Delta, delta: facts.h[u] * Delta,
-    )
-    yield change(
-        "derivative-at-output",
-        f"Φ' is evaluated at the output h.{u}: {right}, with Φ' at a.{u}",
-        lambda facts, Delta, delta: slope(activation, facts.h[u]) * Delta,
-    )
-    others = [v for v in facts.net.units if v != u and facts.net.shapes[v] == facts.net.shapes[u]]
-    for v in others:
-        slugs = ["derivative-of-other-unit", *(["relu-mask"] if activation.phi in _MASKS else [])]
-        for slug in reversed(slugs):
-            what = "the mask is taken" if slug == "relu-mask" else "Φ' is evaluated"
-            yield change(
-                slug,
-                f"{what} at a.{v}, another unit's: {right}, at a.{u}",
-                lambda facts, Delta, delta, v=v: slope(activation, facts.a[v]) * Delta,
-            )
-    if activation.phi in _MASKS:
-        yield change(
-            "relu-mask",
-            f"the mask is taken from the incoming signal, Delta.{u} > 0: {right}, with the mask from a.{u}",
-            lambda facts, Delta, delta: np.where(Delta > 0, Delta, 0.0),
-        )
-
-
-def _at_output_activation(
-    facts: Facts, o: str, activation: Activation, change: Callable[..., Change]
-) -> Iterator[Change]:
-    if facts.loss.at(activation).simplification is not None:
-        text = f"the derivative of {activation.name} is applied on top of the simplified delta.{o} = (o − y) / N"
-        yield change(
-            "double-activation-derivative", f"{text}, which holds it already",
-            lambda facts, Delta, delta: pulled_back(facts, o, delta),
+def _in_activation(facts: Facts, u: str) -> Iterator[Row]:
+    Phi, right = facts.net.units[u].activation, _right_delta(facts, u)
+    if Phi.phi == activations.linear.phi:
+        return
+    what = "Φ'" if isinstance(Phi, Elementwise) else f"the Jacobian of {Phi.name}"
+    yield "missing-derivative", f"{what} is left out: {right}, not Delta.{u}", lambda facts, Delta, delta: Delta
+    if not isinstance(Phi, Elementwise):
+        yield (
+            "softmax-diagonal", f"only the diagonal of the Jacobian is used: {right}, with every element of it",
+            lambda facts, Delta, delta: facts.diagonals[u] * Delta,
         )  # fmt: skip
-        if not isinstance(activation, Elementwise):
-            yield change(
-                "double-activation-derivative", f"{text}, as o (1 − o), though that holds it already",
-                lambda facts, Delta, delta: facts.diagonals[o] * delta,
-            )  # fmt: skip
-    elif activation.phi != activations.linear.phi or facts.loss.name != "squared_error":
-        text = (
-            f"o − y is not the error signal of {facts.loss.name} with {activation.name}: "
-            f"delta.{o} = {_rule(activation, o)}"
-        )
-        yield change(
+        return
+    yield (
+        "activation-for-derivative", f"Φ stands where Φ' belongs: {right}, not h.{u} ⊙ Delta.{u}",
+        lambda facts, Delta, delta: facts.h[u] * Delta,
+    )  # fmt: skip
+    yield (
+        "derivative-at-output", f"Φ' is evaluated at the output h.{u}: {right}, with Φ' at a.{u}",
+        lambda facts, Delta, delta: slope(Phi, facts.h[u]) * Delta,
+    )  # fmt: skip
+    kinds = {"derivative-of-other-unit": "Φ' is evaluated"}
+    if Phi.phi in _MASKS:
+        kinds = {"relu-mask": "the mask is taken", **kinds}
+        text = f"the mask is taken from the incoming signal, Delta.{u} > 0: {right}, with the mask from a.{u}"
+        yield "relu-mask", text, lambda facts, Delta, delta: np.where(Delta > 0, Delta, 0.0)
+    for v in facts.net.units:
+        if v != u and facts.net.shapes[v] == facts.net.shapes[u]:
+            for slug, what in kinds.items():
+                text = f"{what} at a.{v}, another unit's: {right}, at a.{u}"
+                yield slug, text, lambda facts, Delta, delta, v=v: slope(Phi, facts.a[v]) * Delta
+
+
+def _in_head(facts: Facts) -> Iterator[Row]:
+    """Mistakes about what the loss and the activation of the output make together."""
+    o, loss = facts.net.output, facts.loss
+    Phi = facts.net.units[o].activation
+    if loss.at(Phi).simplification is not None:
+        slug = "double-activation-derivative"
+        text = f"the derivative of {Phi.name} is applied on top of the simplified delta.{o} = (o − y) / N"
+        yield slug, f"{text}, which holds it already", lambda facts, Delta, delta: pulled_back(facts, o, delta)
+        if not isinstance(Phi, Elementwise):
+            text = f"{text}, as o (1 − o), though that holds it already"
+            yield slug, text, lambda facts, Delta, delta: facts.diagonals[o] * delta
+    elif Phi.phi != activations.linear.phi or loss.name != "squared_error":
+        text = f"o − y is not the error signal of {loss.name} with {Phi.name}: {_right_delta(facts, o)}"
+        yield (
             "missing-output-derivative", text, lambda facts, Delta, delta: (facts.h[o] - facts.y) / len(facts.y)
-        )
+        )  # fmt: skip
 
 
 def in_gradient(facts: Facts, u: str, s: str) -> Iterator[Change]:
     """Mistakes in one gradient, where δ_u is right."""
-    name = Name("grad", (u, s))
+    for slug, text, apply in _in_bias(facts, u) if s == ONE else _in_product(facts, u, s):
+        yield Change(Mistake(slug, u, text), "gradient", u, apply, s)
 
-    def change(slug: str, text: str, apply: Callable[[Pass, np.ndarray], np.ndarray]) -> Change:
-        return Change(Mistake(slug, u, text), "gradient", u, apply, s)
 
-    if s == ONE:
-        yield change("missing-bias", f"{name} is forgotten: it is the sum of delta.{u} over the batch, not 0",
-                     lambda state, delta: np.zeros_like(gradient(state.facts, u, s, delta)))  # fmt: skip
-        if facts.examples > 1:
-            right = f"{name} is the sum of delta.{u} over the batch"
-            yield change("bias-not-summed", f"{right}, not its mean", lambda state, delta: _rows(delta).mean(axis=0))
-            for i in range(facts.examples):
-                yield change(
-                    "bias-not-summed", f"{right}, not that of example {i} alone",
-                    lambda state, delta, i=i: _rows(delta[i : i + 1]).sum(axis=0),
-                )  # fmt: skip
+def _in_bias(facts: Facts, u: str) -> Iterator[Row]:
+    right = f"the sum of delta.{u} over the batch"
+    name = Name("grad", (u, ONE))
+    yield (
+        "missing-bias", f"{name} is forgotten: it is {right}, not 0",
+        lambda state, delta: np.zeros_like(gradient(state.facts, u, ONE, delta)),
+    )  # fmt: skip
+    if facts.examples == 1:
         return
+    text = f"{name} is {right}, not its mean"
+    yield "bias-not-summed", text, lambda state, delta: _rows(delta).mean(axis=0)
+    for i in range(facts.examples):
+        text = f"{name} is {right}, not that of example {i} alone"
+        yield "bias-not-summed", text, lambda state, delta, i=i: _rows(delta[i : i + 1]).sum(axis=0)
+
+
+def _in_product(facts: Facts, u: str, s: str) -> Iterator[Row]:
     if matrix(facts, u, s) is None:
         return
-    right = product_of(facts, u, s)
-    yield change(
-        "outer-product-transposed",
-        f"{name} is handed in as its transpose: it is {right}, of shape {facts.params[u][s].shape}",
-        lambda state, delta: gradient(state.facts, u, s, delta).T,
-    )
+    name, right = Name("grad", (u, s)), product_of(facts, u, s)
+    text = f"{name} is handed in as its transpose: it is {right}, of shape {facts.params[u][s].shape}"
+    yield "outer-product-transposed", text, lambda state, delta: gradient(state.facts, u, s, delta).T
     for words, part in wrong_inputs(facts, u, s):
-        yield change("wrong-input", f"{words}: {name} = {right}", lambda state, delta, part=part: part(state, delta))
+        yield "wrong-input", f"{words}: {name} = {right}", part
 
 
 def wrong_inputs(facts: Facts, u: str, s: str) -> Iterator[tuple[str, Callable[[Pass, np.ndarray], np.ndarray]]]:
@@ -231,18 +213,15 @@ def in_all_gradients(facts: Facts, u: str) -> Iterator[tuple[Change, ...]]:
     if not facts.params[u]:
         return  # for a shared weight, that is a mistake in the whole
 
-    def changes(slug: str, words: str, factor: Callable[[Facts], float]) -> tuple[Change, ...]:
+    for slug, words, c in factors(facts):
         mistake = Mistake(slug, u, f"the gradients of {u} are {words}, though delta.{u} is not")
-        return tuple(
-            Change(mistake, "gradient", u,
-                   lambda state, delta, s=s: factor(state.facts) * gradient(state.facts, u, s, delta), s)
-            for s, edge in facts.plan.edges[u].items()
-            if edge.weight is not None
+        yield tuple(
+            Change(
+                mistake, "gradient", u,
+                lambda state, delta, s=s, c=c: c(state.facts) * gradient(state.facts, u, s, delta), s,
+            )
+            for s, edge in facts.plan.edges[u].items() if edge.weight is not None
         )  # fmt: skip
-
-    yield changes("sign", "negated", lambda facts: -1)
-    for words, factor in factors(facts):
-        yield changes("scale", words, factor)
 
 
 def weight_of(facts: Facts, u: str, s: str) -> Name:
@@ -273,21 +252,22 @@ def product_of(facts: Facts, u: str, s: str) -> str:
     return f"delta.{u}ᵀ h.{s}" if is_transposed else f"h.{s}ᵀ delta.{u}"
 
 
-def factors(facts: Facts) -> Iterator[tuple[str, Callable[[Facts], float]]]:
-    """Constant factors that go wrong, in words; equal ones once."""
+def factors(facts: Facts) -> Iterator[tuple[str, str, Callable[[Facts], float]]]:
+    """The sign and the constant factors that go wrong: slug, words and factor; equal ones once."""
     candidates: list[tuple[str, Callable[[Facts], float]]] = [
-        ("N times too large: the sum over the batch, not its mean", lambda facts: facts.examples),
-        ("N times too small: the mean over the batch is taken twice", lambda facts: 1 / facts.examples),
-        ("twice too large: the ½ of the loss cancels the 2 of the square", lambda facts: 2),
+        ("N times too large (the sum over the batch, not its mean)", lambda facts: facts.examples),
+        ("N times too small (the mean over the batch is taken twice)", lambda facts: 1 / facts.examples),
+        ("twice too large (the ½ of the loss cancels the 2 of the square)", lambda facts: 2),
         ("half of what it should be", lambda facts: 1 / 2),
         ("too large by the number of outputs", lambda facts: facts.y.shape[-1]),
-        ("too small by the number of outputs, over which the loss sums", lambda facts: 1 / facts.y.shape[-1]),
-    ]  # fmt: skip
+        ("too small by the number of outputs (over which the loss sums)", lambda facts: 1 / facts.y.shape[-1]),
+    ]
+    yield "sign", "negated", lambda facts: -1
     seen = {1.0}
     for words, factor in candidates:
         if float(factor(facts)) not in seen:
             seen.add(float(factor(facts)))
-            yield words, factor
+            yield "scale", words, factor
 
 
 def _shifts(facts: Facts) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
@@ -313,8 +293,12 @@ def _rows(delta: np.ndarray) -> np.ndarray:
     return delta.reshape(-1, delta.shape[-1])
 
 
-def _rule(activation: Activation, u: str) -> str:
+def _right_delta(facts: Facts, u: str) -> str:
     """The right step from Δ to δ, with the unit's own name."""
+    return f"delta.{u} = {_rule(facts.net.units[u].activation, u)}"
+
+
+def _rule(activation: Activation, u: str) -> str:
     rules: dict[tuple[Any, ...], str] = {
         activations.linear.phi: f"Delta.{u}",
         activations.sigmoid.phi: f"h.{u} (1 − h.{u}) ⊙ Delta.{u}",

@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "custom_jvp_call", "custom_vjp_call"}
-# what others round is nothing: they copy, choose and compare, and equal numbers have to stay equal for them
+# the other steps round nothing: they copy, choose and compare, and equal numbers have to stay equal for them
 _SUMS = {"cumsum", "dot_general", "reduce_sum"}
 _ROUNDING = {
     "acos", "acosh", "add", "add_any", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cholesky", "cond",
@@ -21,7 +21,7 @@ _ROUNDING = {
 
 
 def steps(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """All steps of a program, with those of the programs that it calls."""
+    """All steps of a program and of the programs that it calls."""
     for step in jaxpr.eqns:
         yield step
         for inner in jaxprs_in_params(step.params):
@@ -30,21 +30,15 @@ def steps(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """Runs a program with what each of its steps rounds, and every number that goes in, changed by up to epsilon.
-
-    Attributes:
-        epsilon: The relative size of a change.
-        rng: Where the changes come from.
-    """
+    """Runs a program with every number that goes in, and all that a step rounds, changed by up to epsilon of it."""
 
     epsilon: float
     rng: np.random.Generator
 
     def run(self, program: ClosedJaxpr, inputs: Sequence[Any]) -> list[Any]:
         """The outputs of a program."""
-        return self._run(
-            program.jaxpr, *([self._changed(array) for array in given] for given in (program.consts, inputs))
-        )
+        consts, changed = ([self._changed(array) for array in given] for given in (program.consts, inputs))
+        return self._run(program.jaxpr, consts, changed)
 
     def _changed(self, value: Any, by: Any = None) -> Any:
         dtype = getattr(value, "dtype", None)

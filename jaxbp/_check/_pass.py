@@ -1,4 +1,4 @@
-"""A backward pass in which single steps can be changed: the sweep as a hand program with a mistake would run it.
+"""A backward pass in which single steps can be changed: the recursion as a hand program with a mistake would run it.
 
 Δ_u = Σ_{u ⇒ v} δ_v W_uvᵀ,  δ_u = (∂h_u/∂a_u)ᵀ Δ_u,  ∂L/∂W_su = h_sᵀ δ_u
 """
@@ -17,8 +17,8 @@ from jaxbp._check._session import in_float64
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import SHARED
 from jaxbp._names import Name, named
-from jaxbp.activations import Activation, Elementwise
-from jaxbp.connections import Bias, Connection, Dense, Identity, Transposed
+from jaxbp.activations import Elementwise
+from jaxbp.connections import Bias, Dense, Identity, Transposed
 from jaxbp.losses import Head
 
 Stage = Literal["output", "term", "sum", "delta", "gradient", "shared"]
@@ -26,18 +26,16 @@ Stage = Literal["output", "term", "sum", "delta", "gradient", "shared"]
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """A mistake as something that takes the place of a right step.
+    """A mistake as something that takes the place of a right step of a unit or input.
 
-    Attributes:
-        mistake: What it is, in words.
-        stage: Which step: Δ and δ of the output; one reader's term of Δ_u; their sum; δ_u; a gradient, or what one use
-            adds to that of a shared weight; the whole gradient of a shared weight.
-        unit: The unit or input whose step it is.
-        apply: The step. For `"output"`: `(state) -> (Delta, delta)`; `"term"`: `(state) -> term`; `"sum"`:
-            `(terms) -> Delta`; `"delta"`: `(facts, Delta, delta) -> delta`; `"gradient"`: `(state, delta) -> gradient`;
-            `"shared"`: `(state) -> gradient`.
-        key: The reader of a term, the source of a gradient, the name of a shared weight.
-        learning_rate: That of weights that were updated too early.
+    | stage | the step | apply |
+    |---|---|---|
+    | output | Δ and δ of the output | `(state) -> (Delta, delta)` |
+    | term | the term of Δ_u of the reader `key` | `(state) -> term` |
+    | sum | the sum of the terms | `(terms) -> Delta` |
+    | delta | δ_u | `(facts, Delta, delta) -> delta` |
+    | gradient | the gradient by the source `key`, or that use's part of a shared one | `(state, delta) -> gradient` |
+    | shared | the whole gradient of the shared weight `key` | `(state) -> gradient` |
     """
 
     mistake: Mistake
@@ -45,21 +43,12 @@ class Change:
     unit: str
     apply: Callable[..., Any] = field(repr=False)
     key: str | None = None
-    learning_rate: float | None = None
+    learning_rate: float | None = None  # of weights that were updated too early
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """A backward pass as far as it has come.
-
-    Attributes:
-        facts: The network and its batch.
-        Delta: Δ of the units so far.
-        delta: δ of them.
-        gradients: The gradients of their weights.
-        parts: What each use adds to the gradient of a shared weight, by unit and source.
-        changes: The mistakes that were made.
-    """
+    """A backward pass as far as it has come; `parts` has what each use adds to a shared gradient."""
 
     facts: Facts
     Delta: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -161,16 +150,12 @@ def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray) -> np.ndarra
     connection = facts.edge(v, s).linear
     if isinstance(connection, Identity):
         return delta
-    return in_float64(_pull_back, connection)(facts.weight(v, s), facts.h[s], delta)
+    return in_float64(type(connection).pull_back, connection)(facts.weight(v, s), facts.h[s], delta)
 
 
-def _pull_back(connection: Connection) -> Callable[..., Array]:
-    return lambda W, h, delta: connection.pull_back(W, h, delta)
-
-
-def _signals(unit: FunctionUnit) -> Callable[..., list[Array]]:
+def _signals(unit: FunctionUnit, h: list[Array], delta: Array) -> list[Array]:
     """By autodiff, as the reference has them: a pull-back by hand is what may be wrong."""
-    return lambda h, delta: jax.vjp(lambda h: unit.pre_activation((), h, 1), h)[1](delta)[0]
+    return jax.vjp(lambda h: unit.pre_activation((), h, 1), h)[1](delta)[0]
 
 
 def matrix(facts: Facts, v: str, s: str) -> np.ndarray | None:
@@ -188,12 +173,8 @@ def output_signals(facts: Facts, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """Δ_o = ∂L/∂o and δ_o for these targets, the latter in its simplified form where one is known."""
     o, N = facts.net.output, facts.examples
     head = facts.loss.at(facts.net.units[o].activation)
-    Delta, delta = (signal / N for signal in in_float64(_signals_of, head)(facts.a[o], facts.h[o], y))
+    Delta, delta = (signal / N for signal in in_float64(Head.signals, head)(facts.a[o], facts.h[o], y))
     return Delta, pulled_back(facts, o, Delta) if head.simplification is None else delta
-
-
-def _signals_of(head: Head) -> Callable[..., tuple[Array, Array]]:
-    return lambda a, h, y: head.signals(a, h, y)
 
 
 def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:
@@ -201,11 +182,7 @@ def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:
     activation = facts.net.units[u].activation
     if isinstance(activation, Elementwise):
         return facts.slopes[u] * Delta
-    return in_float64(_pullback, activation)(facts.a[u], facts.h[u], Delta)
-
-
-def _pullback(activation: Activation) -> Callable[..., Array]:
-    return lambda a, h, Delta: activation.pullback(a, h, Delta)
+    return in_float64(type(activation).pullback, activation)(facts.a[u], facts.h[u], Delta)
 
 
 def gradient(facts: Facts, u: str, s: str, delta: np.ndarray, h: np.ndarray | None = None) -> np.ndarray:
@@ -217,8 +194,4 @@ def gradient(facts: Facts, u: str, s: str, delta: np.ndarray, h: np.ndarray | No
     if isinstance(connection, Dense | Transposed):
         outer = h.reshape(-1, h.shape[-1]).T @ delta.reshape(-1, delta.shape[-1])
         return outer if isinstance(connection, Dense) else outer.T
-    return in_float64(_contract, connection)(W, h, delta)
-
-
-def _contract(connection: Connection) -> Callable[..., Array]:
-    return lambda W, h, delta: connection.contract(W, h, delta)
+    return in_float64(type(connection).contract, connection)(W, h, delta)

@@ -4,7 +4,7 @@ import numpy as np
 
 from jaxbp._check._compare import magnitude
 from jaxbp._check._facts import Facts
-from jaxbp._check._findings import in_order
+from jaxbp._check._order import in_order
 from jaxbp._check._pass import Change, run
 from jaxbp._check._report import Mistake
 from jaxbp._check._search import Observed, mistakes_of

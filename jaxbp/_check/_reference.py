@@ -21,19 +21,12 @@ _SAMPLES, _SAFETY = 4, 1.5  # right programs in bfloat16 stay below 0.4 of the w
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A function at its parameters.
-
-    Attributes:
-        f: The function.
-        tree: The parameters.
-        wide: Whether all is in float64, or in the dtypes as they came.
-        as_they_came: The value and the gradients in the latter, where those differ.
-    """
+    """A function at its parameters, in float64 where it is wide, else in the dtypes in which they came."""
 
     f: Callable[[Any], Any]
     tree: Tree
     wide: bool = False
-    as_they_came: dict[str, np.ndarray] | None = None
+    as_they_came: dict[str, np.ndarray] | None = None  # value and gradients in those dtypes, where they are not wide
 
     def check(self) -> None:
         """Refuse what is no scalar function."""
@@ -46,7 +39,7 @@ class Reference:
             raise TypeError(f"f returns {value.dtype}, expected a floating scalar")
 
     def precision(self) -> AbstractContextManager[Any]:
-        """In which the function is evaluated."""
+        """A context in which JAX has the precision of the function."""
         return jax.enable_x64(True) if self.wide else nullcontext()
 
     @cached_property
@@ -74,8 +67,8 @@ class Reference:
         return self.traced()
 
     def traced(self) -> ClosedJaxpr:
-        """The program of the value and the gradients, made anew."""
-        # of a new function: what JAX keeps by that of the caller would outlive this
+        """The program of the value and the gradients, traced anew."""
+        # of a new function: what JAX keeps for the caller's own would outlive this
         with self.precision():
             return jax.make_jaxpr(jax.value_and_grad(lambda params: self.f(params)))(self.params)
 
@@ -105,9 +98,9 @@ class Reference:
     def rounding_errors(self, epsilon: float) -> dict[str, float]:
         """The largest error of any element of each quantity that rounding can explain.
 
-        The program of jax.grad runs a few times with every number changed at random by up to three of its last digits:
-        some programs round more often than once for each quantity. Nor is jax.grad itself wrong in the dtypes as they
-        came.
+        The program of jax.grad runs a few times with every number changed at random by up to three units of its last
+        digit, since some programs round more than once for each quantity. And jax.grad itself is not wrong in the
+        dtypes in which the parameters came.
         """
         came = self.as_they_came or self.right
         errors = {name: 2 * magnitude(array - self.right[name]) for name, array in came.items()}

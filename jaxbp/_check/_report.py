@@ -1,7 +1,7 @@
-"""The report on a hand gradient: the verdict, where it goes wrong, and which mistake explains it."""
+"""The report on a hand gradient: the verdict, where the gradient goes wrong, and which mistake explains it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -28,16 +28,9 @@ class Mistake:
 class Finding:
     """One quantity that was handed in, compared with the reference.
 
-    Attributes:
-        name: The quantity.
-        status: `"right"`, `"precision"` where only rounding is in the way, `"wrong"`.
-        index: Its worst element.
-        mine: What was handed in there.
-        expected: What it is.
-        relative_error: The largest difference, relative to the largest element of the reference.
-        off: How many elements are off.
-        size: How many there are.
-        remark: What else is the matter with it, such as a transposed shape or a NaN.
+    `index` is its worst element, where `mine` was handed in and `expected` is right. The largest difference is relative
+    to the largest element of the reference; `off` of its `size` elements are off. The status is `"precision"` where
+    rounding explains the difference, and the remark says what else is the matter, such as a transpose or a NaN.
     """
 
     name: str
@@ -65,13 +58,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found out.
+    """What a check found out; it prints as a few lines.
 
     Attributes:
         verdict: `"right"`; `"precision"`, right up to what the dtype explains; `"kink"`, different only where an
             activation sits exactly on its corner, and a valid subgradient there; `"wrong"`.
-        findings: Every quantity that was handed in, in backward order.
-        first_wrong: The first quantity that is wrong while all that it depends on is right; None if none is.
+        findings: Every quantity that was handed in, in the order of computation.
+        first_wrong: The first quantity that is wrong; None if none is.
         where: The step to look at.
         alternatives: Every explanation, the best first: the mistakes that together give what was handed in.
         notes: What else there is to know, in sentences.
@@ -82,7 +75,7 @@ class Report:
     first_wrong: str | None = None
     where: str = ""
     alternatives: tuple[tuple[Mistake, ...], ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -130,17 +123,26 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as plain numbers, texts, lists and dicts, for tools; each quantity has a `score` from 0 to 1."""
         return {
-            "verdict": self.verdict,
-            "ok": self.ok,
-            "first_wrong": self.first_wrong,
-            "where": self.where,
+            **{name: getattr(self, name) for name in ("verdict", "ok", "first_wrong", "where")},
             "score": float(np.mean([finding.score for finding in self.findings])) if self.findings else 1.0,
             "quantities": {finding.name: _as_dict(finding) for finding in self.findings},
-            "explanations": [
-                [{"slug": m.slug, "unit": m.unit, "text": m.text} for m in together] for together in self.alternatives
-            ],
+            "explanations": [[asdict(mistake) for mistake in together] for together in self.alternatives],
             "notes": list(self.notes),
         }
+
+
+def nothing_wrong(findings: tuple[Finding, ...], notes: tuple[str, ...] = ()) -> Report:
+    """The report where nothing is wrong."""
+    rounded = any(finding.status == "precision" for finding in findings)
+    return Report("precision" if rounded else "right", findings, notes=notes)
+
+
+def on_corner(count: int, size: int, name: str, of: str) -> str:
+    """A note on elements that sit on a corner."""
+    return (
+        f"{count} of {size} elements of {name} sit on a corner of {of}, where every slope between those on its two "
+        "sides is valid"
+    )
 
 
 _SHOWN = 6
@@ -153,17 +155,7 @@ _HEADLINES: Mapping[str, str] = {
 
 
 def _as_dict(finding: Finding) -> dict[str, Any]:
-    def number(value: float) -> float | str:
-        return value if np.isfinite(value) else str(value)  # JSON has no NaN
-
-    return {
-        "status": finding.status,
-        "score": finding.score,
-        "index": list(finding.index),
-        "mine": number(finding.mine),
-        "expected": number(finding.expected),
-        "relative_error": number(finding.relative_error),
-        "off": finding.off,
-        "size": finding.size,
-        "remark": finding.remark,
-    }
+    parts = {**asdict(finding), "score": finding.score, "index": list(finding.index)}
+    del parts["name"]
+    # JSON has no NaN
+    return {name: str(x) if isinstance(x, float) and not np.isfinite(x) else x for name, x in parts.items()}

@@ -1,4 +1,4 @@
-"""How far a right program may be off in a number format: what changes when all of its numbers are rounded."""
+"""How far a right program may be off in a number format: what changes when each of its numbers is rounded."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from jaxbp._check._facts import Corner, Facts, phi
 from jaxbp._check._noise import Noise
@@ -18,24 +17,18 @@ from jaxbp._check._session import in_float64
 from jaxbp._function_unit import FunctionUnit, over_examples
 from jaxbp._names import Name, named
 from jaxbp._plan import Edge
-from jaxbp.connections import Bias, Connection, Dense, Identity
+from jaxbp.connections import Bias, Dense, Identity
 
 _SAMPLES = 6
 _SAFETY = 12.0
 
 
 def rounding_errors(facts: Facts, epsilon: float, on_corners: Mapping[str, Corner]) -> dict[Name, float]:
-    """The largest error of any element of each quantity that rounding can explain.
+    """The largest error of any element of each quantity that rounding can explain, where it is epsilon in one step.
 
-    Both phases run a few times with every number changed by up to its last digit, at random; the largest change,
-    with a margin, is what the format explains. Sums that cancel and masks that flip show in it, as they do in
-    programs.
-
-    Args:
-        facts: The network and its batch.
-        epsilon: The relative size of one rounding.
-        on_corners: Where units sit on a corner of their activation; that is no matter of rounding, and no mask
-            flips there.
+    Both phases run a few times with every number changed at random by up to its last digit; the largest change, with a
+    margin, is what the format explains. Sums that cancel and masks that flip show in it, as they do in programs, but no
+    mask flips on a corner: that is no matter of rounding.
     """
     exact = _noisy_quantities(facts, 0, np.random.default_rng(0), on_corners)
     errors = dict.fromkeys(facts.right, 0.0)
@@ -85,8 +78,8 @@ def _noisy_quantities(
 def _noisy_function(
     unit: FunctionUnit, h: Mapping[str, np.ndarray], epsilon: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A function rounds in each of its steps."""
-    # what is to be masked may be the smallest number there is
+    """The value of a function that rounds in each of its steps."""
+    # what a mask hides may be the smallest number there is, which overflows
     with jax.enable_x64(True), np.errstate(over="ignore"):
         inputs = [jnp.asarray(h[s]) for s in unit.sources]
         program = jax.make_jaxpr(over_examples(unit.function, 1))(*inputs)
@@ -105,8 +98,4 @@ def _applied(
         case Identity():
             return rounded(h[edge.source])
         case _:
-            return rounded(in_float64(_apply, edge.linear)(W, h[edge.source]))
-
-
-def _apply(connection: Connection) -> Callable[..., Array]:
-    return lambda W, h: connection.apply(W, h)
+            return rounded(in_float64(type(edge.linear).apply, edge.linear)(W, h[edge.source]))

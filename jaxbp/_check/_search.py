@@ -8,6 +8,7 @@ does. Mistakes at different units are thus found one after the other, not in eve
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations, count, product
 
 import numpy as np
@@ -33,6 +34,7 @@ from jaxbp.connections import Dense
 MOST_MISTAKES = 3
 MOST_TRIALS = 8_000
 _MOST_ANSWERS = 24
+_MOST_STEPS = 3
 _LARGE, _PART = 4096, 24
 
 Close = Callable[[Name, np.ndarray, np.ndarray], bool]
@@ -40,15 +42,10 @@ Close = Callable[[Name, np.ndarray, np.ndarray], bool]
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What was handed in, as a search sees it.
-
-    Attributes:
-        arrays: The backward quantities, with the batch as one axis.
-        close_arrays: Whether an array, or a part of it, is another up to rounding, under a name.
-    """
+    """The backward quantities that were handed in, as a search sees them: with the batch as one axis."""
 
     arrays: dict[Name, np.ndarray]
-    close_arrays: Close
+    close_arrays: Close  # whether an array, or a part of it, is another up to rounding, under a name
 
     def close(self, name: Name, predicted: np.ndarray) -> bool:
         """Whether a prediction is what was handed in; it is where nothing was."""
@@ -56,10 +53,9 @@ class Observed:
 
 
 def explanations(facts: Facts, observed: Observed) -> tuple[list[tuple[Change, ...]], bool]:
-    """The smallest sets of changes that give everything that was handed in; none if no known ones do.
+    """The smallest sets of known changes that give everything that was handed in, and whether all were tried.
 
-    Returns:
-        The sets, and whether all were tried: what is handed in may leave too many to try.
+    What is handed in may leave too many to try.
     """
     order = [u for u in backward_order(facts) if u in facts.net.units or Name("Delta", (u,)) in observed.arrays]
     tie = count()
@@ -89,7 +85,7 @@ def explanations(facts: Facts, observed: Observed) -> tuple[list[tuple[Change, .
 def _steps(
     state: Pass, u: str, mistakes: int, observed: Observed, allowed: int, trials: Iterator[int]
 ) -> Iterator[tuple[Pass, int]]:
-    """The passes after the step of u with so many mistakes in its signals, that give what was handed in.
+    """The passes after the step of u with so many mistakes in its signals that give what was handed in.
 
     With each comes the number of mistakes in its gradients, which are tried besides.
     """
@@ -131,20 +127,24 @@ def _signal_changes(state: Pass, u: str, mistakes: int, observed: Observed) -> I
     if u in facts.net.units:
         in_step += in_delta(facts, u)
         if u == facts.net.output and Name("Delta", (u,)) not in observed.arrays:
-            # that Δ of the output is scaled, or δ of it, is then the same
+            # a factor in Δ of the output is then the same as one in δ
             in_step = [c for c in in_step if c.stage != "delta" or c.mistake.slug not in ("sign", "scale")]
-    for changes in combinations(in_step, mistakes):
-        if len({(change.stage, change.key) for change in changes}) == mistakes:
-            yield from ((*again, *changes) for again in followed)
-    for others in combinations(in_step, mistakes - 1):
-        if len({(change.stage, change.key) for change in others}) == mistakes - 1:
-            yield from _with_updated_weights(state, u, others, observed)
+    for again in followed:
+        yield from ((*again, *changes) for changes in _in_different_parts(in_step, mistakes))
+        for others in _in_different_parts(in_step, mistakes - 1):
+            yield from _with_updated_weights(state, u, (*again, *others), observed)
+
+
+def _in_different_parts(changes: Sequence[Change], count: int) -> Iterator[tuple[Change, ...]]:
+    for together in combinations(changes, count):
+        if len({(change.stage, change.key) for change in together}) == count:
+            yield together
 
 
 def _with_updated_weights(
     state: Pass, u: str, others: tuple[Change, ...], observed: Observed
 ) -> Iterator[tuple[Change, ...]]:
-    """The changes, and a reader's weights updated too early, at each learning rate that one of the arrays asks for."""
+    """The changes and a reader's weights updated too early, at each learning rate that one of the arrays asks for."""
     facts = state.facts
     if u == facts.net.output:
         return
@@ -157,7 +157,9 @@ def _with_updated_weights(
 
 
 def _learning_rates(state: Pass, u: str, v: str, others: tuple[Change, ...], observed: Observed) -> Iterator[float]:
-    # what follows is linear in η: two values of it, and what was handed in, tell η
+    # what follows is linear in η: two values of it, and what was handed in, tell η; but a mask that is taken from the
+    # signal depends on η too, and a few more steps lead there
+    steps = (1.0, *[1e-3] * _MOST_STEPS) if any(change.mistake.slug == "relu-mask" for change in others) else (1.0,)
     order = backward_order(state.facts)
     names = {w: backward_names(state.facts, w) for w in order}
     seen_at = [i for i, w in enumerate(order) if any(name in observed.arrays for name in names[w])]
@@ -166,6 +168,7 @@ def _learning_rates(state: Pass, u: str, v: str, others: tuple[Change, ...], obs
     after_v = order[order.index(u) : last]
     reads_again = any(v in state.facts.plan.readers[w] and has_own_matrix(state.facts, v, w) for w in after_v[1:])
 
+    @cache
     def given(eta: float, is_repeated: bool) -> dict[Name, np.ndarray]:
         after = state.through(u, (*others, updated_weights(v, u, eta)))
         for next_one in after_v[1:]:
@@ -176,15 +179,20 @@ def _learning_rates(state: Pass, u: str, v: str, others: tuple[Change, ...], obs
 
     seen: list[float] = []
     for is_repeated in (False, True) if reads_again else (False,):
-        without, with_one = given(0.0, is_repeated), given(1.0, is_repeated)
-        for name, base in without.items():
-            mine, slope = observed.arrays[name], with_one[name] - base
-            if mine.shape != base.shape or not np.any(slope):
-                continue
-            eta = float(np.vdot(slope, mine - base) / np.vdot(slope, slope))
-            if 1e-6 < eta < 100 and not any(abs(eta - other) < 1e-6 * eta for other in seen):
-                seen.append(eta)
-                yield eta
+        for name, right in given(0.0, is_repeated).items():
+            handed = observed.arrays[name]
+            # a gradient may have been handed in as its transpose besides
+            for mine in (handed, handed.T) if name.kind == "grad" else (handed,):
+                if mine.shape != right.shape:
+                    continue
+                eta = 0.0
+                for step in steps:
+                    here = given(eta, is_repeated)[name]
+                    slope = (given(eta + step, is_repeated)[name] - here) / step
+                    eta += float(np.vdot(slope, mine - here) / np.vdot(slope, slope)) if np.any(slope) else 0.0
+                if 1e-6 < eta < 100 and not any(abs(eta - other) < 1e-6 * eta for other in seen):
+                    seen.append(eta)
+                    yield eta
 
 
 def _same_update_again(state: Pass, u: str) -> Iterator[tuple[Change, ...]]:
@@ -232,7 +240,7 @@ def _fit(
     weights: Iterable[tuple[str, str]],
     observed: Observed,
 ) -> bool:
-    """Whether gradients that are complete with δ_u, right or with changes, are what was handed in."""
+    """Whether the gradients that are complete with δ_u, right or with changes, are what was handed in."""
     by_source = {str(change.key): change for change in changes if change.stage == "gradient"}
     shared = [Name("grad", (group, name)) for group, name in weights if group == SHARED]
     own = [name for group, name in weights if group != SHARED]

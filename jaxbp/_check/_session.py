@@ -1,7 +1,7 @@
-"""What is run here in float64 leaves nothing behind in a session that goes on in float32.
+"""What the checker runs in float64 leaves nothing behind in a session that goes on in float32.
 
-JAX keeps one converted copy of a NumPy array for as long as any program holds it, and hands it out whatever the
-precision of who asks next: a function that closes over the array could then be run in one of both alone.
+JAX keeps one converted copy of a NumPy array for as long as a program holds it, and hands it out in whatever precision
+the next caller works: a function that closes over the array could then run in one precision only.
 """
 
 import gc
@@ -27,35 +27,32 @@ _KEPT = 64
 _OURS = 3  # references to what only a copy is made of: its own, that of the variable, and that of the count
 
 
-def in_float64(make: Callable[..., Callable[..., Any]], *specifications: Any) -> Callable[..., Any]:
-    """The function `make(*specifications)` of trees of arrays, run in float64; it gives NumPy arrays.
+def in_float64(function: Callable[..., Any], *specifications: Any) -> Callable[..., Any]:
+    """What a function of specifications and trees of arrays does with the latter in float64, as NumPy arrays.
 
-    It is one program, of which the last few are kept: what JAX runs a step at a time it keeps for ever, by shapes.
+    It is one program, and the last few programs are kept: what JAX runs step by step it keeps for ever, by shapes.
     """
 
     def run(*arguments: Any) -> Any:
         shapes = tuple((np.shape(leaf), np.asarray(leaf).dtype) for leaf in jax.tree.leaves(arguments))
         with jax.enable_x64(True):
-            return jax.tree.map(np.asarray, compiled(make, specifications, shapes)(*arguments))
+            return jax.tree.map(np.asarray, compiled(function, specifications, shapes)(*arguments))
 
     return run
 
 
 @lru_cache(maxsize=_KEPT)
-def compiled(make: Callable[..., Callable[..., Any]], specifications: tuple[Any, ...], shapes: Any) -> Any:
-    """The jitted `make(*specifications)`, for arguments of these shapes and dtypes alone."""
-    return jax.jit(make(*specifications))
+def compiled(function: Callable[..., Any], specifications: tuple[Any, ...], shapes: Any) -> Any:
+    """The jitted function after its specifications, for arguments of these shapes and dtypes alone."""
+    return jax.jit(partial(function, *specifications))
 
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """The session of a caller, beside a program that is to be run in float64.
-
-    Attributes:
-        trace: Makes the program, anew and from new functions, in the precision of whoever calls it.
-    """
+    """The session of a caller, beside a program that the checker runs in float64."""
 
     trace: Callable[[], ClosedJaxpr]
+    """Makes the program, anew and from new functions, in the precision of whoever calls it."""
 
     @classmethod
     def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any) -> "Session":
@@ -68,10 +65,10 @@ class Session:
 
     @contextmanager
     def undisturbed(self) -> Generator[None]:
-        """In here float64 may be used as if JAX had never seen the arrays that the program holds.
+        """In here float64 works as if JAX had never seen the arrays that the program holds.
 
-        Where JAX holds on to a copy of such an array in another precision, before or after, its caches are cleared:
-        then what is compiled already is compiled again. A session in float64 has nothing to fear.
+        Where JAX holds on to a copy of such an array in another precision, before or after, its caches are cleared, and
+        what was compiled is compiled again. A session in float64 has nothing to fear.
         """
         if not self._is_at_risk:
             yield
@@ -104,7 +101,7 @@ def _in_the_precision_of_now(leaf: Any) -> Any:
 
 
 def _copies(program: ClosedJaxpr) -> list[weakref.ref[Any]]:
-    """What a program, with those that it calls, holds of NumPy arrays; a number for itself is no array."""
+    """The converted NumPy arrays that a program holds, with the programs that it calls."""
     held = list(program.consts)
 
     def search(jaxpr: Jaxpr) -> None:
@@ -119,7 +116,7 @@ def _copies(program: ClosedJaxpr) -> list[weakref.ref[Any]]:
 
 
 def _depends(copy: np.ndarray) -> bool:
-    """Whether a copy is another in the other precision: it has 64 bits, or numbers that no array of others has."""
+    """Whether a copy would be another in the other precision: it has 64 bits, or owns its numbers alone."""
     base = copy.base
     own = isinstance(base, np.ndarray) and base.flags.owndata and sys.getrefcount(base) <= _OURS
     return own or copy.dtype.name.endswith("64")

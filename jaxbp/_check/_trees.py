@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxbp._check._compare import Handed, as_numbers
+from jaxbp._check._compare import Handed, as_numbers, value_and_gradients
 from jaxbp._checks import check_floating, quoted, suggestion
 
 VALUE = "f(params)"  # no path has this name: a key that is no identifier stands in brackets
@@ -16,13 +16,7 @@ VALUE = "f(params)"  # no path has this name: a key that is no identifier stands
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """A tree of floating arrays.
-
-    Attributes:
-        params: The tree.
-        leaves: Its arrays by path, in the order of JAX.
-        of_leaves: Puts a tree like it together.
-    """
+    """A tree of floating arrays, its leaves by path in the order of JAX, and what puts such a tree together."""
 
     params: Any
     leaves: dict[str, Any]
@@ -30,11 +24,7 @@ class Tree:
 
     @classmethod
     def of(cls, params: Any) -> "Tree":
-        """The leaves of params by path.
-
-        Raises:
-            TypeError, ValueError: There are none, or one that is no floating array.
-        """
+        """The tree of params, which must have leaves, all of them floating arrays."""
         with_paths, treedef = jax.tree_util.tree_flatten_with_path(params)
         if not with_paths:
             raise ValueError("params holds no arrays, expected a tree of at least one")
@@ -57,14 +47,10 @@ def _key(key: Any) -> str:
 
 
 def handed_in(tree: Tree, mine: Any) -> Handed[str]:
-    """Read gradients, or what a function of params returns: gradients, or (value, gradients).
-
-    Raises:
-        TypeError, ValueError: A key, a shape or a type that does not fit.
-    """
-    # a copy, for it may write into what it is given
+    """Read gradients, or what a function of params returns: gradients, or (value, gradients)."""
+    # a copy, for the function may write into what it is given
     read = _returned(tree, mine(deepcopy(tree.params))) if callable(mine) else _read(tree, mine)
-    # jax computes in no more than this, also where numpy's float64 came in
+    # JAX computes in no more than this, even where NumPy's float64 came in
     return Handed.of(read, [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in tree.leaves.values()])
 
 
@@ -77,12 +63,11 @@ def _returned(tree: Tree, result: Any) -> dict[str, np.ndarray]:
         except (TypeError, ValueError):
             if len(result) != 2 or (len(tree.params) == 2 and np.ndim(result[0]) != 0):
                 raise
-    elif len(result) != 2:
-        raise ValueError(f"the function returned {len(result)} results; return the gradients, or (value, gradients)")
-    value = as_numbers(VALUE, result[0])
+    returned, gradients = value_and_gradients(result)
+    value = as_numbers(VALUE, returned)
     if value.shape != ():
         raise ValueError(f"{VALUE} has shape {value.shape}, expected a scalar; return (value, gradients)")
-    return {VALUE: value, **_read(tree, result[1])}
+    return {VALUE: value, **_read(tree, gradients)}
 
 
 def _read(tree: Tree, mine: Any) -> dict[str, np.ndarray]:
@@ -95,7 +80,7 @@ def _read(tree: Tree, mine: Any) -> dict[str, np.ndarray]:
 
 
 def _walk(path: tuple[Any, ...], params: Any, mine: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays by name; both trees are gone down together, for nested lists may be arrays and tuples lists."""
+    """The arrays by name, from both trees side by side: nested lists may be arrays, and tuples lists."""
     name, expected, got = _name(path), _children(params), _children(mine)
     if expected is None:
         if isinstance(mine, Mapping):
@@ -119,7 +104,7 @@ def _walk(path: tuple[Any, ...], params: Any, mine: Any) -> Iterator[tuple[str, 
 
 
 def _children(node: Any) -> dict[Any, Any] | None:
-    """What is directly below a node of a tree, by key; None for a leaf."""
+    """The nodes directly below a node of a tree, by key; None for a leaf."""
     if isinstance(node, Mapping) and type(node) is not dict:
         node = dict(node)
     below, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda other: other is not node)

@@ -1,12 +1,9 @@
-"""Findings: each quantity that was handed in, compared with the reference, and where the first wrong one comes from."""
+"""The order of the backward phase, and the step between what is still right and the first quantity that is wrong."""
 
 from collections.abc import Iterable, Sequence
 
-from jaxbp._check._compare import Handed, comparison
 from jaxbp._check._facts import Facts
-from jaxbp._check._handed import shape_of
-from jaxbp._check._pass import backward_names
-from jaxbp._check._report import Finding
+from jaxbp._check._pass import backward_names, backward_order
 from jaxbp._graph import SHARED
 from jaxbp._names import Name
 
@@ -17,23 +14,14 @@ def in_order(facts: Facts, names: Iterable[Name]) -> list[Name]:
     order = [Name("h", (s,)) for s in net.inputs]
     order += [Name(kind, (u,)) for u in net.order for kind in ("a", "h")]
     order.append(Name("loss"))
-    for u in (*reversed(net.order), *net.inputs):
+    for u in backward_order(facts):
         order += backward_names(facts, u)
     given = set(names)
     return [name for name in order if name in given]
 
 
-def compared(facts: Facts, handed: Handed[Name], name: Name, tolerated: float) -> Finding:
-    """One quantity compared with the reference, where rounding may explain so large an error of an element."""
-    shape = handed.arrays[name].shape
-    expected, remark = facts.right[name].reshape(shape_of(facts, name)), ""
-    if shape != expected.shape:
-        expected, remark = expected.T, f"its shape {shape} is that of the transpose"
-    return comparison(name, expected, handed, tolerated, remark)[0]
-
-
 def where(facts: Facts, right: Sequence[Name], first: Name) -> str:
-    """Which step to look at: the one between what is still right and the first that is wrong."""
+    """Which step to look at: the one between what is still right and the first quantity that is wrong."""
     order = in_order(facts, facts.right)
     before = [name for name in order[: order.index(first)] if name in right]
     text = "".join(f"{name} is right, " for name in before[-2:])
