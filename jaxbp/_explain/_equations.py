@@ -107,7 +107,7 @@ class Equations:
             return self._of_function(unit, u, example, j)
         return summed(
             [
-                times(Number(term.t), *self._weight(edge, term), *self._source(edge, example, term))
+                self._product(edge, term, example, "W", "h")
                 for edge in self.net.plan.edges[u].values()
                 for term in self._terms(edge).into(j)
             ]
@@ -156,10 +156,7 @@ class Equations:
             if edge.connection is None:
                 terms += self._through_function(v, s, example, i)
             else:
-                terms += [
-                    times(Number(term.t), *self._weight(edge, term), Name("delta", (v,), (*example, *term.unit)))
-                    for term in self._terms(edge).out_of(i)
-                ]
+                terms += [self._product(edge, t, example, "W", "delta") for t in self._terms(edge).out_of(i)]
         return summed(terms)
 
     def _through_function(self, v: str, s: str, example: Index, i: Index) -> list[Expression]:
@@ -188,11 +185,7 @@ class Equations:
     def _gradient(self, group: str, name: str, k: Index) -> Expression:
         return summed(
             [
-                times(
-                    Number(term.t),
-                    *self._source(edge, example, term),
-                    Name("delta", (edge.unit,), (*example, *term.unit)),
-                )
+                self._product(edge, term, example, "h", "delta")
                 for edge in self._uses(group, name)
                 for example in np.ndindex(self.numbers.batch)
                 for term in self._terms(edge).of(k)
@@ -220,13 +213,13 @@ class Equations:
         edges = self.numbers.edges_by(u, by) if (kind, by_kind) == ("a", "W") else []
         if edges:
             terms = [(edge, t) for edge in edges for t in self._terms(edge).into(j) if t.weight == leaf.by.index]
-            return (summed([times(Number(t.t), *self._source(edge, example, t)) for edge, t in terms]),)
+            return (summed([self._product(edge, t, example, "h") for edge, t in terms]),)
         if kind == "a" and isinstance(self.net.units[u], FunctionUnit):
             return ()
         if kind == "a" and by_kind == "h" and by[0] in self.net.plan.edges[u]:
             edge, same = self.net.plan.edges[u][by[0]], leaf.by.index[:batch] == example
             terms = [t for t in self._terms(edge).into(j) if same and t.source == leaf.by.index[batch:]]
-            return (summed([times(Number(t.t), *self._weight(edge, t)) for t in terms]),)
+            return (summed([self._product(edge, t, example, "W") for t in terms]),)
         return ()
 
     def _of_the_mean(self, e: Expression) -> Expression:
@@ -243,10 +236,14 @@ class Equations:
         weight = None if edge.weight is None else weights[edge.weight[0]][edge.weight[1]]
         return terms_of(edge.linear, weight, edge.shape, self.net.shapes[edge.unit])
 
-    def _weight(self, edge: Edge, term: Term) -> tuple[Name, ...]:
-        if term.weight is None or edge.weight is None:
-            return ()
-        return (Name("W", edge.weight, term.weight),)
-
-    def _source(self, edge: Edge, example: Index, term: Term) -> tuple[Name, ...]:
-        return () if term.source is None else (Name("h", (edge.source,), (*example, *term.source)),)
+    def _product(self, edge: Edge, term: Term, example: Index, *kinds: str) -> Expression:
+        """The factors of these kinds in a term: its weight and its source, where it has them, and δ of its unit."""
+        factors: list[Expression] = [Number(term.t)]
+        for kind in kinds:
+            if kind == "delta":
+                factors.append(Name("delta", (edge.unit,), (*example, *term.unit)))
+            elif kind == "W" and edge.weight is not None and term.weight is not None:
+                factors.append(Name("W", edge.weight, term.weight))
+            elif kind == "h" and term.source is not None:
+                factors.append(Name("h", (edge.source,), (*example, *term.source)))
+        return times(*factors)

@@ -163,10 +163,6 @@ def _sigmoid(a: Expression) -> Expression:
     return Quotient(ONE, Sum((ONE, call("exp", Negative(a)))))
 
 
-def _sigma(a: Expression) -> Expression:
-    return call("sigmoid", a)
-
-
 def _gelu(a: Expression) -> Expression:
     inner = Product((call("sqrt", Number(2 / np.pi)), Sum((a, Product((Number(0.044715), Power(a, Number(3))))))))
     return Product((Quotient(ONE, Number(2)), a, Sum((ONE, call("tanh", inner)))))
@@ -180,7 +176,7 @@ _VALUES: dict[tuple[Any, ...], Callable[[Expression], Expression]] = {
     activations.hard_tanh.phi: lambda a: call("max", Number(-1), call("min", ONE, a)),
     activations.leaky_relu.phi: lambda a: call("max", a, Product((Number(0.01), a))),
     activations.softplus.phi: lambda a: call("ln", Sum((ONE, call("exp", a)))),
-    activations.silu.phi: lambda a: Product((a, _sigma(a))),
+    activations.silu.phi: lambda a: Product((a, call("sigmoid", a))),
     activations.gelu.phi: _gelu,
 }
 
@@ -194,7 +190,7 @@ _DERIVATIVES: dict[tuple[Any, ...], Callable[[Expression, Expression], Expressio
         (Number(0.01), Product((Number(0.99), Bracket((a, Number(0)), ("≥",)))))
     ),
     activations.softplus.phi: lambda a, h: _sigmoid(a),
-    activations.silu.phi: lambda a, h: Sum((_sigma(a), Product((h, minus(ONE, _sigma(a)))))),
+    activations.silu.phi: lambda a, h: Sum((call("sigmoid", a), Product((h, minus(ONE, call("sigmoid", a)))))),
 }
 
 

@@ -143,7 +143,8 @@ class Numbers:
             column = self.column(u, s, by_index[:split], by_index[split:])
             return float(column[of_index[split:]]) if of_index[:split] == by_index[:split] else 0.0
         with jax.enable_x64(True):
-            trace = Trace(*({n: jnp.asarray(self.arrays[Name(k, (n,))]) for n in names} for k, names in self._traced()))
+            traced = ("a", self.net.units), ("h", self.net.shapes)
+            trace = Trace(*({n: jnp.asarray(self.arrays[Name(k, (n,))]) for n in names} for k, names in traced))
             one = jnp.zeros(self.arrays[leaf.of.whole].shape).at[of_index].set(1)
             # between neighbours the rules of the sweep are the derivative; Jᵀ times a unit vector is a row of J
             if kinds == ("h", "a") and u == s:
@@ -171,9 +172,6 @@ class Numbers:
         by_params, by_offsets = jax.grad(element, (0, 1))(jax.tree.map(jnp.asarray, self.params), zeros)
         found = named({"W": by_params, "a": by_offsets.a, "h": by_offsets.h})
         return float(found[leaf.by.whole][leaf.by.index])
-
-    def _traced(self) -> tuple[tuple[str, list[str]], ...]:
-        return ("a", list(self.net.units)), ("h", [*self.net.inputs, *self.net.units])
 
 
 def as_shown(net: Network) -> Network:

@@ -27,9 +27,7 @@ from jaxbp._explain._expressions import (
 from jaxbp._explain._symbols import upright
 from jaxbp._names import Name
 
-DIGITS = 4
-"""Significant digits of a printed number."""
-
+DIGITS = 4  # significant ones, of a printed number
 SHOWN_ARGUMENTS = 4
 
 _SUM, _PRODUCT, _ATOM = range(3)  # how tightly a printed formula holds together

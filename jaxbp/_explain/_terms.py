@@ -4,11 +4,10 @@ A connection is linear in W and in h_s, so three questions tell all of it: which
 unit, which lead out of an element of the source, and which belong to a weight.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,20 +29,12 @@ class Term(NamedTuple):
     unit: Index
 
 
-class Terms(ABC):
-    """The terms of one connection."""
+class Terms(Protocol):
+    """The terms of one connection: those into an element of the unit, out of one of the source, and of a weight."""
 
-    @abstractmethod
-    def into(self, unit: Index) -> list[Term]:
-        """Those that make up an element of the unit."""
-
-    @abstractmethod
-    def out_of(self, source: Index) -> list[Term]:
-        """Those that an element of the source appears in."""
-
-    @abstractmethod
-    def of(self, weight: Index) -> list[Term]:
-        """Those that a weight appears in."""
+    def into(self, unit: Index) -> list[Term]: ...
+    def out_of(self, source: Index) -> list[Term]: ...
+    def of(self, weight: Index) -> list[Term]: ...
 
 
 def terms_of(connection: Connection, weight: Shape | None, source: Shape, unit: Shape) -> Terms:
