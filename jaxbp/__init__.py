@@ -3,6 +3,10 @@
 Here is what the README's first page needs; the rest is in namespaces: `collect` (what else a sweep can make),
 `activations`, `connections`, `losses` (and how to make your own), `feedback`, `curvature`, `train`, `interop`,
 `textbook`, `testing`.
+
+The docstring of `backprop` says what `net`, `loss`, `params`, `x`, `y`, `weights`, `reduction`, `collect`, `feedback`
+and `key` are; they are the same everywhere. An argument of the wrong kind raises a TypeError, and a value, name or
+shape that does not fit raises a ValueError, before anything is computed.
 """
 
 from jaxbp import (
@@ -27,6 +31,7 @@ from jaxbp._function_unit import FunctionUnit, function_unit
 from jaxbp._network import Network, layered
 from jaxbp._objective import objective
 from jaxbp._parameters import Params, constrain, init_params
+from jaxbp._product import product
 from jaxbp._unit import Unit
 from jaxbp.activations import (
     elementwise,
@@ -36,6 +41,7 @@ from jaxbp.activations import (
     leaky_relu,
     linear,
     relu,
+    rms_norm,
     sigmoid,
     silu,
     softmax,
@@ -63,13 +69,14 @@ __all__ = [  # noqa: RUF022 (by purpose)
     "train",
     # networks
     "FunctionUnit", "Network", "Params", "Unit", "attention", "constrain", "function_unit", "init_params", "layered",
+    "product",
     # the two phases
     "Backprop", "Trace", "apply", "as_function", "backprop", "forward", "objective", "value_and_grad",
     # what a gradient is worth, and what a network does
     "Claim", "Explanation", "Finding", "Mistake", "Report", "check", "check_function", "explain",
     # activations
-    "elementwise", "gelu", "hard_tanh", "layer_norm", "leaky_relu", "linear", "relu", "sigmoid", "silu", "softmax",
-    "softplus", "tanh", "vector_activation",
+    "elementwise", "gelu", "hard_tanh", "layer_norm", "leaky_relu", "linear", "relu", "rms_norm", "sigmoid", "silu",
+    "softmax", "softplus", "tanh", "vector_activation",
     # connections
     "AvgPool", "Conv", "ConvTransposed", "Dense", "Flatten", "Identity", "MaxPool", "Masked", "Scale", "Transposed",
     # losses

@@ -20,7 +20,7 @@ from jaxbp._dropout import check_key
 from jaxbp._forward import Trace, batch_shape, forward, sources
 from jaxbp._names import named
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, check_objective, example_losses, example_scale, head, total
+from jaxbp._objective import Reduction, check_objective, example_losses, example_scale, head, total, weighed
 from jaxbp._parameters import Params
 from jaxbp._plan import Edge
 from jaxbp._recursion import Signals, error_signals
@@ -36,7 +36,7 @@ from jaxbp.losses import Loss
 )
 @dataclass(frozen=True)
 class Backprop:
-    """Everything one forward and backward phase finds out.
+    """Everything that one forward and backward phase finds out; δ and Δ are of the value, so usually of a mean.
 
     Attributes:
         value: The loss over the batch, a scalar.
@@ -88,25 +88,20 @@ def backprop(
 
     Δ_u = Σ_{u ⇒ v} δ_v W_uvᵀ,  δ_u = (∂h_u/∂a_u)ᵀ Δ_u,  ∂L/∂W_su = h_sᵀ δ_u,  ∂L/∂b_u = 1ᵀ δ_u
 
+    The arguments mean the same in all of jaxbp.
+
     Args:
         net: The network.
         loss: The loss of one example.
-        params: The parameters, as from `init_params`.
-        x: The input, `(*batch, width)`, or a dict of inputs by name. Any number of batch axes, also none.
+        params: The parameters, a tree as from `init_params`.
+        x: The input, `(*batch, width)`, or a dict of inputs by name. There may be any number of batch axes, or none.
         y: What the loss takes: an array like the output, or integer class ids of the batch shape.
-        weights: One weight for each example, of the batch shape; None weighs all alike.
-        reduction: `"mean"` for Σ w_i L_i / Σ w_i, `"sum"` for Σ w_i L_i.
+        weights: One weight w_i for each example, of the batch shape; 1 when None.
+        reduction: `"mean"` for the value Σ w_i L_i / Σ w_i, `"sum"` for Σ w_i L_i.
         collect: What to make of the pairs (h_s, δ_u), by name; the gradient, as `"grads"`, when None.
-        feedback: What stands in for W in the backward recursion, and only there: a tree like `params`, as from
-            `random_feedback`, or `direct_feedback`.
-        key: For the noise of units with dropout, a fresh one in every step.
-
-    Returns:
-        `Backprop(value, trace, Delta, delta, collected)`, whose `grads` is the gradient. δ and Δ are of the
-        value, hence of the mean.
-
-    Raises:
-        TypeError, ValueError: Arguments whose shapes, dtypes or names do not fit, before anything is computed.
+        feedback: What stands in for W in the backward recursion, and only there, as from `jaxbp.feedback`: a tree like
+            `params`, or `DirectFeedback`.
+        key: A key from `jax.random.key` for the noise of units with dropout, a fresh one in every step.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -130,10 +125,9 @@ def backprop(
     scale = example_scale(net, trace, weights, reduction)
     value = total(example_losses(net, loss, trace, y), scale)
 
-    each = jnp.expand_dims(scale, tuple(range(scale.ndim, o.ndim)))
     Delta_o, delta_o = head(net, loss).signals(a, o, y)
     Delta, delta = signals_under(
-        feedback, net, params, trace, (each * Delta_o).astype(o.dtype), (each * delta_o).astype(a.dtype)
+        feedback, net, params, trace, weighed(scale, Delta_o, like=o), weighed(scale, delta_o, like=a)
     )
 
     def loss_root() -> Array:
@@ -147,19 +141,11 @@ def backprop(
             raise ValueError("curvature is that of the network's own weights; leave feedback out, or the collector")
         return jax.vmap(lambda column: error_signals(net, params, trace, jnp.zeros_like(o), column)[1])(S)
 
-    sweep = Sweep(
-        _weights(net, params, trace, delta, scale),
-        net.units,
-        trace.a,
-        trace.h,
-        Delta,
-        delta,
-        scale,
-        loss_root,
-        from_output,
-    )
+    found = _weights(net, params, trace, delta, scale)
+    sweep = Sweep(found, net.units, trace.a, trace.h, Delta, delta, scale, loss_root, from_output)
     collected = {name: collector(sweep) for name, collector in wanted.items()}
-    return Backprop(value, trace, Delta, delta, collected, _gradient_among(wanted))
+    gradient = next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
+    return Backprop(value, trace, Delta, delta, collected, gradient)
 
 
 def gradient_from(net: Network, params: Params, trace: Trace, delta: Signals) -> Params:
@@ -181,24 +167,12 @@ def _weights(net: Network, params: Params, trace: Trace, delta: Signals, scale: 
     }
 
 
-def _gradient_among(wanted: Mapping[str, Collector]) -> str | None:
-    return next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
-
-
 def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callable[..., tuple[Array, Params]]:
     """The value and the gradient by explicit backpropagation: a drop-in for `jax.value_and_grad(objective(…))`.
 
-    Args:
-        net: The network.
-        loss: The loss of one example.
-        reduction: `"mean"` or `"sum"` over the examples.
-
     Returns:
-        `(params, x, y, weights=None, *, key=None, feedback=None) -> (value, grads)`; arguments as for `backprop`.
-        Equal arguments give the same function, so `jit` compiles it once.
-
-    Raises:
-        TypeError, ValueError: When called, as `backprop`.
+        `(params, x, y, weights=None, *, key=None, feedback=None) -> (value, grads)`. Equal networks, losses and
+        reductions give the same function, so `jit` compiles it once.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

@@ -35,6 +35,13 @@ def check_floating(value: Any, place: str) -> None:
         )
 
 
+def check_shaped(value: Any, place: str, shape: tuple[int, ...], doubt: str = "") -> None:
+    """Refuse what is no array of floats of this shape."""
+    check_floating(value, place)
+    if value.shape != shape:
+        raise ValueError(f"{place} has shape {value.shape}, expected {shape}{doubt}")
+
+
 def check_alike(arrays: Mapping[str, Any]) -> None:
     """Refuse arrays of floats whose shapes are not that of the first: they would broadcast."""
     first, *others = arrays

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_by, check_floating, check_keys
+from jaxbp._checks import check_by, check_keys, check_shaped
 from jaxbp._forward import Trace
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params, check_params
@@ -22,7 +22,7 @@ class DirectFeedback:
     """A matrix from the output to each other unit: Δ_u = δ_o B_u.
 
     Attributes:
-        matrices: B_u by unit, `(width_o, width_u)`; for units with several axes, of all their elements in a row.
+        matrices: B_u by unit, `(width_o, width_u)`; a unit with several axes has all its elements in a row.
     """
 
     matrices: dict[str, Array]
@@ -68,9 +68,4 @@ def check_feedback(net: Network, feedback: Any) -> None:
     expected = matrix_shapes(net)
     check_keys(matrices, expected, "direct feedback holds matrices to", "below its output the network has")
     for u, shape in expected.items():
-        place = f"feedback.matrices[{u!r}]"
-        check_floating(matrices[u], place)
-        if matrices[u].shape != shape:
-            raise ValueError(
-                f"{place} has shape {matrices[u].shape}, expected {shape}; is this feedback of another network?"
-            )
+        check_shaped(matrices[u], f"feedback.matrices[{u!r}]", shape, "; is this feedback of another network?")

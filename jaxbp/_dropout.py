@@ -1,7 +1,7 @@
 """Dropout: a unit whose activation is followed by noise, h = Φ(a) ⊙ ξ with ξ = 0 or 1 / (1 − p)."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 from jaxtyping import Array
@@ -11,39 +11,26 @@ from jaxbp._network import Network
 from jaxbp.activations import Activation
 
 
-class Phi(Protocol):
-    """What makes h of a, and δ of Δ."""
-
-    def value(self, a: Array, /) -> Array:
-        """H."""
-        ...
-
-    def pullback(self, a: Array, h: Array, Delta: Array) -> Array:
-        """δ."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Noisy:
-    """An activation and the noise of one forward phase.
+    """An activation Φ and the noise ξ of one forward phase, shaped like a.
 
     h = Φ(a) ⊙ ξ,  δ = (∂Φ/∂a)ᵀ (ξ ⊙ Δ)
-
-    Attributes:
-        activation: Φ.
-        noise: ξ, shaped like a.
     """
 
     activation: Activation
     noise: Array
 
     def value(self, a: Array) -> Array:
-        """H."""
         return self.activation.value(a) * self.noise
 
     def pullback(self, a: Array, h: Array, Delta: Array) -> Array:
-        """δ; h holds the noise, and Φ(a) is computed anew."""
+        # h has the noise in it
         return self.activation.pullback(a, self.activation.value(a), Delta * self.noise)
+
+
+Phi = Activation | Noisy
+"""What makes h of a, and δ of Δ."""
 
 
 def drawn(key: Array, dropout: float, a: Array) -> Array:

@@ -18,13 +18,13 @@ from jaxbp.connections import Shape
 
 
 class Trace(NamedTuple):
-    """What the forward phase leaves behind for the backward phase.
+    """What the forward phase leaves behind for the backward phase, by unit and of shape `(*batch, *shape)`.
 
     Attributes:
-        a: The pre-activation of each unit, of shape `(*batch, *shape)`.
-        h: The post-activation of each unit, and the inputs.
-        noise: What the post-activation of each unit with dropout was multiplied by: 0, or 1 / (1 − dropout); None
-            where there was no key.
+        a: The pre-activations.
+        h: The post-activations, and the inputs.
+        noise: What the post-activations of units with dropout were multiplied by, 0 or 1 / (1 − dropout); None where
+            there was no key.
     """
 
     a: dict[str, Array]
@@ -37,23 +37,12 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
 
     a_u = Σ_{s ⇒ u} h_s W_su + b_u,  h_u = Φ_u(a_u), times the noise of a unit with dropout
 
+    The arguments are those of `backprop`, but without a key there is no noise, which is what one wants when evaluating.
+    Where x and the parameters differ in dtype everything is computed in the wider of the two, as JAX promotes them.
+
     Args:
-        net: The network.
-        params: Its parameters, as from `init_params`.
-        x: The input, of shape `(*batch, width)` with any number of batch axes, or a dict of them by name. Where its
-            dtype is not that of the parameters everything is computed in the wider of the two, as JAX promotes them.
         offsets: Something to add to each pre- and post-activation, shaped like the result. With zeros here,
             `jax.grad` with respect to them is δ and Δ; with other values one can intervene in a unit.
-        key: A key from `jax.random.key` for the noise of units with dropout; without one there is none, which is
-            what one wants when evaluating.
-
-    Returns:
-        `Trace(a, h, noise)`.
-
-    Raises:
-        TypeError: No network, an input that is no floating array, `params` that is no tree of floating arrays,
-            `offsets` that are no such trace, or a `key` that is none.
-        ValueError: Shapes that do not fit, params of another network, or an empty batch.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -73,7 +62,7 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     first = next(iter(net.inputs))
     batch = h[first].shape[: h[first].ndim - len(net.shapes[first])]
     if offsets is not None:
-        _check_offsets(net, offsets, h)
+        _check_offsets(net, offsets, batch)
         h = {name: value + offsets.h[name] for name, value in h.items()}
     source = sources(h, batch)
     for i, u in enumerate(net.order):
@@ -81,9 +70,8 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
         read = [source(edge) for edge in net.plan.edges[u].values()]
         a[u] = unit.pre_activation(net.plan.weights_into(params, u), read, len(batch))
         if a[u].shape != (*batch, *unit.shape):
-            raise ValueError(
-                f"the pre-activation of unit {u!r} has shape {a[u].shape}, expected {(*batch, *unit.shape)}"
-            )
+            expected = (*batch, *unit.shape)
+            raise ValueError(f"the pre-activation of unit {u!r} has shape {a[u].shape}, expected {expected}")
         if offsets is not None:
             a[u] = a[u] + offsets.a[u]
         if key is not None and unit.dropout:
@@ -96,7 +84,7 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
 
 
 def sources(h: Mapping[str, Array], batch: Shape) -> Callable[[Edge], Array]:
-    """The post-activation h_s at the start of each edge; that of the unit that is always +1 is made for it."""
+    """The post-activation h_s at the start of each edge; the unit that is always +1 has no entry in h."""
     dtype = next(iter(h.values())).dtype
     ones = cache(lambda shape: jnp.ones((*batch, *shape), dtype))
     return lambda edge: ones(edge.shape) if edge.source == ONE else h[edge.source]
@@ -108,20 +96,7 @@ def phi(net: Network, trace: Trace, u: str) -> Phi:
 
 
 def apply(net: Network, params: Params, x: Any) -> Array:
-    """The output of the network alone.
-
-    o = Φ(W_{k+1}ᵀ h_k)
-
-    Args:
-        net: The network.
-        params: Its parameters.
-        x: The input or inputs, as for `forward`.
-
-    Returns:
-        h of the output unit, of shape `(*batch, width)`.
-
-    Raises:
-        TypeError, ValueError: As `forward`.
+    """The output o of the network alone, `(*batch, width)`, as `forward` computes it, without noise.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -164,11 +139,9 @@ def check_inputs(net: Network, x: Any) -> dict[str, Any]:
     return named
 
 
-def _check_offsets(net: Network, offsets: Any, inputs: Mapping[str, Array]) -> None:
+def _check_offsets(net: Network, offsets: Any, batch: Shape) -> None:
     """Refuse offsets that are not shaped like the trace: what broadcasts would add up where nobody sees it."""
     check_kind(offsets, Trace, "offsets", "a jaxbp.Trace, such as jaxbp.forward gives")
-    name, x = next(iter(inputs.items()))
-    batch = x.shape[: x.ndim - len(net.shapes[name])]
     for part, names in (("a", net.units), ("h", net.shapes)):
         arrays, place = getattr(offsets, part), f"offsets.{part}"
         check_by(arrays, place, "unit")

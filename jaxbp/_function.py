@@ -20,19 +20,10 @@ def as_function(net: Network) -> Callable[[Params, Any], Array]:
 
     o = f(W, x);  given ∂L/∂o it returns ∂L/∂W and ∂L/∂x by the recursions, whatever L is made of
 
-    Put it into any model of flax, equinox or plain JAX: `jax.grad` of the whole then runs our sweep for this part.
-    Like every `custom_vjp` it has no forward-mode derivative (`jax.jvp`); where that is wanted, use `apply`.
-
-    Args:
-        net: The network.
-
-    Returns:
-        `(params, x) -> o`; the arguments are those of `apply`. Equal networks give the same function.
-
-    Raises:
-        TypeError: No network.
-        ValueError: A network with dropout, for whose noise there is no key.
-        TypeError, ValueError: When called, as `forward`.
+    It takes `(params, x)`, as `apply` does after the network. Put it into any model of flax, equinox or plain JAX:
+    `jax.grad` of the whole then runs our sweep for this part. Like every `custom_vjp` it has no forward-mode derivative
+    (`jax.jvp`); where that is wanted, use `apply`. Equal networks give the same function. A network with dropout is
+    refused, because there is no key for its noise.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

@@ -8,29 +8,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_callable, check_number, check_sequence, check_takes, check_text, name_of
-from jaxbp._unit import Node, check_shape
-from jaxbp.activations import Activation, check_activation, linear
+from jaxbp._checks import check_callable, check_sequence, check_takes, check_text, name_of
+from jaxbp._unit import Node
+from jaxbp.activations import Activation, linear
 from jaxbp.connections import Shape
 
 Pullback = Callable[[tuple[Array, ...], Array, Array], tuple[Array, ...]]
-"""`(inputs, a, delta) -> signals`: the product of the transposed Jacobian by each input with δ."""
+"""`(inputs, a, delta) -> signals`: (∂a/∂h_s)ᵀ δ for each input h_s."""
 
 
 @dataclass(frozen=True)
 class FunctionUnit(Node):
-    """A unit with a = f(h_s, h_t, …) in place of a sum, made by `function_unit`.
+    """A unit with a = f(h_s, h_t, …) in place of a sum, made by `function_unit`, which says what the attributes are.
 
-    f and its pull-back see one example at a time: `jax.vmap` takes them over the batch, so no example can have a part
-    in what becomes of another.
-
-    Attributes:
-        width: The number of elements, or the shape, of what f returns.
-        activation: Φ.
-        sources: The names of the arguments of f.
-        function: f, from arrays of the shapes of its sources to one of its own.
-        rule: The pull-back of f; that of `jax.vjp` when None.
-        dropout: As of a `Unit`.
+    f and its pull-back, the rule, see one example at a time: `jax.vmap` takes them over the batch, so no example can
+    have a part in what becomes of another.
     """
 
     width: int | Shape
@@ -41,9 +33,7 @@ class FunctionUnit(Node):
     dropout: float = 0.0
 
     def __post_init__(self):
-        check_shape(self.width, "a unit's width")
-        check_number(self.dropout, "a unit's dropout", least=0, below=1)
-        check_activation(self.activation, "a unit's activation")
+        super().__post_init__()
         check_sequence(self.sources, "sources", "('gate', 'value')")
         for i, source in enumerate(self.sources):
             check_text(source, f"sources[{i}]")
@@ -60,28 +50,24 @@ class FunctionUnit(Node):
         return dict.fromkeys(self.sources)
 
     def check(self, sources: Mapping[str, Shape]) -> None:
-        """Try f, and its pull-back, on these shapes.
-
-        Raises:
-            ValueError: f refuses such arrays or gives another shape than the unit's, or its pull-back does other than
-                give a signal like each source.
-        """
+        """Try f on these shapes, and its pull-back, which has to make a signal like each source."""
         inputs, expected = tuple(_one(sources[s]) for s in self.sources), _one(self.shape)
         shapes = " and ".join(str(i.shape) for i in inputs)
+        function = f"has the function {name_of(self.function)!r}, which"
+        pull_back = f"has a pull-back of {name_of(self.function)!r} that"
         try:
             # of a new function: what JAX keeps of this one would be in the precision of the moment
             a = jax.eval_shape(lambda *inputs: self.function(*inputs), *inputs)
         except Exception as error:
-            raise ValueError(f"has the function {name_of(self.function)!r}, which refuses {shapes}: {error}") from error
+            raise ValueError(f"{function} refuses {shapes}: {error}") from error
         if hasattr(a, "dtype") and not jnp.issubdtype(a.dtype, jnp.floating):
             raise ValueError(
-                f"has the function {name_of(self.function)!r}, which makes {a.dtype}, expected floats: a function with "
-                "other values has no derivative"
+                f"{function} makes {a.dtype}, expected floats: a function with other values has no derivative"
             )
         if not hasattr(a, "shape") or a.shape != expected.shape:
             raise ValueError(
-                f"has the function {name_of(self.function)!r}, which makes {getattr(a, 'shape', a)} of {shapes}, "
-                f"expected the unit's shape {expected.shape}: it sees one example, without batch axes"
+                f"{function} makes {getattr(a, 'shape', a)} of {shapes}, expected the unit's shape {expected.shape}: "
+                "it sees one example, without batch axes"
             )
         if self.rule is None:
             return
@@ -89,14 +75,12 @@ class FunctionUnit(Node):
         try:
             signals = jax.eval_shape(lambda *given: rule(*given), inputs, expected, expected)
         except Exception as error:
-            raise ValueError(
-                f"has a pull-back of {name_of(self.function)!r} that refuses sources of {shapes}: {error}"
-            ) from error
+            raise ValueError(f"{pull_back} refuses sources of {shapes}: {error}") from error
         given = [signal.shape for signal in signals] if isinstance(signals, tuple | list) else signals
         if given != [i.shape for i in inputs]:
             raise ValueError(
-                f"has a pull-back of {name_of(self.function)!r} that makes {given} for sources of {shapes}; "
-                "it returns one signal for each source, of the source's shape"
+                f"{pull_back} makes {given} for sources of {shapes}; it returns one signal for each source, of the "
+                "source's shape"
             )
 
     def pre_activation(self, W: Sequence[Any], h: Sequence[Array], batch_axes: int) -> Array:
@@ -133,20 +117,12 @@ def function_unit(
 
     Args:
         function: f, from one array for each source, of the source's shape, to one of the unit's. It sees one example,
-            and has no parameters: these are on the connections into its sources.
+            and has no parameters: these are on the connections into its sources. Networks of a function defined in a
+            module are equal and share one compilation, those of a fresh lambda do not.
         sources: The inputs and units that it reads, in the order of its arguments.
         width: The number of elements, or the shape, of what it returns.
-        pullback: `(inputs, a, delta) -> signals` of one example, a tuple like the inputs; that of `jax.vjp` when None.
+        pullback: `(inputs, a, delta) -> signals` of one example, a tuple like the inputs; `jax.vjp`'s when None.
         activation: Φ, after it.
-
-    Returns:
-        A unit for `Network`. Give module-level functions, not fresh lambdas, where two specifications made at
-        different times should be equal (and share one compilation).
-
-    Raises:
-        TypeError: `function` cannot be called, `pullback` does not take `(inputs, a, delta)`, `sources` are no list of
-            names, or `activation` is none.
-        ValueError: No sources, or one twice; when a network is made of it, results or signals of the wrong shape.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

@@ -6,24 +6,15 @@ from graphlib import CycleError, TopologicalSorter
 from jaxbp._checks import described, quoted, suggestion
 
 ONE = "bias"
-"""The unit that is always +1, of which every bias is an edge; its name in the tree of parameters."""
+"""The unit that is always +1: every bias is an edge from it, and has its name in the tree of parameters."""
 SHARED = "shared"
 """The group of the weights that several edges use."""
 
 
 def topological_order(inputs: Iterable[str], reads: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The units in an order in which each comes after all that it reads.
+    """The names of the units in an order in which each comes after all that it reads; the last one given is the output.
 
-    Args:
-        inputs: The names of the inputs.
-        reads: For each unit the names it reads; the last unit is the output.
-
-    Returns:
-        The names of the units.
-
-    Raises:
-        ValueError: A bad, reserved or doubled name, an unknown source, a cycle, or an input or unit from which
-            no path leads to the output.
+    A bad name, an unknown source and a cycle are refused, and so is whatever no path leads from to the output.
     """
     inputs = tuple(inputs)
     if not reads:

@@ -7,8 +7,10 @@ from math import prod
 from typing import Any
 
 from jaxbp._checks import check_flag, check_kind, check_mapping, check_sequence
+from jaxbp._drawing import drawing
 from jaxbp._mapping import FrozenMapping
 from jaxbp._plan import Plan, compiled
+from jaxbp._summary import as_html, in_words, table
 from jaxbp._unit import Node, Unit, as_shape, check_shape
 from jaxbp.activations import Activation, check_activation, sigmoid
 from jaxbp.connections import Dense, Shape
@@ -18,8 +20,9 @@ from jaxbp.connections import Dense, Shape
 class Network:
     """A feed-forward network: named inputs, and named units that read inputs and other units.
 
-    Holds no arrays and is hashable, so it can be a static argument under `jit`. Units may be listed in any
-    order but for the last one, which is the output.
+    It holds no arrays and is hashable, so it can be a static argument under `jit`. Units may be listed in any order
+    but for the last one, which is the output. A cycle is refused, and so is an input or unit that never reaches the
+    output.
 
     Attributes:
         inputs: The width, or shape, of each input.
@@ -28,12 +31,6 @@ class Network:
         order: The units in topological order: each after all that it reads.
         shapes: The shape of each input and unit, for one example.
         plan: Its edges; made once, from the above.
-
-    Raises:
-        TypeError: `inputs` or `units` that are no dict, or a unit that is none.
-        ValueError: A width that is no positive integer, an unknown source, a cycle, a reserved or doubled name, an
-            input or unit that never reaches the output, a connection that cannot join its two shapes, or a shared
-            weight of unequal ones.
 
     Example:
         A skip connection, from the input straight to the output:
@@ -95,6 +92,20 @@ class Network:
         """The shape of each weight, in a tree like the parameters."""
         return {group: dict(shapes) for group, shapes in self.plan.weight_shapes.items()}
 
+    def summary(self) -> str:
+        """Units, shapes, connections, numbers of parameters and of values, and the memory they take, as a table."""
+        return table(self.inputs, self.units, self.plan)
+
+    def drawing(self) -> str:
+        """The graph as an SVG, in the colours of the text around it."""
+        return drawing(self.inputs, self.units, self.plan)
+
+    def __str__(self) -> str:
+        return in_words(self.inputs, self.units, self.plan)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.inputs, self.units, self.plan)
+
     @property
     def parameter_count(self) -> int:
         """The number of weights and biases."""
@@ -117,13 +128,6 @@ def layered(
         hidden: The activation of the hidden layers, or one for each.
         output: The activation of the output.
         bias: Whether the units have biases.
-
-    Returns:
-        A `Network` with input `x` and units `h1`, …, `hk` and `o`.
-
-    Raises:
-        TypeError: No list of widths, something else than an activation, or a `bias` that is neither True nor False.
-        ValueError: Fewer than two widths, one that is no positive integer, or as many activations as do not fit.
 
     Example:
         >>> import jaxbp

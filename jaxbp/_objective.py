@@ -13,7 +13,8 @@ from jaxbp._dropout import check_key
 from jaxbp._forward import Trace, batch_shape, forward
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params
-from jaxbp.losses import Head, Loss, check_loss
+from jaxbp.losses import Head, Loss
+from jaxbp.losses._named import check_loss
 
 Reduction = Literal["mean", "sum"]
 
@@ -25,18 +26,10 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
 
     It uses none of our backward rules, so `jax.grad` of it is an independent opinion on `backprop`.
 
-    Args:
-        net: The network.
-        loss: The loss of one example.
-        reduction: `"mean"` or `"sum"` over the examples.
-
     Returns:
         `(params, x, y, weights=None, *, key=None, offsets=None) -> value`; the arguments are those of `backprop`, and
-        `offsets` those of `forward`. Equal arguments give the same function, so `jit` compiles it once.
-
-    Raises:
-        TypeError: No network, or no loss.
-        ValueError: An unknown reduction.
+        `offsets` those of `forward`. Equal networks, losses and reductions give the same function, so `jit` compiles it
+        once.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -92,6 +85,11 @@ def example_scale(net: Network, trace: Trace, weights: Any, reduction: Reduction
     if is_known(total) and not (total != 0 and jnp.isfinite(total)):
         raise ValueError(f"weights sum to {total}, so they have no mean; use reduction='sum', or other weights")
     return weights / jnp.where(total == 0, jnp.nan, total)
+
+
+def weighed(scale: Array, signal: Array, like: Array) -> Array:
+    """scale_i times the signal of each example, in the dtype of another array."""
+    return (jnp.expand_dims(scale, tuple(range(scale.ndim, signal.ndim))) * signal).astype(like.dtype)
 
 
 def total(losses: Array, scale: Array) -> Array:

@@ -5,7 +5,15 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
-from jaxbp._checks import check_by, check_floating, check_keys, check_random_key, described, floating_dtype
+from jaxbp._checks import (
+    check_by,
+    check_floating,
+    check_keys,
+    check_random_key,
+    check_shaped,
+    described,
+    floating_dtype,
+)
 from jaxbp._initializers import initializer_of
 from jaxbp._network import Network, check_network
 from jaxbp._plan import Edge
@@ -18,21 +26,10 @@ Params = dict[str, dict[str, Array]]
 def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
     """Fresh weights for every connection of a network, and biases of zero.
 
-    Each connection uses its own initializer, or the one of the activation it leads into; a weight that several share
-    is drawn once, by the first of them.
-
-    Args:
-        key: A key from `jax.random.key`.
-        net: The network.
-        dtype: A floating dtype; `float` is JAX's default one.
-
-    Returns:
-        `{unit: {source: W, …, "bias": b}}`, with W of shape `(width_source, width_unit)` and b of `(width_unit,)`;
-        shared weights are in a group of their own, `{"shared": {name: W}}`.
-
-    Raises:
-        TypeError: No key, no network, or a dtype that is not floating.
-        ValueError: Several keys, or an initializer that does not make an array of the weight's shape.
+    The tree is `{unit: {source: W, …, "bias": b}}`, with W of shape `(width_source, width_unit)` and b of
+    `(width_unit,)`. Each connection uses its own initializer, or the one of the activation it leads into. Weights that
+    several connections share are drawn once, for the first of them, and are in a group of their own,
+    `{"shared": {name: W}}`. The dtype `float` is JAX's default one.
 
     Example:
         >>> import jax, jaxbp
@@ -55,16 +52,6 @@ def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
 
 def constrain(net: Network, params: Params) -> Params:
     """The parameters with what no connection ever uses, such as a masked weight, set to 0.
-
-    Args:
-        net: The network.
-        params: Its parameters.
-
-    Returns:
-        A tree like `params`.
-
-    Raises:
-        TypeError, ValueError: Parameters of another network.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp, numpy as np
@@ -93,10 +80,8 @@ def check_params(net: Network, params: Any, what: str = "params") -> None:
         check_by(params[u], f"{what}[{u!r}]", "source")
         check_keys(params[u], expected, f"{what}[{u!r}] holds weights from", "the network has them from")
         for source, shape in expected.items():
-            W, place = params[u][source], f"{what}[{u!r}][{source!r}]"
-            check_floating(W, place)
-            if W.shape != shape:
-                raise ValueError(f"{place} has shape {W.shape}, expected {shape}; are these {what} of another network?")
+            doubt = f"; are these {what} of another network?"
+            check_shaped(params[u][source], f"{what}[{u!r}][{source!r}]", shape, doubt)
 
 
 def _drawn(key: Array, net: Network, edge: Edge, shape: Shape, dtype: Any) -> Array:

@@ -49,7 +49,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Plan:
-    """The edges of a network, by whoever has to know them.
+    """The edges of a network, sorted as the parts of the library ask for them.
 
     Attributes:
         edges: Into each unit, by source; the units in topological order.
@@ -71,12 +71,7 @@ class Plan:
 
 
 def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node]) -> Plan:
-    """The plan of a network.
-
-    Raises:
-        ValueError: An unknown source, a cycle, a reserved or doubled name, an input or unit that never reaches the
-            output, a unit that cannot read its sources, or a shared weight of unequal shapes.
-    """
+    """The plan of a network; one that `topological_order` refuses, or whose shapes do not fit together, is refused."""
     order = topological_order(inputs, {u: [s for s in unit.reads if s != ONE] for u, unit in units.items()})
     shapes = {**inputs, **{u: unit.shape for u, unit in units.items()}}
     into: dict[str, dict[str, Edge]] = {}

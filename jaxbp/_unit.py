@@ -19,15 +19,18 @@ from jaxbp.connections import Bias, Connection, Shape
 class Node(ABC):
     """What stands at a node: it makes a pre-activation of what it reads, and h = Φ(a) of that.
 
-    Attributes:
-        width: The number of elements, or a shape (a tuple) where the data has one.
-        activation: Φ.
-        dropout: The share of elements that are 0 for an example while training.
+    `Unit` says what the attributes are. The weights W are one for each source, None where there is none, and h the
+    post-activations `(*batch, *shape)` of the sources.
     """
 
     width: int | Shape
     activation: Activation
     dropout: float
+
+    def __post_init__(self):
+        check_shape(self.width, "a unit's width")
+        check_number(self.dropout, "a unit's dropout", least=0, below=1)
+        check_activation(self.activation, "a unit's activation")
 
     @property
     def shape(self) -> Shape:
@@ -41,24 +44,11 @@ class Node(ABC):
 
     @abstractmethod
     def pre_activation(self, W: Sequence[Any], h: Sequence[Array], batch_axes: int) -> Array:
-        """What the node makes of its sources.
-
-        Args:
-            W: The weight for each source, None where there is none.
-            h: The post-activation of each source, `(*batch, *shape)`.
-            batch_axes: How many axes the batch has.
-        """
+        """What the node makes of its sources, with so many batch axes."""
 
     @abstractmethod
     def pull_back(self, W: Sequence[Any], h: Sequence[Array], a: Array, delta: Array) -> Sequence[Array]:
-        """What δ of this node contributes to the Δ of each source but `ONE`.
-
-        Args:
-            W: The weight for each source, or what stands in for it.
-            h: The post-activation of each source.
-            a: What `pre_activation` made of them.
-            delta: δ of this node.
-        """
+        """What δ of this node contributes to the Δ of each source but `ONE`; a is what `pre_activation` made."""
 
     def check(self, sources: Mapping[str, Shape]) -> None:  # noqa: B027 (most nodes take what their edges take)
         """Refuse sources of these shapes, if the node cannot read them."""
@@ -76,10 +66,6 @@ class Unit(Node):
         dropout: The share of elements that are 0 for an example while training, drawn anew with each key; the others
             are divided by what is left, 1 − dropout.
 
-    Raises:
-        TypeError: `activation`, `bias` or a connection is something else.
-        ValueError: A width that is no positive integer, no connection at all, or a dropout outside [0, 1).
-
     Example:
         >>> import jaxbp
         >>> jaxbp.Unit(2, jaxbp.relu, {"x": jaxbp.Dense()}, bias=False)
@@ -95,13 +81,11 @@ class Unit(Node):
     dropout: float = 0.0
 
     def __post_init__(self):
-        check_shape(self.width, "a unit's width")
-        check_number(self.dropout, "a unit's dropout", least=0, below=1)
+        super().__post_init__()
         if not isinstance(self.bias, bool | str):
             raise TypeError(
                 f"a unit's bias must be True, False or the name of a shared one, got {described(self.bias)}"
             )
-        check_activation(self.activation, "a unit's activation")
         if not isinstance(self.connections, Mapping) or not self.connections:
             raise ValueError(
                 f"a unit's connections must be a non-empty dict from source to connection, such as "
@@ -117,7 +101,7 @@ class Unit(Node):
 
     @property
     def reads(self) -> Mapping[str, Connection]:
-        """The connections, and that from the constant unit."""
+        """The connections, and the bias as the connection from the constant unit."""
         return self._reads  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
 
     def pre_activation(self, W: Sequence[Any], h: Sequence[Array], batch_axes: int) -> Array:

@@ -26,6 +26,7 @@ __all__ = [
     "leaky_relu",
     "linear",
     "relu",
+    "rms_norm",
     "sigmoid",
     "silu",
     "softmax",
@@ -196,7 +197,7 @@ def vector_activation(
 # functions of this module because jax's own, being jitted, cannot be pickled.
 
 _GELU_SCALE = math.sqrt(2 / math.pi)
-_LAYER_NORM_EPSILON = 1e-5  # as in torch; flax has 1e-6
+_NORM_EPSILON = 1e-5  # as in torch; flax has 1e-6
 
 
 def _linear(a: Array) -> Array:
@@ -307,8 +308,25 @@ def _layer_norm_pullback(a: Array, h: Array, Delta: Array) -> Array:
 
 
 def _normalised(a: Array) -> tuple[Array, Array]:
-    spread = jnp.sqrt(jnp.var(a, axis=-1, keepdims=True) + _LAYER_NORM_EPSILON)
+    spread = jnp.sqrt(jnp.var(a, axis=-1, keepdims=True) + _NORM_EPSILON)
     return (a - jnp.mean(a, axis=-1, keepdims=True)) / spread, spread
+
+
+def _rms_norm(a: Array) -> Array:
+    """Division by the root of the mean square over the last axis, without gain: h = a / √(mean a² + 1e-5)."""
+    return _over_root(widened(a))[0].astype(a.dtype)
+
+
+def _rms_norm_pullback(a: Array, h: Array, Delta: Array) -> Array:
+    h, root = _over_root(widened(a))
+    Delta = widened(Delta)
+    # a change of the size of a has next to no effect on h
+    return ((Delta - h * jnp.mean(h * Delta, axis=-1, keepdims=True)) / root).astype(a.dtype)
+
+
+def _over_root(a: Array) -> tuple[Array, Array]:
+    root = jnp.sqrt(jnp.mean(a**2, axis=-1, keepdims=True) + _NORM_EPSILON)
+    return a / root, root
 
 
 linear = elementwise(_linear, _linear_derivative, name="linear")
@@ -322,6 +340,7 @@ gelu = elementwise(_gelu, _gelu_derivative, name="gelu", initializer="he_normal"
 silu = elementwise(_silu, _silu_derivative, name="silu", initializer="he_normal")
 softmax = vector_activation(_softmax, _softmax_pullback, name="softmax")
 layer_norm = vector_activation(_layer_norm, _layer_norm_pullback, name="layer_norm")
+rms_norm = vector_activation(_rms_norm, _rms_norm_pullback, name="rms_norm")
 
 
 def check_activation(value: Any, place: str) -> None:

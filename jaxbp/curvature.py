@@ -1,4 +1,7 @@
-"""Products of a vector with the Hessian and with the generalised Gauss-Newton matrix, neither of which is formed."""
+"""Products of a vector with the Hessian and with the generalised Gauss-Newton matrix, which never form the matrix.
+
+The vector v and the product are trees like `params`, of its dtypes; the other arguments are those of `jaxbp.backprop`.
+"""
 
 from typing import Any
 
@@ -10,7 +13,7 @@ from jaxbp._backprop import gradient_from, value_and_grad
 from jaxbp._dropout import check_key
 from jaxbp._forward import forward
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, check_objective, example_scale, head
+from jaxbp._objective import Reduction, check_objective, example_scale, head, weighed
 from jaxbp._parameters import Params, check_params
 from jaxbp._recursion import error_signals
 from jaxbp.losses import Loss
@@ -36,23 +39,6 @@ def hessian_vector_product(
     """The Hessian of the value times a vector: the explicit gradient, differentiated along it.
 
     H v = d/dε ∇L(W + ε v) at ε = 0
-
-    Args:
-        net: The network.
-        loss: The loss of one example.
-        params: W.
-        x: The input, as for `backprop`.
-        y: What the loss takes.
-        vector: v, a tree like `params` with its dtypes.
-        weights: One weight for each example.
-        reduction: `"mean"` or `"sum"`.
-        key: For the noise of units with dropout.
-
-    Returns:
-        H v, a tree like `params`.
-
-    Raises:
-        TypeError, ValueError: As `backprop`, or a vector that is not like the parameters.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -86,25 +72,9 @@ def ggn_vector_product(
 
     G v = Σ_i scale_i J_iᵀ H_i J_i v
 
-    J_i is the Jacobian of an example's pre-activation at the output, and H_i the Hessian of its loss with respect to
-    that, where loss and activation are known together; else the output itself takes the place of its pre-activation.
-
-    Args:
-        net: The network.
-        loss: The loss of one example.
-        params: W.
-        x: The input, as for `backprop`.
-        y: What the loss takes.
-        vector: v, a tree like `params` with its dtypes.
-        weights: One weight for each example.
-        reduction: `"mean"` or `"sum"`.
-        key: For the noise of units with dropout.
-
-    Returns:
-        G v, a tree like `params`.
-
-    Raises:
-        TypeError, ValueError: As `backprop`, or a vector that is not like the parameters.
+    scale_i = ∂L/∂L_i is what an example counts, 1/N in a mean. J_i is the Jacobian of its pre-activation at the output,
+    and H_i the Hessian of its loss with respect to that, where loss and activation have a closed form together; else
+    the output itself takes the place of its pre-activation.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -123,9 +93,7 @@ def ggn_vector_product(
     a, o = trace.a[net.output], trace.h[net.output]
     y = loss.targets(o, y)
     scale = example_scale(net, trace, weights, reduction)
-    scale = jnp.expand_dims(scale, tuple(range(scale.ndim, o.ndim)))
-    delta_o = head(net, loss).bent(a, o, y, along.a[net.output], along.h[net.output])
-    delta_o = (scale * delta_o).astype(a.dtype)
+    delta_o = weighed(scale, head(net, loss).bent(a, o, y, along.a[net.output], along.h[net.output]), like=a)
     return gradient_from(net, params, trace, error_signals(net, params, trace, jnp.zeros_like(o), delta_o)[1])
 
 

@@ -28,16 +28,7 @@ def random_feedback(key: Array, net: Network, dtype: Any = float) -> Params:
 
     Δ_u = Σ_{u ⇒ v} δ_v B_uvᵀ
 
-    Args:
-        key: A key from `jax.random.key`; another one than for the parameters.
-        net: The network.
-        dtype: A floating dtype.
-
-    Returns:
-        A tree like the parameters, drawn as they are by `init_params`.
-
-    Raises:
-        TypeError: No key, no network, or a dtype that is not floating.
+    They are a tree like the parameters, drawn as those are by `init_params`. Use another key than for the parameters.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -57,16 +48,7 @@ def random_feedback(key: Array, net: Network, dtype: Any = float) -> Params:
 def sign_symmetric(params: Params, magnitudes: Params) -> Params:
     """Feedback with the signs of the weights and magnitudes of its own: sign(W) ⊙ |B|.
 
-    Args:
-        params: W, as they are in this step.
-        magnitudes: B, a tree like the parameters, fixed, as from `random_feedback`.
-
-    Returns:
-        A tree like the parameters.
-
-    Raises:
-        TypeError: What is no tree of floating arrays.
-        ValueError: Trees of different networks.
+    W are the parameters as they are in this step, and B is a tree like them that stays, as from `random_feedback`.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -91,17 +73,8 @@ def direct_feedback(key: Array, net: Network, dtype: Any = float) -> DirectFeedb
 
     Δ_u = δ_o B_u
 
-    Args:
-        key: A key from `jax.random.key`; another one than for the parameters.
-        net: The network.
-        dtype: A floating dtype.
-
-    Returns:
-        `DirectFeedback(matrices)`, B_u drawn by Glorot's rule. The Δ of an input, which nothing learns from, still
-        comes from its readers.
-
-    Raises:
-        TypeError: No key, no network, or a dtype that is not floating.
+    B_u is drawn by Glorot's rule; use another key than for the parameters. The Δ of an input, which nothing learns
+    from, still comes from its readers.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -126,26 +99,11 @@ def alignment_angles(
 ) -> dict[str, Array]:
     """The angle between δ under feedback and δ by backpropagation, for each unit below the output.
 
-    cos φ_u = ⟨δ_u, δ'_u⟩ / (‖δ_u‖ ‖δ'_u‖) of each example, and the mean of φ_u over the examples
+    cos φ_u = ⟨δ_u, δ'_u⟩ / (‖δ_u‖ ‖δ'_u‖) of each example, and the mean of φ_u over the examples, in degrees
 
     Below 90° the unit learns in a direction that backpropagation agrees with; signals in random directions are at
-    about 90°.
-
-    Args:
-        net: The network.
-        loss: The loss of one example.
-        params: W.
-        feedback: As for `backprop`.
-        x: The input, as for `backprop`.
-        y: What the loss takes.
-        key: For the noise of units with dropout, which both signals then share.
-
-    Returns:
-        The mean angle in degrees by unit, scalars, from the output down. Examples at which either signal is 0 have
-        no angle and do not count; where all are so it is NaN.
-
-    Raises:
-        TypeError, ValueError: As `backprop`.
+    about 90°. Both signals share the noise of units with dropout. Examples at which either signal is 0 have no angle
+    and do not count; where all are so the mean is NaN. The units come from the output down.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

@@ -237,6 +237,25 @@ BLOCK = Network(  # one block of a decoder, with a readout for each row
 )
 
 
+LLAMA = Network(  # root mean squares, rotary positions, grouped queries, attention in blocks, a gated layer
+    inputs={"x": ROWS},
+    units={
+        "n1": _rows("x", jaxbp.rms_norm, Identity(), bias=False),
+        "g1": _rows("n1", connection=Scale(), bias=False),
+        "q": _rows("g1", width=8, bias=False),
+        "k": _rows("g1", width=4, bias=False),
+        "v": _rows("g1", width=4, bias=False),
+        "mix": jaxbp.attention("q", "k", "v", (4, 8), heads=4, key_heads=2, causal=True, rotary=100.0, block=3),
+        "r1": Unit(ROWS, jaxbp.linear, {"mix": Dense(), "x": Identity()}, bias=False),
+        "n2": _rows("r1", jaxbp.rms_norm, Identity(), bias=False),
+        "gate": _rows("n2", jaxbp.silu, width=8, bias=False),
+        "up": _rows("n2", width=8, bias=False),
+        "gated": jaxbp.product("gate", "up", width=(4, 8)),
+        "o": Unit(ROWS, jaxbp.linear, {"gated": Dense(), "r1": Identity()}, bias=False),
+    },
+)
+
+
 def gate(value, switch):
     return value * jax.nn.sigmoid(switch)
 
@@ -321,6 +340,7 @@ ALL = [
     Case("shared weights", SHARED, jaxbp.squared_error, weighted=True),
     Case("masked and scaled", MASKED, jaxbp.squared_error),
     Case("transformer block", BLOCK, jaxbp.cross_entropy, batch=(2,), targets="ids"),
+    Case("llama block", LLAMA, jaxbp.squared_error, batch=(2,)),
     Case("gated, by jax.vjp", gated(), jaxbp.squared_error, weighted=True),
     Case("gated, by hand", gated(gate_pullback), jaxbp.squared_error, batch=()),
     Case(

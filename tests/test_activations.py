@@ -106,11 +106,12 @@ def test_each_says_what_it_computes():
     said = {
         "gelu": "by tanh",
         "layer_norm": "without gain",
+        "rms_norm": "without gain",
         "softmax": "last axis",
         "cross_entropy": "sum over its rows",
     }
     for name, words in said.items():
         assert words in getattr(jaxbp, name).__doc__
     made = [thing for thing in vars(jaxbp).values() if isinstance(thing, jaxbp.activations.Activation | jaxbp.Loss)]
-    assert len({thing.__doc__ for thing in made}) == len(made) == 15
+    assert len({thing.__doc__ for thing in made}) == len(made) == 16
     assert "sin" in jaxbp.elementwise(jnp.sin, lambda a, h: jnp.cos(a)).__doc__

@@ -1,4 +1,4 @@
-"""A session in float32 goes on as if nothing had been checked in float64: its flag, its arrays, what JAX keeps."""
+"""A session in float32 goes on as if nothing had run in float64: its flag, its arrays, what JAX keeps."""
 
 import gc
 import sys
@@ -88,10 +88,10 @@ def test_a_function_that_holds_a_numpy_array_works_on_in_either_precision(name, 
         )
 
 
-def network(function):
+def network(function, activation=jaxbp.linear):
     units = {
         "h": jaxbp.Unit(N, jaxbp.tanh, {"x": jaxbp.Dense()}),
-        "s": jaxbp.function_unit(function, ("h",), N),
+        "s": jaxbp.function_unit(function, ("h",), N, activation=activation),
         "o": jaxbp.Unit(2, jaxbp.softmax, {"s": jaxbp.Dense()}),
     }
     return jaxbp.Network({"x": 3}, units)
@@ -118,6 +118,39 @@ def test_a_unit_that_holds_a_numpy_array_is_checked_before_and_after_a_float32_s
         )
         assert [mistake.slug for mistake in wrong.explanations] == ["sign"]
         assert gradient(params, X, Y)["h"]["x"].dtype == np.float32
+
+
+def holding_in_its_activation():
+    turn = TURN.copy()
+    return network(
+        lambda h: h, jaxbp.vector_activation(lambda a: a @ turn, lambda a, h, Delta: Delta @ turn.T, name="turned")
+    )
+
+
+def holding_in_its_function():
+    turn = TURN.copy()
+    return network(lambda h: h @ turn)
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("make", [holding_in_its_activation, holding_in_its_function])
+def test_what_holds_a_numpy_array_is_explained_before_and_after_a_float32_step(make, before):
+    net, claims = make(), {"d(h.s[0, 1])/d(a.h[0, 2])": "1", "delta.h[1, 3]": "Delta.h[1, 3]"}
+    params = jaxbp.init_params(jax.random.key(0), net)
+
+    def gradient():
+        return jax.jit(jaxbp.value_and_grad(net, jaxbp.cross_entropy))(params, jnp.asarray(X), jnp.asarray(Y))[1]
+
+    if before:
+        gradient()
+    for _ in range(2):
+        work = jaxbp.explain(net, jaxbp.cross_entropy, params, X, Y, 0.1, claims)
+        assert gradient()["h"]["x"].dtype == np.float32
+        pages = str(work), work.markdown()
+        assert gradient()["h"]["x"].dtype == np.float32
+    with jax.enable_x64(True):
+        work = jaxbp.explain(make(), jaxbp.cross_entropy, params, X, Y, 0.1, claims)
+        assert pages == (str(work), work.markdown())
 
 
 def test_what_works_in_place_changes_nothing_of_the_callers():

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from cases import BLOCK, Case, case_named, gate, gate_pullback, gated
 from reference import autodiff, relative_error
@@ -18,27 +19,73 @@ def sweep(case, params, x, y, weights):
     return back.value, back.grads, back.Delta, back.delta
 
 
-@pytest.mark.parametrize("heads", [1, 3])
+def plain_attention(query, key, value, mask=None, *, heads, key_heads, causal, rotary):
+    """By the definition, a head at a time, each with its own copy of the keys."""
+
+    def turned(rows):
+        if rotary is None:
+            return rows
+        half = rows.shape[-1] // 2
+        turns = [p * rotary ** (-i / half) for p in range(len(rows)) for i in range(half)]
+        z = (rows[:, :half] + 1j * rows[:, half:]) * jnp.exp(1j * jnp.array(turns)).reshape(len(rows), half)
+        return jnp.concatenate([z.real, z.imag], axis=1)
+
+    outputs = []
+    for head in range(heads):
+        Q = turned(jnp.split(query, heads, axis=1)[head])
+        of = head * key_heads // heads
+        K, V = turned(jnp.split(key, key_heads, axis=1)[of]), jnp.split(value, key_heads, axis=1)[of]
+        weights = jnp.exp(Q @ K.T / jnp.sqrt(Q.shape[1]))
+        if causal:
+            weights = jnp.tril(weights)
+        if mask is not None:
+            weights = weights * jnp.broadcast_to(jnp.atleast_2d(mask), weights.shape)
+        total = jnp.sum(weights, axis=1, keepdims=True)
+        outputs.append(weights / jnp.where(total == 0, 1, total) @ V)
+    return jnp.concatenate(outputs, axis=1)
+
+
+MASKS = {
+    "no mask": None,
+    "padding": jnp.array([1.0, 1, 0, 1, 0]),
+    "a given array": jnp.array([[0.0, 0, 0, 0, 0], *np.tri(4, 5, 1)[1:]]),  # of which the first row sees nothing
+}
+KINDS = {
+    "plain": {"heads": 1, "key_heads": 1, "rotary": None},
+    "heads": {"heads": 4, "key_heads": 4, "rotary": None},
+    "grouped": {"heads": 4, "key_heads": 2, "rotary": None},
+    "rotary": {"heads": 2, "key_heads": 1, "rotary": 100.0},
+}
+
+
+@pytest.mark.parametrize("block", [None, 1, 2, 5, 64])
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("causal", [False, True])
-def test_attention_pulls_back_as_autodiff_does(heads, causal):
-    f = jaxbp.attention("q", "k", "v", SHAPE, heads=heads, causal=causal)
-    query, key, value, delta = (jax.random.normal(jax.random.key(i), (2, *SHAPE)) for i in range(4))
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_is_its_definition_and_pulls_back_as_autodiff_does(kind, causal, mask, block):
+    options, given = KINDS[kind] | {"causal": causal}, MASKS[mask]
+    d = 8 // options["heads"]
+    shapes = (4, 8), (5, d * options["key_heads"]), (5, d * options["key_heads"])
+    query, key, value, delta = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate((*shapes, (4, 8))))
+    inputs = (query, key, value) if given is None else (query, key, value, given)
+    f = jaxbp.attention("q", "k", "v", (4, 8), mask=None if given is None else "m", block=block, **options)
 
     @jax.jit
     def both(*inputs):
-        a, vjp = jax.vjp(f.function, *inputs)
-        return f.rule(inputs, a, delta), vjp(delta)
+        a, vjp = jax.vjp(lambda *three: plain_attention(*three, *inputs[3:], **options), *inputs[:3])
+        zeros = tuple(map(jnp.zeros_like, inputs[3:]))
+        return (f.function(*inputs), f.rule(inputs, a, delta)), (a, (*vjp(delta), *zeros))
 
-    assert relative_error(*both(query, key, value)) <= 1e-12
+    assert relative_error(*both(*inputs)) <= 1e-12
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
-@pytest.mark.parametrize("kind", ["layer_norm", "attention"])
+@pytest.mark.parametrize("kind", ["layer_norm", "rms_norm", "attention"])
 def test_half_precision_is_as_good_as_autodiff(kind, dtype):
     """Value and signals of 40 draws: the distance from float64 is at most twice that of plain JAX, in that dtype."""
     f = jaxbp.attention("q", "k", "v", SHAPE, heads=2)
 
-    def plain_attention(*inputs):
+    def attention_of_rows(*inputs):
         Q, K, V = (jnp.swapaxes(rows.reshape(SHAPE[0], 2, -1), 0, 1) for rows in inputs)
         P = jax.nn.softmax(Q @ jnp.swapaxes(K, 1, 2) / jnp.sqrt(jnp.asarray(3, Q.dtype)))
         return jnp.swapaxes(P @ V, 0, 1).reshape(SHAPE)
@@ -47,15 +94,21 @@ def test_half_precision_is_as_good_as_autodiff(kind, dtype):
         centred = a - jnp.mean(a, -1, keepdims=True)
         return centred / jnp.sqrt(jnp.mean(centred**2, -1, keepdims=True) + jnp.asarray(1e-5, a.dtype))
 
+    def plain_rms_norm(a):
+        return a / jnp.sqrt(jnp.mean(a**2, -1, keepdims=True) + jnp.asarray(1e-5, a.dtype))
+
+    plain = {"attention": attention_of_rows, "layer_norm": plain_norm, "rms_norm": plain_rms_norm}[kind]
+
     def explicit(inputs, delta):
         if kind == "attention":
             a = f.function(*inputs)
             return a, f.rule(inputs, a, delta)
-        h = jaxbp.layer_norm.value(*inputs)
-        return h, (jaxbp.layer_norm.pullback(*inputs, h, delta),)
+        norm = getattr(jaxbp, kind)
+        h = norm.value(*inputs)
+        return h, (norm.pullback(*inputs, h, delta),)
 
     def automatic(inputs, delta):
-        a, vjp = jax.vjp(plain_attention if kind == "attention" else plain_norm, *inputs)
+        a, vjp = jax.vjp(plain, *inputs)
         return a, vjp(delta)
 
     draws = 3 * jax.random.normal(jax.random.key(0), (4, 40, *SHAPE), jnp.float32).astype(dtype)

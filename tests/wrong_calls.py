@@ -615,9 +615,18 @@ CALLS: dict[str, Call] = {
             for v in no_function("inputs", "a", "delta")[1:]
         ]},
     ),
+    "product": Call(
+        lambda sources, width: jaxbp.product(*sources, width=width), {"sources": ("gate", "value"), "width": 4},
+        kinds={"sources": [
+            value_error((), "sources must be different names"), type_error((1, "x"), "sources[0] must"),
+        ]},
+    ),
     "attention": Call(
         jaxbp.attention,
-        {"query": "q", "key": "k", "value": "v", "shape": (6, 8), "heads": 2, "causal": True},
+        {
+            "query": "q", "key": "k", "value": "v", "shape": (6, 8), "heads": 2, "causal": True, "key_heads": None,
+            "mask": None, "rotary": None, "block": None,
+        },
         kinds={
             "key": no_text(),
             "shape": [
@@ -625,6 +634,10 @@ CALLS: dict[str, Call] = {
                 *(value_error(v, "its shape is (rows, width)") for v in ((8,), (6, 8, 2), (6, 0), (6, 2.0))),
             ],
             "heads": [*no_integer(1), value_error(3, "3 heads do not divide a width of 8")],
+            "key_heads": [*no_integer(1), value_error(3, "3 key_heads do not divide 2 heads")],
+            "mask": no_text(),
+            "rotary": no_number(infinite=True),
+            "block": no_integer(1),
         },
     ),
     "Dense": Call(Dense, dict(WEIGHTED)),

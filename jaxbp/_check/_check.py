@@ -6,12 +6,8 @@ from functools import partial
 from itertools import islice, product
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 
-from jaxbp._backprop import backprop
 from jaxbp._check._compare import Handed, disagreement, is_close, relative_error
 from jaxbp._check._facts import Corner, Facts, central_difference, corners
 from jaxbp._check._handed import handed_in, shape_of
@@ -28,7 +24,7 @@ from jaxbp._checks import quoted
 from jaxbp._dropout import without_dropout
 from jaxbp._names import Name
 from jaxbp._network import Network
-from jaxbp._objective import check_objective, objective
+from jaxbp._objective import check_objective
 from jaxbp.losses import Loss
 
 _MOST_SUBGRADIENTS = 256
@@ -73,23 +69,13 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
     """
     check_objective(net, loss)
     evaluated = without_dropout(net)
-    session = Session(partial(_program, evaluated, loss, params, x, y))
+    session = Session.of(evaluated, loss, params, x, y)
     with session.undisturbed():
         facts = Facts.of(evaluated, loss, params, x, y)
     handed = handed_in(facts, params, x, y, mine)
     with session.undisturbed():
         report = _judged(facts, handed)
     return replace(report, notes=(*report.notes, *_about_dropout(net))) if report.verdict == "wrong" else report
-
-
-def _program(net: Network, loss: Loss, params: Any, x: Any, y: Any) -> ClosedJaxpr:
-    """Everything that the network and the loss compute, with their own derivatives and with autodiff's."""
-
-    def everything(params: Any, x: Any, y: Any) -> Any:
-        return jax.value_and_grad(objective(net, loss))(params, x, y), backprop(net, loss, params, x, y).grads
-
-    arrays = {s: jnp.asarray(h) for s, h in x.items()} if isinstance(x, Mapping) else jnp.asarray(x)
-    return jax.make_jaxpr(everything)(params, arrays, jnp.asarray(y))
 
 
 @np.errstate(all="ignore")  # numbers at the end of the format are compared too: what overflows in that is no match

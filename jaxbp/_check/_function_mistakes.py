@@ -38,7 +38,7 @@ def _in_signal(state: Pass, unit: FunctionUnit, v: str, s: str) -> Iterator[tupl
         text = f"the pull-back of {function} is not that of autodiff, in what it sends to {s}: {right}"
         yield "wrong-pull-back", text, lambda state: _by_rule(state, unit, v)[s]
     if isinstance(unit.function, Attention) and s in unit.sources[:2]:
-        d = facts.net.shapes[s][-1] // unit.function.heads
+        d = facts.net.shapes[unit.sources[0]][-1] // unit.function.heads
         # one mistake in the scores, for queries and keys alike
         root = str(isqrt(d)) if isqrt(d) ** 2 == d else f"√{d}"
         text = f"the 1/{root} of the scores of {v} is left out on the way back"

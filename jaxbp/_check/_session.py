@@ -7,15 +7,21 @@ the next caller works: a function that closes over the array could then run in o
 import gc
 import sys
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params
+
+from jaxbp._backprop import backprop
+from jaxbp._network import Network
+from jaxbp._objective import objective
+from jaxbp.losses import Loss
 
 _KEPT = 64
 _OURS = 3  # references to what only a copy is made of: its own, that of the variable, and that of the count
@@ -48,6 +54,11 @@ class Session:
     trace: Callable[[], ClosedJaxpr]
     """Makes the program, anew and from new functions, in the precision of whoever calls it."""
 
+    @classmethod
+    def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any) -> "Session":
+        """The session beside all that a network and a loss consist of."""
+        return cls(partial(_program, net, loss, params, x, y))
+
     @cached_property
     def _is_at_risk(self) -> bool:
         return jax.dtypes.canonicalize_dtype(float) != np.float64 and bool(_copies(self.trace()))
@@ -64,12 +75,29 @@ class Session:
             return
         _forget(_copies(self.trace()))
         with jax.enable_x64(True):
-            copies = _copies(self.trace())
+            program = self.trace()  # lives as long as what runs in here, so that JAX makes no other copies for that
+        copies = _copies(program)
         try:
             yield
         finally:
             compiled.cache_clear()
+            del program
             _forget(copies)
+
+
+def _program(net: Network, loss: Loss, params: Any, x: Any, y: Any) -> ClosedJaxpr:
+    """All that the network and the loss consist of, each with its own derivative and with that of autodiff."""
+
+    def everything(params: Any, x: Any, y: Any) -> Any:
+        return jax.value_and_grad(objective(net, loss))(params, x, y), backprop(net, loss, params, x, y).grads
+
+    given = params, dict(x) if isinstance(x, Mapping) else x, y
+    return jax.make_jaxpr(everything)(*jax.tree.map(_in_the_precision_of_now, given))
+
+
+def _in_the_precision_of_now(leaf: Any) -> Any:
+    floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jnp.asarray(leaf, float) if floating else leaf
 
 
 def _copies(program: ClosedJaxpr) -> list[weakref.ref[Any]]:

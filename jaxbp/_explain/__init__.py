@@ -1,13 +1,15 @@
-"""A network's own worked example, with its numbers, and the verdict on what others say about it."""
+"""A network's own worked example, with its numbers, and the verdict on what others say about it.
+
+A formula is a tree (`_expressions`) over quantities, whose numbers `_numbers` computes in float64. `_equations` writes
+the recursions as such trees for single elements, from the closed forms of activations and losses (`_formulas`) and the
+terms of each connection (`_terms`); `_steps` puts them in order. What others claim is read by `_parsing` and marked by
+`_claims`. In print, `_notation` finds the symbol of a quantity, which `_symbols` reads and prints, `_printing` makes
+text or LaTeX of a formula, and `_verdicts` has the words; `_text`, `_markup` and `_html` (with `_mathml`) make a page
+of it all, with everybody's text through `_escaping`. `_explanation` is what users call.
+"""
 
 from jaxbp._explain._claims import Claim
 from jaxbp._explain._explanation import Explanation, explain
 from jaxbp._explain._steps import Equation, Step
 
-__all__ = [
-    "Claim",
-    "Equation",
-    "Explanation",
-    "Step",
-    "explain",
-]
+__all__ = ["Claim", "Equation", "Explanation", "Step", "explain"]

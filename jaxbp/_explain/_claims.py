@@ -24,19 +24,11 @@ _ELSEWHERE = range(4)
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about one quantity, and whether it is true.
+    """A statement about the quantity `name`, and whether it `holds`, to the digits that were written.
 
-    Attributes:
-        name: The quantity, such as `grad.o.h1[0, 1]`.
-        claimed: The number that was claimed, or that the claimed formula gives.
-        value: The number that it is.
-        holds: Whether the two agree, to the digits that were written.
-        written: The claim as it came.
-        where: The place it was made at, if one was given.
-        formula: The claimed formula; None for a number.
-        carried: For a number, what the right formula gives with the numbers claimed before; None without such.
-        follows: Whether a wrong number is what those lead to, so that the mistake was made before.
-        general: For a formula that holds, whether it does so at other weights, inputs and targets too.
+    `claimed` is the number as it came, or what the claimed formula gives; `value` is what it is. `general` says of a
+    formula that holds whether it does so at other weights, inputs and targets too. `carried` is what the right formula
+    gives with the numbers claimed before, and a wrong number `follows` from those when it is that.
     """
 
     name: str
@@ -53,16 +45,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Statement:
-    """A claim about one element, before it is judged.
-
-    Attributes:
-        quantity: Of which element.
-        written: The claim as it came.
-        where: The place it was made at.
-        formula: What was claimed, if it is a formula.
-        number: What was claimed, if it is a number.
-        precision: Half a unit of the last digit that was written; 0 for an exact number.
-    """
+    """A claim about one element, before it is judged: a formula, or a number to half a unit of its last digit."""
 
     quantity: Leaf
     written: str
@@ -73,12 +56,7 @@ class Statement:
 
 
 def statements(claims: Mapping[str, Any], arrays: Mapping[Name, np.ndarray]) -> list[Statement]:
-    """Every claim about every element, in the order in which they were made.
-
-    Raises:
-        ValueError: An unknown quantity, an index or a shape that does not fit, or an expression that is none.
-        TypeError: A claim that is no number, no text and no array of them.
-    """
+    """Every claim about every element, in the order in which they were made."""
     check_mapping(claims, "claims", "{'a.o[0]': '0.5'}")
     for name in claims:
         check_kind(name, str, "a key of claims", "the name of a quantity, such as 'a.o[0]'")
@@ -86,13 +64,7 @@ def statements(claims: Mapping[str, Any], arrays: Mapping[Name, np.ndarray]) -> 
 
 
 def judged(stated: Sequence[Statement], forms: Callable[[Leaf], Sequence[Expression]], numbers: Numbers) -> list[Claim]:
-    """The verdict on each statement.
-
-    Args:
-        stated: The statements.
-        forms: The right formulas of a quantity.
-        numbers: The network's numbers.
-    """
+    """The verdict on each statement, from the right formulas of a quantity and the network's numbers."""
     elsewhere = [numbers.elsewhere(seed) for seed in _ELSEWHERE] if any(s.formula for s in stated) else []
     before: dict[Leaf, float] = {}
     claims: list[Claim] = []

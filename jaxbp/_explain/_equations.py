@@ -54,8 +54,9 @@ class Equations:
         self.examples = prod(numbers.batch)
         self._terms = cache(self._find_terms)
         self._made = cache(self._make)
+        self.value = cache(self._value)
 
-    def value(self, quantity: Leaf) -> float:
+    def _value(self, quantity: Leaf) -> float:
         """The number of one element; 0 where the terms of its sum cancel up to what float64 makes of it."""
         value = self.numbers(quantity)
         if 0 < abs(value) < _SUSPICIOUS:
@@ -150,10 +151,8 @@ class Equations:
 
     def _signal_from_readers(self, s: str, example: Index, i: Index) -> Expression:
         terms: list[Expression] = []
-        for v in self.net.units:
-            edge = self.net.plan.edges[v].get(s)
-            if edge is None:
-                continue
+        for v in reversed(self.net.plan.readers[s]):
+            edge = self.net.plan.edges[v][s]
             if edge.connection is None:
                 terms += self._through_function(v, s, example, i)
             else:

@@ -4,74 +4,67 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxbp._checks import check_kind, check_mapping, quoted, suggestion
+import jax
+
+from jaxbp._check._session import Session
+from jaxbp._checks import check_kind, check_mapping, check_number, is_known, quoted, suggestion
 from jaxbp._explain import _html, _markup, _text
 from jaxbp._explain._claims import Claim, judged, statements
 from jaxbp._explain._equations import Equations
 from jaxbp._explain._escaping import brief
 from jaxbp._explain._notation import Notation, batch_axes
-from jaxbp._explain._numbers import Numbers
+from jaxbp._explain._numbers import Numbers, as_shown
 from jaxbp._explain._parsing import parse_name
-from jaxbp._explain._steps import Step, Steps
+from jaxbp._explain._steps import Steps, Work
 from jaxbp._explain._symbols import Symbol, SymbolError, parse_symbol
-from jaxbp._explain._typesetting import Typesetting
-from jaxbp._explain._verdicts import reservation, summary
+from jaxbp._explain._verdicts import reservation, said, summary
+from jaxbp._forward import check_inputs
 from jaxbp._names import Name
 from jaxbp._network import Network
+from jaxbp._parameters import check_params
 from jaxbp.losses import Loss
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
-    """A worked example. `str` and `print` show it as plain text; a notebook shows it with its formulas typeset.
+class Explanation(Work):
+    """A worked example: its `steps`, and the verdict on each of the `claims`.
 
-    Attributes:
-        steps: The steps in order: what is given, the forward phase, the sweep, the gradients, the updates.
-        claims: The verdict on every claim, in the order in which they were made.
-        typesetting: The notation, and the numbers.
+    `str` and `print` show it as plain text; a notebook shows it with its formulas typeset.
     """
-
-    steps: tuple[Step, ...]
-    claims: tuple[Claim, ...]
-    typesetting: Typesetting
 
     def __repr__(self) -> str:
         return f"Explanation({len(self.steps)} steps; {summary(self.claims)})"
 
     def __str__(self) -> str:
-        return _text.rendered(self.steps, self.claims, self.typesetting)
+        return _text.rendered(self)
 
     def markdown(self) -> str:
         """The explanation as Markdown with LaTeX maths between dollar signs."""
-        return _markup.markdown(self.steps, self.claims, self.typesetting)
+        return _markup.markdown(self)
 
     def latex(self) -> str:
         """The explanation as a LaTeX document that needs the packages amsmath and amssymb."""
-        return _markup.latex(self.steps, self.claims, self.typesetting)
+        return _markup.latex(self)
 
     def html(self, title: str = "A worked example of backpropagation") -> str:
         """The explanation as one page that needs nothing else: no network, no scripts, formulas as MathML.
 
-        Args:
-            title: The title of the page.
-
-        Raises:
-            ImportError: latex2mathml is missing; it comes with `pip install 'jaxbp[explain]'`.
+        It is made with latex2mathml, which comes with `pip install 'jaxbp[explain]'`.
         """
         check_kind(title, str, "title", "text")
-        return _html.page(self.steps, self.claims, self.typesetting, title)
+        return _html.page(self, title)
 
     def said(self, claim: Claim) -> str:
         """What was claimed, in plain text: a number as written, a formula in this notation with what it gives."""
-        return _text.said(claim, self.typesetting)
+        return said(claim, self.typesetting.text)
 
     def reservation(self, claim: Claim) -> str:
         """What there is to say of a claim besides whether it holds and the true value; mostly nothing."""
-        return reservation(claim, self.typesetting.text.number)
+        return reservation(claim)
 
     def _repr_html_(self) -> str | None:
         try:
-            return _html.fragment(self.steps, self.claims, self.typesetting)
+            return _html.fragment(self)
         except ImportError:
             return None  # a notebook then shows the plain text
 
@@ -92,16 +85,11 @@ def explain(
     a_u = Σ h_s W_su + b_u,  h_u = Φ_u(a_u),  L,  Δ_o = ∂L/∂o,  δ_u = (∂h_u/∂a_u)ᵀ Δ_u,  Δ_u = Σ δ_v W_uvᵀ,
     ∂L/∂W_su = h_sᵀ δ_u,  W ← W − η ∂L/∂W
 
-    Everything is computed in float64. Several examples are shown one by one, and then the gradient of their mean;
-    δ and Δ are those of the mean. Large arrays and long sums are elided.
+    Everything is computed in float64, without dropout. Several examples are shown one by one, and then the gradient of
+    their mean; δ and Δ are those of the mean. Large arrays and long sums are elided. Without a learning rate η nothing
+    is updated. Besides the errors of `backprop`, a ValueError tells of a claim or a name that cannot be read.
 
     Args:
-        net: The network. Units with dropout are shown without noise, as when evaluating.
-        loss: The loss of one example.
-        params: The parameters, as from `init_params`.
-        x: The input, `(*batch, width)`, or a dict of inputs by name.
-        y: What the loss takes: an array like the output, or class ids.
-        learning_rate: η of the update, which is left out when None.
         claims: What a book or a student says, by the name of a quantity: a number, of which as many digits are
             claimed as are written (text keeps final zeros: `"0.50"`; a whole number is exact), a formula over
             quantities as text, a list of several such, a dict of them by the place where they are said, or, where
@@ -113,13 +101,6 @@ def explain(
             (`"a.h1[0]"`); the quantity's own name otherwise. A symbol is made of letters, digits and other signs,
             scripts as in `w_{10}` and `z^{(4)}`, primes, Greek letters and a few more signs as in `\alpha`, accents
             as in `\hat y`, and fonts as in `\mathrm{in}`.
-
-    Returns:
-        `Explanation(steps, claims)`, with `str()`, `.markdown()`, `.latex()` and `.html()`.
-
-    Raises:
-        TypeError, ValueError: As `backprop`; or a claim or a name of something that is not there, a formula or a
-            symbol that cannot be read, a learning rate that is no finite number of at least 0.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -138,14 +119,26 @@ def explain(
 
     Source: the chapter, "Training a Neural Network with Backpropagation"; the worked 3-2-2 example.
     """
-    numbers = Numbers.of(net, loss, params, x, y, learning_rate)
-    symbols = {} if names is None else _symbols(names, net, numbers)
-    notation = Notation(symbols, tuple(net.inputs), len(numbers.batch))
-    stated = [] if claims is None else statements(claims, numbers.arrays)
-    verdicts = judged(stated, Equations(numbers).forms, numbers)
-    about = [(statement.quantity, claim) for statement, claim in zip(stated, verdicts, strict=True)]
-    steps = Steps(numbers, notation, about)
-    return Explanation(tuple(steps), tuple(verdicts), steps.typesetting)
+    check_kind(net, Network, "net", "a jaxbp.Network, such as jaxbp.layered makes")
+    check_kind(loss, Loss, "loss", "a jaxbp.Loss, with a value and a gradient")
+    if not all(map(is_known, jax.tree.leaves((params, x, y, learning_rate)))):
+        raise TypeError("explain shows numbers, and under jit, grad or vmap there are none yet: call it outside")
+    if learning_rate is not None:
+        check_number(learning_rate, "learning_rate", least=0, finite=True)
+    check_params(net, params)
+    check_inputs(net, x)
+    shown = as_shown(net)
+    with Session.of(shown, loss, params, x, y).undisturbed():
+        numbers = Numbers.of(shown, loss, params, x, y, learning_rate)
+        symbols = {} if names is None else _symbols(names, net, numbers)
+        notation = Notation(symbols, tuple(net.inputs), len(numbers.batch))
+        stated = [] if claims is None else statements(claims, numbers.arrays)
+        verdicts = judged(stated, Equations(numbers).forms, numbers)
+        about = [(statement.quantity, claim) for statement, claim in zip(stated, verdicts, strict=True)]
+        steps = Steps(numbers, notation, about)
+        work = Explanation(tuple(steps), tuple(verdicts), steps.typesetting)
+        str(work)  # computes every number that is ever printed
+    return work
 
 
 def _symbols(names: Mapping[str, str], net: Network, numbers: Numbers) -> dict[str, Symbol]:

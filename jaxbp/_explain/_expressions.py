@@ -1,9 +1,10 @@
 """Formulas as trees: one tree is printed in symbols, printed with its numbers, and evaluated."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import chain
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -76,13 +77,7 @@ class Negative:
 
 @dataclass(frozen=True)
 class Function:
-    """A function by name.
-
-    Attributes:
-        name: As in text.
-        evaluate: Its value, a float from floats.
-        latex: As in LaTeX; the name in upright letters when None.
-    """
+    """A function of floats by name; in LaTeX it is its name in upright letters when nothing else is given."""
 
     name: str
     evaluate: Callable[..., float]
@@ -99,14 +94,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Component:
-    """An element of what a function makes of whole arrays, f(h_s, h_t)[j].
-
-    Attributes:
-        function: Its value is the element, from all elements of the arrays one after the other.
-        arrays: What is printed.
-        elements: What the arrays are made of.
-        index: j.
-    """
+    """An element of what a function makes of whole arrays, f(h_s, h_t)[j]: of all their elements, one after another."""
 
     function: Function
     arrays: tuple[Name, ...]
@@ -151,12 +139,7 @@ FUNCTIONS = {
 
 
 def evaluate(expression: Expression, value_of: Callable[[Leaf], float]) -> float:
-    """The value of a formula, in float64; infinite or NaN where it has none.
-
-    Args:
-        expression: The formula.
-        value_of: The number of each quantity in it.
-    """
+    """The value of a formula, in float64; infinite or NaN where it has none."""
 
     def value(e: Expression) -> np.float64:
         match e:
@@ -207,44 +190,26 @@ def magnitude(expression: Expression, value_of: Callable[[Leaf], float]) -> floa
 def leaves(expression: Expression) -> tuple[Leaf, ...]:
     """Every quantity that a formula mentions, in its order."""
     match expression:
-        case Number():
-            return ()
         case Name() | Partial():
             return (expression,)
+        case Sum(parts) | Rest(parts) | Product(parts) | Call(_, parts) | Component(_, _, parts) | Bracket(parts):
+            return tuple(chain.from_iterable(map(leaves, parts)))
         case Quotient(left, right) | Power(left, right):
             return (*leaves(left), *leaves(right))
         case Negative(term):
             return leaves(term)
-        case Sum(parts) | Rest(parts) | Product(parts) | Call(_, parts) | Component(_, _, parts) | Bracket(parts, _):
-            return tuple(leaf for part in parts for leaf in leaves(part))
-
-
-def mapped(expression: Expression, leaf: Callable[[Leaf], Expression]) -> Expression:
-    """The formula with each quantity replaced."""
-
-    def all_of(parts: tuple[Expression, ...]) -> tuple[Expression, ...]:
-        return tuple(mapped(part, leaf) for part in parts)
-
-    match expression:
         case Number():
-            return expression
+            return ()
+
+
+def mapped(formula: Any, leaf: Callable[[Leaf], Expression]) -> Any:
+    """A formula, or several, with each quantity replaced."""
+    match formula:
         case Name() | Partial():
-            return leaf(expression)
-        case Sum(terms):
-            return Sum(all_of(terms))
-        case Rest(terms):
-            return Rest(all_of(terms))
-        case Product(factors):
-            return Product(all_of(factors))
-        case Quotient(numerator, denominator):
-            return Quotient(mapped(numerator, leaf), mapped(denominator, leaf))
-        case Power(base, exponent):
-            return Power(mapped(base, leaf), mapped(exponent, leaf))
-        case Negative(term):
-            return Negative(mapped(term, leaf))
-        case Call(function, arguments):
-            return Call(function, all_of(arguments))
-        case Component(function, arrays, elements, index):
-            return Component(function, arrays, all_of(elements), index)
-        case Bracket(parts, relations):
-            return Bracket(all_of(parts), relations)
+            return leaf(formula)
+        case tuple():
+            return tuple(mapped(part, leaf) for part in formula)
+        case Number() | Function() | str() | int():
+            return formula
+        case _:
+            return type(formula)(*(mapped(getattr(formula, part.name), leaf) for part in fields(formula)))

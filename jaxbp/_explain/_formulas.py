@@ -75,8 +75,8 @@ def activated(activation: Activation, a: Leaves, j: int) -> Expression:
     if form is not None:
         return form(a[j])
     if isinstance(activation, Elementwise):
-        return Call(Function(activation.name, lambda *row: _at(activation.value, row, 0)), (a[j],))
-    return Call(Function(f"{activation.name}_{j}", lambda *row: _at(activation.value, row, j)), tuple(a))
+        return Call(Function(activation.name, _in_float64(lambda a: activation.value(a)[0], 1)), (a[j],))
+    return Call(Function(f"{activation.name}_{j}", _in_float64(lambda a: activation.value(a)[j], len(a))), tuple(a))
 
 
 def derivative(activation: Activation, a: Leaves, h: Leaves, i: int, j: int) -> Expression:
@@ -90,8 +90,8 @@ def derivative(activation: Activation, a: Leaves, h: Leaves, i: int, j: int) -> 
     form = _DERIVATIVES.get(activation.phi)
     if form is not None:
         return form(a[j], h[j])
-    slope = Function(f"{activation.name}′", lambda *row: _slope(activation, *row), f"{upright(activation.name)}'")
-    return Call(slope, (a[j],))
+    slope = _in_float64(lambda a: activation.derivative(a, activation.value(a))[0], 1)
+    return Call(Function(f"{activation.name}′", slope, f"{upright(activation.name)}'"), (a[j],))
 
 
 def pulled_back(activation: Activation, a: Leaves, h: Leaves, Delta: Leaves, j: int) -> Expression:
@@ -122,9 +122,7 @@ def loss_of(loss: Loss, o: Leaves, y: Leaves, value_of: ValueOf) -> Expression:
         return Negative(summed(terms))
     if loss.value == losses.perceptron.value:
         return summed([call("max", Number(0), Negative(times(y_i, o_i))) for o_i, y_i in pairs])
-    width = len(o)
-    function = Function(loss.name, lambda *row: _float(loss.value, np.array(row[:width]), np.array(row[width:])))
-    return Call(function, (*o, *y))
+    return Call(Function(loss.name, _in_float64(loss.value, len(o), len(y))), (*o, *y))
 
 
 def loss_gradient(loss: Loss, o: Leaves, y: Leaves, j: int, value_of: ValueOf) -> Expression:
@@ -141,13 +139,8 @@ def loss_gradient(loss: Loss, o: Leaves, y: Leaves, j: int, value_of: ValueOf) -
         return Sum((first, Quotient(minus(ONE, y[j]), minus(ONE, o[j]))))
     if loss.gradient == losses.perceptron.gradient:
         return times(Negative(y[j]), Bracket((times(y[j], o[j]), Number(0)), ("≤",)))
-    width = len(o)
-    function = Function(
-        f"∂{loss.name}_{j}",
-        lambda *row: _at(lambda o: loss.gradient(o, jnp.asarray(row[width:])), row[:width], j),
-        rf"\partial_{{{j}}} {upright(loss.name)}",
-    )
-    return Call(function, (*o, *y))
+    element = _in_float64(lambda o, y: loss.gradient(o, y)[j], len(o), len(y))
+    return Call(Function(f"∂{loss.name}_{j}", element, rf"\partial_{{{j}}} {upright(loss.name)}"), (*o, *y))
 
 
 def simplified(
@@ -162,13 +155,8 @@ def simplified(
     if rule == losses.cross_entropy.simplifications[0]:
         whole = sum(map(value_of, y))
         return minus(o[j] if abs(whole - 1) < 1e-14 * len(y) else times(o[j], summed(y)), y[j])
-    width = len(o)
-    function = Function(
-        f"delta_{j}",
-        lambda *row: _at(lambda a: rule.delta(a, activation.value(a), jnp.asarray(row[width:])), row[:width], j),
-        rf"\delta_{{{j}}}",
-    )
-    return Call(function, (*a, *y))
+    element = _in_float64(lambda a, y: rule.delta(a, activation.value(a), y)[j], len(a), len(y))
+    return Call(Function(f"delta_{j}", element, rf"\delta_{{{j}}}"), (*a, *y))
 
 
 def _sigmoid(a: Expression) -> Expression:
@@ -177,10 +165,6 @@ def _sigmoid(a: Expression) -> Expression:
 
 def _sigma(a: Expression) -> Expression:
     return call("sigmoid", a)
-
-
-def _leaky_relu_derivative(a: Expression) -> Expression:
-    return Sum((Number(0.01), Product((Number(0.99), Bracket((a, Number(0)), ("≥",))))))
 
 
 def _gelu(a: Expression) -> Expression:
@@ -206,7 +190,9 @@ _DERIVATIVES: dict[tuple[Any, ...], Callable[[Expression, Expression], Expressio
     activations.tanh.phi: lambda a, h: minus(ONE, Power(h, Number(2))),
     activations.relu.phi: lambda a, h: Bracket((a, Number(0)), (">",)),
     activations.hard_tanh.phi: lambda a, h: Bracket((Number(-1), a, ONE), ("≤", "≤")),
-    activations.leaky_relu.phi: lambda a, h: _leaky_relu_derivative(a),
+    activations.leaky_relu.phi: lambda a, h: Sum(
+        (Number(0.01), Product((Number(0.99), Bracket((a, Number(0)), ("≥",)))))
+    ),
     activations.softplus.phi: lambda a, h: _sigmoid(a),
     activations.silu.phi: lambda a, h: Sum((_sigma(a), Product((h, minus(ONE, _sigma(a)))))),
 }
@@ -217,17 +203,12 @@ def _log_term(y: Expression, o: Expression, value_of: ValueOf) -> Expression:
     return Number(0) if evaluate(y, value_of) == evaluate(o, value_of) == 0 else Product((y, call("ln", o)))
 
 
-def _at(function: Callable[[jax.Array], jax.Array], row: Sequence[float], j: int) -> float:
-    with jax.enable_x64(True):
-        return float(function(jnp.asarray(row, jnp.float64))[j])
+def _in_float64(function: Callable[..., jax.Array], *widths: int) -> Callable[..., float]:
+    """A function of arrays of these widths as one of their elements, one after the other."""
 
+    def evaluated(*elements: float) -> float:
+        with jax.enable_x64(True):
+            arrays = np.split(np.array(elements, np.float64), np.cumsum(widths)[:-1])
+            return float(function(*map(jnp.asarray, arrays)))
 
-def _float(function: Callable[..., jax.Array], *rows: np.ndarray) -> float:
-    with jax.enable_x64(True):
-        return float(function(*map(jnp.asarray, rows)))
-
-
-def _slope(activation: Elementwise, a: float) -> float:
-    with jax.enable_x64(True):
-        point = jnp.asarray([a], jnp.float64)
-        return float(activation.derivative(point, activation.value(point))[0])
+    return evaluated

@@ -1,50 +1,47 @@
 """An explanation as one self-contained HTML page: formulas as MathML, no scripts, nothing to load."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from jaxbp._explain._claims import Claim
 from jaxbp._explain._escaping import in_html
-from jaxbp._explain._markup import said
 from jaxbp._explain._mathml import mathml
-from jaxbp._explain._steps import Equation, Step
-from jaxbp._explain._typesetting import Typesetting
-from jaxbp._explain._verdicts import mark, remark, reservation, summary
+from jaxbp._explain._steps import Equation, Step, Work
+from jaxbp._explain._verdicts import mark, place, remark, reservation, said, summary
 
 
-def page(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting, title: str) -> str:
+def page(work: Work, title: str) -> str:
     """The whole document."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'
         f"<title>{in_html(title)}</title>\n</head>\n<body>\n"
-        f"{fragment(steps, claims, typesetting, title)}\n</body>\n</html>\n"
+        f"{fragment(work, title)}\n</body>\n</html>\n"
     )
 
 
-def fragment(
-    steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting, title: str | None = None
-) -> str:
+def fragment(work: Work, title: str = "") -> str:
     """The part of it that a notebook shows."""
-    lines = ["<style>", _STYLE, "</style>", '<div class="jaxbp-work">']
+    return "\n".join(_lines(work, title))
+
+
+def _lines(work: Work, title: str) -> Iterator[str]:
+    yield from ("<style>", _STYLE, "</style>", '<div class="jaxbp-work">')
     if title:
-        lines.append(f"<h1>{in_html(title)}</h1>")
-    if claims:
-        lines += [f"<p>{in_html(summary(claims))}.</p>", *_mistakes(steps, claims, typesetting)]
-    section = None
-    for step in steps:
-        if step.section != section:
-            section = step.section
-            lines.append(f"<h2>{in_html(section)}</h2>")
-        lines += _step(step, typesetting)
-    return "\n".join([*lines, "</div>"])
+        yield f"<h1>{in_html(title)}</h1>"
+    if work.claims:
+        yield f"<p>{in_html(summary(work.claims))}.</p>"
+        yield from _mistakes(work)
+    for section, steps in work.sections():
+        yield f"<h2>{in_html(section)}</h2>"
+        for step in steps:
+            yield from _step(work, step)
+    yield "</div>"
 
 
-def _mistakes(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typesetting) -> Iterator[str]:
-    equations = {
-        claim: equation for step in steps for equation in step.equations if equation for claim in equation.claims
-    }
-    doubtful = [claim for claim in claims if not claim.holds or claim.general is False]
+def _mistakes(work: Work) -> Iterator[str]:
+    equations = {c: equation for step in work.steps for equation in step.equations if equation for c in equation.claims}
+    doubtful = [claim for claim in work.claims if not claim.holds or claim.general is False]
     if not doubtful:
         return
     yield "<table><thead><tr><th></th><th>where</th><th>claimed</th><th>right</th></tr></thead><tbody>"
@@ -55,14 +52,13 @@ def _mistakes(steps: Sequence[Step], claims: tuple[Claim, ...], typesetting: Typ
         yield (
             f'<tr class="{_class(claim)}"><td class="mark">{mark(claim)}</td>'
             f'<td><a href="#{_anchor(equation)}">{in_html(claim.where or claim.name)}</a></td>'
-            f"<td>{mathml(f'{symbol} {pieces[0].split()[0]} {said(claim, typesetting)}')}</td>"
-            f"<td>{'' if claim.holds else mathml(' '.join(right))} "
-            f"{in_html(reservation(claim, typesetting.text.number))}</td></tr>"
+            f"<td>{mathml(f'{symbol} {pieces[0].split()[0]} {said(claim, work.typesetting.latex)}')}</td>"
+            f"<td>{'' if claim.holds else mathml(' '.join(right))} {in_html(reservation(claim))}</td></tr>"
         )
     yield "</tbody></table>"
 
 
-def _step(step: Step, typesetting: Typesetting) -> Iterator[str]:
+def _step(work: Work, step: Step) -> Iterator[str]:
     given = "" if step.rule else " given"
     yield f'<section class="step{given}"><h3>{in_html(step.title)} <code>{in_html(step.name)}</code></h3>'
     if step.rule:
@@ -71,19 +67,13 @@ def _step(step: Step, typesetting: Typesetting) -> Iterator[str]:
         if equation is None:
             yield '<div class="equation">…</div>'
             continue
-        symbol, *pieces = equation.latex
-        shown = "".join(f"<span>{mathml(piece)}</span>" for piece in pieces)
-        yield (
-            f'<div class="equation" id="{_anchor(equation)}" title="{in_html(equation.name)}">'
-            f"<span>{mathml(symbol)}</span>{shown}</div>"
-        )
+        pieces = "".join(f"<span>{mathml(piece)}</span>" for piece in equation.latex)
+        yield f'<div class="equation" id="{_anchor(equation)}" title="{in_html(equation.name)}">{pieces}</div>'
         for claim in equation.claims:
-            note = remark(claim, typesetting.text.number)
-            note = f"— {note}" if note else ""
-            place = f"{in_html(claim.where)}: " if claim.where else ""
+            note = f"— {remark(claim)}" if remark(claim) else ""
             yield (
-                f'<div class="claim {_class(claim)}"><span class="mark">{mark(claim)}</span> {place}'
-                f"{mathml(said(claim, typesetting))} {in_html(note)}</div>"
+                f'<div class="claim {_class(claim)}"><span class="mark">{mark(claim)}</span> {in_html(place(claim))}'
+                f"{mathml(said(claim, work.typesetting.latex))} {in_html(note)}</div>"
             )
     yield "</section>"
 

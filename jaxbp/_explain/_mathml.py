@@ -10,11 +10,7 @@ _BEFORE_A_SIGN = "=≈←([,<>≤≥"
 
 
 def mathml(latex: str) -> str:
-    """A formula as an element `math`, whose text cannot become an element of its own.
-
-    Raises:
-        ImportError: latex2mathml is missing.
-    """
+    """A formula as an element `math`, whose text cannot become an element of its own."""
     try:
         from latex2mathml.converter import convert_to_element
     except ImportError:

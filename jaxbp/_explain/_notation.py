@@ -17,11 +17,8 @@ _BY = {derivative: kind for kind, derivative in DERIVATIVES.items()}
 class Notation:
     """Symbols for quantities.
 
-    Attributes:
-        names: Symbols by the name of a unit (`"h1"`), of an array (`"W.o.h1"`) or of an element (`"a.h1[0]"`, an
-            index without batch axes).
-        inputs: The names of the network's inputs, whose h is written as themselves.
-        batch: The number of batch axes.
+    They are given by the name of a unit (`"h1"`), of an array (`"W.o.h1"`) or of an element (`"a.h1[0]"`, an index
+    without batch axes). The h of an input is written as the input itself.
     """
 
     names: Mapping[str, Symbol]

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._backprop import backprop
-from jaxbp._checks import check_kind, check_number, is_known
 from jaxbp._dropout import without_dropout
 from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._forward import Trace, forward, sources
@@ -20,7 +19,6 @@ from jaxbp._function_unit import FunctionUnit
 from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import example_losses
-from jaxbp._parameters import check_params
 from jaxbp._plan import Edge
 from jaxbp._unit import Node
 from jaxbp.losses import Loss
@@ -28,15 +26,9 @@ from jaxbp.losses import Loss
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """A network at one point: parameters, inputs and targets, and all that follows from them.
+    """A network at one point: parameters, inputs and targets in float64, and all that follows from them.
 
-    Attributes:
-        net: The network as it is shown: without dropout, and with all pull-backs of functions by autodiff.
-        loss: The loss of one example.
-        params: The parameters by group, as float64 arrays on the host.
-        x: The inputs by name, likewise.
-        y: The targets, of the output's shape.
-        learning_rate: η, or None where there is no update.
+    The network is the one that is shown: without dropout, and with all pull-backs of functions by autodiff.
     """
 
     net: Network
@@ -49,13 +41,6 @@ class Numbers:
     @classmethod
     def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any, learning_rate: float | None) -> "Numbers":
         """The numbers for arguments as they are given to `backprop`."""
-        check_kind(net, Network, "net", "a jaxbp.Network, such as jaxbp.layered makes")
-        check_kind(loss, Loss, "loss", "a jaxbp.Loss, with a value and a gradient")
-        if not all(map(is_known, jax.tree.leaves((params, x, y, learning_rate)))):
-            raise TypeError("explain shows numbers, and under jit, grad or vmap there are none yet: call it outside")
-        if learning_rate is not None:
-            check_number(learning_rate, "learning_rate", least=0, finite=True)
-        check_params(net, params)
         wide = {u: {s: _widened(params[u][s]) for s in weights} for u, weights in net.weight_shapes.items()}
         with jax.enable_x64(True):
             trace = forward(net, jax.tree.map(jnp.asarray, wide), x)  # refuses what does not fit
@@ -67,7 +52,7 @@ class Numbers:
                 raise ValueError(f"y: {complaint}")
         named = x if isinstance(x, Mapping) else dict.fromkeys(net.inputs, x)
         return cls(
-            _as_shown(net),
+            net,
             loss,
             wide,
             {name: _widened(named[name]) for name in net.inputs},
@@ -150,26 +135,23 @@ class Numbers:
         return self.y
 
     def _partial(self, leaf: Partial) -> float:
-        kind, u, of_index = leaf.of.kind, leaf.of.unit, leaf.of.index
-        by_kind, by_path, by_index = leaf.by.kind, leaf.by.path, leaf.by.index
-        if (kind, by_kind) == ("a", "h") and self._is_function_of(u, by_path[0]):
+        kinds, u, of_index = (leaf.of.kind, leaf.by.kind), leaf.of.unit, leaf.of.index
+        s, by_index = leaf.by.path[0], leaf.by.index
+        edge = self.net.plan.edges.get(u, {}).get(s) if kinds == ("a", "h") else None
+        if edge is not None and edge.connection is None:
             split = len(self.batch)
-            same = of_index[:split] == by_index[:split]
-            column = self.column(u, by_path[0], by_index[:split], by_index[split:])
-            return float(column[of_index[split:]]) if same else 0.0
+            column = self.column(u, s, by_index[:split], by_index[split:])
+            return float(column[of_index[split:]]) if of_index[:split] == by_index[:split] else 0.0
         with jax.enable_x64(True):
             trace = Trace(*({n: jnp.asarray(self.arrays[Name(k, (n,))]) for n in names} for k, names in self._traced()))
             one = jnp.zeros(self.arrays[leaf.of.whole].shape).at[of_index].set(1)
             # between neighbours the rules of the sweep are the derivative; Jᵀ times a unit vector is a row of J
-            unit = self.net.units.get(u)
-            if unit is not None and (kind, by_kind, u) == ("h", "a", by_path[0]):
-                return float(unit.activation.pullback(trace.a[u], trace.h[u], one)[by_index])
-            if unit is not None and kind == "a" and by_kind == "h" and by_path[0] in unit.reads:
-                s = by_path[0]
-                edge = self.net.plan.edges[u][s]
+            if kinds == ("h", "a") and u == s:
+                return float(self.net.units[u].activation.pullback(trace.a[u], trace.h[u], one)[by_index])
+            if edge is not None:
                 W = jax.tree.map(jnp.asarray, edge.weight_in(self.params))
                 return float(edge.linear.pull_back(W, trace.h[s], one)[by_index])
-            edges = self.edges_by(u, by_path) if (kind, by_kind) == ("a", "W") else []
+            edges = self.edges_by(u, leaf.by.path) if kinds == ("a", "W") else []
             if edges:
                 read = sources(trace.h, self.batch)
                 weight = jnp.asarray(edges[0].weight_in(self.params))
@@ -179,10 +161,6 @@ class Numbers:
     def edges_by(self, u: str, weight: tuple[str, ...]) -> list[Edge]:
         """The edges into a unit that use a weight, given by group and name: one, unless it is shared."""
         return [edge for edge in self.net.plan.edges.get(u, {}).values() if edge.weight == weight]
-
-    def _is_function_of(self, u: str, s: str) -> bool:
-        unit = self.net.units.get(u)
-        return isinstance(unit, FunctionUnit) and s in unit.sources
 
     def _total(self, leaf: Partial, trace: Trace) -> float:
         def element(params: Any, offsets: Trace) -> Any:
@@ -198,7 +176,7 @@ class Numbers:
         return ("a", list(self.net.units)), ("h", [*self.net.inputs, *self.net.units])
 
 
-def _as_shown(net: Network) -> Network:
+def as_shown(net: Network) -> Network:
     """The network without noise, and without pull-backs by hand: these may be wrong."""
     units = without_dropout(net).units.items()
     return Network(net.inputs, {u: replace(v, rule=None) if isinstance(v, FunctionUnit) else v for u, v in units})

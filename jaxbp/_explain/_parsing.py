@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
@@ -26,15 +26,9 @@ from jaxbp._explain._expressions import (
 )
 from jaxbp._names import DERIVATIVES, Name
 
-LONGEST = 4_000
-"""Characters of one claim."""
-
-DEEPEST = 50
-"""How deep the parentheses, signs, powers and fractions of a formula may be nested."""
-
-EXPONENTS = range(-324, 309)
-"""What may stand behind the e of a number: float64 has nothing beyond."""
-
+LONGEST = 4_000  # characters of one claim
+DEEPEST = 50  # parentheses, signs, powers and fractions within each other
+EXPONENTS = range(-324, 309)  # float64 has nothing beyond
 BEYOND = f"beyond those of float64, in which all is computed and which end at {sys.float_info.max:.3g}"
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d+))?", re.ASCII)
@@ -43,11 +37,7 @@ _SYNONYMS = {"log": "ln", "σ": "sigmoid"}
 
 
 def parse_number(text: str) -> str | None:
-    """A number as it is written, with an ordinary minus; None for anything else.
-
-    Raises:
-        ValueError: A text that is too long, or a number that float64 has not.
-    """
+    """A number that float64 has, as it is written, but with an ordinary minus; None for anything else."""
     check_length(text)
     written = text.strip().replace("−", "-")
     number = _NUMBER.fullmatch(written)
@@ -66,11 +56,7 @@ def check_length(text: str) -> None:
 
 
 def parse_name(text: str, arrays: Mapping[Name, np.ndarray]) -> Leaf:
-    """A quantity by its name, with or without an index, or a derivative `d(a.o[0])/d(W.o.h1[0, 1])`.
-
-    Raises:
-        ValueError: A name that is none of the known ones, or an index that its array does not have.
-    """
+    """A quantity by its name, with or without an index, or a derivative `d(a.o[0])/d(W.o.h1[0, 1])`."""
     parsed = parse(text, arrays)
     if not isinstance(parsed, Name | Partial):
         raise ValueError(f"{brief(text)} names no quantity; a name looks like 'a.o[1]', 'loss' or 'grad.o.h1[0, 1]'")
@@ -78,15 +64,10 @@ def parse_name(text: str, arrays: Mapping[Name, np.ndarray]) -> Leaf:
 
 
 def parse(text: str, arrays: Mapping[Name, np.ndarray]) -> Expression:
-    """A short expression over quantities, such as `(h.o[0] - y[0]) * h.h1[1]`.
+    """A short expression over quantities that are there, such as `(h.o[0] - y[0]) * h.h1[1]`.
 
-    Args:
-        text: Numbers, names of quantities, + − * / ** and ^, parentheses, `exp ln sqrt abs max min tanh sigmoid`,
-            and derivatives `d(…)/d(…)`.
-        arrays: The quantities it may mention.
-
-    Raises:
-        ValueError: Anything else, a quantity that is not there, or more than is read of one formula.
+    It is made of numbers, names of quantities, + − * / ** and ^, parentheses, `exp ln sqrt abs max min tanh sigmoid`,
+    and derivatives `d(…)/d(…)`. A ValueError says what else the text holds.
     """
     check_length(text)
     # names of units need not be Python's, so quantities are taken out before the grammar is left to Python
@@ -116,12 +97,12 @@ def parse(text: str, arrays: Mapping[Name, np.ndarray]) -> Expression:
     return _Reader(brief(text), source, found, arrays).read(tree)
 
 
+@dataclass(frozen=True)
 class _Reader:
-    def __init__(self, text: str, source: str, found: Mapping[str, Name], arrays: Mapping[Name, np.ndarray]):
-        self.text = text
-        self.source = source
-        self.found = found
-        self.arrays = arrays
+    text: str
+    source: str
+    found: Mapping[str, Name]
+    arrays: Mapping[Name, np.ndarray]
 
     def read(self, node: ast.expr) -> Expression:
         match node:
@@ -220,12 +201,11 @@ def _depth(tree: ast.expr) -> int:
         node, depth = waiting.pop()
         deepest = max(deepest, depth)
         for child in ast.iter_child_nodes(node):
-            flat = (
-                isinstance(node, ast.BinOp)
-                and isinstance(node.left, ast.BinOp)
-                and child is node.left
-                and _FLAT.get(type(node.op), "") == _FLAT.get(type(node.left.op))
-            )
+            match node, child:
+                case ast.BinOp(left=left, op=op), ast.BinOp(op=inner) if child is left:
+                    flat = _FLAT.get(type(op), "") == _FLAT.get(type(inner))
+                case _:
+                    flat = False
             if isinstance(child, ast.expr):
                 waiting.append((child, depth if flat else depth + 1))
     return deepest

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from functools import cached_property
+from itertools import groupby, product
 from math import prod
 
 import numpy as np
@@ -12,11 +13,11 @@ from jaxbp._explain._equations import Equations
 from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, leaves
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
-from jaxbp._explain._printing import Printer, rounded
-from jaxbp._explain._typesetting import Typesetting
+from jaxbp._explain._printing import Latex, Printer, rounded
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
+from jaxbp._plan import Place
 from jaxbp.connections import Shape
 
 SHOWN_ELEMENTS = 24
@@ -24,17 +25,37 @@ SHOWN_EXAMPLES = 4
 EDGE_ELEMENTS = 2
 
 
+@dataclass(frozen=True, eq=False)
+class Typesetting:
+    """How formulas are printed: in which symbols, and with which numbers for them."""
+
+    notation: Notation
+    equations: Equations
+
+    @cached_property
+    def text(self) -> Printer:
+        """Symbols in plain text."""
+        return Printer(self.notation.text)
+
+    @cached_property
+    def latex(self) -> Printer:
+        """Symbols in LaTeX."""
+        return Latex(self.notation.latex)
+
+    def numbers(self, kind: type[Printer]) -> Printer:
+        """A printer that shows numbers instead of symbols."""
+
+        def shown(leaf: Leaf) -> str:
+            row = self.equations.row(leaf)
+            return kind.number(self.equations.value(leaf)) if row is None else printer.array(row)
+
+        printer = kind(shown)
+        return printer
+
+
 @dataclass(frozen=True)
 class Equation:
-    """One element of a quantity: the formula in symbols, with its numbers, and the result.
-
-    Attributes:
-        name: The quantity, `a.h1[0]`.
-        forms: Equal formulas for it, the simplest last; none where it is given.
-        value: The result.
-        claims: What was claimed of it.
-        typesetting: In which symbols and with which numbers it is printed.
-    """
+    """One element of a quantity: equal formulas for it, the simplest last, and its value; none where it is given."""
 
     quantity: Leaf
     forms: tuple[Expression, ...]
@@ -50,15 +71,15 @@ class Equation:
     @property
     def latex(self) -> tuple[str, ...]:
         """The equation in LaTeX, in pieces: the symbol, then `= …` for each formula, the numbers, the result."""
-        arrow, nearly = r"\leftarrow", r"\approx"
-        return self._pieces(self.typesetting.latex, self.typesetting.latex_numbers, arrow, nearly)
+        return self._pieces(self.typesetting.latex)
 
     @property
     def text(self) -> tuple[str, ...]:
         """The equation in plain text, in the same pieces."""
-        return self._pieces(self.typesetting.text, self.typesetting.text_numbers, "←", "≈")
+        return self._pieces(self.typesetting.text)
 
-    def _pieces(self, symbols: Printer, numbers: Printer, arrow: str, nearly: str) -> tuple[str, ...]:
+    def _pieces(self, symbols: Printer) -> tuple[str, ...]:
+        numbers = self.typesetting.numbers(type(symbols))
         shown = [symbols(form) for form in self.forms]
         if self.forms and leaves(self.forms[-1]):
             shown.append(numbers(self.forms[-1]))
@@ -66,23 +87,18 @@ class Equation:
         result = numbers.number(value)
         shown = [*(s for i, s in enumerate(shown) if s != result and s not in shown[:i]), result]
         assigns = isinstance(self.quantity, Name) and self.quantity.kind == "updated"
-        signs = [arrow if assigns else "=", *["="] * (len(shown) - 1)]
+        signs = [symbols.arrow if assigns else "=", *["="] * (len(shown) - 1)]
         if rounded(value):
-            signs[-1] = nearly if len(shown) > 1 or not assigns else arrow
+            signs[-1] = symbols.nearly if len(shown) > 1 or not assigns else symbols.arrow
         return (symbols(self.quantity), *(f"{sign} {piece}" for sign, piece in zip(signs, shown, strict=True)))
 
 
 @dataclass(frozen=True)
 class Step:
-    """The equations of one quantity.
+    """The equations of one quantity, such as `a.h1`, or `a.h1[0]` for one example of a batch.
 
-    Attributes:
-        name: The quantity, `a.h1`; that of one example of a batch, `a.h1[0]`.
-        title: What it is, in words.
-        rule: The formula for the whole array, in LaTeX; empty where it is given.
-        equations: One for each element; None stands for elements that are left out.
-        section: The part of the page it belongs to: what is given, an example, the mean.
-        value: The whole array, float64.
+    None among them stands for elements that are left out. The rule, in LaTeX, is the formula for the whole array,
+    empty where that is given; the section is a part of the page: what is given, an example, the mean.
     """
 
     name: str
@@ -93,33 +109,42 @@ class Step:
     value: np.ndarray = field(repr=False)
 
 
-class Steps:
-    """All steps of a network's worked example.
+@dataclass(frozen=True, eq=False, repr=False)
+class Work:
+    """What is rendered: the steps in order, and the verdict on every claim, in the order in which they were made."""
 
-    Args:
-        numbers: The network at one point.
-        notation: The symbols to print.
-        claims: What was claimed, each beside the element that it is about; such elements are never left out.
-    """
+    steps: tuple[Step, ...]
+    claims: tuple[Claim, ...]
+    typesetting: Typesetting
+
+    def sections(self) -> Iterator[tuple[str, Iterator[Step]]]:
+        """The steps by the part of the page they belong to."""
+        return groupby(self.steps, lambda step: step.section)
+
+
+class Steps:
+    """All steps of a network's worked example; an element that something is claimed of is never left out."""
 
     def __init__(self, numbers: Numbers, notation: Notation, claims: Sequence[tuple[Leaf, Claim]]):
         self.numbers = numbers
         self.net = numbers.net
         self.equations = Equations(numbers)
         self.typesetting = Typesetting(notation, self.equations)
+        self.several = prod(numbers.batch) > 1
         self.claims: dict[Leaf, list[Claim]] = {}
         for leaf, claim in claims:
             self.claims.setdefault(leaf, []).append(claim)
 
     def __iter__(self) -> Iterator[Step]:
         yield from self.given()
-        several = prod(self.numbers.batch) > 1
+        section = "One example"
         for example in self.examples():
-            section = f"Example {', '.join(map(str, example))}" if several else "One example"
+            if self.several:
+                section = f"Example {', '.join(map(str, example))}"
             yield from self.forward(example, section)
             yield from self.backward(example, section)
-        section = f"Mean over all {prod(self.numbers.batch)} examples" if several else "One example"
-        if several:
+        if self.several:
+            section = f"Mean over all {prod(self.numbers.batch)} examples"
             yield self._step(Name("loss"), "Loss", r"L = \frac{1}{N} \sum_i L_i", section)
         yield from self.gradients(section)
         if self.numbers.learning_rate is not None:
@@ -138,9 +163,9 @@ class Steps:
         for name in self.net.inputs:
             yield self._step(Name("h", (name,)), f"Input {name}", "", "Given")
         yield self._step(Name("y"), "Target", "", "Given")
-        for group, name in self._weights():
-            title = self._words("Bias" if name == ONE else "Weights", group, name)
-            yield self._step(Name("W", (group, name)), title, "", "Given")
+        for weight in self._weights():
+            words = self._words(weight)
+            yield self._step(Name("W", weight), words[0].upper() + words[1:], "", "Given")
         if self.numbers.learning_rate is not None:
             yield self._step(Name("learning_rate"), "Learning rate", "", "Given")
 
@@ -152,16 +177,14 @@ class Steps:
             yield self._step(Name("a", (u,)), f"Pre-activation of {u}", rule, section, example)
             phi = self.net.units[u].activation.name
             yield self._step(Name("h", (u,)), f"Activation of {u}, {phi}", r"h_u = \Phi_u(a_u)", section, example)
-        name = Name("losses" if prod(self.numbers.batch) > 1 else "loss")
+        name = Name("losses" if self.several else "loss")
         yield self._step(name, f"Loss, {self.numbers.loss.name}", "L = L(o, y)", section, example)
 
     def backward(self, example: Index, section: str) -> Iterator[Step]:
         """The sweep for one example."""
         start = r"\Delta_o = \frac{\partial L}{\partial o}"
-        pull = (
-            r"\delta_u = \frac{\partial L}{\partial a_u} = "
-            r"\left(\frac{\partial h_u}{\partial a_u}\right)^{\top} \Delta_u"
-        )
+        factor = r"\left(\frac{\partial h_u}{\partial a_u}\right)^{\top} \Delta_u"
+        pull = rf"\delta_u = \frac{{\partial L}}{{\partial a_u}} = {factor}"
         for u in reversed(self.net.order):
             rule = start if u == self.net.output else self._recursion(u)
             yield self._step(Name("Delta", (u,)), f"Error signal at the output of {u}", rule, section, example)
@@ -180,39 +203,32 @@ class Steps:
 
     def gradients(self, section: str) -> Iterator[Step]:
         """The gradient of every weight, the output first, as the sweep finds them."""
-        for group, name in sorted(self._weights(), key=self._found_at):
+        for weight in (weight for u in reversed(self.net.order) for weight in self.net.plan.due[u]):
             rule = r"\frac{\partial L}{\partial W_{su}} = h_s^{\top} \delta_u"
-            if group == SHARED:
+            if weight[0] == SHARED:
                 rule = r"\frac{\partial L}{\partial W} = \sum_{s \Rightarrow u} h_s^{\top} \delta_u"
-            elif name == ONE:
+            elif weight[1] == ONE:
                 rule = r"\frac{\partial L}{\partial b_u} = 1^{\top} \delta_u"
-            title = self._words("Gradient of the", group, name)
-            yield self._step(Name("grad", (group, name)), title, rule, section)
-
-    def _found_at(self, weight: tuple[str, str]) -> int:
-        """How late the sweep has the gradient of a weight: with δ of the last of its users."""
-        group, name = weight
-        return -min(self.net.order.index(edge.unit) for edge in self.net.plan.uses[group][name])
+            yield self._step(Name("grad", weight), f"Gradient of the {self._words(weight)}", rule, section)
 
     def updates(self, section: str) -> Iterator[Step]:
         """A step of gradient descent."""
-        for group, name in self._weights():
-            rule = r"W \leftarrow W - \eta \, \frac{\partial L}{\partial W}"
-            title = self._words("Update of the", group, name)
-            yield self._step(Name("updated", (group, name)), title, rule, section)
+        rule = r"W \leftarrow W - \eta \, \frac{\partial L}{\partial W}"
+        for weight in self._weights():
+            yield self._step(Name("updated", weight), f"Update of the {self._words(weight)}", rule, section)
 
-    def _weights(self) -> list[tuple[str, str]]:
-        """Every weight by group and name, those that connections share once, at the end."""
-        groups = (*self.net.order, *(group for group in self.net.plan.weight_shapes if group == SHARED))
-        return [(group, name) for group in groups for name in self.net.weight_shapes[group]]
+    def _weights(self) -> list[Place]:
+        """Every weight, by unit in topological order; those that connections share once, at the end."""
+        uses = self.net.plan.uses
+        return [(group, name) for group in (*self.net.order, SHARED) for name in uses.get(group, ())]
 
-    def _words(self, what: str, group: str, name: str) -> str:
+    def _words(self, weight: Place) -> str:
+        group, name = weight
         if group == SHARED:
             edges = self.net.plan.uses[group][name]
             places = [f"bias of {e.unit}" if e.source == ONE else f"{e.source} to {e.unit}" for e in edges]
-            whole = "Shared weights" if what == "Weights" else f"{what} shared weights"
-            return f"{whole} {name}, {' and '.join(places)}"
-        return _words(what, group, name)
+            return f"shared weights {name}, {' and '.join(places)}"
+        return f"bias of {group}" if name == ONE else f"weights from {name} to {group}"
 
     def _step(self, name: Name, title: str, rule: str, section: str, example: Index = ()) -> Step:
         array = self.numbers.arrays[name]
@@ -223,7 +239,7 @@ class Steps:
         elements = [None if index is None else name.at((*example, *index)) for index in indices]
         derivatives = [leaf for leaf in claimed if isinstance(leaf, Partial)]
         equations = tuple(None if leaf is None else self._equation(leaf) for leaf in (*elements, *derivatives))
-        label = name.at(example) if prod(self.numbers.batch) > 1 else name
+        label = name.at(example) if self.several else name
         return Step(str(label), title, rule, equations, section, array[example])
 
     def _equation(self, leaf: Leaf) -> Equation:
@@ -238,12 +254,6 @@ class Steps:
 def _element_of(leaf: Leaf) -> Name:
     """Where a derivative is shown: at the quantity that is differentiated."""
     return leaf.of if isinstance(leaf, Partial) else leaf
-
-
-def _words(what: str, u: str, s: str) -> str:
-    if s == ONE:
-        return f"{what} of {u}" if what == "Bias" else f"{what} bias of {u}"
-    return f"{what} from {s} to {u}" if what == "Weights" else f"{what} weights from {s} to {u}"
 
 
 def _shown(shape: Shape, wanted: Sequence[Index], whole: int = SHOWN_ELEMENTS) -> list[Index | None]:

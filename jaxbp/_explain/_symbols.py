@@ -28,19 +28,14 @@ SIGNS = {
     # what would mean something to LaTeX or to Markdown if it were written plainly
     "backslash": "\\", "wedge": "^", "sim": "~", "lt": "<", "gt": ">", "vert": "|", "backprime": "`",
 }  # fmt: skip
-"""The commands that stand for one sign, and the sign."""
-
-ACCENTS = {
+ACCENTS = {  # each with the character that does the same to the letter before it
     "hat": "\u0302", "widehat": "\u0302", "tilde": "\u0303", "widetilde": "\u0303", "bar": "\u0304",
     "overline": "\u0304", "breve": "\u0306", "dot": "\u0307", "ddot": "\u0308", "check": "\u030c", "vec": "\u20d7",
 }  # fmt: skip
-"""The commands that put something above their argument, and what combines with a letter to the same."""
-
-FONTS = {
+FONTS = {  # each with the command that is printed for it
     **{font: font for font in ("mathrm", "mathbf", "mathit", "mathsf", "mathtt", "mathcal", "mathbb", "boldsymbol")},
     "text": "mathrm", "textrm": "mathrm", "operatorname": "mathrm", "textbf": "mathbf", "textit": "mathit",
 }  # fmt: skip
-"""The commands that change the font of their argument, and the one that is printed for them."""
 
 _LONGEST_COMMAND = 1 + max(map(len, SIGNS))
 _COMMAND_OF = {sign: command for command, sign in reversed(SIGNS.items())} | {"*": "ast", "'": "prime"}
@@ -86,15 +81,11 @@ Symbol: TypeAlias = Sign | Group | Styled | Scripts
 
 
 class SymbolError(ValueError):
-    """A text that is no symbol."""
+    """A text that is no symbol; the message is the end of a sentence, "… is no symbol: it holds '}' without '{'"."""
 
 
 def parse_symbol(text: str) -> Symbol:
-    r"""A symbol in LaTeX notation, such as `w_{10}`, `z^{(4)}` or `\hat y`.
-
-    Raises:
-        SymbolError: Anything else; the message is the end of a sentence, "… is no symbol: it holds '}' without '{'".
-    """
+    r"""A symbol in LaTeX notation, such as `w_{10}`, `z^{(4)}` or `\hat y`; anything else is a SymbolError."""
     if len(text) > LONGEST:
         raise SymbolError(f"is no symbol: it is {len(text)} characters long, and {LONGEST} are allowed")
     symbol = _Parser(_tokens(text)).sequence(0)

@@ -7,11 +7,13 @@ unit, which lead out of an element of the source, and which belong to a weight.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxbp._explain._expressions import Index
 from jaxbp.connections import Bias, Connection, Dense, Identity, Shape, Transposed
@@ -45,12 +47,7 @@ class Terms(ABC):
 
 
 def terms_of(connection: Connection, weight: Shape | None, source: Shape, unit: Shape) -> Terms:
-    """The terms of a connection between a source and a unit of these shapes.
-
-    Raises:
-        ValueError: A connection of another kind that is too large to look into, or not linear in its weight
-            and in its source.
-    """
+    """The terms of a connection between a source and a unit of these shapes."""
     match connection:
         case Dense():
             return _DenseTerms(source, unit)
@@ -142,20 +139,17 @@ class _ProbedTerms(Terms):
 
     @cached_property
     def _all(self) -> list[Term]:
-        shapes = ((1,) if self.weight is None else self.weight, self.source, self.unit)
-        size = int(np.prod([np.prod(shape) for shape in shapes]))
+        shape = self.weight or ()
+        size = prod((*shape, *self.source, *self.unit))
         if size > _LARGEST_TABLE:
             raise ValueError(
                 f"{self.connection!r} from shape {self.source} to {self.unit} is too large to be explained term by "
                 f"term: {size} combinations of weight, source and unit"
             )
         with jax.enable_x64(True):
-            sources = jnp.eye(int(np.prod(self.source))).reshape(-1, *self.source)
-            if self.weight is None:
-                table = np.asarray(self.connection.apply(None, sources))[None]
-            else:
-                weights = jnp.eye(int(np.prod(self.weight))).reshape(-1, *self.weight)
-                table = np.asarray(jax.vmap(lambda W: self.connection.apply(W, sources))(weights))
+            sources = jnp.eye(prod(self.source)).reshape(-1, *self.source)
+            weights = jnp.eye(prod(shape)).reshape(-1, *shape)
+            table = np.asarray(jax.vmap(lambda W: self._apply(W, sources))(weights))
         if table.shape[2:] != self.unit:
             raise ValueError(
                 f"{self.connection!r} gives a contribution of shape {table.shape[2:]} to a unit of shape {self.unit}"
@@ -168,16 +162,18 @@ class _ProbedTerms(Terms):
             found.append(Term(float(table[(k, i, *j)]), weight, _unravelled(i, self.source), unit))
         return found
 
+    def _apply(self, W: Array, h: Array) -> Array:
+        return self.connection.apply(None if self.weight is None else W, h)
+
     def _check_linear(self, table: np.ndarray) -> None:
         rng = np.random.default_rng(0)
         h = rng.normal(size=self.source)
-        W = None if self.weight is None else rng.normal(size=self.weight)
+        W = np.ones(()) if self.weight is None else rng.normal(size=self.weight)
         with jax.enable_x64(True):
-            applied = np.asarray(self.connection.apply(None if W is None else jnp.asarray(W), jnp.asarray(h)))
-        weights = np.ones(1) if W is None else W.reshape(-1)
-        by_terms = np.tensordot(weights, np.tensordot(h.reshape(-1), table, (0, 1)), 1)
+            applied = np.asarray(self._apply(jnp.asarray(W), jnp.asarray(h)))
+        by_terms = np.tensordot(np.ravel(W), np.tensordot(h.ravel(), table, (0, 1)), 1)
         if not np.allclose(by_terms, applied, rtol=1e-9, atol=1e-12):
-            of = "its source" if W is None else "its weight and in its source"
+            of = "its source" if self.weight is None else "its weight and in its source"
             raise ValueError(f"{self.connection!r} is not linear in {of}, so its work cannot be shown as a sum")
 
 

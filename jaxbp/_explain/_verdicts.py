@@ -1,35 +1,46 @@
-"""The words in which claims are marked, for every renderer."""
+"""The words in which claims are repeated and marked, for every renderer."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from jaxbp._explain._claims import Claim
+from jaxbp._explain._printing import Printer
 
-RIGHT, WRONG = "✓", "✗"
+
+def said(claim: Claim, printer: Printer) -> str:
+    """What was claimed: a number as it was written, a formula with the number that it gives."""
+    if claim.formula is None:
+        return claim.written.replace("-", printer.minus)
+    return f"{printer(claim.formula)} = {printer.number(claim.claimed)}"
+
+
+def place(claim: Claim) -> str:
+    """Where it was claimed, as the start of a line."""
+    return f"{claim.where}: " if claim.where else ""
 
 
 def mark(claim: Claim) -> str:
     """✓ or ✗."""
-    return RIGHT if claim.holds else WRONG
+    return "✓" if claim.holds else "✗"
 
 
-def remark(claim: Claim, number: Callable[[float], str]) -> str:
+def remark(claim: Claim) -> str:
     """What there is to say besides the mark; empty when the claim is simply right."""
-    parts = [] if claim.holds else [f"it is {number(claim.value)}"]
-    return "; ".join([*parts, *filter(None, [reservation(claim, number)])])
+    truth = "" if claim.holds else f"it is {Printer.number(claim.value)}"
+    return "; ".join(filter(None, [truth, reservation(claim)]))
 
 
-def reservation(claim: Claim, number: Callable[[float], str]) -> str:
+def reservation(claim: Claim) -> str:
     """What there is to say besides the mark and the true value."""
     if claim.general is False:
         return "here, but not at other numbers"
     if claim.follows:
         return "this follows from the numbers claimed before"
-    if not claim.holds and claim.carried is not None and number(claim.carried) != number(claim.value):
-        return f"the numbers claimed before would give {number(claim.carried)}"
+    if not claim.holds and claim.carried is not None and Printer.number(claim.carried) != Printer.number(claim.value):
+        return f"the numbers claimed before would give {Printer.number(claim.carried)}"
     return ""
 
 
-def summary(claims: tuple[Claim, ...]) -> str:
+def summary(claims: Sequence[Claim]) -> str:
     """How many claims hold."""
     right = sum(claim.holds for claim in claims)
     here = sum(claim.general is False for claim in claims)

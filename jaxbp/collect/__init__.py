@@ -1,28 +1,23 @@
 """Collectors: what to make of each pair (h_s, δ_u) that the backward sweep meets.
 
 The sweep gives a collector each weight of the network with its pairs, and the signals of each unit. A collector never
-sees the graph, and it asks the connection for what depends on its kind.
+sees the graph, and it asks the connection for what depends on its kind. Most collectors return a tree like the
+parameters. In their documentation, examples are numbered i = 1 … N:
 
-`_sweep.py` has what a collector sees; every other file has the collectors of one idea. Most return a tree like the
-parameters. The gradient of the value is Σ_i g_i over the examples, with g_i = scale_i ∇L_i: `scale` is 1/N in a mean,
-and ∇L_i an example's own gradient.
+    L_i      the loss of an example, and ∇L_i its own gradient
+    scale_i  ∂L/∂L_i, what the example counts in the value: 1/N in a mean without weights
+    g_i      scale_i ∇L_i, what the example adds to the gradient, Σ_i g_i
+    p_i      scale_i / Σ_j scale_j, what the example counts in a mean over examples
+
+A collector without parameters, such as `gradient`, is an instance; one with parameters, such as `clipped`, is made by a
+function. `_sweep.py` has what a collector sees; every other file has the collectors of one idea.
 """
 
 from jaxbp.collect._curvature import diagonal_ggn, sampled_diagonal_ggn
-from jaxbp.collect._gradient import (
-    gradient,
-    per_example_dot,
-    per_example_gradient,
-)
+from jaxbp.collect._gradient import gradient, per_example_dot, per_example_gradient
 from jaxbp.collect._gram import Grams, gram
 from jaxbp.collect._kronecker import KroneckerFactors, kronecker, kronecker_ggn, sampled_kronecker_ggn
-from jaxbp.collect._moments import (
-    NoiseScale,
-    gradient_noise_scale,
-    second_moment,
-    signal_to_noise,
-    variance,
-)
+from jaxbp.collect._moments import NoiseScale, gradient_noise_scale, second_moment, signal_to_noise, variance
 from jaxbp.collect._norms import SquaredNorms, clipped, squared_norm
 from jaxbp.collect._statistics import NetworkStatistics, UnitStatistics, statistics
 from jaxbp.collect._sweep import Collector, Pair, Sweep, UnitSignals, Weight

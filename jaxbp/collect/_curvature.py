@@ -27,7 +27,7 @@ class Columns:
 
     @classmethod
     def sampled(cls, key: Array, samples: int) -> "Columns":
-        """Random sums, of which there is one at least."""
+        """Some random sums in place of all columns."""
         check_integer(samples, "samples", 1)
         check_random_key(key)
         return cls(samples, key)
@@ -47,18 +47,12 @@ class Columns:
 
 @dataclass(frozen=True)
 class DiagonalGGN:
-    """The diagonal of the generalised Gauss-Newton matrix of the value: of Σ_i scale_i J_iᵀ H_i J_i.
+    """The diagonal of the generalised Gauss-Newton matrix of the value, Σ_i scale_i J_iᵀ H_i J_i; it is never negative.
 
     J_i is the Jacobian of an example's pre-activation at the output with respect to the parameters, and H_i the
-    Hessian of its loss with respect to that pre-activation, where loss and activation are known together (softmax and
-    cross-entropy, sigmoid and binary cross-entropy); otherwise the output takes the place of its pre-activation. The
-    diagonal is a tree like the parameters, and never negative.
-
-    Attributes:
-        columns: Which columns of H are pulled back.
-
-    Raises:
-        TypeError: In the sweep: the loss does not state a root of its Hessian.
+    Hessian of its loss with respect to that pre-activation, where loss and activation have a closed form together
+    (softmax and cross-entropy, sigmoid and binary cross-entropy); otherwise the output takes the place of its
+    pre-activation. A loss that does not state a root of its Hessian is refused.
 
     Source: Schraudolph, Fast curvature matrix-vector products, 2002; Dangel et al., BackPACK, 2020.
     """
@@ -66,7 +60,6 @@ class DiagonalGGN:
     columns: Columns = Columns()
 
     def __call__(self, sweep: Sweep) -> Tree:
-        """Square the columns, and contract them with the squares of h."""
         columns = self.columns(sweep)
         factors = jnp.sqrt(sweep.probabilities() * jnp.sum(sweep.scale))
         return for_each(sweep, lambda weight: weight.sum_of_squares(columns, factors))

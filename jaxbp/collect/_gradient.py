@@ -20,7 +20,6 @@ class Gradient:
     """
 
     def __call__(self, sweep: Sweep) -> Tree:
-        """Contract each pair into the gradient of its weight."""
         return for_each(sweep, Weight.gradient)
 
 
@@ -28,26 +27,16 @@ class Gradient:
 class PerExampleGradient:
     """What each example adds to the gradient: g_i = scale_i ∂L_i/∂W, with Σ_i g_i = ∂L/∂W.
 
-    The tree has arrays `(*batch, *shape)`. It is as large as the batch times the parameters; the other collectors never
-    form it where a matrix alone joins two units.
+    The tree has arrays `(*batch, *shape)`, so it is as large as the batch times the parameters. The other collectors
+    never form it where a matrix alone joins two units.
     """
 
     def __call__(self, sweep: Sweep) -> Tree:
-        """Contract each example of each pair."""
         return for_each(sweep, lambda w: jnp.reshape(w.gradients(), (*sweep.scale.shape, *w.value.shape)))
 
 
 @dataclass(frozen=True)
 class PerExampleDot:
-    """The inner product ⟨g_i, V⟩ of what each example adds to the gradient with a given tree, `(*batch,)`.
-
-    With V a gradient on other data, it is the first-order influence of the example on them. One pass is enough, because
-    ⟨h_iᵀ δ_i, V⟩ = (h_i V) · δ_i.
-
-    Attributes:
-        other: V, a tree like the parameters.
-    """
-
     other: Any = field(repr=False)
     __hash__ = hashed
 
@@ -55,7 +44,6 @@ class PerExampleDot:
         check_tree(self.other, "other")
 
     def __call__(self, sweep: Sweep) -> Array:
-        """Apply V in place of the weights, and multiply by δ."""
         check_keys(self.other, sweep.weights, "per_example_dot got a tree that holds the units", "the network has")
         products: list[Array] = []
         for unit, group in sweep.weights.items():
@@ -77,5 +65,18 @@ per_example_gradient = PerExampleGradient()
 
 
 def per_example_dot(other: Any) -> PerExampleDot:
-    """The inner product of each example's gradient with a tree like the parameters; see `PerExampleDot`."""
+    """The inner product ⟨g_i, V⟩ of what each example adds to the gradient with a tree V, `(*batch,)`.
+
+    V is a tree like the parameters. With a gradient on other data, the product is the first-order influence of the
+    example on them. One pass is enough, because ⟨h_iᵀ δ_i, V⟩ = (h_i V) · δ_i.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.layered([1, 1], output=jaxbp.linear, bias=False)
+        >>> W, V = {"o": {"x": jnp.array([[2.0]])}}, {"o": {"x": jnp.array([[10.0]])}}
+        >>> wanted = {"dot": jaxbp.collect.per_example_dot(V)}
+        >>> x, y = jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1))  # ∇L_i = 2 x_i², and a mean of two
+        >>> jaxbp.backprop(net, jaxbp.squared_error, W, x, y, collect=wanted).collected["dot"].tolist()
+        [10.0, 90.0]
+    """
     return PerExampleDot(other)

@@ -28,7 +28,6 @@ class Gram:
     """
 
     def __call__(self, sweep: Sweep) -> Grams:
-        """Ask each weight for its matrix, and add them up."""
         grams = for_each(sweep, Weight.gram)
         return Grams(by_unit(sweep, grams), added(matrix for group in grams.values() for matrix in group.values()))
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -33,14 +32,10 @@ class KroneckerFactors(NamedTuple):
 class Kronecker:
     """The `KroneckerFactors` of every weight, for the empirical Fisher or the generalised Gauss-Newton matrix.
 
-    Attributes:
-        columns: None for the empirical Fisher matrix, E[g gᵀ] of the examples' own gradients, whose δ comes from the
-            data's targets. For the Gauss-Newton matrix of the mean loss, which columns of the loss's Hessian to
-            pull back: δ δᵀ is then Σ_k δ_k δ_kᵀ.
-
-    Raises:
-        TypeError: In the sweep: there is no rule for a kind of connection, or the loss states no root of its Hessian.
-        ValueError: In the sweep: a weight is shared, between units or between the rows of one.
+    `kronecker` is for the empirical Fisher matrix, E[∇L_i ∇L_iᵀ], whose δ comes from the data's targets.
+    `kronecker_ggn` is for the Gauss-Newton matrix of the mean loss: it pulls columns of the Hessian of the loss back
+    through the network (`columns` says which), and δ δᵀ is Σ_k δ_k δ_kᵀ. Weights that are not `Dense`, or that are
+    shared between units or between the rows of one, are refused.
 
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, 2015;
     Botev et al., Practical Gauss-Newton optimisation for deep learning, 2017, for all columns.
@@ -49,7 +44,6 @@ class Kronecker:
     columns: Columns | None = None
 
     def __call__(self, sweep: Sweep) -> dict[str, dict[str, KroneckerFactors]]:
-        """The second moments of h and of δ."""
         pairs = for_each(sweep, _only_pair)
         if self.columns is None:
             signals, factors = sweep.signals(), sweep.own_factors()
@@ -60,11 +54,10 @@ class Kronecker:
         all_pairs = [pair for group in pairs.values() for pair in group.values()]
         sources = {pair.source: _rows(pair.h).T @ (p.astype(pair.h.dtype) * _rows(pair.h)) for pair in all_pairs}
         units = {u: _second_moment(signals[u], factors) for u in {pair.unit: None for pair in all_pairs}}
-        return jax.tree.map(
-            lambda pair: KroneckerFactors(sources[pair.source], units[pair.unit]),
-            pairs,
-            is_leaf=lambda found: isinstance(found, Pair),
-        )
+        return {
+            unit: {name: KroneckerFactors(sources[pair.source], units[pair.unit]) for name, pair in group.items()}
+            for unit, group in pairs.items()
+        }
 
 
 def _only_pair(weight: Weight) -> Pair:
@@ -101,7 +94,6 @@ kronecker_ggn = Kronecker(Columns())
 def sampled_kronecker_ggn(key: Array, samples: int = 1) -> Kronecker:
     """An unbiased estimate of `kronecker_ggn` that pulls back a few random columns in place of all: K-FAC.
 
-    It is used as `sampled_diagonal_ggn` is: the cost grows, and the variance falls, in proportion to the number of
-    samples, and every step wants a fresh key.
+    The cost grows, and the variance falls, in proportion to the number of samples. Use a fresh key in every step.
     """
     return Kronecker(Columns.sampled(key, samples))

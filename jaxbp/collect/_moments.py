@@ -13,13 +13,9 @@ from jaxbp.collect._sweep import Sweep, added, for_each
 
 @dataclass(frozen=True)
 class SecondMoment:
-    """The second moment of the examples' own gradients, for each parameter: Σ_i p_i (∂L_i/∂W)².
-
-    The p_i are the weights of the examples, which add up to 1: 1/N without weights.
-    """
+    """The second moment of the examples' own gradients, for each parameter: Σ_i p_i (∂L_i/∂W)²."""
 
     def __call__(self, sweep: Sweep) -> Tree:
-        """Ask each weight for the sum of squares, over δ weighted for it."""
         return for_each(sweep, lambda weight: weight.sum_of_squares(sweep.signals(), sweep.own_factors()))
 
 
@@ -31,7 +27,6 @@ class Variance:
     """
 
     def __call__(self, sweep: Sweep) -> Tree:
-        """The second moment less the square of the mean."""
         return jax.tree.map(lambda second, mean: jnp.maximum(second - mean**2, 0), second_moment(sweep), _mean(sweep))
 
 
@@ -40,7 +35,6 @@ class SignalToNoise:
     """The square of the mean gradient over its variance, for each parameter; infinite where all examples agree."""
 
     def __call__(self, sweep: Sweep) -> Tree:
-        """Mean and variance from the same sweep."""
         return jax.tree.map(lambda mean, spread: mean**2 / spread, _mean(sweep), variance(sweep))
 
 
@@ -67,7 +61,7 @@ class GradientNoiseScale:
     """
 
     def __call__(self, sweep: Sweep) -> NoiseScale:
-        """Make both unbiased: the variance with N − 1, and the norm without the noise in it."""
+        # both unbiased: the variance with N − 1, and the norm without the noise in it
         examples = sweep.scale.size
         spread, mean = jax.tree.leaves(variance(sweep)), jax.tree.leaves(_mean(sweep))
         trace = added(jnp.sum(v) for v in spread) * examples / max(examples - 1, 1)

@@ -14,7 +14,7 @@ from jaxbp.collect._sweep import Sweep, Weight, added, by_unit, divisor, for_eac
 
 
 class SquaredNorms(NamedTuple):
-    """Squared norms ‖g_i‖² of what each example adds to the gradient, g_i = scale_i ∂L_i/∂W.
+    """Squared norms ‖g_i‖² of what each example adds to the gradient.
 
     Attributes:
         weights: For each weight alone: a tree like the parameters, of arrays `(*batch,)`.
@@ -35,7 +35,6 @@ class SquaredNorm:
     """
 
     def __call__(self, sweep: Sweep) -> SquaredNorms:
-        """Ask each weight for its norms, and add them up."""
         weights = for_each(sweep, lambda weight: jnp.reshape(weight.squared_norms(), sweep.scale.shape))
         total = added(norm for group in weights.values() for norm in group.values())
         return SquaredNorms(weights, by_unit(sweep, weights), total)
@@ -43,25 +42,6 @@ class SquaredNorm:
 
 @dataclass(frozen=True)
 class Clipped:
-    """The gradient with each example's own gradient clipped: Σ_i scale_i min(1, C / ‖∇L_i‖) ∇L_i.
-
-    One backward recursion is enough: δ_i is weighted, and contracted again. No example adds more than scale_i C,
-    whatever its values are, up to the rounding of the result: norms are in float32 at least, of numbers scaled so that
-    no square overflows, and where terms cancel they count what rounding may have hidden. An example whose gradient is
-    not finite adds nothing; its loss still shows in the value.
-
-    With a noise multiplier σ and a key, normal noise of standard deviation σ C max_i |scale_i| is added, which makes it
-    the gradient of DP-SGD. Do not use weights to say who takes part in a step: the noise would depend on the data, and
-    vanish if nobody takes part. Give empty places a target without a gradient, as `experiments/tools/privacy.py` does.
-
-    Attributes:
-        max_norm: C, the largest norm of an example's own gradient ∇L_i, over all weights.
-        noise_multiplier: σ; 0 for no noise.
-        key: A key for the noise, fresh in every step.
-
-    Source: Abadi et al., Deep learning with differential privacy, 2016; Li et al., 2022, for the reweighting.
-    """
-
     max_norm: float
     noise_multiplier: float = 0.0
     key: Array | None = field(default=None, repr=False)
@@ -76,7 +56,6 @@ class Clipped:
             raise ValueError("a noise_multiplier needs a key: pass key=jax.random.key(…), a fresh one for every step")
 
     def __call__(self, sweep: Sweep) -> Tree:
-        """Weigh δ by the norms, and contract again."""
         bounds = _root_of_squares(for_each(sweep, Weight.norm_bounds))
         # ‖g_i‖ = |scale_i| ‖∇L_i‖; NaN is never below a limit, and a norm that is not finite gives a factor of 0
         limits = self.max_norm * jnp.abs(jnp.reshape(sweep.scale, -1))
@@ -109,7 +88,21 @@ squared_norm = SquaredNorm()
 
 
 def clipped(max_norm: float, *, noise_multiplier: float = 0.0, key: Array | None = None) -> Clipped:
-    """The gradient with each example's own gradient clipped to a norm, with noise if asked for; see `Clipped`.
+    """The gradient with each example's own gradient clipped: Σ_i scale_i min(1, C / ‖∇L_i‖) ∇L_i.
+
+    scale_i is 1/N in a mean. One backward recursion is enough: δ_i is weighted, and contracted again. No example adds
+    more than scale_i C, whatever its values are, up to the rounding of the result: norms are in float32 at least, of
+    numbers scaled so that no square overflows, and where terms cancel they count what rounding may have hidden. An
+    example whose gradient is not finite adds nothing; its loss still shows in the value.
+
+    With a noise multiplier σ and a key, normal noise of standard deviation σ C max_i |scale_i| is added, which makes it
+    the gradient of DP-SGD. Do not use weights to say who takes part in a step: the noise would depend on the data, and
+    vanish if nobody takes part. Give empty places a target without a gradient, as `experiments/tools/privacy.py` does.
+
+    Args:
+        max_norm: C, the largest norm of an example's own gradient ∇L_i, over all weights.
+        noise_multiplier: σ; 0 for no noise.
+        key: A key for the noise, fresh in every step.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -121,5 +114,7 @@ def clipped(max_norm: float, *, noise_multiplier: float = 0.0, key: Array | None
         >>> norm = lambda tree: jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
         >>> bool(norm(found["grads"]) > 100), round(float(norm(found["clipped"])), 3)
         (True, 1.0)
+
+    Source: Abadi et al., Deep learning with differential privacy, 2016; Li et al., 2022, for the reweighting.
     """
     return Clipped(max_norm, noise_multiplier, key)

@@ -24,8 +24,8 @@ class UnitStatistics:
         delta_norm: ‖δ‖ over batch and unit.
         dead: The share of the unit's elements whose Φ' is 0 at every example, so that nothing reaches their
             weights: dead ReLUs. None for an activation that is not element-wise.
-        saturated: The share of elements and examples at which |Φ'| is below a bound, 0.01 unless told otherwise:
-            sigmoids that are nearly 0 or 1. None for an activation that is not element-wise.
+        saturated: The share of elements and examples at which |Φ'| is nearly 0, as that of sigmoids near 0 or 1. None
+            for an activation that is not element-wise.
         finite: Whether all values of `a`, `h`, `Delta` and `delta` are finite, by these names.
     """
 
@@ -62,15 +62,12 @@ class NetworkStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """See `statistics`."""
-
     flat: float = 0.01
 
     def __post_init__(self):
         check_number(self.flat, "flat", above=0)
 
     def __call__(self, sweep: Sweep) -> NetworkStatistics:
-        """Look at each unit."""
         axes = tuple(range(sweep.scale.ndim))
         units = {u: _of_unit(signals, axes, self.flat) for u, signals in sweep.units.items()}
         return NetworkStatistics(units, tuple(sweep.units))
@@ -95,8 +92,7 @@ def _norm(signal: Array) -> Array:
 def statistics(flat: float = 0.01) -> Statistics:
     """The `NetworkStatistics`: norms of Δ and δ, shares of dead and saturated elements, and what is not finite.
 
-    Args:
-        flat: The |Φ'| below which an element counts as saturated.
+    An element counts as saturated where |Φ'| is below `flat`.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp

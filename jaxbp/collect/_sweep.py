@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Pair(NamedTuple):
-    """One place where a weight is used: what h_sᵀ δ_u is made of.
+    """One place where a weight is used, and what h_sᵀ δ_u is made of there.
 
     Attributes:
         connection: The kind of connection.
@@ -97,9 +97,8 @@ class Weight(NamedTuple):
     def _scaled(self) -> tuple[Array, Array, Array]:
         """‖g_i‖² of h and δ divided by their largest elements, so that no square overflows or vanishes.
 
-        Returns:
-            The largest product that was taken out of g_i; the squared norm without it; and ‖h‖² ‖δ‖² without it, of
-            all pairs. Arrays `(N,)`.
+        The arrays `(N,)` are the largest product that was taken out of g_i, the squared norm without it, and ‖h‖² ‖δ‖²
+        of all pairs without it.
         """
         pairs = self._in_a_row()
         dtype = jnp.promote_types(self.scale.dtype, jnp.result_type(*(p.delta for p in pairs)))
@@ -169,12 +168,10 @@ class UnitSignals(NamedTuple):
 
 
 class HasActivation(Protocol):
-    """A unit, of which a collector sees Φ alone."""
+    """What a collector sees of a unit beside its signals."""
 
     @property
-    def activation(self) -> Activation:
-        """Φ."""
-        ...
+    def activation(self) -> Activation: ...
 
 
 @dataclass(frozen=True)
@@ -189,11 +186,10 @@ class Sweep:
         Delta: Δ = ∂L/∂h of each unit and input.
         delta: δ = ∂L/∂a of each unit.
         scale: ∂L/∂L_i of each example, `(*batch,)`.
-        loss_root: `() -> S`, columns `(K, *batch, *shape)` at the pre-activation of the output with
-            Σ_k S_k S_kᵀ = H, the Hessian of each example's own loss. With respect to a_o where loss and activation are
-            known together; else with respect to o, and then pulled back through the activation.
-        from_output: `S -> δ`, the recursion repeated from other signals at the output: `(K, *batch, *shape)` of
-            each unit.
+        loss_root: `() -> S`, columns `(K, *batch, *shape)` at the output with Σ_k S_k S_kᵀ = H, the curvature of each
+            example's own loss as `jaxbp.losses.Head.root` has it.
+        from_output: `S -> δ`, the recursion repeated from K other signals at the output, `(K, *batch, *shape)` of each
+            unit.
     """
 
     weights: Mapping[str, Mapping[str, Weight]]
@@ -217,10 +213,7 @@ class Sweep:
     def probabilities(self) -> Array:
         """What the examples count in a mean over them, p_i = scale_i / Σ scale, `(*batch,)`.
 
-        Under `jit`, where weights cannot be refused, NaN stands for all of them if one is negative or their sum is 0.
-
-        Raises:
-            ValueError: Such weights, outside of `jit`.
+        A negative one, or a sum of 0, is refused; under `jit`, where it cannot be, NaN stands for all of them.
         """
         total = jnp.sum(self.scale)
         known = jnp.all(self.scale >= 0) & (total > 0)
@@ -248,7 +241,7 @@ class Sweep:
 
 @runtime_checkable
 class Collector(Protocol):
-    """Anything that makes a result of one sweep; a frozen dataclass, so that it is static under jit."""
+    """Anything that makes a result of one sweep. Make it a frozen dataclass, so that it can be static under `jit`."""
 
     def __call__(self, sweep: Sweep) -> Any:
         """The result, any pytree."""
@@ -282,7 +275,7 @@ def check_collectors(collect: Any) -> None:
 
 
 def for_each(sweep: Sweep, make: Callable[[Weight], T]) -> dict[str, dict[str, T]]:
-    """What is made of each weight, in a tree like the parameters'."""
+    """What is made of each weight, in a tree like the parameters."""
     return {unit: {source: make(weight) for source, weight in group.items()} for unit, group in sweep.weights.items()}
 
 
@@ -292,10 +285,7 @@ def over_examples(per_example: Array, delta: Array) -> Array:
 
 
 def by_unit(sweep: Sweep, of_weight: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
-    """What weights have given, added up over those that lead into each unit; a shared one counts at each of its users.
-
-    A unit that no weight leads into has no part in the gradient, and none here.
-    """
+    """What weights have given, added up over those into each unit, if there are any; shared ones count at each user."""
     into: dict[str, list[Array]] = {u: [] for u in sweep.a}
     for group, weights in sweep.weights.items():
         for name, weight in weights.items():
@@ -305,11 +295,7 @@ def by_unit(sweep: Sweep, of_weight: Mapping[str, Mapping[str, Array]]) -> dict[
 
 
 def added(arrays: Iterable[Array]) -> Array:
-    """The sum of what weights have given.
-
-    Raises:
-        ValueError: There are no weights.
-    """
+    """The sum of what weights have given; a network without weights is refused."""
     arrays = list(arrays)
     if not arrays:
         raise ValueError("the network has no weights, so no example has a gradient")

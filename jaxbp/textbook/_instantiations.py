@@ -11,7 +11,8 @@ from jaxbp._mapping import FrozenMapping
 from jaxbp._network import Network
 from jaxbp._parameters import Params
 from jaxbp.activations import Activation, check_activation, hard_tanh, linear, relu, sigmoid, softmax, tanh
-from jaxbp.losses import Loss, check_loss, cross_entropy, unfused
+from jaxbp.losses import Loss, cross_entropy, unfused
+from jaxbp.losses._named import check_loss
 from jaxbp.textbook._layers import layers
 from jaxbp.textbook._recursions import PreActivation, recursion_for_delta
 

@@ -15,7 +15,8 @@ from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params
 from jaxbp.activations import Activation, Elementwise
 from jaxbp.connections import Dense
-from jaxbp.losses import Loss, check_loss
+from jaxbp.losses import Loss
+from jaxbp.losses._named import check_loss
 
 Signals = TypeVar("Signals")
 

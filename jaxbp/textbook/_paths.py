@@ -16,7 +16,8 @@ from jaxbp._names import Name
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
 from jaxbp.activations import Elementwise
-from jaxbp.losses import Loss, check_loss
+from jaxbp.losses import Loss
+from jaxbp.losses._named import check_loss
 from jaxbp.textbook._layers import derivative, layers
 
 Floats = npt.NDArray[np.float64]

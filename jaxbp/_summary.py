@@ -1,0 +1,112 @@
+"""What a network looks like at a glance: on a few lines, as a table, and as a page for a notebook."""
+
+from collections.abc import Mapping
+from html import escape
+from math import prod
+
+from jaxbp._checks import name_of
+from jaxbp._drawing import drawing
+from jaxbp._function_unit import FunctionUnit
+from jaxbp._graph import ONE
+from jaxbp._plan import Edge, Plan
+from jaxbp._unit import Node, as_shape
+from jaxbp.connections import Shape
+
+_SHOWN = 5  # units at each end of a long list
+_BYTES = 4  # of a float32
+_COLUMNS = ("unit", "shape", "activation", "reads", "parameters", "values")
+_FIRST_NUMBER = 4
+
+
+def in_words(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan: Plan) -> str:
+    """A line for each unit, of which a long list is elided."""
+    counts = _counts(plan)
+    lines = [
+        f"{u}: {_shape(units[u].shape)} {units[u].activation.name} of {_reads(units[u], plan.edges[u])}"
+        for u in plan.edges
+    ]
+    if len(lines) > 2 * _SHOWN + 1:
+        lines[_SHOWN:-_SHOWN] = [f"… {len(lines) - 2 * _SHOWN} more units …"]
+    given = ", ".join(f"{name} {_shape(as_shape(width))}" for name, width in inputs.items())
+    head = f"Network of {given}: {_plural(len(units), 'unit')}, {_plural(sum(counts.values()), 'parameter')}"
+    return "\n".join([head, *(f"  {line}" for line in lines)])
+
+
+def table(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan: Plan) -> str:
+    """The rows as text, in columns."""
+    rows = [_COLUMNS, *_rows(inputs, units, plan)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    aligned = ["  ".join(map(_aligned, range(len(_COLUMNS)), row, widths)) for row in rows]
+    rule = "─" * max(map(len, aligned))
+    return "\n".join([aligned[0], rule, *aligned[1:], rule, _totals(units, plan)])
+
+
+def as_html(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan: Plan) -> str:
+    """The drawing of the graph and the table, for a notebook."""
+
+    def line(cells: tuple[str, ...], tag: str) -> str:
+        sides = ["left" if i < _FIRST_NUMBER else "right" for i in range(len(cells))]
+        inside = (f'<{tag} style="text-align:{side}">{escape(c)}</{tag}>' for side, c in zip(sides, cells, strict=True))
+        return f"<tr>{''.join(inside)}</tr>"
+
+    body = "".join(line(row, "td") for row in _rows(inputs, units, plan))
+    parts = (
+        drawing(inputs, units, plan),
+        f"<table><thead>{line(_COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>",
+        f"<p>{escape(_totals(units, plan))}</p>",
+    )
+    return "".join(f'<div style="overflow-x:auto">{part}</div>' for part in parts)
+
+
+def _aligned(column: int, cell: str, width: int) -> str:
+    return cell.ljust(width) if column < _FIRST_NUMBER else cell.rjust(width)
+
+
+def _rows(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan: Plan) -> list[tuple[str, ...]]:
+    counts = _counts(plan)
+    given = [(name, _shape(as_shape(width)), "", "", "", str(prod(as_shape(width)))) for name, width in inputs.items()]
+    of_units = [
+        (u, _shape(v.shape), v.activation.name, _reads(v, plan.edges[u]), f"{counts[u]:,}", f"{prod(v.shape):,}")
+        for u, v in ((u, units[u]) for u in plan.edges)
+    ]
+    shared = [(group, "", "", "", f"{n:,}", "") for group, n in counts.items() if group not in units]
+    return given + of_units + shared
+
+
+def _totals(units: Mapping[str, Node], plan: Plan) -> str:
+    weights = sum(_counts(plan).values())
+    values = sum(prod(unit.shape) for unit in units.values())
+    return (
+        f"{_plural(weights, 'parameter')}, {_size(_BYTES * weights)} in float32; "
+        f"a and h of one example {_size(2 * _BYTES * values)}"
+    )
+
+
+def _counts(plan: Plan) -> dict[str, int]:
+    return {group: sum(map(prod, shapes.values())) for group, shapes in plan.weight_shapes.items()}
+
+
+def _reads(unit: Node, edges: Mapping[str, Edge]) -> str:
+    if isinstance(unit, FunctionUnit):
+        return f"{name_of(unit.function)}({', '.join(edges)})"
+    parts: list[str] = []
+    for s, edge in edges.items():
+        share = f" {edge.weight[1]}" if edge.weight is not None and edge.is_shared else ""
+        parts.append(f"bias{share}" if s == ONE else f"{s} ({type(edge.linear).__name__}{share})")
+    return ", ".join(parts)
+
+
+def _shape(shape: Shape) -> str:
+    return "×".join(map(str, shape))
+
+
+def _plural(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return ""
