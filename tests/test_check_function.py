@@ -399,20 +399,26 @@ def paths(name: str) -> list[Any]:
     return [path for path, _ in jax.tree_util.tree_flatten_with_path(right(name))[0]]
 
 
-# in vectors of five in bfloat16
-TOO_FEW_DIGITS = ("1/7 of the right one", "layers[0].b and layers[1].b are swapped", "3 in the place of 1")
+# what five numbers of two digits or three, which is all that bfloat16 has, may show by chance
+TOO_FEW_DIGITS = [
+    (["scale"], "1/7 of the right one"),
+    (["permuted-leaves", "scale"], "layers[0].b and layers[1].b are swapped"),
+    (["permuted-rows"], "another order: 3 in the place of 1, 1 in the place of 3"),
+]
 COARSE = [row for row in MISTAKES if row[0] == "mlp" and "0.9" not in row[4]]
 
 
-@pytest.mark.parametrize(("row", "dtype"), [(row, DTYPES[1 + i % 2]) for i, row in enumerate(COARSE[::2])])
+@pytest.mark.parametrize(("row", "dtype"), [(row, dtype) for row in COARSE for dtype in DTYPES[1:]])
 def test_mistakes_are_named_in_coarse_formats_too(row, dtype):
     name, change, slugs, first, says = row
     mine = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), change(right(name, dtype)))
     report = checked(name, mine, CASES[name].params(0, dtype))
     assert (report.verdict, report.first_wrong) == ("wrong", first)
     found = [[mistake.slug for mistake in together] for together in report.alternatives]
-    too_few = dtype == "bfloat16" and any(few in says for few in TOO_FEW_DIGITS)
-    assert slugs in found or (too_few and not found), report
+    if dtype == "bfloat16" and (slugs, says) in TOO_FEW_DIGITS:
+        assert found == [], report
+    else:
+        assert slugs in found, report
 
 
 def test_one_wrong_element_is_located():
