@@ -13,6 +13,8 @@ os.environ.setdefault(
     + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib") == "0.10.2" else ""),
 )
 
+import sys
+
 import jax
 from jaxtyping import install_import_hook
 
@@ -22,9 +24,13 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 # The modules whose rules are annotated with shapes. The others' arguments are users': there our own errors speak.
 ANNOTATED = [
-    "_activations",
-    "_losses",
-    *(f"_connections.{kind}" for kind in ("_bias", "_dense", "_identity", "_scale")),
+    "activations",
+    "losses._loss",
+    "losses._named",
+    *(f"connections.{kind}" for kind in ("_bias", "_dense", "_identity", "_scale")),
 ]
 with install_import_hook([f"jaxbp.{name}" for name in ANNOTATED], "beartype.beartype"):
     import jaxbp  # noqa: F401
+
+unknown = [name for name in ANNOTATED if f"jaxbp.{name}" not in sys.modules]
+assert not unknown, f"the hook looked for modules that are gone: {unknown}"
