@@ -28,6 +28,7 @@ from jaxbp._explain import Claim, Explanation, explain
 from jaxbp._forward import Trace, apply, forward
 from jaxbp._function import as_function
 from jaxbp._function_unit import FunctionUnit, function_unit
+from jaxbp._ids import ids
 from jaxbp._network import Network, layered
 from jaxbp._objective import objective
 from jaxbp._parameters import Params, constrain, init_params
@@ -54,6 +55,7 @@ from jaxbp.connections import (
     Conv,
     ConvTransposed,
     Dense,
+    Embedding,
     Flatten,
     Identity,
     Masked,
@@ -68,8 +70,8 @@ __all__ = [  # noqa: RUF022 (by purpose)
     "activations", "collect", "connections", "curvature", "feedback", "interop", "losses", "testing", "textbook",
     "train",
     # networks
-    "FunctionUnit", "Network", "Params", "Unit", "attention", "constrain", "function_unit", "init_params", "layered",
-    "product",
+    "FunctionUnit", "Network", "Params", "Unit", "attention", "constrain", "function_unit", "ids", "init_params",
+    "layered", "product",
     # the two phases
     "Backprop", "Trace", "apply", "as_function", "backprop", "forward", "objective", "value_and_grad",
     # what a gradient is worth, and what a network does
@@ -78,7 +80,8 @@ __all__ = [  # noqa: RUF022 (by purpose)
     "elementwise", "gelu", "hard_tanh", "layer_norm", "leaky_relu", "linear", "relu", "rms_norm", "sigmoid", "silu",
     "softmax", "softplus", "tanh", "vector_activation",
     # connections
-    "AvgPool", "Conv", "ConvTransposed", "Dense", "Flatten", "Identity", "MaxPool", "Masked", "Scale", "Transposed",
+    "AvgPool", "Conv", "ConvTransposed", "Dense", "Embedding", "Flatten", "Identity", "MaxPool", "Masked", "Scale",
+    "Transposed",
     # losses
     "Loss", "binary_cross_entropy", "cross_entropy", "perceptron", "squared_error", "unfused",
 ]  # fmt: skip

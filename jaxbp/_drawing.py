@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
+from jaxbp._ids import Ids
 from jaxbp._plan import Plan
 from jaxbp._unit import Node, as_shape
 from jaxbp.connections import Shape
@@ -11,7 +12,7 @@ _WIDTH, _HEIGHT, _GAP, _ROW = 96, 40, 56, 60
 _MOST = 60  # units in a drawing that can still be read
 
 
-def drawing(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan: Plan) -> str:
+def drawing(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> str:
     """An SVG of the graph, in the colours of the text around it; of a very large one the first and last units."""
     shown = list(plan.edges)
     if len(shown) > _MOST:

@@ -11,6 +11,7 @@ from jaxtyping import Array
 from jaxbp._checks import check_by, check_floating, check_keys, check_kind, check_made, check_random_key, quoted
 from jaxbp._dropout import Phi, drawn, with_noise
 from jaxbp._graph import ONE
+from jaxbp._ids import as_ids, check_ids
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
 from jaxbp._plan import Edge
@@ -30,6 +31,11 @@ class Trace(NamedTuple):
     a: dict[str, Array]
     h: dict[str, Array]
     noise: dict[str, Array] | None = None
+
+    def zeros(self) -> "Trace":
+        """Offsets that change nothing, for all that has a signal: ids have none."""
+        numbers = {s: h for s, h in self.h.items() if jnp.issubdtype(h.dtype, jnp.floating)}
+        return Trace(jax.tree.map(jnp.zeros_like, self.a), jax.tree.map(jnp.zeros_like, numbers))
 
 
 def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = None, key: Array | None = None) -> Trace:
@@ -56,14 +62,14 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     check_params(net, params)
     if key is not None:
         check_random_key(key)
-    h = {name: jnp.asarray(value) for name, value in check_inputs(net, x).items()}
+    h = {name: jnp.asarray(as_ids(value)) for name, value in check_inputs(net, x).items()}
     a: dict[str, Array] = {}
     noise: dict[str, Array] = {}
     first = next(iter(net.inputs))
     batch = h[first].shape[: h[first].ndim - len(net.shapes[first])]
     if offsets is not None:
         _check_offsets(net, offsets, batch)
-        h = {name: value + offsets.h[name] for name, value in h.items()}
+        h = {name: value if name in net.ids else value + offsets.h[name] for name, value in h.items()}
     source = sources(h, batch)
     for i, u in enumerate(net.order):
         unit = net.units[u]
@@ -85,7 +91,8 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
 
 def sources(h: Mapping[str, Array], batch: Shape) -> Callable[[Edge], Array]:
     """The post-activation h_s at the start of each edge; the unit that is always +1 has no entry in h."""
-    dtype = next(iter(h.values())).dtype
+    dtypes = [value.dtype for value in h.values() if jnp.issubdtype(value.dtype, jnp.floating)]
+    dtype = dtypes[0] if dtypes else jnp.result_type(float)
     ones = cache(lambda shape: jnp.ones((*batch, *shape), dtype))
     return lambda edge: ones(edge.shape) if edge.source == ONE else h[edge.source]
 
@@ -126,7 +133,10 @@ def check_inputs(net: Network, x: Any) -> dict[str, Any]:
     batches: dict[str, Shape] = {}
     for name, value in named.items():
         place = f"x[{name!r}]" if isinstance(x, Mapping) else "x"
-        check_floating(value, place)
+        if name in net.ids:
+            check_ids(value, place, net.ids[name])
+        else:
+            check_floating(value, place)
         shape = net.shapes[name]
         if value.ndim < len(shape) or value.shape[value.ndim - len(shape) :] != shape:
             expected = ", ".join(("*batch", *map(str, shape)))
@@ -142,7 +152,7 @@ def check_inputs(net: Network, x: Any) -> dict[str, Any]:
 def _check_offsets(net: Network, offsets: Any, batch: Shape) -> None:
     """Refuse offsets that are not shaped like the trace: what broadcasts would add up where nobody sees it."""
     check_kind(offsets, Trace, "offsets", "a jaxbp.Trace, such as jaxbp.forward gives")
-    for part, names in (("a", net.units), ("h", net.shapes)):
+    for part, names in (("a", net.units), ("h", [s for s in net.shapes if s not in net.ids])):
         arrays, place = getattr(offsets, part), f"offsets.{part}"
         check_by(arrays, place, "unit")
         check_keys(arrays, names, f"{place} holds", "the network has")

@@ -63,8 +63,8 @@ def _as_function(net: Network) -> Callable[[Params, Any], Array]:
         like_params = jax.tree_util.tree_map_with_path(lambda path, _: grads[path[0].key][path[1].key], params)
         if not isinstance(x, dict):
             (name,) = net.inputs
-            return like_params, Delta[name]
-        return like_params, {name: Delta[name] for name in x}
+            return like_params, Delta.get(name)
+        return like_params, {name: Delta.get(name) for name in x}
 
     ruled = jax.custom_vjp(explicit)
     ruled.defvjp(forward_phase, backward_sweep)

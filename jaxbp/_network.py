@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxbp._checks import check_flag, check_kind, check_mapping, check_sequence
 from jaxbp._drawing import drawing
+from jaxbp._ids import Ids
 from jaxbp._mapping import FrozenMapping
 from jaxbp._plan import Plan, compiled
 from jaxbp._summary import as_html, in_words, table
@@ -30,6 +31,7 @@ class Network:
         output: The name of the output unit.
         order: The units in topological order: each after all that it reads.
         shapes: The shape of each input and unit, for one example.
+        ids: How many ids there are, of each input that holds such.
         plan: Its edges; made once, from the above.
 
     Example:
@@ -50,22 +52,25 @@ class Network:
     the topology might allow connections between non-consecutive layers".
     """
 
-    inputs: Mapping[str, int | Shape]
+    inputs: Mapping[str, int | Shape | Ids]
     units: Mapping[str, Node]
     output: str = field(init=False, repr=False, compare=False)
     order: tuple[str, ...] = field(init=False, repr=False, compare=False)
     shapes: Mapping[str, Shape] = field(init=False, repr=False, compare=False)
+    ids: Mapping[str, int] = field(init=False, repr=False, compare=False)
     plan: Plan = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         check_mapping(self.inputs, "inputs", "{'x': 784}")
         check_mapping(self.units, "units", "{'o': jaxbp.Unit(…)}")
         for name, width in self.inputs.items():
-            check_shape(width, f"the width of input {name!r}")
+            if not isinstance(width, Ids):
+                check_shape(width, f"the width of input {name!r}")
         for name, unit in self.units.items():
             check_kind(unit, Node, f"unit {name!r}", "a jaxbp.Unit")
         shapes = {name: as_shape(width) for name, width in self.inputs.items()}
-        plan = compiled(shapes, self.units)
+        sizes = {name: width.size for name, width in self.inputs.items() if isinstance(width, Ids)}
+        plan = compiled(shapes, self.units, sizes)
         output = tuple(self.units)[-1]
         if self.units[output].dropout:
             raise ValueError(f"the output {output!r} has dropout; leave it to the units below")
@@ -75,6 +80,7 @@ class Network:
             "output": output,
             "order": tuple(plan.edges),
             "shapes": FrozenMapping(shapes | {u: unit.shape for u, unit in self.units.items()}),
+            "ids": FrozenMapping(sizes),
             "plan": plan,
         }
         for name, value in found.items():

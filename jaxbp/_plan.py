@@ -70,7 +70,7 @@ class Plan:
         return [edge.weight_in(params) for edge in self.edges[u].values()]
 
 
-def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node]) -> Plan:
+def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node], ids: Mapping[str, int]) -> Plan:
     """The plan of a network; one that `topological_order` refuses, or whose shapes do not fit together, is refused."""
     order = topological_order(inputs, {u: [s for s in unit.reads if s != ONE] for u, unit in units.items()})
     shapes = {**inputs, **{u: unit.shape for u, unit in units.items()}}
@@ -83,6 +83,7 @@ def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node]) -> Plan:
             unit.check(shapes)
             for s, connection in unit.reads.items():
                 source = (*unit.shape[:-1], 1) if s == ONE else shapes[s]
+                _check_ids(connection, s, ids.get(s))
                 shape = None if connection is None else _weight_shape(connection, s, source, unit.shape)
                 share = None if connection is None else connection.share
                 weight = None if shape is None else (u, s) if share is None else (SHARED, share)
@@ -117,6 +118,18 @@ def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node]) -> Plan:
         weight_shapes,
         {u: tuple(weights) for u, weights in due.items()},
     )
+
+
+def _check_ids(connection: Connection | None, s: str, size: int | None) -> None:
+    """Refuse ids where numbers are read, and numbers where ids are."""
+    looks_up = connection is not None and connection.reads_ids
+    if size is not None and not looks_up:
+        raise ValueError(f"cannot read {s!r}: it holds ids, which are no numbers; read it by Embedding({size})")
+    if looks_up and size is None:
+        raise ValueError(f"cannot read {s!r}: Embedding reads ids, an input such as jaxbp.ids(64, 5000)")
+    rows = getattr(connection, "size", size)
+    if looks_up and rows != size:
+        raise ValueError(f"cannot read {s!r}: Embedding has {rows} rows, but the ids are 0 to {(size or 0) - 1}")
 
 
 def _weight_shape(connection: Connection, s: str, source: Shape, unit: Shape) -> Shape | None:

@@ -46,7 +46,7 @@ def through_edges(net: Network, W: Params, trace: Trace, v: str, delta: Array) -
     """The contributions δ_v W_uvᵀ to the Δ of all that v reads."""
     edges = {u: edge for u, edge in net.plan.edges[v].items() if u != ONE}
     signals = net.units[v].pull_back(net.plan.weights_into(W, v), [trace.h[u] for u in edges], trace.a[v], delta)
-    by_source = dict(zip(edges, signals, strict=True))
+    by_source = {u: signal for u, signal in zip(edges, signals, strict=True) if signal is not None}
     for u, signal in by_source.items():
         rule = type(edges[u].connection or net.units[v]).__name__
         check_made(signal, trace.h[u], f"what {rule}.pull_back makes for {u!r}")

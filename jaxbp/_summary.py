@@ -8,6 +8,7 @@ from jaxbp._checks import name_of
 from jaxbp._drawing import drawing
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE
+from jaxbp._ids import Ids
 from jaxbp._plan import Edge, Plan
 from jaxbp._unit import Node, as_shape
 from jaxbp.connections import Shape
@@ -18,7 +19,7 @@ _COLUMNS = ("unit", "shape", "activation", "reads", "parameters", "values")
 _FIRST_NUMBER = 4
 
 
-def in_words(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan: Plan) -> str:
+def in_words(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> str:
     """A line for each unit, of which a long list is elided."""
     counts = _counts(plan)
     lines = [
@@ -32,7 +33,7 @@ def in_words(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan:
     return "\n".join([head, *(f"  {line}" for line in lines)])
 
 
-def table(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan: Plan) -> str:
+def table(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> str:
     """The rows as text, in columns."""
     rows = [_COLUMNS, *_rows(inputs, units, plan)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
@@ -41,7 +42,7 @@ def table(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan: Pl
     return "\n".join([aligned[0], rule, *aligned[1:], rule, _totals(units, plan)])
 
 
-def as_html(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan: Plan) -> str:
+def as_html(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> str:
     """The drawing of the graph and the table, for a notebook."""
 
     def line(cells: tuple[str, ...], tag: str) -> str:
@@ -62,7 +63,7 @@ def _aligned(column: int, cell: str, width: int) -> str:
     return cell.ljust(width) if column < _FIRST_NUMBER else cell.rjust(width)
 
 
-def _rows(inputs: Mapping[str, int | Shape], units: Mapping[str, Node], plan: Plan) -> list[tuple[str, ...]]:
+def _rows(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> list[tuple[str, ...]]:
     counts = _counts(plan)
     given = [(name, _shape(as_shape(width)), "", "", "", str(prod(as_shape(width)))) for name, width in inputs.items()]
     of_units = [

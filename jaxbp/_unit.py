@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_kind, check_number, described, is_integer
 from jaxbp._graph import ONE
+from jaxbp._ids import Ids
 from jaxbp._mapping import FrozenMapping
 from jaxbp.activations import Activation, check_activation
 from jaxbp.connections import Bias, Connection, Shape
@@ -47,8 +48,8 @@ class Node(ABC):
         """What the node makes of its sources, with so many batch axes."""
 
     @abstractmethod
-    def pull_back(self, W: Sequence[Any], h: Sequence[Array], a: Array, delta: Array) -> Sequence[Array]:
-        """What δ of this node contributes to the Δ of each source but `ONE`; a is what `pre_activation` made."""
+    def pull_back(self, W: Sequence[Any], h: Sequence[Array], a: Array, delta: Array) -> Sequence[Array | None]:
+        """What δ of this node contributes to the Δ of each source but `ONE`, None to ids; a is what it made."""
 
     def check(self, sources: Mapping[str, Shape]) -> None:  # noqa: B027 (most nodes take what their edges take)
         """Refuse sources of these shapes, if the node cannot read them."""
@@ -112,9 +113,12 @@ class Unit(Node):
             raise ValueError(f"the connections into a unit of shape {self.shape} make {shapes}, expected one shape")
         return reduce(add, parts)
 
-    def pull_back(self, W: Sequence[Any], h: Sequence[Array], a: Array, delta: Array) -> Sequence[Array]:
+    def pull_back(self, W: Sequence[Any], h: Sequence[Array], a: Array, delta: Array) -> Sequence[Array | None]:
         """The contributions δ Wᵀ."""
-        return [c.pull_back(W_s, h_s, delta) for c, W_s, h_s in zip(self.connections.values(), W, h, strict=False)]
+        return [
+            None if c.reads_ids else c.pull_back(W_s, h_s, delta)
+            for c, W_s, h_s in zip(self.connections.values(), W, h, strict=False)
+        ]
 
 
 def check_shape(width: Any, what: str) -> None:
@@ -124,6 +128,8 @@ def check_shape(width: Any, what: str) -> None:
         raise ValueError(f"{what} must be a positive integer, or a tuple of them, got {described(width)}")
 
 
-def as_shape(width: int | Shape) -> Shape:
+def as_shape(width: int | Shape | Ids) -> Shape:
     """A width as a shape of one axis."""
+    if isinstance(width, Ids):
+        return width.shape
     return width if isinstance(width, tuple) else (width,)

@@ -41,7 +41,10 @@ class Case:
     def x(self, dtype: Any) -> Any:
         rng = np.random.default_rng(1)
         arrays = {
-            name: _exact(rng.normal(size=(*self.batch, *self.net.shapes[name])), dtype) for name in self.net.inputs
+            name: _exact(rng.normal(size=(*self.batch, *self.net.shapes[name])), dtype)
+            if name not in self.net.ids
+            else jnp.asarray(rng.integers(0, self.net.ids[name], (*self.batch, *self.net.shapes[name])))
+            for name in self.net.inputs
         }
         return arrays if len(arrays) > 1 else arrays.popitem()[1]
 
@@ -256,6 +259,23 @@ LLAMA = Network(  # root mean squares, rotary positions, grouped queries, attent
 )
 
 
+TOKENS = Network(  # a table for the tokens, whose transpose reads out; positions are a sum of another input
+    inputs={"tokens": jaxbp.ids(4, 3), "places": (4, 6)},  # of four tokens two are equal at least
+    units={
+        "e": Unit(ROWS, jaxbp.linear, {"tokens": jaxbp.Embedding(3, share="E"), "places": Dense()}),
+        "n": _rows("e", jaxbp.rms_norm, Identity(), bias=False),
+        "o": _rows("n", jaxbp.softmax, Transposed(Dense(share="E")), width=3, bias=False),
+    },
+)
+LOOKUP = Network(
+    inputs={"word": jaxbp.ids((), 7)},
+    units={
+        "e": Unit(4, jaxbp.tanh, {"word": jaxbp.Embedding(7)}, bias=False),
+        "o": Unit(7, jaxbp.softmax, {"e": Dense()}),
+    },
+)
+
+
 def gate(value, switch):
     return value * jax.nn.sigmoid(switch)
 
@@ -341,6 +361,8 @@ ALL = [
     Case("masked and scaled", MASKED, jaxbp.squared_error),
     Case("transformer block", BLOCK, jaxbp.cross_entropy, batch=(2,), targets="ids"),
     Case("llama block", LLAMA, jaxbp.squared_error, batch=(2,)),
+    Case("tied tokens", TOKENS, jaxbp.cross_entropy, batch=(3,), targets="ids"),
+    Case("words", LOOKUP, jaxbp.cross_entropy, targets="ids", weighted=True),
     Case("gated, by jax.vjp", gated(), jaxbp.squared_error, weighted=True),
     Case("gated, by hand", gated(gate_pullback), jaxbp.squared_error, batch=()),
     Case(

@@ -12,7 +12,7 @@ import jaxbp
 def autodiff(case: Any, params: Any, x: Any, y: Any, weights: Any, key: Any = None) -> tuple[Any, Any, dict, dict]:
     """value, grads, Delta and delta by jax.grad of the objective, the latter two by adding zeros at each unit."""
     trace = jaxbp.forward(case.net, params, x)
-    zeros = jax.tree.map(jnp.zeros_like, trace)
+    zeros = trace.zeros()
 
     def value(loss: jaxbp.Loss) -> Any:
         f = jaxbp.objective(case.net, loss, case.reduction)

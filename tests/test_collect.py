@@ -16,7 +16,7 @@ NAMES = (
     "softmax, ids", "no batch axis", "two batch axes", "batch of one", "weights", "weights, two batch axes", "sum",
     "weighted sum", "skip connection", "residual", "two inputs", "softmax inside", "sequence",
     "sequence, no batch axis", "tanh without bias", "convolution", "tied convolution", "transformer block",
-    "shared weights", "masked and scaled",
+    "shared weights", "masked and scaled", "tied tokens", "words", "llama block",
 )  # fmt: skip
 SOME = [pytest.param(case_named(name), id=name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
 MAX_NORM = 0.75

@@ -13,7 +13,7 @@ NAMES = (
     "softmax, ids", "softmax, rows that do not sum to 1", "softmax, unfused", "softmax, squared error",
     "sigmoid, probabilities", "sigmoid, unfused", "perceptron, signs", "weights, two batch axes", "weighted sum",
     "no batch axis", "fan out", "two inputs", "softmax inside", "sequence", "user's loss",
-    "convolution", "tied convolution", "transformer block", "shared weights",
+    "convolution", "tied convolution", "transformer block", "shared weights", "tied tokens", "words",
 )  # fmt: skip
 SOME = [pytest.param(case_named(name), id=name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
 

@@ -643,6 +643,15 @@ CALLS: dict[str, Call] = {
     "Dense": Call(Dense, dict(WEIGHTED)),
     "connections.Bias": Call(jaxbp.connections.Bias, dict(WEIGHTED)),
     "Scale": Call(jaxbp.Scale, dict(WEIGHTED)),
+    "Embedding": Call(jaxbp.Embedding, {"size": 5, **WEIGHTED}, kinds={"size": no_integer(1)}),
+    "ids": Call(
+        jaxbp.ids,
+        {"shape": 4, "size": 5},
+        kinds={
+            "shape": [value_error(v, "shape must be a positive integer, or a tuple") for v in (0, -1, 2.0, "4", None)],
+            "size": no_integer(1),
+        },
+    ),
     "Conv": Call(
         Conv, {"kernel": (3, 3), "stride": 1, "padding": "SAME", "dilation": 1, "groups": 1, **WEIGHTED}
     ),

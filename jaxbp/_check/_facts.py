@@ -13,6 +13,7 @@ from jaxtyping import Array
 from jaxbp._check._session import in_float64
 from jaxbp._checks import check_real
 from jaxbp._forward import check_inputs, forward
+from jaxbp._ids import complaint_about_ids
 from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import objective
@@ -45,7 +46,12 @@ class Facts:
         batch = value.shape[: value.ndim - len(net.shapes[first])]
         check_real(y, "y")
         wide = {u: {s: _widened(params[u][s]) for s in weights} for u, weights in net.weight_shapes.items()}
-        inputs = {s: _widened(h).reshape(-1, *net.shapes[s]) for s, h in named.items()}
+        for s, h in named.items():
+            if complaint := complaint_about_ids(h, net.ids[s]) if s in net.ids else None:
+                raise ValueError(f"{s}: {complaint}")
+        inputs = {
+            s: (np.asarray(h) if s in net.ids else _widened(h)).reshape(-1, *net.shapes[s]) for s, h in named.items()
+        }
         targets = in_float64(_targets, loss, (*batch, *shape))(y)
         if not np.all(np.isfinite(targets)):
             rows = np.reshape(y, (-1, shape[-1]) if np.shape(y) == targets.shape else -1)
@@ -63,7 +69,9 @@ class Facts:
     def elsewhere(self, seed: int, y: np.ndarray, examples: int) -> "Facts":
         """The same network and parameters on normally distributed inputs."""
         rng = np.random.default_rng(seed)
-        inputs = {s: rng.normal(size=(examples, *self.net.shapes[s])) for s in self.net.inputs}
+        net = self.net
+        inputs: dict[str, np.ndarray] = {s: rng.normal(size=(examples, *net.shapes[s])) for s in net.inputs}
+        inputs |= {s: rng.integers(0, size, (examples, *net.shapes[s])) for s, size in net.ids.items()}
         right = in_float64(_by_autodiff, self.net, self.loss)(self.params, inputs, y)
         return Facts.from_right(self.net, self.loss, self.params, right, (examples,))
 
@@ -133,7 +141,7 @@ def _by_autodiff(net: Network, loss: Loss, params: Any, x: dict[str, Array], y: 
     trace = forward(net, params, x)
     of_both = partial(objective(net, loss), x=x, y=y)
     of_all = jax.value_and_grad(lambda params, offsets: of_both(params, offsets=offsets), argnums=(0, 1))
-    value, (grads, offsets) = of_all(params, jax.tree.map(jnp.zeros_like, trace))
+    value, (grads, offsets) = of_all(params, trace.zeros())
     # a simplified loss is computed from the logits, past the output: ∂L/∂o is that of the loss itself
     at_output = jax.grad(lambda o: jnp.sum(loss.value(o, y)) / o.shape[0])(trace.h[net.output])
     backward = {"Delta": {**offsets.h, net.output: at_output}, "delta": offsets.a, "grad": grads}

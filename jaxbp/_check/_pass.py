@@ -120,7 +120,7 @@ class Pass:
 
 def backward_order(facts: Facts) -> tuple[str, ...]:
     """The units from the output on, then the inputs."""
-    return (*reversed(facts.net.order), *facts.net.inputs)
+    return (*reversed(facts.net.order), *(s for s in facts.net.inputs if s not in facts.net.ids))
 
 
 def backward_names(facts: Facts, u: str) -> list[Name]:

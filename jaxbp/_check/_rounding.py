@@ -50,7 +50,7 @@ def _noisy_quantities(
 
     net = facts.net
     params = {u: {s: rounded(W) for s, W in weights.items()} for u, weights in facts.params.items()}
-    h = {s: rounded(facts.h[s]) for s in net.inputs}
+    h = {s: facts.h[s] if s in net.ids else rounded(facts.h[s]) for s in net.inputs}
     a: dict[str, np.ndarray] = {}
     for u in net.order:
         unit = net.units[u]

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._backprop import backprop
+from jaxbp._checks import quoted
 from jaxbp._dropout import without_dropout
 from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._forward import Trace, forward, sources
@@ -50,6 +51,11 @@ class Numbers:
             complaint = loss.complaint_about(np.reshape(y, (-1, *shape[:-1])), shape)
             if complaint is not None:
                 raise ValueError(f"y: {complaint}")
+        if net.ids:
+            raise ValueError(
+                f"explain writes out sums of products, and shows not yet what the ids of {quoted(net.ids)} look up; "
+                "explain a network that reads one-hot rows by Dense() in their place"
+            )
         named = x if isinstance(x, Mapping) else dict.fromkeys(net.inputs, x)
         return cls(
             net,

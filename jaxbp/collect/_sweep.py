@@ -103,7 +103,7 @@ class Weight(NamedTuple):
         pairs = self._in_a_row()
         dtype = jnp.promote_types(self.scale.dtype, jnp.result_type(*(p.delta for p in pairs)))
         W = self.value.astype(dtype)
-        sources = [_over_its_largest(p.h.astype(dtype)) for p in pairs]
+        sources = [_over_its_largest(p.h if p.connection.reads_ids else p.h.astype(dtype)) for p in pairs]
         signals = [_over_its_largest(p.delta.astype(dtype)) for p in pairs]
         products = [s * t for (_, s), (_, t) in zip(sources, signals, strict=True)]
         largest = reduce(jnp.maximum, products)
@@ -320,6 +320,8 @@ def _over_examples(per_example: Array, like: Array) -> Array:
 
 def _over_its_largest(array: Array, batch_axes: int = 1) -> tuple[Array, Array]:
     """The elements of each example over a power of two like the largest of them, and that power, `(*batch,)`."""
+    if jnp.issubdtype(array.dtype, jnp.integer):  # ids have no size
+        return array, jnp.ones(array.shape[:batch_axes])
     largest = divisor(jnp.max(jnp.abs(array), axis=tuple(range(batch_axes, array.ndim))))
     return array / _over_examples(largest, array), largest
 
@@ -333,7 +335,9 @@ def divisor(positive: Array) -> Array:
 
 def _terms(pair: Pair) -> Array:
     """‖h_i‖² ‖δ_i‖², `(N,)`: what ‖g_i‖² is at most, and the measure of what rounding makes of it."""
-    return _sum_of_squares(pair.h) * _sum_of_squares(pair.delta)
+    # an id stands for a vector of one 1
+    h = jnp.ones_like(pair.h, pair.delta.dtype) if pair.connection.reads_ids else pair.h
+    return _sum_of_squares(h) * _sum_of_squares(pair.delta)
 
 
 def _sum_of_squares(array: Array) -> Array:

@@ -12,6 +12,7 @@ from jaxbp.connections._connection import Connection, Shape
 from jaxbp.connections._conv import Conv
 from jaxbp.connections._conv_transposed import ConvTransposed
 from jaxbp.connections._dense import Dense
+from jaxbp.connections._embedding import Embedding
 from jaxbp.connections._identity import Flatten, Identity
 from jaxbp.connections._masked import Masked
 from jaxbp.connections._pool import AvgPool, MaxPool
@@ -25,6 +26,7 @@ __all__ = [
     "Conv",
     "ConvTransposed",
     "Dense",
+    "Embedding",
     "Flatten",
     "Identity",
     "Masked",

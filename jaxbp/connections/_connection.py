@@ -25,6 +25,7 @@ class Connection(ABC):
 
     initializer: str | Callable[..., Array] | None = None
     share: str | None = None  # the name of a weight that several connections use
+    reads_ids: bool = False  # whether its source holds ids, and no numbers
 
     @abstractmethod
     def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:

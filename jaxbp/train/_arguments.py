@@ -11,6 +11,7 @@ import optax
 
 from jaxbp._checks import check_array, check_kind, check_real, check_takes, described, is_known
 from jaxbp._forward import check_inputs
+from jaxbp._ids import complaint_about_ids
 from jaxbp._network import Network
 from jaxbp._objective import check_objective
 from jaxbp.losses import Loss
@@ -49,6 +50,8 @@ def check_precision(net: Network, params: Any, x: Any) -> None:
     """Refuse inputs that are wider than all parameters: everything would be computed in their precision, unasked."""
     dtypes = [jnp.asarray(W).dtype for W in jax.tree.leaves(params)]
     for name, value in check_inputs(net, x).items():
+        if name in net.ids:
+            continue
         wide = jnp.result_type(*dtypes, jax.dtypes.canonicalize_dtype(value.dtype)) if dtypes else None
         of_params = jnp.result_type(*dtypes) if dtypes else None
         if wide != of_params:
@@ -131,7 +134,9 @@ def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
     check_objective(net, loss)
     check_real(y, "y")
     check_targets(net, loss, x, y)
-    for name, values in x.items() if isinstance(x, Mapping) else [("x", x)]:
+    for name, values in check_inputs(net, x).items():
+        if complaint := complaint_about_ids(values, net.ids[name]) if name in net.ids else None:
+            raise ValueError(f"{name}: {complaint}")
         finite = np.isfinite(np.asarray(values))
         if not finite.all():
             first = ", ".join(map(str, np.argwhere(~finite)[0]))
@@ -144,7 +149,8 @@ def check_targets(net: Network, loss: Loss, x: Any, y: Any) -> None:
     """Refuse targets that do not fit the inputs, or whose values the loss cannot take, where these are known."""
     name, first = next(iter(check_inputs(net, x).items()))
     batch = first.shape[: first.ndim - len(net.shapes[name])]
-    o = jax.ShapeDtypeStruct((*batch, *net.shapes[net.output]), jax.dtypes.canonicalize_dtype(first.dtype))
+    dtype = jax.dtypes.canonicalize_dtype(float if name in net.ids else first.dtype)
+    o = jax.ShapeDtypeStruct((*batch, *net.shapes[net.output]), dtype)
     jax.eval_shape(loss.targets, o, y)
     if is_known(y) and (complaint := loss.complaint_about(y, net.shapes[net.output])):
         raise ValueError(complaint)

@@ -1,0 +1,75 @@
+"""Inputs that are integers: which row of a table, not how much of something."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp._checks import check_array, check_integer, described, is_integer
+from jaxbp.connections import Shape
+
+
+@dataclass(frozen=True)
+class Ids:
+    """An input of integers from 0 to size − 1, made by `ids`; only an `Embedding` reads it."""
+
+    shape: Shape
+    size: int
+
+
+def ids(shape: int | Shape, size: int) -> Ids:
+    """An input of integers from 0 to size − 1, such as tokens; read it by `Embedding(size)`.
+
+    Args:
+        shape: The shape of the ids of one example: a number of places, or a tuple; `()` for a single id.
+        size: How many there are to choose from.
+
+    Raises:
+        ValueError: A shape of other things than positive integers, or a size below 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> net = jaxbp.Network(
+        ...     inputs={"tokens": jaxbp.ids(4, 100)},
+        ...     units={
+        ...         "e": jaxbp.Unit((4, 8), jaxbp.linear, {"tokens": jaxbp.Embedding(100)}, bias=False),
+        ...         "o": jaxbp.Unit((4, 100), jaxbp.softmax, {"e": jaxbp.Dense()}),
+        ...     },
+        ... )
+        >>> tokens = jnp.array([[5, 0, 99, 5]])
+        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> back = jaxbp.backprop(net, jaxbp.cross_entropy, params, tokens, jnp.array([[0, 99, 5, 1]]))
+        >>> bool(jnp.allclose(back.grads["e"]["tokens"][5], back.delta["e"][0, 0] + back.delta["e"][0, 3]))
+        True
+    """
+    sizes = shape if isinstance(shape, tuple) else (shape,)
+    if not all(is_integer(n) and n > 0 for n in sizes):
+        raise ValueError(f"shape must be a positive integer, or a tuple of them, got {described(shape)}")
+    check_integer(size, "size", 1)
+    return Ids(sizes, size)
+
+
+def check_ids(value: Any, place: str, size: int) -> None:
+    """Refuse what is no array of integers, and ids out of range where they are known."""
+    check_array(value, place)
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise TypeError(f"{place} has dtype {value.dtype}, but it holds ids, which are integers from 0 to {size - 1}")
+
+
+def complaint_about_ids(value: Any, size: int) -> str | None:
+    """What is wrong with ids on the host, or None."""
+    values = np.asarray(value)
+    outside = np.flatnonzero((values < 0) | (values >= size))
+    if not outside.size:
+        return None
+    at = ", ".join(map(str, np.unravel_index(outside[0], values.shape)))
+    return f"id {values.flat[outside[0]]} at [{at}] is outside 0…{size - 1}; {outside.size} of {values.size} are"
+
+
+def as_ids(value: Any) -> Any:
+    """Integers on the host as JAX can hold them: without 64 bits it takes 2³² for 0."""
+    if isinstance(value, np.ndarray) and jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
+        return np.clip(value, -1, np.iinfo(np.int32).max).astype(np.int32)
+    return value
