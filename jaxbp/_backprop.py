@@ -94,7 +94,8 @@ def backprop(
         net: The network.
         loss: The loss of one example.
         params: The parameters, a tree as from `init_params`.
-        x: The input, `(*batch, width)`, or a dict of inputs by name. There may be any number of batch axes, or none.
+        x: The input, `(*batch, width)`, integers where it is one of `jaxbp.ids`, or a dict of inputs by name. There may
+            be any number of batch axes, or none.
         y: What the loss takes: an array like the output, or integer class ids of the batch shape.
         weights: One weight w_i for each example, of the batch shape; 1 when None.
         reduction: `"mean"` for the value Σ w_i L_i / Σ w_i, `"sum"` for Σ w_i L_i.

@@ -47,8 +47,8 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     Where x and the parameters differ in dtype everything is computed in the wider of the two, as JAX promotes them.
 
     Args:
-        offsets: Something to add to each pre- and post-activation, shaped like the result. With zeros here,
-            `jax.grad` with respect to them is δ and Δ; with other values one can intervene in a unit.
+        offsets: Something to add to each pre- and post-activation but ids, shaped like the result. With `trace.zeros()`
+            here, `jax.grad` with respect to them is δ and Δ; with other values one can intervene in a unit.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
