@@ -63,7 +63,8 @@ class Unit(Node):
         width: The number of elements, or a shape (a tuple) where the data has one.
         activation: Φ, such as `jaxbp.relu`.
         connections: How each source, an input or another unit, enters the sum.
-        bias: Whether b, the connection from the constant unit, is there; or the name of one that several units share.
+        bias: Whether b, the connection from the constant unit, is there; or the name of one that several units share;
+            or a `jaxbp.connections.Bias`, such as `Bias(whole=True)` for learned positions.
         dropout: The share of elements that are 0 for an example while training, drawn anew with each key; the others
             are divided by what is left, 1 − dropout.
 
@@ -78,14 +79,14 @@ class Unit(Node):
     width: int | Shape
     activation: Activation
     connections: Mapping[str, Connection]
-    bias: bool | str = True
+    bias: bool | str | Bias = True
     dropout: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.bias, bool | str):
+        if not isinstance(self.bias, bool | str | Bias):
             raise TypeError(
-                f"a unit's bias must be True, False or the name of a shared one, got {described(self.bias)}"
+                f"a unit's bias must be True, False or the name of a shared one, or a Bias, got {described(self.bias)}"
             )
         if not isinstance(self.connections, Mapping) or not self.connections:
             raise ValueError(
@@ -97,7 +98,10 @@ class Unit(Node):
                 connection, Connection, f"the connection from {source!r}", "a jaxbp connection such as jaxbp.Dense()"
             )
         object.__setattr__(self, "connections", FrozenMapping(self.connections))
-        bias = {} if self.bias is False else {ONE: Bias(share=None if self.bias is True else self.bias)}
+        if isinstance(self.bias, Bias):
+            bias = {ONE: self.bias}
+        else:
+            bias = {} if self.bias is False else {ONE: Bias(share=None if self.bias is True else self.bias)}
         object.__setattr__(self, "_reads", {**self.connections, **bias})
 
     @property

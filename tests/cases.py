@@ -259,10 +259,15 @@ LLAMA = Network(  # root mean squares, rotary positions, grouped queries, attent
 )
 
 
-TOKENS = Network(  # a table for the tokens, whose transpose reads out; positions are a sum of another input
+TOKENS = Network(  # a table for the tokens, whose transpose reads out, with learned positions
     inputs={"tokens": jaxbp.ids(4, 3), "places": (4, 6)},  # of four tokens two are equal at least
     units={
-        "e": Unit(ROWS, jaxbp.linear, {"tokens": jaxbp.Embedding(3, share="E"), "places": Dense()}),
+        "e": Unit(
+            ROWS,
+            jaxbp.linear,
+            {"tokens": jaxbp.Embedding(3, share="E"), "places": Dense()},
+            bias=jaxbp.connections.Bias(whole=True),
+        ),
         "n": _rows("e", jaxbp.rms_norm, Identity(), bias=False),
         "o": _rows("n", jaxbp.softmax, Transposed(Dense(share="E")), width=3, bias=False),
     },

@@ -505,7 +505,10 @@ def test_bad_input_is_refused_by_name(make, message):
             r"connection must be one that Masked takes, such as jaxbp.Dense\(\), got 'Dense'",
         ),
         (lambda: Transposed(Identity()), r"connection must be a jaxbp.Dense, which Transposed takes, got Identity\(\)"),
-        (lambda: _only(Dense(), 3, 3, bias=None), "bias must be True, False or the name of a shared one, got None"),
+        (
+            lambda: _only(Dense(), 3, 3, bias=None),
+            "bias must be True, False or the name of a shared one, or a Bias, got None",
+        ),
         (
             lambda: ConvTransposed(Dense(), (3,)),
             r"connection must be a jaxbp.Conv, which ConvTransposed takes, got Dense",

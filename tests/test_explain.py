@@ -155,6 +155,10 @@ def of(hidden, output=jaxbp.linear, loss=jaxbp.squared_error, targets="normal", 
 FROM_THE_TABLE = [case_named(name) for name in ("late input", "fan out", "out of order", "sequence", "shared weights")]
 SIGMOID = of(jaxbp.sigmoid)
 ELIDED = of((), widths=(12, 4), batch=())
+POSITIONS = jaxbp.Network(
+    {"x": (2, 2)},
+    {"o": jaxbp.Unit((2, 2), jaxbp.linear, {"x": jaxbp.Dense()}, bias=jaxbp.connections.Bias(whole=True))},
+)
 TIED_CASE = Case("tied", TIED, jaxbp.squared_error, (2,))
 ATTENTION_CASE = Case("attention", ATTENTION, jaxbp.squared_error, (1,))
 OF_OTHERS = [
@@ -173,6 +177,7 @@ OF_OTHERS = [
     Case("shared", reading(SHARED), jaxbp.squared_error, (2,)),
     Case("faint", reading(FAINT), jaxbp.squared_error, (2,)),
     TIED_CASE,
+    Case("positions", POSITIONS, jaxbp.squared_error, (2,)),
     Case("twice", TWICE, jaxbp.squared_error, (2,)),
     Case("gated", gated(gate_pullback), jaxbp.squared_error, (2,)),
     ATTENTION_CASE,

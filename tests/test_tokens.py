@@ -113,3 +113,15 @@ def test_a_network_of_tokens_learns_and_is_a_function_and_is_checked():
 def test_bad_input_is_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_learned_positions_are_a_bias_of_the_whole_shape():
+    case = CASES[0]
+    params, x, y, _ = case.arguments(jnp.float64)
+    assert case.net.weight_shapes["e"]["bias"] == (4, 6)
+    grads = jaxbp.backprop(case.net, case.loss, params, x, y)
+    np.testing.assert_allclose(grads.grads["e"]["bias"], grads.delta["e"].sum(axis=0), rtol=1e-12)
+    mean = grads.quantities() | {"grad.e.bias": grads.delta["e"].mean(axis=0)}
+    wrong = {name: array for name, array in mean.items() if name.startswith("grad.")}
+    report = jaxbp.check(case.net, case.loss, params, x, y, wrong)
+    assert [mistake.slug for mistake in report.explanations] == ["bias-not-summed"]

@@ -641,7 +641,9 @@ CALLS: dict[str, Call] = {
         },
     ),
     "Dense": Call(Dense, dict(WEIGHTED)),
-    "connections.Bias": Call(jaxbp.connections.Bias, dict(WEIGHTED)),
+    "connections.Bias": Call(
+        jaxbp.connections.Bias, {**WEIGHTED, "whole": False}, kinds={"whole": no_flag()}
+    ),
     "Scale": Call(jaxbp.Scale, dict(WEIGHTED)),
     "Embedding": Call(jaxbp.Embedding, {"size": 5, **WEIGHTED}, kinds={"size": no_integer(1)}),
     "ids": Call(

@@ -180,11 +180,11 @@ def _in_bias(facts: Facts, u: str) -> Iterator[Row]:
     )  # fmt: skip
     if facts.examples == 1:
         return
-    text = f"{name} is {right}, not its mean"
-    yield "bias-not-summed", text, lambda state, delta: _rows(delta).mean(axis=0)
+    text, b = f"{name} is {right}, not its mean", facts.weight(u, ONE)
+    yield "bias-not-summed", text, lambda state, delta: _over(delta, b).mean(axis=0)
     for i in range(facts.examples):
         text = f"{name} is {right}, not that of example {i} alone"
-        yield "bias-not-summed", text, lambda state, delta, i=i: _rows(delta[i : i + 1]).sum(axis=0)
+        yield "bias-not-summed", text, lambda state, delta, i=i: _over(delta[i : i + 1], b).sum(axis=0)
 
 
 def _in_product(facts: Facts, u: str, s: str) -> Iterator[Row]:
@@ -289,8 +289,9 @@ def _scaled_output(facts: Facts, factor: float) -> tuple[np.ndarray, np.ndarray]
     return factor * facts.right[Name("Delta", (o,))], factor * facts.right[Name("delta", (o,))]
 
 
-def _rows(delta: np.ndarray) -> np.ndarray:
-    return delta.reshape(-1, delta.shape[-1])
+def _over(delta: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """δ with all that a bias is the same for as one axis."""
+    return delta.reshape(-1, *b.shape)
 
 
 def _right_delta(facts: Facts, u: str) -> str:

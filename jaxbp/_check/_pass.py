@@ -189,7 +189,7 @@ def gradient(facts: Facts, u: str, s: str, delta: np.ndarray, h: np.ndarray | No
     """The gradient h_sᵀ δ_u, with another h where one is given, or 1ᵀ δ_u of the bias; one use's part of it."""
     connection, W = facts.edge(u, s).linear, facts.weight(u, s)
     if isinstance(connection, Bias):
-        return delta.sum(axis=tuple(range(delta.ndim - 1)))
+        return delta.sum(axis=tuple(range(delta.ndim - W.ndim)))
     h = facts.h[s] if h is None else h
     if isinstance(connection, Dense | Transposed):
         outer = h.reshape(-1, h.shape[-1]).T @ delta.reshape(-1, delta.shape[-1])

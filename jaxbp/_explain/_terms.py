@@ -47,7 +47,7 @@ def terms_of(connection: Connection, weight: Shape | None, source: Shape, unit: 
         case Identity():
             return _IdentityTerms()
         case Bias():
-            return _BiasTerms(unit)
+            return _BiasTerms(unit, weight or ())
         case _:
             return _ProbedTerms(connection, weight, source, unit)
 
@@ -99,15 +99,16 @@ class _IdentityTerms(Terms):
 @dataclass(frozen=True)
 class _BiasTerms(Terms):
     unit: Shape
+    weight: Shape
 
     def into(self, unit: Index) -> list[Term]:
-        return [Term(1, unit[-1:], None, unit)]
+        return [Term(1, unit[-len(self.weight) :], None, unit)]
 
     def out_of(self, source: Index) -> list[Term]:
         return []
 
     def of(self, weight: Index) -> list[Term]:
-        return [Term(1, weight, None, (*row, *weight)) for row in np.ndindex(self.unit[:-1])]
+        return [Term(1, weight, None, (*row, *weight)) for row in np.ndindex(self.unit[: -len(weight)])]
 
 
 @dataclass(frozen=True)
