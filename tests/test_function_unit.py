@@ -58,7 +58,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("block", [None, 1, 2, 5, 64])
+@pytest.mark.parametrize("block", [None, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 64))])
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
