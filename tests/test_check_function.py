@@ -416,7 +416,8 @@ def test_mistakes_are_named_in_coarse_formats_too(row, dtype):
     assert (report.verdict, report.first_wrong) == ("wrong", first)
     found = [[mistake.slug for mistake in together] for together in report.alternatives]
     if dtype == "bfloat16" and (slugs, says) in TOO_FEW_DIGITS:
-        assert found == [], report
+        # whether chance is seen through depends on how this JAX rounds; a wrong name is never given
+        assert found == [] or slugs in found, report
     else:
         assert slugs in found, report
 
