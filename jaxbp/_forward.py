@@ -11,10 +11,11 @@ from jaxtyping import Array
 from jaxbp._checks import check_by, check_floating, check_keys, check_kind, check_made, check_random_key, quoted
 from jaxbp._dropout import Phi, drawn, with_noise
 from jaxbp._graph import ONE
-from jaxbp._ids import as_ids, check_ids
+from jaxbp._ids import check_ids
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
 from jaxbp._plan import Edge
+from jaxbp._precision import within_int32
 from jaxbp.connections import Shape
 
 
@@ -62,11 +63,10 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     check_params(net, params)
     if key is not None:
         check_random_key(key)
-    h = {name: jnp.asarray(as_ids(value)) for name, value in check_inputs(net, x).items()}
+    h = {name: jnp.asarray(within_int32(value)) for name, value in check_inputs(net, x).items()}
     a: dict[str, Array] = {}
     noise: dict[str, Array] = {}
-    first = next(iter(net.inputs))
-    batch = h[first].shape[: h[first].ndim - len(net.shapes[first])]
+    batch = batch_of(net, h)
     if offsets is not None:
         _check_offsets(net, offsets, batch)
         h = {name: value if name in net.ids else value + offsets.h[name] for name, value in h.items()}
@@ -116,8 +116,13 @@ def apply(net: Network, params: Params, x: Any) -> Array:
 
 def batch_shape(net: Network, trace: Trace) -> Shape:
     """The leading axes of a trace: one entry for each example."""
-    o = trace.h[net.output]
-    return o.shape[: o.ndim - len(net.shapes[net.output])]
+    return batch_of(net, trace.h)
+
+
+def batch_of(net: Network, h: Mapping[str, Any]) -> Shape:
+    """The leading axes of inputs or post-activations."""
+    name, value = next(iter(h.items()))
+    return value.shape[: value.ndim - len(net.shapes[name])]
 
 
 def check_inputs(net: Network, x: Any) -> dict[str, Any]:

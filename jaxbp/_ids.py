@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxbp._checks import check_array, check_integer, described, is_integer
 from jaxbp.connections import Shape
@@ -52,24 +50,7 @@ def ids(shape: int | Shape, size: int) -> Ids:
 
 
 def check_ids(value: Any, place: str, size: int) -> None:
-    """Refuse what is no array of integers, and ids out of range where they are known."""
+    """Refuse what is no array of integers."""
     check_array(value, place)
     if not jnp.issubdtype(value.dtype, jnp.integer):
         raise TypeError(f"{place} has dtype {value.dtype}, but it holds ids, which are integers from 0 to {size - 1}")
-
-
-def complaint_about_ids(value: Any, size: int) -> str | None:
-    """What is wrong with ids on the host, or None."""
-    values = np.asarray(value)
-    outside = np.flatnonzero((values < 0) | (values >= size))
-    if not outside.size:
-        return None
-    at = ", ".join(map(str, np.unravel_index(outside[0], values.shape)))
-    return f"id {values.flat[outside[0]]} at [{at}] is outside 0…{size - 1}; {outside.size} of {values.size} are"
-
-
-def as_ids(value: Any) -> Any:
-    """Integers on the host as JAX can hold them: without 64 bits it takes 2³² for 0."""
-    if isinstance(value, np.ndarray) and jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
-        return np.clip(value, -1, np.iinfo(np.int32).max).astype(np.int32)
-    return value

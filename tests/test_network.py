@@ -268,3 +268,23 @@ def test_the_table_has_every_activation_and_loss():
     assert {jaxbp.squared_error, jaxbp.cross_entropy, jaxbp.binary_cross_entropy, jaxbp.perceptron} <= losses
     assert len(ALL) >= 25
     assert len({case.name for case in ALL}) == len(ALL)
+
+
+def test_numbers_on_the_host_stay_numbers_where_jax_has_no_float64():
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    with jax.enable_x64(False):
+        params = jaxbp.init_params(jax.random.key(0), RESIDUAL)
+        y = np.zeros((5, *RESIDUAL.shapes[RESIDUAL.output]))
+        narrow = [jnp.asarray(array, jnp.float32) for array in (x, y)]
+        both = [
+            (
+                jaxbp.forward(RESIDUAL, params, x).h,
+                jaxbp.backprop(RESIDUAL, jaxbp.squared_error, params, x, y).grads,
+                jaxbp.objective(RESIDUAL, jaxbp.squared_error)(params, x, y),
+                jaxbp.as_function(RESIDUAL)(params, x),
+            )
+            for x, y in ((x, y), narrow)
+        ]
+        assert {leaf.dtype for leaf in jax.tree.leaves(both)} == {np.dtype(np.float32)}
+        for one, other in zip(*map(jax.tree.leaves, both), strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -74,6 +74,26 @@ def test_an_id_out_of_range_gives_nan_and_no_other_row(bad):
             call()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint32, np.int64])
+def test_ids_of_any_dtype_find_their_rows(dtype):
+    """Of bytes there are 256, a number that they cannot hold themselves."""
+    net = network(Embedding(256), size=256)
+    params = jaxbp.init_params(jax.random.key(0), net)
+    x = np.array([[0, 1, 127, 100]], dtype)
+    o = jaxbp.backprop(net, jaxbp.squared_error, params, x, jnp.zeros((1, 4, 2)))
+    rows = params["o"]["x"][x[0].astype(int)]
+    np.testing.assert_array_equal(o.trace.h["o"][0], rows)
+    np.testing.assert_array_equal(o.grads["o"]["x"][x[0].astype(int)], rows)
+
+
+@pytest.mark.parametrize("bad", [-1, 5, 2**32, 2**32 + 1])
+def test_an_id_out_of_range_is_none_where_jax_has_no_int64(bad):
+    with jax.enable_x64(False):
+        params = jaxbp.init_params(jax.random.key(0), NET)
+        o = jaxbp.apply(NET, params, np.array([[0, 1, bad, 2]]))
+    assert np.isnan(np.asarray(o[0])).tolist() == [[False] * 2, [False] * 2, [True] * 2, [False] * 2]
+
+
 def test_a_network_of_tokens_learns_and_is_a_function_and_is_checked():
     x = np.random.default_rng(0).integers(0, 7, 200)
     fitted = jaxbp.train.fit(LOOKUP, jaxbp.cross_entropy, x, (x + 1) % 7, epochs=40)

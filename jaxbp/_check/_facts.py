@@ -12,8 +12,7 @@ from jaxtyping import Array
 
 from jaxbp._check._session import in_float64
 from jaxbp._checks import check_real
-from jaxbp._forward import check_inputs, forward
-from jaxbp._ids import complaint_about_ids
+from jaxbp._forward import batch_of, check_inputs, forward
 from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import objective
@@ -22,6 +21,7 @@ from jaxbp._plan import Edge, Plan
 from jaxbp.activations import Activation, Elementwise, softmax
 from jaxbp.connections import Shape
 from jaxbp.losses import Loss
+from jaxbp.losses._class_ids import complaint_about_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +42,11 @@ class Facts:
         """The facts for the arguments of `backprop`, which must fit each other; targets must be finite."""
         check_params(net, params)
         named, shape = check_inputs(net, x), net.shapes[net.output]
-        first, value = next(iter(named.items()))
-        batch = value.shape[: value.ndim - len(net.shapes[first])]
+        batch = batch_of(net, named)
         check_real(y, "y")
         wide = {u: {s: _widened(params[u][s]) for s in weights} for u, weights in net.weight_shapes.items()}
         for s, h in named.items():
-            if complaint := complaint_about_ids(h, net.ids[s]) if s in net.ids else None:
+            if complaint := complaint_about_ids(np.asarray(h), net.ids[s], "id") if s in net.ids else None:
                 raise ValueError(f"{s}: {complaint}")
         inputs = {
             s: (np.asarray(h) if s in net.ids else _widened(h)).reshape(-1, *net.shapes[s]) for s, h in named.items()

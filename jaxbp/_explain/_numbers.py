@@ -15,7 +15,7 @@ from jaxbp._backprop import backprop
 from jaxbp._checks import quoted
 from jaxbp._dropout import without_dropout
 from jaxbp._explain._expressions import Index, Leaf, Partial
-from jaxbp._forward import Trace, forward, sources
+from jaxbp._forward import Trace, batch_of, forward, sources
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._names import Name, named
 from jaxbp._network import Network
@@ -91,8 +91,7 @@ class Numbers:
     @property
     def batch(self) -> tuple[int, ...]:
         """The batch shape."""
-        name, value = next(iter(self.x.items()))
-        return value.shape[: value.ndim - len(self.net.shapes[name])]
+        return batch_of(self.net, self.x)
 
     def __call__(self, leaf: Leaf) -> float:
         """The number of one quantity."""

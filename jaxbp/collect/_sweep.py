@@ -321,7 +321,7 @@ def _over_examples(per_example: Array, like: Array) -> Array:
 def _over_its_largest(array: Array, batch_axes: int = 1) -> tuple[Array, Array]:
     """The elements of each example over a power of two like the largest of them, and that power, `(*batch,)`."""
     if jnp.issubdtype(array.dtype, jnp.integer):  # ids have no size
-        return array, jnp.ones(array.shape[:batch_axes])
+        return array, jnp.ones(array.shape[:batch_axes], jnp.float32)
     largest = divisor(jnp.max(jnp.abs(array), axis=tuple(range(batch_axes, array.ndim))))
     return array / _over_examples(largest, array), largest
 

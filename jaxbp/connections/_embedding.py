@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxbp._checks import check_integer
+from jaxbp._precision import widened_ids
 from jaxbp.connections._connection import Connection, Shape, as_cotangent_of, check_weight
 
 
@@ -57,8 +58,8 @@ class Embedding(Connection):
 
     def apply(self, W: Float[Array, "size u"], h: Int[Array, "*batch"]) -> Float[Array, "*batch u"]:
         """The rows, NaN where there is none."""
-        inside = (h >= 0) & (h < self.size)
-        return jnp.where(inside[..., None], W[jnp.where(inside, h, 0)], jnp.nan)
+        places = self._places(h)
+        return jnp.where((places < self.size)[..., None], W[jnp.minimum(places, self.size - 1)], jnp.nan)
 
     def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
         """Refused: ids have no Δ, and the sweep never asks."""
@@ -69,7 +70,7 @@ class Embedding(Connection):
     ) -> Float[Array, "size u"]:
         """δ added up at the row of each id."""
         rows = jnp.reshape(delta, (-1, delta.shape[-1]))
-        return as_cotangent_of(W, jnp.zeros_like(W, rows.dtype).at[self._places(h)].add(rows, mode="drop"))
+        return as_cotangent_of(W, jnp.zeros_like(W, rows.dtype).at[jnp.ravel(self._places(h))].add(rows, mode="drop"))
 
     # The gradient of an example is 0 but in the rows of its ids, so nothing here forms a table for each: δ of equal ids
     # is added up first, among the few that the example has.
@@ -109,7 +110,8 @@ class Embedding(Connection):
 
     def _places(self, h: Array) -> Array:
         """The row of each id, one past the last where there is none: a negative one would count from the end."""
-        return jnp.reshape(jnp.where((h >= 0) & (h < self.size), h, self.size), -1)
+        h = widened_ids(h)
+        return jnp.where((h >= 0) & (h < self.size), h, self.size)
 
     def _by_id(self, h: Array, delta: Array) -> tuple[Array, Array]:
         """For each example its ids, `(n, rows)`, each but once, and δ added up over equal ones, `(n, rows, u)`."""

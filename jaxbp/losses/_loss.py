@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._checks import check_kind, check_real, check_takes, check_text, described
+from jaxbp._precision import are_ids, within_int32
 from jaxbp.activations import Activation, check_activation
-from jaxbp.losses._class_ids import are_ids, complaint_about_ids, within_int32
+from jaxbp.losses._class_ids import complaint_about_ids
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Loss:
         """
         values = np.asarray(y)
         if self.encode is not None and values.ndim == len(shape):
-            return complaint_about_ids(values, shape[-1])
+            return complaint_about_ids(values, max(shape[-1], 2))
         if not np.all(np.isfinite(values)):
             return f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values of y are not finite"
         return self.complaint(values) if self.complaint else None

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 
 from jaxbp._checks import check_array, check_kind, check_real, check_takes, described, is_known
-from jaxbp._forward import check_inputs
-from jaxbp._ids import complaint_about_ids
+from jaxbp._forward import batch_of, check_inputs
 from jaxbp._network import Network
 from jaxbp._objective import check_objective
 from jaxbp.losses import Loss
+from jaxbp.losses._class_ids import complaint_about_ids
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -135,7 +135,7 @@ def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
     check_real(y, "y")
     check_targets(net, loss, x, y)
     for name, values in check_inputs(net, x).items():
-        if complaint := complaint_about_ids(values, net.ids[name]) if name in net.ids else None:
+        if complaint := complaint_about_ids(np.asarray(values), net.ids[name], "id") if name in net.ids else None:
             raise ValueError(f"{name}: {complaint}")
         finite = np.isfinite(np.asarray(values))
         if not finite.all():
@@ -147,10 +147,10 @@ def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
 
 def check_targets(net: Network, loss: Loss, x: Any, y: Any) -> None:
     """Refuse targets that do not fit the inputs, or whose values the loss cannot take, where these are known."""
-    name, first = next(iter(check_inputs(net, x).items()))
-    batch = first.shape[: first.ndim - len(net.shapes[name])]
-    dtype = jax.dtypes.canonicalize_dtype(float if name in net.ids else first.dtype)
-    o = jax.ShapeDtypeStruct((*batch, *net.shapes[net.output]), dtype)
+    inputs = check_inputs(net, x)
+    dtype = next((value.dtype for name, value in inputs.items() if name not in net.ids), float)
+    shape = (*batch_of(net, inputs), *net.shapes[net.output])
+    o = jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
     jax.eval_shape(loss.targets, o, y)
     if is_known(y) and (complaint := loss.complaint_about(y, net.shapes[net.output])):
         raise ValueError(complaint)
