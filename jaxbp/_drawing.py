@@ -42,7 +42,7 @@ def drawing(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], 
     for name in column:
         shape = units[name].shape if name in units else as_shape(inputs[name])
         below = f"{units[name].activation.name} " if name in units else ""
-        parts.append(_box(at(name), name, f"{below}{'×'.join(map(str, shape))}", name in units))
+        parts.append(_box(at(name), name, f"{below}{by_axes(shape)}", name in units))
     width = 16 + (max(rows) + 1) * (_WIDTH + _GAP) - _GAP
     height = 16 + above + tallest * _ROW - (_ROW - _HEIGHT)
     left_out = len(plan.edges) - len(shown)
@@ -52,6 +52,11 @@ def drawing(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], 
         f'role="img" font-family="sans-serif" font-size="12" fill="none" '
         f'stroke="currentColor"><title>{title}</title>{"".join(parts)}</svg>'
     )
+
+
+def by_axes(shape: Shape) -> str:
+    """A shape as people write it, 4×6."""
+    return "×".join(map(str, shape))
 
 
 def _is_long(place: Mapping[str, tuple[int, int]], s: str, u: str) -> bool:

@@ -5,7 +5,7 @@ from html import escape
 from math import prod
 
 from jaxbp._checks import name_of
-from jaxbp._drawing import drawing
+from jaxbp._drawing import by_axes, drawing
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE
 from jaxbp._ids import Ids
@@ -23,12 +23,12 @@ def in_words(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node],
     """A line for each unit, of which a long list is elided."""
     counts = _counts(plan)
     lines = [
-        f"{u}: {_shape(units[u].shape)} {units[u].activation.name} of {_reads(units[u], plan.edges[u])}"
+        f"{u}: {by_axes(units[u].shape)} {units[u].activation.name} of {_reads(units[u], plan.edges[u])}"
         for u in plan.edges
     ]
     if len(lines) > 2 * _SHOWN + 1:
         lines[_SHOWN:-_SHOWN] = [f"… {len(lines) - 2 * _SHOWN} more units …"]
-    given = ", ".join(f"{name} {_shape(as_shape(width))}" for name, width in inputs.items())
+    given = ", ".join(f"{name} {by_axes(as_shape(width))}" for name, width in inputs.items())
     head = f"Network of {given}: {_plural(len(units), 'unit')}, {_plural(sum(counts.values()), 'parameter')}"
     return "\n".join([head, *(f"  {line}" for line in lines)])
 
@@ -65,9 +65,9 @@ def _aligned(column: int, cell: str, width: int) -> str:
 
 def _rows(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> list[tuple[str, ...]]:
     counts = _counts(plan)
-    given = [(name, _shape(as_shape(width)), "", "", "", str(prod(as_shape(width)))) for name, width in inputs.items()]
+    given = [(name, by_axes(as_shape(width)), "", "", "", str(prod(as_shape(width)))) for name, width in inputs.items()]
     of_units = [
-        (u, _shape(v.shape), v.activation.name, _reads(v, plan.edges[u]), f"{counts[u]:,}", f"{prod(v.shape):,}")
+        (u, by_axes(v.shape), v.activation.name, _reads(v, plan.edges[u]), f"{counts[u]:,}", f"{prod(v.shape):,}")
         for u, v in ((u, units[u]) for u in plan.edges)
     ]
     shared = [(group, "", "", "", f"{n:,}", "") for group, n in counts.items() if group not in units]
@@ -95,10 +95,6 @@ def _reads(unit: Node, edges: Mapping[str, Edge]) -> str:
         share = f" {edge.weight[1]}" if edge.weight is not None and edge.is_shared else ""
         parts.append(f"bias{share}" if s == ONE else f"{s} ({type(edge.linear).__name__}{share})")
     return ", ".join(parts)
-
-
-def _shape(shape: Shape) -> str:
-    return "×".join(map(str, shape))
 
 
 def _plural(n: int, what: str) -> str:
