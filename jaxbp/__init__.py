@@ -33,6 +33,7 @@ from jaxbp._network import Network, layered
 from jaxbp._objective import objective
 from jaxbp._parameters import Params, constrain, init_params
 from jaxbp._product import product
+from jaxbp._stack import stack
 from jaxbp._unit import Unit
 from jaxbp.activations import (
     elementwise,
@@ -71,7 +72,7 @@ __all__ = [  # noqa: RUF022 (by purpose)
     "train",
     # networks
     "FunctionUnit", "Network", "Params", "Unit", "attention", "constrain", "function_unit", "ids", "init_params",
-    "layered", "product",
+    "layered", "product", "stack",
     # the two phases
     "Backprop", "Trace", "apply", "as_function", "backprop", "forward", "objective", "value_and_grad",
     # what a gradient is worth, and what a network does

@@ -15,16 +15,16 @@ from jaxtyping import Array
 
 from jaxbp import collect as collectors
 from jaxbp._cache import bounded_cache
+from jaxbp._contraction import weights_of
 from jaxbp._direct_feedback import Feedback, check_feedback, signals_under
 from jaxbp._dropout import check_key
-from jaxbp._forward import Trace, batch_shape, forward, sources
+from jaxbp._forward import Trace, forward
 from jaxbp._names import named
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_objective, example_losses, example_scale, head, total, weighed
 from jaxbp._parameters import Params
-from jaxbp._plan import Edge
 from jaxbp._recursion import Signals, error_signals
-from jaxbp.collect import Collector, Pair, Sweep, Weight
+from jaxbp.collect import Collector, Sweep
 from jaxbp.collect._sweep import check_collectors
 from jaxbp.losses import Loss
 
@@ -127,8 +127,8 @@ def backprop(
     value = total(example_losses(net, loss, trace, y), scale)
 
     Delta_o, delta_o = head(net, loss).signals(a, o, y)
-    Delta, delta = signals_under(
-        feedback, net, params, trace, weighed(scale, Delta_o, like=o), weighed(scale, delta_o, like=a)
+    Delta, delta, formed = signals_under(
+        feedback, net, params, trace, weighed(scale, Delta_o, like=o), weighed(scale, delta_o, like=a), key
     )
 
     def loss_root() -> Array:
@@ -140,32 +140,18 @@ def backprop(
     def from_output(S: Array) -> Signals:
         if feedback is not None:
             raise ValueError("curvature is that of the network's own weights; leave feedback out, or the collector")
-        return jax.vmap(lambda column: error_signals(net, params, trace, jnp.zeros_like(o), column)[1])(S)
 
-    found = _weights(net, params, trace, delta, scale)
-    sweep = Sweep(found, net.units, trace.a, trace.h, Delta, delta, scale, loss_root, from_output)
+        def from_column(column: Array) -> Signals:
+            return error_signals(net, params, trace, jnp.zeros_like(o), column, key=key).delta
+
+        return jax.vmap(from_column)(S)
+
+    found = weights_of(net, params, trace, delta, scale, formed)
+    nodes, layers = net.plan.nodes, {u: net.plan.layers[u] for u in net.plan.nodes}
+    sweep = Sweep(found, nodes, layers, trace.a, trace.h, Delta, delta, scale, loss_root, from_output)
     collected = {name: collector(sweep) for name, collector in wanted.items()}
     gradient = next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
     return Backprop(value, trace, Delta, delta, collected, gradient)
-
-
-def gradient_from(net: Network, params: Params, trace: Trace, delta: Signals) -> Params:
-    """∂L/∂W_su = h_sᵀ δ_u of every weight, from the error signals."""
-    weights = _weights(net, params, trace, delta, jnp.ones(batch_shape(net, trace)))
-    return {group: {name: weight.gradient() for name, weight in of.items()} for group, of in weights.items()}
-
-
-def _weights(net: Network, params: Params, trace: Trace, delta: Signals, scale: Array) -> dict[str, dict[str, Weight]]:
-    """What the gradient of each weight is made of, in a tree like the parameters."""
-    source = sources(trace.h, batch_shape(net, trace))
-
-    def pair(edge: Edge) -> Pair:
-        return Pair(edge.linear, edge.source, edge.unit, source(edge), delta[edge.unit])
-
-    return {
-        group: {name: Weight(params[group][name], tuple(map(pair, edges)), scale) for name, edges in uses.items()}
-        for group, uses in net.plan.uses.items()
-    }
 
 
 def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callable[..., tuple[Array, Params]]:

@@ -187,13 +187,14 @@ def check_made(made: Any, like: Any, of: str) -> None:
         raise ValueError(f"{of} has shape {made.shape}, expected {like.shape}")
 
 
-def check_tree(tree: Any, place: str) -> None:
+def check_tree(tree: Any, place: str, names: str = "unit as init_params gives it") -> None:
     """Refuse what is no tree of floating arrays by unit and source, whatever the network."""
-    check_by(tree, place, "unit as init_params gives it")
-    for u, group in tree.items():
-        check_by(group, f"{place}[{u!r}]", "source")
-        for source, W in group.items():
-            check_floating(W, f"{place}[{u!r}][{source!r}]")
+    check_by(tree, place, names)
+    for name, inner in tree.items():
+        if names != "source" or isinstance(inner, Mapping):
+            check_tree(inner, f"{place}[{name!r}]", "source")
+        else:
+            check_floating(inner, f"{place}[{name!r}]")
 
 
 def check_by(value: Any, place: str, names: str) -> None:

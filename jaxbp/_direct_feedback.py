@@ -1,6 +1,7 @@
 """What may stand in for W in the backward recursion: another tree of weights, or matrices straight from the output."""
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -9,10 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_by, check_keys, check_shaped
-from jaxbp._forward import Trace
+from jaxbp._forward import Trace, batch_shape
+from jaxbp._layers import around
+from jaxbp._names import inside, under
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params, check_params
-from jaxbp._recursion import Signals, error_signals, through_edges, through_unit
+from jaxbp._recursion import Signals, Swept, error_signals, through_edges, through_unit
+from jaxbp._stack import Stack
 from jaxbp.connections import Shape
 
 
@@ -22,7 +26,8 @@ class DirectFeedback:
     """A matrix from the output to each other unit: Δ_u = δ_o B_u.
 
     Attributes:
-        matrices: B_u by unit, `(width_o, width_u)`; a unit with several axes has all its elements in a row.
+        matrices: B_u by unit, `(width_o, width_u)`, those of a stack's block by layer; a unit with several axes has all
+            its elements in a row.
     """
 
     matrices: dict[str, Array]
@@ -33,28 +38,52 @@ Feedback = Params | DirectFeedback
 
 
 def signals_under(
-    feedback: Feedback | None, net: Network, params: Params, trace: Trace, Delta_o: Array, delta_o: Array
-) -> tuple[Signals, Signals]:
+    feedback: Feedback | None,
+    net: Network,
+    params: Params,
+    trace: Trace,
+    Delta_o: Array,
+    delta_o: Array,
+    key: Array | None = None,
+) -> Swept:
     """Δ and δ by the recursion, with W or what stands in for it; or straight from the output."""
     if not isinstance(feedback, DirectFeedback):
-        return error_signals(net, params if feedback is None else feedback, trace, Delta_o, delta_o)
+        return error_signals(net, params, trace, Delta_o, delta_o, feedback=feedback, key=key)
     Delta, delta = {net.output: Delta_o}, {net.output: delta_o}
     rows = jnp.reshape(delta_o, (*delta_o.shape[: delta_o.ndim - len(net.shapes[net.output])], -1))
     for u, B in feedback.matrices.items():
+        through = rows.__matmul__
+        for _ in net.plan.layers[u]:
+            through = jax.vmap(through)
         h = trace.h[u]
-        Delta[u] = jnp.reshape(rows @ B, h.shape).astype(h.dtype)
+        Delta[u] = jnp.reshape(through(B), h.shape).astype(h.dtype)
         delta[u] = through_unit(net, trace, u, Delta[u])
+    return Swept(Delta | _into_inputs(net, params, trace, delta), delta, {})
+
+
+def _into_inputs(net: Network, params: Params, trace: Trace, delta: Signals) -> Signals:
+    """Δ of the inputs, and of those of the blocks in each layer, from their readers."""
+    Delta: Signals = {}
     for v in reversed(net.order):
-        for s, signal in through_edges(net, params, trace, v, delta[v]).items():
+        stack = net.units[v]
+        if isinstance(stack, Stack):
+            of_layer = partial(_into_inputs, stack.block)
+            by_layer = jax.vmap(of_layer, (None if stack.shared else 0, 0, 0))
+            inner = by_layer(params[v], trace.inside(v), inside(v, delta))
+            Delta |= {under(v, s): signal for s, signal in inner.items()}
+            signals = around(stack, inner, batch_shape(net, trace))
+        else:
+            signals = through_edges(net, params, trace, v, delta[v])
+        for s, signal in signals.items():
             if s in net.inputs:
                 Delta[s] = Delta[s] + signal if s in Delta else signal
-    return Delta, delta
+    return Delta
 
 
 def matrix_shapes(net: Network) -> dict[str, Shape]:
     """The shapes of direct feedback, in the order of computation."""
-    outputs = prod(net.shapes[net.output])
-    return {u: (outputs, prod(net.shapes[u])) for u in net.order if u != net.output}
+    outputs, plan = prod(net.shapes[net.output]), net.plan
+    return {u: (*plan.layers[u], outputs, prod(plan.shapes[u])) for u in plan.nodes if u != net.output}
 
 
 def check_feedback(net: Network, feedback: Any) -> None:

@@ -45,16 +45,26 @@ def with_noise(activation: Activation, noise: Array | None) -> Phi:
 
 def without_dropout(net: Network) -> Network:
     """The network as it is evaluated; itself where no unit has dropout."""
-    if not any(unit.dropout for unit in net.units.values()):
+    if not any(unit.dropout for unit in net.plan.nodes.values()):
         return net
     # every node is a dataclass
-    units: dict[str, Any] = {u: replace(unit, dropout=0.0) for u, unit in net.units.items()}  # pyright: ignore
+    units: dict[str, Any] = {
+        u: replace(unit, dropout=0.0)  # pyright: ignore
+        if unit.stacked is None
+        else replace(unit.stacked, block=without_dropout(unit.stacked.block))
+        for u, unit in net.units.items()
+    }
     return Network(net.inputs, units)
+
+
+def noisy_units(net: Network) -> list[str]:
+    """The units with dropout, those in blocks too."""
+    return [u for u, unit in net.plan.nodes.items() if unit.dropout]
 
 
 def check_key(net: Network, key: Array | None) -> None:
     """Refuse to train units with dropout without a key, which would silently leave their noise out."""
-    noisy = [u for u in net.order if net.units[u].dropout]
+    noisy = noisy_units(net)
     if noisy and key is None:
         raise ValueError(
             f"units {quoted(noisy)} have dropout, so what is to be differentiated needs key=jax.random.key(…), a fresh "

@@ -12,10 +12,13 @@ from jaxbp._checks import check_by, check_floating, check_keys, check_kind, chec
 from jaxbp._dropout import Phi, drawn, with_noise
 from jaxbp._graph import ONE
 from jaxbp._ids import check_ids
+from jaxbp._layers import Read, output_of, upwards
+from jaxbp._names import inside, under
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
 from jaxbp._plan import Edge
 from jaxbp._precision import within_int32
+from jaxbp._stack import Stack
 from jaxbp.connections import Shape
 
 
@@ -32,6 +35,11 @@ class Trace(NamedTuple):
     a: dict[str, Array]
     h: dict[str, Array]
     noise: dict[str, Array] | None = None
+
+    def inside(self, stack: str) -> "Trace":
+        """What is in the block of a stack, by the names in it."""
+        noise = None if self.noise is None else inside(stack, self.noise)
+        return Trace(inside(stack, self.a), inside(stack, self.h), noise or None)
 
     def zeros(self) -> "Trace":
         """Offsets that change nothing, for all that has a signal: ids have none."""
@@ -64,42 +72,69 @@ def forward(net: Network, params: Params, x: Any, *, offsets: Trace | None = Non
     if key is not None:
         check_random_key(key)
     h = {name: jnp.asarray(within_int32(value)) for name, value in check_inputs(net, x).items()}
-    a: dict[str, Array] = {}
-    noise: dict[str, Array] = {}
     batch = batch_of(net, h)
     if offsets is not None:
         _check_offsets(net, offsets, batch)
+    return phase(net, params, h, batch, offsets, key)
+
+
+def phase(
+    net: Network,
+    params: Params,
+    h: Mapping[str, Array],
+    batch: Shape,
+    offsets: Trace | None,
+    key: Array | None,
+    kept: Trace | None = None,
+) -> Trace:
+    """The forward phase of arguments that are known to fit; what is kept of an earlier one is not computed again."""
+    a: dict[str, Array] = {}
+    noise: dict[str, Array] = {}
+    h = dict(h)
+    if offsets is not None:
         h = {name: value if name in net.ids else value + offsets.h[name] for name, value in h.items()}
-    source = sources(h, batch)
+    source = sources(net, h, batch)
     for i, u in enumerate(net.order):
-        unit = net.units[u]
-        read = [source(edge) for edge in net.plan.edges[u].values()]
-        a[u] = unit.pre_activation(net.plan.weights_into(params, u), read, len(batch))
+        unit, edges = net.units[u], net.plan.edges[u].values()
+        subkey = None if key is None else jax.random.fold_in(key, i)
+        if kept is not None and u in kept.a:
+            for of_net, of_kept in ((a, kept.a), (h, kept.h), (noise, kept.noise or {})):
+                of_net |= {v: value for v, value in of_kept.items() if v == u or v.startswith(under(u, ""))}
+        elif isinstance(unit, Stack):
+            within = None if offsets is None else offsets.inside(u)
+            layers = upwards(unit, phase, params[u], Read.of(unit, h, batch), batch, within, subkey)
+            a[u] = output_of(unit, layers, batch)
+            for of_net, of_block in ((a, layers.a), (h, layers.h), (noise, layers.noise or {})):
+                of_net |= {under(u, v): value for v, value in of_block.items()}
+        else:
+            a[u] = unit.pre_activation(net.plan.weights_into(params, u), [source(edge) for edge in edges], len(batch))
         if a[u].shape != (*batch, *unit.shape):
             expected = (*batch, *unit.shape)
             raise ValueError(f"the pre-activation of unit {u!r} has shape {a[u].shape}, expected {expected}")
         if offsets is not None:
             a[u] = a[u] + offsets.a[u]
-        if key is not None and unit.dropout:
-            noise[u] = drawn(jax.random.fold_in(key, i), unit.dropout, a[u])
-        h[u] = with_noise(unit.activation, noise.get(u)).value(a[u])
+        if subkey is not None and unit.dropout:
+            noise[u] = drawn(subkey, unit.dropout, a[u])
+        if u not in h:
+            h[u] = with_noise(unit.activation, noise.get(u)).value(a[u])
         check_made(h[u], a[u], f"what activation {unit.activation.name!r} makes at unit {u!r}")
         if offsets is not None:
             h[u] = h[u] + offsets.h[u]
     return Trace(a, h, noise or None)
 
 
-def sources(h: Mapping[str, Array], batch: Shape) -> Callable[[Edge], Array]:
+def sources(net: Network, h: Mapping[str, Array], batch: Shape) -> Callable[[Edge], Array]:
     """The post-activation h_s at the start of each edge; the unit that is always +1 has no entry in h."""
     dtypes = [value.dtype for value in h.values() if jnp.issubdtype(value.dtype, jnp.floating)]
     dtype = dtypes[0] if dtypes else jnp.result_type(float)
-    ones = cache(lambda shape: jnp.ones((*batch, *shape), dtype))
-    return lambda edge: ones(edge.shape) if edge.source == ONE else h[edge.source]
+    ones = cache(lambda shape: jnp.ones(shape, dtype))
+    layers = net.plan.layers
+    return lambda e: ones((*layers[e.unit], *batch, *e.shape)) if e.source == ONE else h[e.source]
 
 
 def phi(net: Network, trace: Trace, u: str) -> Phi:
     """Φ of a unit, with the noise that it had in this forward phase."""
-    return with_noise(net.units[u].activation, None if trace.noise is None else trace.noise.get(u))
+    return with_noise(net.plan.nodes[u].activation, None if trace.noise is None else trace.noise.get(u))
 
 
 def apply(net: Network, params: Params, x: Any) -> Array:
@@ -157,12 +192,13 @@ def check_inputs(net: Network, x: Any) -> dict[str, Any]:
 def _check_offsets(net: Network, offsets: Any, batch: Shape) -> None:
     """Refuse offsets that are not shaped like the trace: what broadcasts would add up where nobody sees it."""
     check_kind(offsets, Trace, "offsets", "a jaxbp.Trace, such as jaxbp.forward gives")
-    for part, names in (("a", net.units), ("h", [s for s in net.shapes if s not in net.ids])):
+    nodes, shapes, layers = net.plan.nodes, net.plan.shapes, net.plan.layers
+    for part, names in (("a", nodes), ("h", [s for s in shapes if s not in net.plan.ids])):
         arrays, place = getattr(offsets, part), f"offsets.{part}"
         check_by(arrays, place, "unit")
         check_keys(arrays, names, f"{place} holds", "the network has")
         for u in names:
             check_floating(arrays[u], f"{place}[{u!r}]")
-            expected = (*batch, *net.shapes[u])
+            expected = (*layers[u], *batch, *shapes[u])
             if arrays[u].shape != expected:
                 raise ValueError(f"{place}[{u!r}] has shape {arrays[u].shape}, expected {expected}")

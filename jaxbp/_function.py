@@ -6,12 +6,14 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
-from jaxbp._backprop import gradient_from
 from jaxbp._cache import bounded_cache
 from jaxbp._checks import quoted
-from jaxbp._forward import Trace, apply, check_inputs, forward
+from jaxbp._contraction import gradient_from
+from jaxbp._dropout import noisy_units
+from jaxbp._forward import Trace, apply, batch_shape, check_inputs, forward
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params, check_params
+from jaxbp._plan import at
 from jaxbp._recursion import error_signals
 
 
@@ -41,7 +43,7 @@ def as_function(net: Network) -> Callable[[Params, Any], Array]:
 
 @bounded_cache
 def _as_function(net: Network) -> Callable[[Params, Any], Array]:
-    noisy = [u for u in net.order if net.units[u].dropout]
+    noisy = noisy_units(net)
     if noisy:
         raise ValueError(
             f"as_function has no key for the noise of {quoted(noisy)}; leave dropout to the model around the network"
@@ -57,10 +59,10 @@ def _as_function(net: Network) -> Callable[[Params, Any], Array]:
     def backward_sweep(kept: tuple[Params, Any, Trace], Delta_o: Array) -> tuple[Any, Any]:
         params, x, trace = kept
         delta_o = net.units[net.output].activation.pullback(trace.a[net.output], trace.h[net.output], Delta_o)
-        Delta, delta = error_signals(net, params, trace, Delta_o, delta_o)
-        grads = gradient_from(net, params, trace, delta)
+        Delta, delta, formed = error_signals(net, params, trace, Delta_o, delta_o)
+        grads = gradient_from(net, params, trace, delta, batch_shape(net, trace), formed)
         # what the caller's kind of mapping is, the cotangents are too
-        like_params = jax.tree_util.tree_map_with_path(lambda path, _: grads[path[0].key][path[1].key], params)
+        like_params = jax.tree.map_with_path(lambda path, _: at(tuple(key.key for key in path), grads), params)
         if not isinstance(x, dict):
             (name,) = net.inputs
             return like_params, Delta.get(name)

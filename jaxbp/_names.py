@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxbp._checks import described, quoted, suggestion
+
+T = TypeVar("T")
 
 DERIVATIVES = {"a": "delta", "h": "Delta", "W": "grad"}
 """What ∂L/∂ of a quantity of each kind is called."""
@@ -91,3 +93,18 @@ def named(tree: Any, *keys: str) -> dict[Name, Any]:
         return {name: leaf for key, inner in tree.items() for name, leaf in named(inner, *keys, key).items()}
     kind, *path = keys
     return {Name(kind, tuple(path)): tree}
+
+
+def under(stack: str, name: str) -> str:
+    """The name of an input or unit of a block, as the network around its stack calls it: `blocks.up`."""
+    return f"{stack}.{name}"
+
+
+def inside(stack: str, by_name: Mapping[str, T]) -> dict[str, T]:
+    """What a mapping by name holds of the block of a stack, by the names in it.
+
+    >>> inside("blocks", {"x": 1, "blocks": 2, "blocks.up": 3, "blocks.inner.up": 4})
+    {'up': 3, 'inner.up': 4}
+    """
+    start = f"{stack}."
+    return {name.removeprefix(start): value for name, value in by_name.items() if name.startswith(start)}

@@ -94,9 +94,9 @@ class Network:
         return type(self), (dict(self.inputs), dict(self.units))  # hashes differ from process to process
 
     @property
-    def weight_shapes(self) -> dict[str, dict[str, Shape]]:
+    def weight_shapes(self) -> dict[str, Any]:
         """The shape of each weight, in a tree like the parameters."""
-        return {group: dict(shapes) for group, shapes in self.plan.weight_shapes.items()}
+        return self.plan.tree(self.plan.weight_shapes.__getitem__)
 
     def summary(self) -> str:
         """Units, shapes, connections, numbers of parameters and of values, and the memory they take, as a table."""
@@ -115,7 +115,7 @@ class Network:
     @property
     def parameter_count(self) -> int:
         """The number of weights and biases."""
-        return sum(prod(shape) for group in self.plan.weight_shapes.values() for shape in group.values())
+        return sum(map(prod, self.plan.weight_shapes.values()))
 
 
 def layered(

@@ -1,5 +1,6 @@
 """Parameters: the pytree of weights that belongs to a network."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,11 +17,12 @@ from jaxbp._checks import (
 )
 from jaxbp._initializers import initializer_of
 from jaxbp._network import Network, check_network
-from jaxbp._plan import Edge
+from jaxbp._plan import Edge, Place, at
 from jaxbp.connections import Shape
 
-Params = dict[str, dict[str, Array]]
-"""Weights by unit, then by the source they come from (`"bias"` for the constant one)."""
+Params = dict[str, Any]
+"""Weights by unit, then by the source they come from (`"bias"` for the constant one); of a stack by those of its block.
+"""
 
 
 def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
@@ -29,7 +31,8 @@ def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
     The tree is `{unit: {source: W, …, "bias": b}}`, with W of shape `(width_source, width_unit)` and b of
     `(width_unit,)`. Each connection uses its own initializer, or the one of the activation it leads into. Weights that
     several connections share are drawn once, for the first of them, and are in a group of their own,
-    `{"shared": {name: W}}`. The dtype `float` is JAX's default one.
+    `{"shared": {name: W}}`. A stack has the tree of its block, with an axis of layers before all shapes unless they
+    share their weights. The dtype `float` is JAX's default one.
 
     Example:
         >>> import jax, jaxbp
@@ -39,14 +42,26 @@ def init_params(key: Array, net: Network, dtype: Any = float) -> Params:
     """
     check_random_key(key)
     check_network(net)
-    dtype = floating_dtype(dtype)
+    return _fresh(key, net, floating_dtype(dtype))
+
+
+def _fresh(key: Array, net: Network, dtype: Any) -> Params:
     params: Params = {}
-    for group, shapes in net.plan.weight_shapes.items():
-        key, *keys = jax.random.split(key, len(shapes) + 1)
-        params[group] = {
-            name: _drawn(subkey, net, net.plan.uses[group][name][0], shape, dtype)
-            for (name, shape), subkey in zip(shapes.items(), keys, strict=True)
-        }
+    for group, places in net.plan.groups.items():
+        stack: Any = net.units[group].stacked if group in net.units else None
+        if stack is not None:
+            key, subkey = jax.random.split(key)
+            if stack.shared:
+                params[group] = _fresh(subkey, stack.block, dtype)
+            else:
+                of_layers = jax.random.split(subkey, stack.depth)
+                params[group] = jax.vmap(_fresh, (0, None, None))(of_layers, stack.block, dtype)
+        else:
+            key, *keys = jax.random.split(key, len(places) + 1)
+            params[group] = {
+                name: _drawn(subkey, net, net.plan.uses[place][0], net.plan.weight_shapes[place], dtype)
+                for (name, place), subkey in zip(places.items(), keys, strict=True)
+            }
     return params
 
 
@@ -62,26 +77,39 @@ def constrain(net: Network, params: Params) -> Params:
     """
     check_params(net, params)
 
-    def constrained(W: Array, edges: tuple[Edge, ...]) -> Array:
-        (first, *others) = edges
+    def constrained(place: Place) -> Array:
+        W, (first, *others) = at(place, params), net.plan.uses[place]
         # what one use leaves out another may need
-        return W if others else first.linear.constrain(W)
+        if others:
+            return W
+        constrain = first.linear.constrain
+        for _ in range(sum(first.layers)):
+            constrain = jax.vmap(constrain)
+        return constrain(W)
 
-    uses = net.plan.uses
-    return {group: {name: constrained(W, uses[group][name]) for name, W in params[group].items()} for group in uses}
+    return net.plan.tree(constrained)
 
 
 def check_params(net: Network, params: Any, what: str = "params") -> None:
     """Refuse a tree that is not the parameters of this network, by names and shapes."""
     check_network(net)
     check_by(params, what, "unit as init_params gives it")
-    check_keys(params, net.plan.weight_shapes, f"{what} holds the units", "the network has")
-    for u, expected in net.plan.weight_shapes.items():
-        check_by(params[u], f"{what}[{u!r}]", "source")
-        check_keys(params[u], expected, f"{what}[{u!r}] holds weights from", "the network has them from")
-        for source, shape in expected.items():
+    check_keys(params, net.plan.groups, f"{what} holds the units", "the network has")
+    for u, group in net.plan.groups.items():
+        _check_group(net, params[u], group, f"{what}[{u!r}]", what)
+
+
+def _check_group(net: Network, params: Any, group: Mapping[str, Any], place: str, what: str) -> None:
+    in_block = any(isinstance(inner, Mapping) for inner in group.values())
+    check_by(params, place, "unit of its block" if in_block else "source")
+    holds = ("the units", "the block has") if in_block else ("weights from", "the network has them from")
+    check_keys(params, group, f"{place} holds {holds[0]}", holds[1])
+    for name, inner in group.items():
+        if isinstance(inner, Mapping):
+            _check_group(net, params[name], inner, f"{place}[{name!r}]", what)
+        else:
             doubt = f"; are these {what} of another network?"
-            check_shaped(params[u][source], f"{what}[{u!r}][{source!r}]", shape, doubt)
+            check_shaped(params[name], f"{place}[{name!r}]", net.plan.weight_shapes[inner], doubt)
 
 
 def _drawn(key: Array, net: Network, edge: Edge, shape: Shape, dtype: Any) -> Array:

@@ -1,15 +1,23 @@
 """A network compiled once to its edges: which unit reads what, through which connection, and with which weight."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from jaxbp._graph import ONE, SHARED, topological_order
+from jaxbp._names import under
 from jaxbp._unit import Node
 from jaxbp.connections import Connection, Shape
 
-Place = tuple[str, str]
-"""Where a weight lies in the tree of parameters: its group, a unit or `"shared"`, and its name there."""
+Place = tuple[str, ...]
+"""Where a weight lies in the tree of parameters: any stacks around it, its group (a unit or `"shared"`), its name."""
+
+
+def at(place: Place, tree: Any) -> Any:
+    """What a tree like the parameters holds at a place."""
+    return reduce(getitem, place, tree)
 
 
 @dataclass(frozen=True)
@@ -20,8 +28,9 @@ class Edge:
         source: s, or `ONE`, the unit that is always +1.
         unit: u.
         shape: The shape of h_s for one example; `ONE` has as many rows as the unit it leads to, `(*rows, 1)`.
-        connection: The kind of connection; None where u is a function of its sources.
+        connection: The kind of connection; None where u makes something else of its sources than a sum.
         weight: Where its weight lies; None where there is none.
+        layers: For each stack around it, whether each layer has a weight of its own.
     """
 
     source: str
@@ -29,6 +38,7 @@ class Edge:
     shape: Shape
     connection: Connection | None
     weight: Place | None
+    layers: tuple[bool, ...] = ()
 
     @property
     def linear(self) -> Connection:
@@ -39,31 +49,57 @@ class Edge:
 
     def weight_in(self, params: Mapping[str, Any]) -> Any:
         """The weight, wherever in the tree it lies; None where there is none."""
-        return None if self.weight is None else params[self.weight[0]][self.weight[1]]
+        return None if self.weight is None else at(self.weight, params)
 
     @property
     def is_shared(self) -> bool:
         """Whether the weight is one that other edges may use too."""
-        return self.weight is not None and self.weight[0] == SHARED
+        return self.weight is not None and self.weight[-2] == SHARED
+
+    def inside(self, stack: str, own: bool) -> "Edge":
+        """The edge as the network around a stack sees it."""
+        source = self.source if self.source == ONE else under(stack, self.source)
+        weight = None if self.weight is None else (stack, *self.weight)
+        return replace(self, source=source, unit=under(stack, self.unit), weight=weight, layers=(own, *self.layers))
 
 
 @dataclass(frozen=True)
 class Plan:
     """The edges of a network, sorted as the parts of the library ask for them.
 
+    What is in the block of a stack has a name with a dot, `blocks.up`; all but `edges` and `readers` hold it too.
+
     Attributes:
         edges: Into each unit, by source; the units in topological order.
         readers: The units that read each input and unit, in the order of the backward phase.
-        uses: The edges that use each weight, in a tree like the parameters: one, unless it is shared.
-        weight_shapes: The shape of each weight, in a tree like the parameters.
+        uses: The edges that use each weight, by its place: one, unless it is shared.
+        weight_shapes: The shape of each weight, by its place, in the order of the parameters.
         due: The weights whose gradients are complete with δ of each unit: a shared one waits for the last of its users.
+        groups: The groups of weights, in a tree like the parameters, down to dicts from name to place.
+        nodes: The units in the order of computation.
+        shapes: The shape of each input and unit, for one example and one layer.
+        layers: How many layers each input and unit has, for each stack around it.
+        ids: How many ids there are, of each input that holds such.
     """
 
     edges: Mapping[str, Mapping[str, Edge]]
     readers: Mapping[str, tuple[str, ...]]
-    uses: Mapping[str, Mapping[str, tuple[Edge, ...]]]
-    weight_shapes: Mapping[str, Mapping[str, Shape]]
+    uses: Mapping[Place, tuple[Edge, ...]]
+    weight_shapes: Mapping[Place, Shape]
     due: Mapping[str, tuple[Place, ...]]
+    groups: Mapping[str, Any]
+    nodes: Mapping[str, Node]
+    shapes: Mapping[str, Shape]
+    layers: Mapping[str, Shape]
+    ids: Mapping[str, int]
+
+    def tree(self, make: Callable[[Place], Any]) -> dict[str, Any]:
+        """A tree like the parameters, of what is made for the place of each weight."""
+
+        def of(group: Any) -> Any:
+            return {k: of(v) for k, v in group.items()} if isinstance(group, Mapping) else make(group)
+
+        return of(self.groups)
 
     def weights_into(self, params: Mapping[str, Any], u: str) -> list[Any]:
         """The weights of a unit, one for each edge into it."""
@@ -75,15 +111,15 @@ def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node], ids: Mappin
     order = topological_order(inputs, {u: [s for s in unit.reads if s != ONE] for u, unit in units.items()})
     shapes = {**inputs, **{u: unit.shape for u, unit in units.items()}}
     into: dict[str, dict[str, Edge]] = {}
-    weight_shapes: dict[str, dict[str, Shape]] = {u: {} for u in units}
+    own: dict[str, dict[str, Shape]] = {}
     shared: dict[str, Shape] = {}
     for u, unit in units.items():
-        into[u] = {}
+        into[u], own[u] = {}, {}
         try:
             unit.check(shapes)
             for s, connection in unit.reads.items():
                 source = (*unit.shape[:-1], 1) if s == ONE else shapes[s]
-                _check_ids(connection, s, ids.get(s))
+                _check_ids(unit, connection, s, ids.get(s))
                 shape = None if connection is None else _weight_shape(connection, s, source, unit.shape)
                 share = None if connection is None else connection.share
                 weight = None if shape is None else (u, s) if share is None else (SHARED, share)
@@ -91,37 +127,77 @@ def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node], ids: Mappin
                 if share is not None:
                     _agree(shared, share, s, shape)
                 elif shape is not None:
-                    weight_shapes[u][s] = shape
+                    own[u][s] = shape
         except ValueError as error:
             raise ValueError(f"unit {u!r} {error}") from None
-    if shared:
-        weight_shapes[SHARED] = shared
-    backward = tuple(reversed(order))
-    uses: dict[Place, list[Edge]] = {(group, name): [] for group, names in weight_shapes.items() for name in names}
     readers: dict[str, list[str]] = {s: [] for s in shapes}
-    for edges in into.values():
-        for edge in edges.values():
-            if edge.weight is not None:
-                uses[edge.weight].append(edge)
-    for u in backward:
+    for u in reversed(order):
         for s in into[u]:
             if s != ONE:
                 readers[s].append(u)
+    weight_shapes: dict[Place, Shape] = {}
+    uses: dict[Place, tuple[Edge, ...]] = {}
+    groups: dict[str, Any] = {}
+    nodes: dict[str, Node] = {}
+    all_shapes, all_ids, layers = dict(inputs), dict(ids), dict.fromkeys(inputs, ())
+    for group in (*units, *([SHARED] if shared else [])):
+        stack = units[group].stacked if group in units else None
+        if stack is None:
+            named = shared if group == SHARED else own[group]
+            groups[group] = {name: (group, name) for name in named}
+            weight_shapes |= {(group, name): shape for name, shape in named.items()}
+            uses |= dict.fromkeys(groups[group].values(), ())
+        else:
+            inner: Plan = stack.block.plan
+            groups[group] = _inside(inner.groups, group)
+            repeated = () if stack.shared else (stack.depth,)
+            weight_shapes |= {(group, *w): (*repeated, *shape) for w, shape in inner.weight_shapes.items()}
+            uses |= {
+                (group, *w): tuple(edge.inside(group, not stack.shared) for edge in edges)
+                for w, edges in inner.uses.items()
+            }
+    for edge in (edge for edges in into.values() for edge in edges.values()):
+        if edge.weight is not None:
+            uses[edge.weight] = (*uses[edge.weight], edge)
+    for u in order:
+        if (stack := units[u].stacked) is not None:
+            inner = stack.block.plan
+            nodes |= {under(u, v): node for v, node in inner.nodes.items()}
+            all_shapes |= {under(u, v): shape for v, shape in inner.shapes.items()}
+            all_ids |= {under(u, v): size for v, size in inner.ids.items()}
+            layers |= {under(u, v): (stack.depth, *of) for v, of in inner.layers.items()}
+        nodes[u], all_shapes[u], layers[u] = units[u], units[u].shape, ()
     place_of = {u: i for i, u in enumerate(order)}
     due: dict[str, list[Place]] = {u: [] for u in order}
     for weight, edges in uses.items():
-        due[min((edge.unit for edge in edges), key=place_of.__getitem__)].append(weight)
+        users = [weight[0]] if edges[0].layers else [edge.unit for edge in edges]
+        due[min(users, key=place_of.__getitem__)].append(weight)
     return Plan(
         {u: into[u] for u in order},
-        {s: tuple(units) for s, units in readers.items()},
-        {group: {name: tuple(uses[group, name]) for name in names} for group, names in weight_shapes.items()},
+        {s: tuple(of) for s, of in readers.items()},
+        uses,
         weight_shapes,
         {u: tuple(weights) for u, weights in due.items()},
+        groups,
+        nodes,
+        all_shapes,
+        layers,
+        all_ids,
     )
 
 
-def _check_ids(connection: Connection | None, s: str, size: int | None) -> None:
+def _inside(groups: Any, stack: str) -> Any:
+    """The places of a block's weights, as the network around it sees them."""
+    return {k: _inside(v, stack) for k, v in groups.items()} if isinstance(groups, Mapping) else (stack, *groups)
+
+
+def _check_ids(unit: Node, connection: Connection | None, s: str, size: int | None) -> None:
     """Refuse ids where numbers are read, and numbers where ids are."""
+    if unit.ids:
+        if unit.ids.get(s, size) != size or (size is not None and s not in unit.ids):
+            expected = f"{unit.ids[s]} ids" if s in unit.ids else "numbers"
+            raise ValueError(f"cannot read {s!r}: its block takes {expected}, got {size or 'no'} ids")
+        return
     looks_up = connection is not None and connection.reads_ids
     if size is not None and not looks_up:
         raise ValueError(f"cannot read {s!r}: it holds ids, which are no numbers; read it by Embedding({size})")

@@ -84,15 +84,21 @@ def _totals(units: Mapping[str, Node], plan: Plan) -> str:
 
 
 def _counts(plan: Plan) -> dict[str, int]:
-    return {group: sum(map(prod, shapes.values())) for group, shapes in plan.weight_shapes.items()}
+    counts = dict.fromkeys(plan.groups, 0)
+    for place, shape in plan.weight_shapes.items():
+        counts[place[0]] += prod(shape)
+    return counts
 
 
 def _reads(unit: Node, edges: Mapping[str, Edge]) -> str:
+    if unit.stacked is not None:
+        reads = ", ".join(s if s == name else f"{name} = {s}" for name, s in unit.stacked.sources.items())
+        return f"{unit.stacked.depth} × [{', '.join(unit.stacked.block.order)}] ({reads})"
     if isinstance(unit, FunctionUnit):
         return f"{name_of(unit.function)}({', '.join(edges)})"
     parts: list[str] = []
     for s, edge in edges.items():
-        share = f" {edge.weight[1]}" if edge.weight is not None and edge.is_shared else ""
+        share = f" {edge.weight[-1]}" if edge.weight is not None and edge.is_shared else ""
         parts.append(f"bias{share}" if s == ONE else f"{s} ({type(edge.linear).__name__}{share})")
     return ", ".join(parts)
 

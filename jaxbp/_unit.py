@@ -39,6 +39,16 @@ class Node(ABC):
         return as_shape(self.width)
 
     @property
+    def stacked(self) -> Any:
+        """The node itself where it is a `Stack` of layers; None where it is not."""
+        return None
+
+    @property
+    def ids(self) -> Mapping[str, int]:
+        """How many ids there are in each source that is to hold ids, where no connection says so."""
+        return {}
+
+    @property
     @abstractmethod
     def reads(self) -> Mapping[str, Connection | None]:
         """The connection by which each source is read, in order; None where a function reads it."""

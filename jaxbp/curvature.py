@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._backprop import gradient_from, value_and_grad
+from jaxbp._backprop import value_and_grad
+from jaxbp._contraction import gradient_from
 from jaxbp._dropout import check_key
 from jaxbp._forward import forward
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_objective, example_scale, head, weighed
 from jaxbp._parameters import Params, check_params
+from jaxbp._plan import at
 from jaxbp._recursion import error_signals
 from jaxbp.losses import Loss
 
@@ -94,14 +96,16 @@ def ggn_vector_product(
     y = loss.targets(o, y)
     scale = example_scale(net, trace, weights, reduction)
     delta_o = weighed(scale, head(net, loss).bent(a, o, y, along.a[net.output], along.h[net.output]), like=a)
-    return gradient_from(net, params, trace, error_signals(net, params, trace, jnp.zeros_like(o), delta_o)[1])
+    _, delta, formed = error_signals(net, params, trace, jnp.zeros_like(o), delta_o, key=key)
+    return gradient_from(net, params, trace, delta, scale.shape, formed)
 
 
 def _check_vector(net: Network, params: Params, vector: Any) -> None:
     check_params(net, params)
     check_params(net, vector, "vector")
-    for u, of_unit in params.items():
-        for s, W in of_unit.items():
-            v: Array = vector[u][s]
-            if v.dtype != W.dtype:
-                raise TypeError(f"vector[{u!r}][{s!r}] has dtype {v.dtype}, but the parameter has {W.dtype}")
+    for path, W in jax.tree.leaves_with_path(params):
+        keys = tuple(key.key for key in path)
+        v: Array = at(keys, vector)
+        if v.dtype != W.dtype:
+            place = "".join(f"[{key!r}]" for key in keys)
+            raise TypeError(f"vector{place} has dtype {v.dtype}, but the parameter has {W.dtype}")

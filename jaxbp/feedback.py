@@ -3,6 +3,8 @@
 `backprop(…, feedback=B)` takes what is made here; `alignment_angles` says how far its signals point away.
 """
 
+from functools import partial
+from math import prod
 from typing import Any
 
 import jax
@@ -16,6 +18,7 @@ from jaxbp._forward import batch_shape
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params, init_params
 from jaxbp._precision import widened
+from jaxbp.connections import Shape
 from jaxbp.losses import Loss
 
 __all__ = [
@@ -91,7 +94,15 @@ def direct_feedback(key: Array, net: Network, dtype: Any = float) -> DirectFeedb
     shapes = matrix_shapes(net)
     keys = jax.random.split(key, max(len(shapes), 1))
     draw = jax.nn.initializers.glorot_uniform()
-    return DirectFeedback({u: draw(k, shape, dtype) for k, (u, shape) in zip(keys, shapes.items(), strict=False)})
+
+    def drawn(key: Array, shape: Shape) -> Array:
+        *layers, outputs, width = shape
+        of_layers = jax.vmap(lambda key: draw(key, (outputs, width), dtype))(jax.random.split(key, prod(layers)))
+        return jnp.reshape(of_layers, shape)
+
+    return DirectFeedback(
+        {u: drawn(k, s) if len(s) > 2 else draw(k, s, dtype) for k, (u, s) in zip(keys, shapes.items(), strict=False)}
+    )
 
 
 def alignment_angles(
@@ -103,7 +114,8 @@ def alignment_angles(
 
     Below 90° the unit learns in a direction that backpropagation agrees with; signals in random directions are at
     about 90°. Both signals share the noise of units with dropout. Examples at which either signal is 0 have no angle
-    and do not count; where all are so the mean is NaN. The units come from the output down.
+    and do not count; where all are so the mean is NaN. The units come from the output down; those of a stack's block
+    have an angle for each layer.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -121,7 +133,14 @@ def alignment_angles(
     ours = backprop(net, loss, params, x, y, feedback=feedback, collect={}, key=key)
     theirs = backprop(net, loss, params, x, y, collect={}, key=key).delta
     axes = len(batch_shape(net, ours.trace))
-    return {u: _mean_angle(ours.delta[u], theirs[u], axes) for u in reversed(net.order) if u != net.output}
+    angles: dict[str, Array] = {}
+    for u in reversed(net.plan.nodes):
+        angle = partial(_mean_angle, batch_axes=axes)
+        for _ in net.plan.layers[u]:
+            angle = jax.vmap(angle)
+        if u != net.output:
+            angles[u] = angle(ours.delta[u], theirs[u])
+    return angles
 
 
 def _mean_angle(ours: Array, theirs: Array, batch_axes: int) -> Array:

@@ -31,12 +31,14 @@ class Case:
     def params(self, dtype: Any) -> Any:
         rng = np.random.default_rng(len(self.name))
 
-        def draw(shape: tuple[int, ...]) -> Any:
+        def draw(place: tuple[str, ...]) -> Any:
             # biases of zero would hide a gradient that depends on them
-            scale = shape[0] ** -0.5 if len(shape) > 1 else 0.3
+            shape, layers = plan.weight_shapes[place], sum(plan.uses[place][0].layers)
+            scale = shape[layers] ** -0.5 if len(shape) > layers + 1 else 0.3
             return _exact(scale * rng.normal(size=shape), dtype)
 
-        return {u: {s: draw(shape) for s, shape in self.net.weight_shapes[u].items()} for u in self.net.weight_shapes}
+        plan = self.net.plan
+        return plan.tree(draw)
 
     def x(self, dtype: Any) -> Any:
         rng = np.random.default_rng(1)
@@ -281,6 +283,68 @@ LOOKUP = Network(
 )
 
 
+_LAYER = Network(  # a residual layer
+    inputs={"x": 4},
+    units={
+        "n": Unit(4, jaxbp.layer_norm, {"x": Scale()}),
+        "up": Unit(3, jaxbp.gelu, {"n": Dense()}),
+        "sum": Unit(4, jaxbp.linear, {"up": Dense(), "x": Identity()}),
+    },
+)
+STACK = Network(  # twice, once of one layer alone
+    inputs={"x": 4},
+    units={
+        "blocks": jaxbp.stack(_LAYER, 2, "x"),
+        "last": jaxbp.stack(_LAYER, 1, "blocks", remat=True),
+        "o": Unit(3, jaxbp.softmax, {"last": Dense(), "blocks": Dense()}),
+    },
+)
+_INNER = Network(
+    inputs={"x": 4},
+    units={"up": Unit(3, jaxbp.sigmoid, {"x": Dense()}), "sum": Unit(4, jaxbp.tanh, {"up": Dense(), "x": Identity()})},
+)
+_GATED = Network(  # what is carried, and what all layers read alike
+    inputs={"state": 4, "z": 4},
+    units={
+        "twice": jaxbp.stack(_INNER, 2, "state"),
+        "gate": Unit(4, jaxbp.sigmoid, {"z": Dense(share="G"), "state": Dense(share="G")}),
+        "end": jaxbp.product("twice", "gate", width=4),
+    },
+)
+NESTED = Network(
+    inputs={"x": 4, "z": 4},
+    units={
+        "h": Unit(4, jaxbp.tanh, {"z": Dense()}),
+        "outer": jaxbp.stack(_GATED, 2, {"state": "x", "z": "h"}, remat=["gate", "twice"]),
+        "o": Unit(2, jaxbp.linear, {"outer": Dense()}),
+    },
+)
+_CELL = Network(
+    inputs={"state": 3, "token": 2},
+    units={"next": Unit(3, jaxbp.tanh, {"state": Dense(), "token": Masked(Dense(), np.arange(6).reshape(2, 3) > 0)})},
+)
+RECURRENT = Network(  # the same weights in every step, and an output for each
+    inputs={"sequence": (4, 2), "start": 3},
+    units={
+        "steps": jaxbp.stack(
+            _CELL, 4, {"state": "start", "token": "sequence"}, shared=True, slices={"token": 0}, every_layer=True
+        ),
+        "o": Unit((4, 3), jaxbp.softmax, {"steps": Dense()}),
+    },
+)
+_FILTER = Network(
+    inputs={"x": (3, 2, 2)},
+    units={"maps": Unit((3, 2, 2), jaxbp.tanh, {"x": jaxbp.Conv((2, 2), padding="SAME")}, bias="b")},
+)
+FILTERS = Network(  # a convolution that is applied again and again
+    inputs={"x": (3, 2, 2)},
+    units={
+        "maps": jaxbp.stack(_FILTER, 2, "x", shared=True),
+        "o": Unit((3, 2, 1), jaxbp.linear, {"maps": Dense()}),
+    },
+)
+
+
 def gate(value, switch):
     return value * jax.nn.sigmoid(switch)
 
@@ -368,6 +432,10 @@ ALL = [
     Case("llama block", LLAMA, jaxbp.squared_error, batch=(2,)),
     Case("tied tokens", TOKENS, jaxbp.cross_entropy, batch=(3,), targets="ids"),
     Case("words", LOOKUP, jaxbp.cross_entropy, targets="ids", weighted=True),
+    Case("stacks", STACK, jaxbp.cross_entropy, targets="ids", weighted=True),
+    Case("nested stacks", NESTED, jaxbp.squared_error, batch=(2, 2)),
+    Case("recurrent", RECURRENT, jaxbp.cross_entropy, batch=(3,), targets="ids"),
+    Case("recurrent convolution", FILTERS, jaxbp.squared_error, batch=(2,)),
     Case("gated, by jax.vjp", gated(), jaxbp.squared_error, weighted=True),
     Case("gated, by hand", gated(gate_pullback), jaxbp.squared_error, batch=()),
     Case(

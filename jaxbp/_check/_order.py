@@ -49,7 +49,7 @@ def _step_to(facts: Facts, name: Name, right: Sequence[Name]) -> str:
 
 def _step_to_shared(facts: Facts, name: Name, right: Sequence[Name]) -> str:
     group, weight = name.path
-    using = [edge.unit for edge in facts.plan.uses[group][weight]]
+    using = [edge.unit for edge in facts.plan.uses[group, weight]]
     users = [u for u in reversed(facts.net.order) if u in using]
     last = f"from {' and '.join(f'delta.{u}' for u in users)} to {name}"
     unknown = [f"delta.{u}" for u in users if not _is_known(u, right)]

@@ -85,7 +85,7 @@ class Pass:
         for group, name in facts.plan.due[u]:
             if group == SHARED:
                 change = by_key.get(("shared", name))
-                whole = np.sum([parts[e.unit, e.source] for e in facts.plan.uses[group][name]], axis=0)
+                whole = np.sum([parts[e.unit, e.source] for e in facts.plan.uses[group, name]], axis=0)
                 gradients[Name("grad", (group, name))] = whole if change is None else change.apply(after)
         return replace(after, gradients=gradients)
 

@@ -29,6 +29,7 @@ from jaxbp._check._report import Mistake
 from jaxbp._check._shared_mistakes import in_shared
 from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
+from jaxbp._plan import Place
 from jaxbp.connections import Dense
 
 MOST_MISTAKES = 3
@@ -237,7 +238,7 @@ def _fit(
     u: str,
     delta: np.ndarray,
     changes: Sequence[Change],
-    weights: Iterable[tuple[str, str]],
+    weights: Iterable[Place],
     observed: Observed,
 ) -> bool:
     """Whether the gradients that are complete with δ_u, right or with changes, are what was handed in."""

@@ -19,7 +19,7 @@ _MOST_SUBSETS = 5
 
 def in_shared(facts: Facts, u: str, name: str) -> Iterator[Change]:
     """Mistakes in the gradient of a shared weight, complete in the step of u, where δ of all its users are right."""
-    users = [(edge.unit, edge.source) for edge in facts.plan.uses[SHARED][name]]
+    users = [(edge.unit, edge.source) for edge in facts.plan.uses[SHARED, name]]
     for unit, (slug, text, apply) in chain(_in_sum(facts, name, users), _in_uses(facts, name, users)):
         yield Change(Mistake(slug, unit, text), "shared", u, apply, name)
 

@@ -193,7 +193,7 @@ class Equations:
         )
 
     def _uses(self, group: str, name: str) -> tuple[Edge, ...]:
-        return self.net.plan.uses[group][name]
+        return self.net.plan.uses[group, name]
 
     def _update(self, group: str, name: str, k: Index) -> Expression:
         step = Product((Name("learning_rate"), Name("grad", (group, name), k)))
@@ -233,7 +233,7 @@ class Equations:
 
     def _find_terms(self, edge: Edge) -> Terms:
         weights = self.net.plan.weight_shapes
-        weight = None if edge.weight is None else weights[edge.weight[0]][edge.weight[1]]
+        weight = None if edge.weight is None else weights[edge.weight]
         return terms_of(edge.linear, weight, edge.shape, self.net.shapes[edge.unit])
 
     def _product(self, edge: Edge, term: Term, example: Index, *kinds: str) -> Expression:

@@ -159,7 +159,7 @@ class Numbers:
                 return float(edge.linear.pull_back(W, trace.h[s], one)[by_index])
             edges = self.edges_by(u, leaf.by.path) if kinds == ("a", "W") else []
             if edges:
-                read = sources(trace.h, self.batch)
+                read = sources(self.net, trace.h, self.batch)
                 weight = jnp.asarray(edges[0].weight_in(self.params))
                 return sum(float(edge.linear.contract(weight, read(edge), one)[by_index]) for edge in edges)
             return self._total(leaf, trace)

@@ -219,13 +219,13 @@ class Steps:
 
     def _weights(self) -> list[Place]:
         """Every weight, by unit in topological order; those that connections share once, at the end."""
-        uses = self.net.plan.uses
-        return [(group, name) for group in (*self.net.order, SHARED) for name in uses.get(group, ())]
+        groups = self.net.plan.groups
+        return [(group, name) for group in (*self.net.order, SHARED) for name in groups.get(group, ())]
 
     def _words(self, weight: Place) -> str:
         group, name = weight
         if group == SHARED:
-            edges = self.net.plan.uses[group][name]
+            edges = self.net.plan.uses[group, name]
             places = [f"bias of {e.unit}" if e.source == ONE else f"{e.source} to {e.unit}" for e in edges]
             return f"shared weights {name}, {' and '.join(places)}"
         return f"bias of {group}" if name == ONE else f"weights from {name} to {group}"

@@ -33,10 +33,9 @@ class Columns:
         return cls(samples, key)
 
     def __call__(self, sweep: Sweep) -> dict[str, Array]:
-        """δ_k of each example's own loss, `(K, N, *shape)` by unit."""
-        axes, S = sweep.scale.ndim, sweep.loss_root()
-        columns = sweep.from_output(S if self.key is None else self._sampled(S, axes, self.key))
-        return {u: jnp.reshape(delta, (delta.shape[0], -1, *delta.shape[1 + axes :])) for u, delta in columns.items()}
+        """δ_k of each example's own loss, `(K, *layers, *batch, *shape)` by unit."""
+        S = sweep.loss_root()
+        return sweep.from_output(S if self.key is None else self._sampled(S, sweep.scale.ndim, self.key))
 
     def _sampled(self, S: Array, batch_axes: int, key: Array) -> Array:
         """Random sums over the columns of each example, independent of one another."""

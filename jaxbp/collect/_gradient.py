@@ -1,5 +1,6 @@
 """The gradient, and the gradients of single examples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,9 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import check_keys, check_tree
-from jaxbp.collect._sweep import Sweep, Weight, added, for_each, hashed
+from jaxbp._names import under
+from jaxbp.collect._sweep import Sweep, Weight, for_each, hashed, total
 
-Tree = dict[str, dict[str, Array]]
+Tree = dict[str, Any]
+"""Arrays in a tree like the parameters."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,16 @@ class Gradient:
 class PerExampleGradient:
     """What each example adds to the gradient: g_i = scale_i ∂L_i/∂W, with Σ_i g_i = ∂L/∂W.
 
-    The tree has arrays `(*batch, *shape)`, so it is as large as the batch times the parameters. The other collectors
+    The tree has arrays `(*layers, *batch, *shape)`, so it is as large as the batch times the parameters. Others
     never form it where a matrix alone joins two units.
     """
 
     def __call__(self, sweep: Sweep) -> Tree:
-        return for_each(sweep, lambda w: jnp.reshape(w.gradients(), (*sweep.scale.shape, *w.value.shape)))
+        def each(weight: Weight) -> Array:
+            layers, shape = weight.value.shape[: weight.layers], weight.value.shape[weight.layers :]
+            return jnp.reshape(weight.gradients(), (*layers, *sweep.scale.shape, *shape))
+
+        return for_each(sweep, each)
 
 
 @dataclass(frozen=True)
@@ -44,20 +51,27 @@ class PerExampleDot:
         check_tree(self.other, "other")
 
     def __call__(self, sweep: Sweep) -> Array:
-        check_keys(self.other, sweep.weights, "per_example_dot got a tree that holds the units", "the network has")
-        products: list[Array] = []
-        for unit, group in sweep.weights.items():
-            check_keys(
-                self.other[unit], group, f"per_example_dot got weights of {unit!r} from", "the network has them from"
-            )
-            products += [_dot(weight, self.other[unit][source]) for source, weight in group.items()]
-        return jnp.reshape(added(products), sweep.scale.shape)
+        products = _dots(sweep.weights, self.other)
+        return jnp.reshape(total(sweep, products), sweep.scale.shape)
 
 
-def _dot(weight: Weight, V: Array) -> Array:
-    if V.shape != weight.value.shape:
-        raise ValueError(f"per_example_dot got an array of shape {V.shape} for a weight of shape {weight.value.shape}")
-    return weight.dot(V)
+def _dots(weights: Mapping[str, Any], other: Mapping[str, Any], group: str = "") -> Tree:
+    of = (
+        (f"weights of {group!r} from", "the network has them from")
+        if group
+        else ("a tree that holds the units", "the network has")
+    )
+    check_keys(other, weights, f"per_example_dot got {of[0]}", of[1])
+    products: Tree = {}
+    for name, weight in weights.items():
+        if not isinstance(weight, Weight):
+            products[name] = _dots(weight, other[name], under(group, name) if group else name)
+        elif other[name].shape != weight.value.shape:
+            shapes = f"an array of shape {other[name].shape} for a weight of shape {weight.value.shape}"
+            raise ValueError(f"per_example_dot got {shapes}")
+        else:
+            products[name] = weight.dot(other[name])
+    return products
 
 
 gradient = Gradient()

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
-from jaxbp.collect._sweep import Sweep, Weight, added, by_unit, for_each
+from jaxbp.collect._sweep import Sweep, Weight, by_unit, for_each, total
 
 
 class Grams(NamedTuple):
     """Inner products ⟨g_i, g_j⟩ of what examples add to the gradient, with all batch axes as one of N examples.
 
     Attributes:
-        units: Over the weights that lead into each unit, shared ones too: `(N, N)` by unit.
+        units: Over the weights that lead into each unit, shared ones too: `(N, N)` by unit, `(depth, N, N)` in stacks.
         total: Over all weights, `(N, N)`.
     """
 
@@ -29,7 +29,7 @@ class Gram:
 
     def __call__(self, sweep: Sweep) -> Grams:
         grams = for_each(sweep, Weight.gram)
-        return Grams(by_unit(sweep, grams), added(matrix for group in grams.values() for matrix in group.values()))
+        return Grams(by_unit(sweep, grams), total(sweep, grams))
 
 
 gram = Gram()

@@ -1,15 +1,16 @@
 """The factors of the Kronecker approximation to the curvature of each weight."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._checks import quoted
 from jaxbp.collect._curvature import Columns
-from jaxbp.collect._sweep import Pair, Sweep, Weight, for_each, over_examples
-from jaxbp.connections import Bias, Dense
+from jaxbp.collect._sweep import Sweep, Weight, for_each, over_examples
+from jaxbp.connections import Bias, Dense, Shape
 
 
 class KroneckerFactors(NamedTuple):
@@ -43,24 +44,37 @@ class Kronecker:
 
     columns: Columns | None = None
 
-    def __call__(self, sweep: Sweep) -> dict[str, dict[str, KroneckerFactors]]:
-        pairs = for_each(sweep, _only_pair)
+    def __call__(self, sweep: Sweep) -> dict[str, Any]:
+        for_each(sweep, _check)
         if self.columns is None:
             signals, factors = sweep.signals(), sweep.own_factors()
         else:
             signals, factors = self.columns(sweep), jnp.sqrt(sweep.probabilities())
         p = jnp.reshape(sweep.probabilities(), (-1, 1))
         # weights into one unit share its factor, and weights from one source share the factor of the source
-        all_pairs = [pair for group in pairs.values() for pair in group.values()]
-        sources = {pair.source: _rows(pair.h).T @ (p.astype(pair.h.dtype) * _rows(pair.h)) for pair in all_pairs}
-        units = {u: _second_moment(signals[u], factors) for u in {pair.unit: None for pair in all_pairs}}
-        return {
-            unit: {name: KroneckerFactors(sources[pair.source], units[pair.unit]) for name, pair in group.items()}
-            for unit, group in pairs.items()
-        }
+        sources: dict[tuple[str, Shape], Array] = {}
+        units: dict[str, Array] = {}
+
+        def of_source(weight: Weight) -> Array:
+            (pair,) = weight.pairs
+            return _rows(pair.h).T @ (p.astype(pair.h.dtype) * _rows(pair.h))
+
+        def of_unit(_: Weight, delta: Sequence[Array]) -> Array:
+            return _second_moment(delta[0], factors)
+
+        def factors_of(weight: Weight) -> KroneckerFactors:
+            (pair,) = weight.pairs
+            source = (pair.source, weight.value.shape[: weight.layers])  # each stack has a constant unit of its own
+            if source not in sources:
+                sources[source] = weight.in_each_layer(of_source)
+            if pair.unit not in units:
+                units[pair.unit] = weight.in_each_layer(of_unit, signals)
+            return KroneckerFactors(sources[source], units[pair.unit])
+
+        return for_each(sweep, factors_of)
 
 
-def _only_pair(weight: Weight) -> Pair:
+def _check(weight: Weight) -> None:
     pair, *others = weight.pairs
     if others:
         raise ValueError(
@@ -69,16 +83,20 @@ def _only_pair(weight: Weight) -> Pair:
         )
     if not isinstance(pair.connection, Dense | Bias):
         raise TypeError(f"kronecker has no rule for {type(pair.connection).__name__} connections, only for Dense")
-    shape = pair.delta.shape[weight.scale.ndim :]
+    shape = pair.delta.shape[len(pair.layers) + weight.scale.ndim :]
+    if not all(pair.layers):
+        raise ValueError(
+            f"kronecker got a weight of {pair.unit!r} that layers share, whose cross terms are no Kronecker product"
+        )
     if len(shape) != 1:
         raise ValueError(
             f"kronecker got a unit of shape {shape}: the rows of one example share a weight, and their cross terms are "
             "no Kronecker product"
         )
-    return pair
 
 
 def _second_moment(signals: Array, factors: Array) -> Array:
+    signals = jnp.reshape(signals, (signals.shape[0], -1, signals.shape[-1]))
     weighted = signals * over_examples(jnp.reshape(factors, -1), signals[0])[None]
     return jnp.einsum("knu,knv->uv", weighted, weighted)
 

@@ -10,15 +10,15 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_number, check_random_key, is_known
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._sweep import Sweep, Weight, added, by_unit, divisor, for_each, hashed
+from jaxbp.collect._sweep import Sweep, Weight, added, by_unit, divisor, for_each, hashed, total
 
 
 class SquaredNorms(NamedTuple):
     """Squared norms ‖g_i‖² of what each example adds to the gradient.
 
     Attributes:
-        weights: For each weight alone: a tree like the parameters, of arrays `(*batch,)`.
-        units: For all weights that lead into a unit, shared ones too: arrays `(*batch,)` by unit.
+        weights: For each weight alone: a tree like the parameters, of arrays `(*batch,)`, `(depth, *batch)` in stacks.
+        units: For all weights that lead into a unit, shared ones too: arrays of these shapes by unit.
         total: For the whole gradient, `(*batch,)`.
     """
 
@@ -35,9 +35,12 @@ class SquaredNorm:
     """
 
     def __call__(self, sweep: Sweep) -> SquaredNorms:
-        weights = for_each(sweep, lambda weight: jnp.reshape(weight.squared_norms(), sweep.scale.shape))
-        total = added(norm for group in weights.values() for norm in group.values())
-        return SquaredNorms(weights, by_unit(sweep, weights), total)
+        def norms(weight: Weight) -> Array:
+            squares = weight.squared_norms()
+            return jnp.reshape(squares, (*squares.shape[:-1], *sweep.scale.shape))
+
+        weights = for_each(sweep, norms)
+        return SquaredNorms(weights, by_unit(sweep, weights), total(sweep, weights))
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,9 @@ class Clipped:
 
 def _root_of_squares(norms: Tree) -> Array:
     """The norm of the whole from the norms of its parts, over their largest, so that no square overflows."""
-    parts = [norm for group in norms.values() for norm in group.values()]
-    largest = divisor(reduce(jnp.maximum, parts))
-    return largest * jnp.sqrt(added((part / largest) ** 2 for part in parts))
+    parts = [jnp.reshape(norm, (-1, norm.shape[-1])) for norm in jax.tree.leaves(norms)]
+    largest = divisor(reduce(jnp.maximum, (jnp.max(part, axis=0) for part in parts)))
+    return largest * jnp.sqrt(added(jnp.sum((part / largest[None]) ** 2, axis=0) for part in parts))
 
 
 def _with_noise(tree: Tree, key: Array, deviation: Array) -> Tree:

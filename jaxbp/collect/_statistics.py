@@ -17,7 +17,7 @@ from jaxbp.collect._sweep import Sweep, UnitSignals
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class UnitStatistics:
-    """What one unit is like on one batch, all scalars.
+    """What one unit is like on one batch, all scalars; `(depth,)` in stacks, a number for each layer.
 
     Attributes:
         Delta_norm: ‖Δ‖ over batch and unit.
@@ -69,7 +69,16 @@ class Statistics:
 
     def __call__(self, sweep: Sweep) -> NetworkStatistics:
         axes = tuple(range(sweep.scale.ndim))
-        units = {u: _of_unit(signals, axes, self.flat) for u, signals in sweep.units.items()}
+
+        def statistics(u: str, signals: UnitSignals) -> UnitStatistics:
+            activation, *arrays = signals
+
+            def of_layer(*arrays: Array) -> UnitStatistics:
+                return _of_unit(UnitSignals(activation, *arrays), axes, self.flat)
+
+            return sweep.in_each_layer(of_layer, u, *arrays)
+
+        units = {u: statistics(u, signals) for u, signals in sweep.units.items()}
         return NetworkStatistics(units, tuple(sweep.units))
 
 

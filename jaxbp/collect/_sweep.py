@@ -1,11 +1,11 @@
 """What a collector sees: the pairs (h_s, δ_u) of each weight of the network, and the signals of each unit."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import reduce
+from functools import partial, reduce
 from operator import add
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,7 @@ from jaxtyping import Array
 from jaxbp._checks import check_made, check_mapping, check_takes, check_text, described, is_known, name_of
 from jaxbp.activations import Activation
 from jaxbp.connections import Connection
-
-T = TypeVar("T")
+from jaxbp.connections._connection import OverRows
 
 
 class Pair(NamedTuple):
@@ -27,8 +26,10 @@ class Pair(NamedTuple):
         connection: The kind of connection.
         source: The name of the input or unit s that is read, `"bias"` for the one that is always +1.
         unit: The name of the unit u that reads it.
-        h: The post-activation h_s of the source, `(*batch, *shape)`; behind a bias ones, `(*batch, *rows, 1)`.
-        delta: The error signal δ_u = ∂L/∂a_u, `(*batch, *shape)`.
+        h: The post-activation h_s of the source, `(*batch, *shape)`; behind a bias ones, `(*batch, *rows, 1)`. In
+            stacks the layers are axes before the batch.
+        delta: The error signal δ_u = ∂L/∂a_u, `(*batch, *shape)`, with the same layers.
+        layers: For each axis of layers, whether each layer has a weight of its own.
     """
 
     connection: Connection
@@ -36,29 +37,43 @@ class Pair(NamedTuple):
     unit: str
     h: Array
     delta: Array
+    layers: tuple[bool, ...] = ()
 
 
 class Weight(NamedTuple):
     """What the gradient of one weight is made of: ∂L/∂W = Σ h_sᵀ δ_u over the pairs that share it, mostly one.
 
     What is not linear in the gradient has cross terms between the pairs, and so adds them up for each example first.
+    In a stack W is one for each layer, `(depth, …)`, and so is what is made of it: the layers are the first axes of all
+    results. Where the layers share a W, its gradient sums over them.
 
     Attributes:
         value: W.
         pairs: The places where it is used.
         scale: ∂L/∂L_i of each example, `(*batch,)`: 1/N in a mean, its weight in a weighted one.
+        formed: The gradient, where the sweep has formed it on its way.
     """
 
     value: Array
     pairs: tuple[Pair, ...]
     scale: Array
+    formed: Array | None = None
+
+    @property
+    def layers(self) -> int:
+        """How many axes of layers W has."""
+        return sum(self.pairs[0].layers)
 
     def gradient(self, factors: Array | None = None) -> Array:
         """Σ_i f_i g_i, shaped like W: the gradient, with each example's part times a factor `(*batch,)`.
 
         An example with a factor of 0 has no part in it, also where its g_i is not finite.
         """
+        if self.formed is not None and factors is None:
+            return self.formed
+        return self.in_each_layer(lambda weight: weight._gradient(factors))
 
+    def _gradient(self, factors: Array | None) -> Array:
         def contracted(pair: Pair) -> Array:
             if factors is not None:
                 pair = _times(factors, pair)
@@ -70,20 +85,31 @@ class Weight(NamedTuple):
 
     def gradients(self) -> Array:
         """What each example adds to the gradient, g_i: `(N, *shape)`, with the batch as one axis."""
+        return self.in_each_layer(lambda weight: weight._gradients())
+
+    def _gradients(self) -> Array:
         return reduce(add, (p.connection.contract_each(self.value, p.h, p.delta) for p in self._in_a_row()))
 
     def dot(self, V: Array) -> Array:
         """⟨g_i, V⟩ for an array like W, `(N,)`: V takes the place of the weight, because ⟨hᵀ δ, V⟩ = h V · δ."""
+        return self._replace(value=V).in_each_layer(lambda weight: weight._dot())
 
+    def _dot(self) -> Array:
         def product(pair: Pair) -> Array:
-            return jnp.sum(pair.connection.apply(V, pair.h) * pair.delta, axis=tuple(range(1, pair.delta.ndim)))
+            return jnp.sum(
+                pair.connection.apply(self.value, pair.h) * pair.delta, axis=tuple(range(1, pair.delta.ndim))
+            )
 
         return reduce(add, map(product, self._in_a_row()))
 
     def squared_norms(self) -> Array:
         """‖g_i‖², `(N,)`, in float32 at least."""
-        largest, squares, _ = self._scaled()
-        return (largest * jnp.sqrt(squares)) ** 2
+
+        def norms(weight: Weight) -> Array:
+            largest, squares, _ = weight._scaled()
+            return (largest * jnp.sqrt(squares)) ** 2
+
+        return self.in_each_layer(norms)
 
     def norm_bounds(self) -> Array:
         """What ‖g_i‖ is at most, `(N,)`, in float32 at least: the norm, and what rounding may have taken from it.
@@ -91,8 +117,12 @@ class Weight(NamedTuple):
         Terms that cancel, or whose squares vanish, leave a norm that is too small; nothing that is clipped by this
         bound is ever larger than it should be.
         """
-        largest, squares, terms = self._scaled()
-        return largest * jnp.sqrt(squares + 16 * jnp.finfo(squares.dtype).eps * terms)
+
+        def bounds(weight: Weight) -> Array:
+            largest, squares, terms = weight._scaled()
+            return largest * jnp.sqrt(squares + 16 * jnp.finfo(squares.dtype).eps * terms)
+
+        return self.in_each_layer(bounds)
 
     def _scaled(self) -> tuple[Array, Array, Array]:
         """‖g_i‖² of h and δ divided by their largest elements, so that no square overflows or vanishes.
@@ -120,16 +150,23 @@ class Weight(NamedTuple):
 
     def gram(self) -> Array:
         """⟨g_i, g_j⟩, `(N, N)`."""
+        return self.in_each_layer(lambda weight: weight._gram())
+
+    def _gram(self) -> Array:
         pairs = self._in_a_row()
         if len(pairs) > 1:
-            each = jnp.reshape(self.gradients(), (self.scale.size, -1))
+            each = jnp.reshape(self._gradients(), (self.scale.size, -1))
             return each @ each.T
         return pairs[0].connection.gram(self.value, pairs[0].h, pairs[0].delta)
 
     def sum_of_squares(self, signals: Mapping[str, Array], factors: Array) -> Array:
-        """Σ_ki f_i² g_ki², shaped like W: over K signals δ_k, by unit `(K, N, *shape)`, and examples."""
-        pairs = self._in_a_row()
-        deltas = [signals[p.unit] * over_examples(jnp.reshape(factors, -1), signals[p.unit][0])[None] for p in pairs]
+        """Σ_ki f_i² g_ki², shaped like W: over K signals δ_k, by unit `(K, *layers, *batch, *shape)`, and examples."""
+        return self.in_each_layer(lambda weight, deltas: weight._sum_of_squares(deltas, factors), signals)
+
+    def _sum_of_squares(self, deltas: Sequence[Array], factors: Array) -> Array:
+        pairs, axes = self._in_a_row(), self.scale.ndim
+        deltas = [jnp.reshape(d, (d.shape[0], -1, *d.shape[1 + axes :])) for d in deltas]
+        deltas = [d * over_examples(jnp.reshape(factors, -1), d[0])[None] for d in deltas]
         if len(pairs) == 1:
             return pairs[0].connection.sum_of_squares(self.value, pairs[0].h, deltas[0])
 
@@ -139,6 +176,37 @@ class Weight(NamedTuple):
 
         return lax.scan(one_signal, jnp.zeros_like(self.value), deltas)[0]
 
+    def in_each_layer(self, make: Callable[..., Any], signals: Mapping[str, Array] | None = None) -> Any:
+        """What is made of the weight of each layer, one layer after the other; of the weight itself without layers.
+
+        Layers that share the weight become rows of the examples. With signals, `(K, *layers, *batch, *shape)` by unit,
+        `make` gets them for each pair, `(K, *batch, *shape)`.
+        """
+        axes = self.pairs[0].layers
+        given = None if signals is None else [signals[pair.unit] for pair in self.pairs]
+        if not axes:
+            return make(self) if given is None else make(self, given)
+        batch_axes = self.scale.ndim
+        h = [by_layer(p.h, axes, batch_axes) for p in self.pairs]
+        delta = [by_layer(p.delta, axes, batch_axes) for p in self.pairs]
+        if given is not None:
+            given = [by_layer(d, axes, batch_axes, before=1) for d in given]
+        in_rows = not all(axes)
+
+        def of_layer(layer: Any) -> Any:
+            value, h, delta, given = layer
+            pairs = tuple(
+                pair._replace(h=h_l, delta=delta_l, layers=(), connection=_in_rows(pair.connection, in_rows))
+                for pair, h_l, delta_l in zip(self.pairs, h, delta, strict=True)
+            )
+            weight = Weight(value, pairs, self.scale)
+            return make(weight) if given is None else make(weight, given)
+
+        made: Callable[[Any], Any] = of_layer
+        for _ in range(self.layers):
+            made = partial(lax.map, made)
+        return made((self.value, h, delta, given))
+
     def _in_a_row(self) -> list[Pair]:
         """The pairs with the batch as one axis, `(N, *shape)`."""
         axes = self.scale.ndim
@@ -147,6 +215,22 @@ class Weight(NamedTuple):
             return jnp.reshape(array, (-1, *array.shape[axes:]))
 
         return [p._replace(h=flat(p.h), delta=flat(p.delta)) for p in self.pairs]
+
+
+def by_layer(array: Array, layers: tuple[bool, ...], batch_axes: int, before: int = 0) -> Array:
+    """Layers that have weights of their own first, and those that share one after the batch, as rows.
+
+    `(*before, *layers, *batch, *shape)` becomes `(*own, *before, *batch, *sharing, *shape)`.
+    """
+    own = [before + i for i, has_own in enumerate(layers) if has_own]
+    sharing = [before + i for i, has_own in enumerate(layers) if not has_own]
+    end = before + len(layers) + batch_axes
+    batch = range(before + len(layers), end)
+    return jnp.transpose(array, (*own, *range(before), *batch, *sharing, *range(end, array.ndim)))
+
+
+def _in_rows(connection: Connection, rows: bool) -> Connection:
+    return OverRows(connection) if rows and not connection.takes_rows else connection
 
 
 class UnitSignals(NamedTuple):
@@ -181,6 +265,7 @@ class Sweep:
     Attributes:
         weights: Each weight with its pairs (h_s, δ_u), in a tree like the parameters.
         nodes: Each unit, for its activation.
+        layers: How many layers each unit has, for each stack around it; in `a` to `delta` they are the first axes.
         a: The pre-activation of each unit, in the order of computation.
         h: The post-activation of each unit and input.
         Delta: Δ = ∂L/∂h of each unit and input.
@@ -192,8 +277,9 @@ class Sweep:
             unit.
     """
 
-    weights: Mapping[str, Mapping[str, Weight]]
+    weights: Mapping[str, Any]
     nodes: Mapping[str, HasActivation]
+    layers: Mapping[str, tuple[int, ...]]
     a: Mapping[str, Array]
     h: Mapping[str, Array]
     Delta: Mapping[str, Array]
@@ -234,9 +320,14 @@ class Sweep:
         return jnp.sqrt(self.probabilities()) * jnp.where(counted, 1 / jnp.where(counted, self.scale, 1), 0)
 
     def signals(self) -> dict[str, Array]:
-        """δ of each unit as one signal, `(1, N, *shape)`."""
-        axes = self.scale.ndim
-        return {u: jnp.reshape(delta, (1, -1, *delta.shape[axes:])) for u, delta in self.delta.items()}
+        """δ of each unit as one signal, `(1, *layers, *batch, *shape)`."""
+        return {u: delta[None] for u, delta in self.delta.items()}
+
+    def in_each_layer(self, make: Callable[..., Any], u: str, *arrays: Array) -> Any:
+        """What is made of arrays of a unit, `(*layers, *batch, *shape)`, in each of its layers."""
+        for _ in self.layers[u]:
+            make = jax.vmap(make)
+        return make(*arrays)
 
 
 @runtime_checkable
@@ -274,9 +365,23 @@ def check_collectors(collect: Any) -> None:
         check_takes(collector, place, ("sweep",), "lambda sweep: …", hashable=False)
 
 
-def for_each(sweep: Sweep, make: Callable[[Weight], T]) -> dict[str, dict[str, T]]:
+def for_each(sweep: Sweep, make: Callable[[Weight], Any]) -> dict[str, Any]:
     """What is made of each weight, in a tree like the parameters."""
-    return {unit: {source: make(weight) for source, weight in group.items()} for unit, group in sweep.weights.items()}
+    return map_weights(make, sweep.weights)
+
+
+def map_weights(make: Callable[[Weight], Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+    """What is made of each weight in a tree."""
+    return {name: make(w) if isinstance(w, Weight) else map_weights(make, w) for name, w in weights.items()}
+
+
+def all_weights(weights: Mapping[str, Any], *trees: Any) -> list[Any]:
+    """The weights in a tree one after the other, with what other trees like it hold in their places."""
+    found: list[Any] = []
+    for name, weight in weights.items():
+        of = [tree[name] for tree in trees]
+        found += [(weight, *of)] if isinstance(weight, Weight) else all_weights(weight, *of)
+    return found
 
 
 def over_examples(per_example: Array, delta: Array) -> Array:
@@ -284,14 +389,19 @@ def over_examples(per_example: Array, delta: Array) -> Array:
     return _over_examples(per_example, delta).astype(delta.dtype)
 
 
-def by_unit(sweep: Sweep, of_weight: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
+def by_unit(sweep: Sweep, of_weight: Mapping[str, Any]) -> dict[str, Array]:
     """What weights have given, added up over those into each unit, if there are any; shared ones count at each user."""
-    into: dict[str, list[Array]] = {u: [] for u in sweep.a}
-    for group, weights in sweep.weights.items():
-        for name, weight in weights.items():
-            for u in dict.fromkeys(pair.unit for pair in weight.pairs):
-                into[u].append(of_weight[group][name])
+    into: dict[str, list[Array]] = {u: [] for u in sweep.nodes}
+    for weight, array in all_weights(sweep.weights, of_weight):
+        for u in dict.fromkeys(pair.unit for pair in weight.pairs):
+            into[u].append(array)
     return {u: added(arrays) for u, arrays in into.items() if arrays}
+
+
+def total(sweep: Sweep, of_weight: Mapping[str, Any]) -> Array:
+    """What weights have given, added up over all of them and their layers."""
+    found = all_weights(sweep.weights, of_weight)
+    return added(jnp.sum(array, axis=tuple(range(weight.layers))) for weight, array in found)
 
 
 def added(arrays: Iterable[Array]) -> Array:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -26,6 +27,9 @@ class Connection(ABC):
     initializer: str | Callable[..., Array] | None = None
     share: str | None = None  # the name of a weight that several connections use
     reads_ids: bool = False  # whether its source holds ids, and no numbers
+    takes_rows: bool = (
+        True  # whether what collectors ask for may have axes between the batch and the shape, to sum over
+    )
 
     @abstractmethod
     def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
@@ -86,6 +90,43 @@ class Wrapper(Connection):
     def share(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The name that the other connection shares its weight by."""
         return self.connection.share
+
+    @property
+    def takes_rows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the other connection does."""
+        return self.connection.takes_rows
+
+
+@dataclass(frozen=True)
+class OverRows(Wrapper):
+    """A connection whose every example has several h and δ, whose contributions to the gradient add up.
+
+    Axes that stand between the batch and the shape are to `contract` what batch axes are, so the general methods of
+    `Connection` serve collectors, where the connection's own take one batch axis.
+    """
+
+    connection: Connection
+
+    @property
+    def takes_rows(self) -> bool:
+        """It does."""
+        return True
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
+        """That of the connection."""
+        return self.connection.weight_shape(source, unit)
+
+    def apply(self, W: Any, h: Array) -> Array:
+        """The connection's contribution."""
+        return self.connection.apply(W, h)
+
+    def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
+        """The connection's signal."""
+        return self.connection.pull_back(W, h, delta)
+
+    def contract(self, W: Any, h: Any, delta: Array) -> Array:
+        """The connection's gradient."""
+        return self.connection.contract(W, h, delta)
 
 
 def _sum_over_signals(make: Callable[[Array], Array], signals: Array) -> Array:

@@ -50,6 +50,7 @@ class Conv(Connection):
     groups: int = 1
     initializer: str | Callable[..., Array] | None = None
     share: str | None = None
+    takes_rows = False
 
     def __post_init__(self):
         check_weight(self)

@@ -52,8 +52,8 @@ def diagnosis(net: Network, epoch: int, finite: np.ndarray, params: Params) -> D
     if bad.size:
         row, column = bad[0]
         return DivergedError(epoch, int(row) + 1, [*net.order, "loss"][column])
-    for group in (*net.order, *(group for group in net.plan.weight_shapes if group not in net.units)):
-        for name, W in params[group].items():
+    for group in (*net.order, *(group for group in net.plan.groups if group not in net.units)):
+        for path, W in jax.tree.leaves_with_path(params[group]):
             if not np.all(np.isfinite(np.asarray(W))):
-                return DivergedError(epoch, len(finite), f"params.{group}.{name}")
+                return DivergedError(epoch, len(finite), ".".join(("params", group, *(key.key for key in path))))
     return DivergedError(epoch, len(finite), "loss")

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from jaxbp._backprop import value_and_grad
 from jaxbp._checks import check_batch_size, check_integer, takes
-from jaxbp._dropout import without_dropout
+from jaxbp._dropout import noisy_units, without_dropout
 from jaxbp._network import Network
 from jaxbp._objective import check_objective, objective
 from jaxbp._parameters import Params, check_params
@@ -127,7 +127,7 @@ def run(
     start = state or init_state(jax.random.key(0) if key is None else key, net, optimizer)
     check_one_device(x=x, y=y, weights=weights, state=start)
     if keyed is None:
-        keyed = any(unit.dropout for unit in net.units.values()) and takes(gradient, "key")
+        keyed = bool(noisy_units(net)) and takes(gradient, "key")
     # refuses what does not fit before anything is compiled
     jax.eval_shape(objective(without_dropout(net), loss), start.params, x, y, weights)
     check_precision(net, start.params, x)

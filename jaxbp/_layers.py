@@ -1,0 +1,172 @@
+"""The layers of a stack, one after the other in one scan: upwards for the forward phase, downwards for the signals.
+
+Upwards every layer leaves its own trace, stacked; what nobody reads XLA does not keep. Downwards a layer takes its
+trace from there, or makes it again of what entered (`remat`), and contracts its own gradient, so that a plain gradient
+never holds the signals of more than one layer.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from jaxbp._stack import Stack
+from jaxbp.connections import Shape
+
+Phase = Callable[..., Any]
+
+
+class Read(NamedTuple):
+    """What the inputs of a block read, by their names.
+
+    Attributes:
+        start: What the first layer carries on.
+        alike: What all layers read.
+        slices: What each layer has a slice of, the layers as the first axis.
+    """
+
+    start: Array
+    alike: dict[str, Array]
+    slices: dict[str, Array]
+
+    @classmethod
+    def of(cls, stack: Stack, h: Mapping[str, Array], batch: Shape) -> "Read":
+        """Of the post-activations around the stack."""
+        alike = {name: h[source] for name, source in stack.sources.items() if name not in stack.slices}
+        slices = {name: jnp.moveaxis(h[stack.sources[name]], len(batch) + i, 0) for name, i in stack.slices.items()}
+        return cls(alike.pop(stack.carried), alike, slices)
+
+    def over_layers(self, depth: int) -> dict[str, Array]:
+        """What each layer read of all but what is carried, the layers as the first axis."""
+        return {s: jnp.broadcast_to(h, (depth, *h.shape)) for s, h in self.alike.items()} | self.slices
+
+
+def upwards(stack: Stack, phase: Phase, W: Any, read: Read, batch: Shape, offsets: Any, key: Array | None) -> Any:
+    """The traces of all layers, the layers as the first axis of everything."""
+    floats = [leaf.dtype for leaf in jax.tree.leaves((W, read)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    start = read.start.astype(jnp.result_type(*floats))  # layer by layer the dtype is the same
+    own = None if stack.shared else W
+
+    def layer(carried: Array, of_layer: Any) -> tuple[Array, Any]:
+        own, slices, offsets, key = of_layer
+        h = {stack.carried: carried, **read.alike, **slices}
+        h = {name: h[name] for name in stack.block.inputs}
+        trace = phase(stack.block, W if stack.shared else own, h, batch, offsets, key)
+        return trace.h[stack.block.output], trace
+
+    layers = (own, read.slices, offsets, keys_of_layers(stack, key))
+    _, trace = lax.scan(layer, start, layers, stack.depth)
+    if offsets is None:
+        # what is read alike is not kept once for each layer
+        trace.h.update(read.over_layers(stack.depth))
+    return trace
+
+
+def downwards(
+    stack: Stack,
+    sweep: Phase,
+    phase: Phase,
+    W: Any,
+    feedback: Any,
+    trace: Any,
+    read: Read,
+    Delta: Array,
+    batch: Shape,
+    key: Array | None,
+) -> tuple[dict[str, Array], Any]:
+    """What flows back into each source, and Δ, δ and gradients of all layers.
+
+    Args:
+        stack: The stack.
+        sweep: The backward recursion of one layer.
+        phase: The forward phase of one layer, to make it again.
+        W: The parameters in the stack.
+        feedback: What stands in for them on the way back, or None.
+        trace: What the forward phase left behind, by the names in the block.
+        read: What the block's inputs read.
+        Delta: Δ of the stack.
+        batch: The batch shape.
+        key: The key of the stack's noise.
+    """
+    block, kept = stack.block, stack.kept
+    at_output = jnp.moveaxis(Delta, len(batch), 0) if stack.every_layer else None
+    own = None if stack.shared else (W, feedback)
+
+    def layer(carried: Any, of_layer: Any) -> tuple[Any, Any]:
+        Delta, into_alike, total = carried
+        own, at_output, slices, x, rest, key = of_layer
+        W_l, feedback_l = (W, feedback) if stack.shared else own
+        if at_output is not None:
+            Delta = Delta + at_output
+        h = {stack.carried: x, **read.alike, **slices}
+        if kept is None:
+            trace = rest._replace(h={**h, **rest.h})
+        else:
+            h = {name: h[name] for name in block.inputs}
+            trace = phase(block, W_l, h, batch, None, key, rest)
+        back = sweep(block, W_l, trace, batch, Delta, feedback=feedback_l, key=key)
+        signals = back.Delta
+        into_alike = {s: into + signals[s] for s, into in into_alike.items()}
+        if stack.shared:
+            total = jax.tree.map(jnp.add, total, back.formed)
+        return (signals[stack.carried], into_alike, total), (signals, back.delta, None if stack.shared else back.formed)
+
+    numbers = [s for s in read.alike if jnp.issubdtype(read.alike[s].dtype, jnp.floating)]
+    start = (
+        jnp.zeros_like(at_output[0]) if at_output is not None else Delta,
+        {s: jnp.zeros_like(read.alike[s]) for s in numbers},
+        jax.tree.map(jnp.zeros_like, W) if stack.shared else None,
+    )
+    rest = trace if kept is None else _only(trace, kept)
+    rest = rest._replace(h={u: h for u, h in rest.h.items() if u not in block.inputs})
+    layers = (own, at_output, read.slices, trace.h[stack.carried], rest, keys_of_layers(stack, key))
+    (into_first, into_alike, total), (Delta_of, delta_of, grads) = lax.scan(
+        layer, start, layers, stack.depth, reverse=True
+    )
+    into = by_source(stack, into_first, into_alike, Delta_of, batch)
+    return into, (Delta_of, delta_of, total if stack.shared else grads)
+
+
+def by_source(
+    stack: Stack, into_first: Array, into_alike: Mapping[str, Array], Delta: Mapping[str, Array], batch: Shape
+) -> dict[str, Array]:
+    """What flows back into each source, from what does into each input of the block."""
+    into = {stack.carried: into_first, **into_alike}
+    for name, axis in stack.slices.items():
+        if name in Delta:
+            into[name] = jnp.moveaxis(Delta[name], 0, len(batch) + axis)
+    found: dict[str, Array] = {}
+    for name, signal in into.items():
+        s = stack.sources[name]
+        found[s] = found[s] + signal if s in found else signal
+    return found
+
+
+def around(stack: Stack, Delta: Mapping[str, Array], batch: Shape) -> dict[str, Array]:
+    """What flows back into each source where nothing flows from layer to layer, from Δ of the block's inputs."""
+    alike = {s: jnp.sum(D, axis=0) for s, D in Delta.items() if s in stack.sources and s not in stack.slices}
+    alike.pop(stack.carried, None)
+    return by_source(stack, Delta[stack.carried][0], alike, Delta, batch)
+
+
+def _only(trace: Any, kept: tuple[str, ...]) -> Any:
+    """What a trace holds of some units, and of the blocks in them."""
+
+    def of(by_name: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: array for name, array in by_name.items() if name.split(".")[0] in kept}
+
+    return type(trace)(of(trace.a), of(trace.h), None if trace.noise is None else of(trace.noise) or None)
+
+
+def output_of(stack: Stack, trace: Any, batch: Shape) -> Array:
+    """What the stack makes of its layers."""
+    outputs = trace.h[stack.block.output]
+    return jnp.moveaxis(outputs, 0, len(batch)) if stack.every_layer else outputs[-1]
+
+
+def keys_of_layers(stack: Stack, key: Array | None) -> Array | None:
+    """A key for each layer, by its number."""
+    return None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(stack.depth))
