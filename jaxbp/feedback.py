@@ -134,7 +134,7 @@ def alignment_angles(
     theirs = backprop(net, loss, params, x, y, collect={}, key=key).delta
     axes = len(batch_shape(net, ours.trace))
     angles: dict[str, Array] = {}
-    for u in reversed(net.plan.nodes):
+    for u in reversed(list(net.plan.nodes)):
         angle = partial(_mean_angle, batch_axes=axes)
         for _ in net.plan.layers[u]:
             angle = jax.vmap(angle)

@@ -1,17 +1,14 @@
 """Stacks: equal to the same network written out flat, in everything that there is."""
 
-from dataclasses import replace
-
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from cases import NESTED, STACK, Case, case_named
-from reference import autodiff, relative_error
+from cases import NESTED, case_named
+from reference import relative_error
 
 import jaxbp
-from jaxbp import Dense, Identity, Network, Unit, collect
+from jaxbp import collect
 from jaxbp._unrolled import unrolled
 
 STACKS = [

@@ -49,6 +49,20 @@ def alternate(
     return quartiles(times[:, 0]), quartiles(times[:, 1]), quartiles(times[:, 0] / times[:, 1])
 
 
+def paired(first: Callable[[], Any], second: Callable[[], Any], rounds: int) -> tuple[Timing, Timing, float]:
+    """The ratios first / second of CPU time and of wall time, measured in turn, and the first's median seconds."""
+    for f in (first, second):
+        jax.block_until_ready(f())
+    times = np.empty((rounds, 2, 2))
+    for n in range(rounds):
+        for i in (0, 1) if n % 2 else (1, 0):
+            cpu, wall = time.process_time(), time.perf_counter()
+            jax.block_until_ready((first, second)[i]())
+            times[n, i] = time.process_time() - cpu, time.perf_counter() - wall
+    ratios = times[:, 0] / times[:, 1]
+    return quartiles(ratios[:, 0]), quartiles(ratios[:, 1]), float(np.median(times[:, 0, 1]))
+
+
 def quartiles(values: np.ndarray) -> Timing:
     """Lower quartile, median and upper quartile."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
