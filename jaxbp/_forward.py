@@ -12,7 +12,7 @@ from jaxbp._checks import check_by, check_floating, check_keys, check_kind, chec
 from jaxbp._dropout import Phi, drawn, with_noise
 from jaxbp._graph import ONE
 from jaxbp._ids import check_ids
-from jaxbp._layers import Read, output_of, upwards
+from jaxbp._layers import Read, upwards
 from jaxbp._names import inside, under
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
@@ -102,8 +102,7 @@ def phase(
                 of_net |= {v: value for v, value in of_kept.items() if v == u or v.startswith(under(u, ""))}
         elif isinstance(unit, Stack):
             within = None if offsets is None else offsets.inside(u)
-            layers = upwards(unit, phase, params[u], Read.of(unit, h, batch), batch, within, subkey)
-            a[u] = output_of(unit, layers, batch)
+            a[u], layers = upwards(unit, phase, params[u], Read.of(unit, h, batch), batch, within, subkey)
             for of_net, of_block in ((a, layers.a), (h, layers.h), (noise, layers.noise or {})):
                 of_net |= {under(u, v): value for v, value in of_block.items()}
         else:

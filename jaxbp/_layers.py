@@ -45,7 +45,7 @@ class Read(NamedTuple):
 
 
 def upwards(stack: Stack, phase: Phase, W: Any, read: Read, batch: Shape, offsets: Any, key: Array | None) -> Any:
-    """The traces of all layers, the layers as the first axis of everything."""
+    """What the stack makes, and the traces of all layers, the layers as the first axis of everything."""
     floats = [leaf.dtype for leaf in jax.tree.leaves((W, read)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     start = read.start.astype(jnp.result_type(*floats))  # layer by layer the dtype is the same
     own = None if stack.shared else W
@@ -58,11 +58,12 @@ def upwards(stack: Stack, phase: Phase, W: Any, read: Read, batch: Shape, offset
         return trace.h[stack.block.output], trace
 
     layers = (own, read.slices, offsets, keys_of_layers(stack, key))
-    _, trace = lax.scan(layer, start, layers, stack.depth)
+    last, trace = lax.scan(layer, start, layers, stack.depth)
     if offsets is None:
         # what is read alike is not kept once for each layer
         trace.h.update(read.over_layers(stack.depth))
-    return trace
+    # the last output of all would keep the others
+    return jnp.moveaxis(trace.h[stack.block.output], 0, len(batch)) if stack.every_layer else last, trace
 
 
 def downwards(
@@ -159,12 +160,6 @@ def _only(trace: Any, kept: tuple[str, ...]) -> Any:
         return {name: array for name, array in by_name.items() if name.split(".")[0] in kept}
 
     return type(trace)(of(trace.a), of(trace.h), None if trace.noise is None else of(trace.noise) or None)
-
-
-def output_of(stack: Stack, trace: Any, batch: Shape) -> Array:
-    """What the stack makes of its layers."""
-    outputs = trace.h[stack.block.output]
-    return jnp.moveaxis(outputs, 0, len(batch)) if stack.every_layer else outputs[-1]
 
 
 def keys_of_layers(stack: Stack, key: Array | None) -> Array | None:

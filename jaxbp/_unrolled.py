@@ -41,7 +41,7 @@ class Unrolled:
 
         def one(place: Place) -> Any:
             original, layer = self.weights[place]
-            return at(original, tree)[layer]
+            return at(original, tree)[layer] if layer else at(original, tree)
 
         return self.net.plan.tree(one)
 
@@ -68,6 +68,8 @@ def unrolled(net: Network) -> Unrolled:
         ValueError: A stack whose layers read slices of ids, for which no unit can be written.
         TypeError: A stack whose layers share the weight of a connection without the field `share`.
     """
+    if not any(net.plan.layers.values()):
+        return Unrolled(net, {s: (s, ()) for s in net.shapes}, {place: (place, ()) for place in net.plan.uses})
     units: dict[str, Node] = {}
     names: dict[str, tuple[str, Index]] = {s: (s, ()) for s in net.inputs}
     weights: dict[Place, tuple[Place, Index]] = {}

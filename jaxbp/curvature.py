@@ -103,9 +103,8 @@ def ggn_vector_product(
 def _check_vector(net: Network, params: Params, vector: Any) -> None:
     check_params(net, params)
     check_params(net, vector, "vector")
-    for path, W in jax.tree.leaves_with_path(params):
-        keys = tuple(key.key for key in path)
-        v: Array = at(keys, vector)
+    for place in net.plan.uses:
+        W, v = at(place, params), at(place, vector)
         if v.dtype != W.dtype:
-            place = "".join(f"[{key!r}]" for key in keys)
-            raise TypeError(f"vector{place} has dtype {v.dtype}, but the parameter has {W.dtype}")
+            where = "".join(f"[{key!r}]" for key in place)
+            raise TypeError(f"vector{where} has dtype {v.dtype}, but the parameter has {W.dtype}")

@@ -21,6 +21,7 @@ from jaxbp.feedback import DirectFeedback
 
 NET = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
 OTHER = jaxbp.layered([3, 5, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
+BLOCK = jaxbp.Network(inputs={"x": 3, "z": 2}, units={"o": Unit(3, jaxbp.tanh, {"x": Dense(), "z": Dense()})})
 KEY = jax.random.key(0)
 PARAMS = jaxbp.init_params(KEY, NET)
 X, Y = jnp.ones((5, 3)), jnp.zeros(5, int)
@@ -614,6 +615,38 @@ CALLS: dict[str, Call] = {
             replace(v, says=tuple(s.replace("{}", "pullback") for s in v.says))
             for v in no_function("inputs", "a", "delta")[1:]
         ]},
+    ),
+    "stack": Call(
+        jaxbp.stack,
+        {
+            "block": BLOCK, "depth": 3, "sources": {"x": "x", "z": "z"}, "shared": False, "slices": {"z": 0},
+            "every_layer": False, "remat": False,
+        },
+        kinds={
+            "block": [
+                type_error(v, "block must be a jaxbp.Network") for v in (None, {"x": 3}, jaxbp.Network)
+            ] + [value_error(
+                jaxbp.Network(BLOCK.inputs, {"o": Unit(2, jaxbp.tanh, {"x": Dense(), "z": Dense()})}),
+                "carries its first input, 'x'", "(3,) and (2,)",
+            )],
+            "depth": no_integer(1),
+            "shared": no_flag(),
+            "every_layer": no_flag(),
+            "sources": [
+                type_error(None, "sources must be a dict"), type_error({"x": 1, "z": "z"}, "sources['x'] must be"),
+                value_error({"x": "x"}, "sources holds the inputs 'x', but the block has 'x', 'z'"),
+                value_error("x", "the block has the inputs 'x', 'z'; say what each of them reads"),
+            ],
+            "slices": [
+                type_error([0], "slices must be a dict"), type_error({"z": "0"}, "slices['z'] must be an integer"),
+                value_error({"x": 0}, "slices holds 'x'", "beside the one that it carries"),
+                value_error({"z": -1}, "slices['z'] must be at least 0"),
+            ],
+            "remat": [
+                type_error(None, "remat must be True or False"), type_error(1, "remat must be True or False"),
+                value_error(("down",), "remat holds 'down', but the block has the units 'o'"),
+            ],
+        },
     ),
     "product": Call(
         lambda sources, width: jaxbp.product(*sources, width=width), {"sources": ("gate", "value"), "width": 4},

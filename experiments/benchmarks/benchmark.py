@@ -58,7 +58,9 @@ LEARNING_RATE = 0.1
 class Benchmark:
     """Measure speed, side by side in one run."""
 
-    what: tyro.conf.Positional[Literal["all", "gradient", "matmul", "epochs", "graphs", "check", "collectors", "stacks"]] = "all"
+    what: tyro.conf.Positional[
+        Literal["all", "gradient", "matmul", "epochs", "graphs", "check", "collectors", "stacks"]
+    ] = "all"
     rounds: int = 31
     """How often each pair is measured."""
     epoch_rounds: int = 5

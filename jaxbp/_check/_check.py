@@ -20,11 +20,14 @@ from jaxbp._check._rounding import rounding_errors
 from jaxbp._check._rules import wrong_rules
 from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mistakes_of
 from jaxbp._check._session import Session
+from jaxbp._check._stacks import Layers
 from jaxbp._checks import quoted
-from jaxbp._dropout import without_dropout
+from jaxbp._dropout import noisy_units, without_dropout
 from jaxbp._names import Name
 from jaxbp._network import Network
 from jaxbp._objective import check_objective
+from jaxbp._parameters import check_params
+from jaxbp._unrolled import unrolled
 from jaxbp.losses import Loss
 
 _MOST_SUBGRADIENTS = 256
@@ -41,7 +44,8 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
 
     `mine` is a tree like `params`, of arrays or nested lists; or some quantities by name, such as `{"delta.o": …,
     "Delta.h2": …, "grad.h2.h1": …, "grad.shared.W": …, "loss": …}`; or a function `(params, x, y)` that returns the
-    gradients, or `(value, gradients)`. The more is handed in, the closer a mistake can be located.
+    gradients, or `(value, gradients)`. The more is handed in, the closer a mistake can be located. Of a stack the
+    report names the layer: `delta.blocks.up[3]`, which can also be handed in alone.
 
     Raises:
         TypeError, ValueError: What was handed in has a name, a shape or a type that does not fit, or the other
@@ -68,13 +72,16 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
         Φ' is left out: delta.h1 = (1 − h.h1²) ⊙ Delta.h1, not Delta.h1
     """
     check_objective(net, loss)
+    check_params(net, params)
     evaluated = without_dropout(net)
-    session = Session.of(evaluated, loss, params, x, y)
+    layers = Layers(evaluated, unrolled(evaluated))
+    flat, theirs = layers.flat.net, layers.flat.params(params)
+    session = Session.of(flat, loss, theirs, x, y)
     with session.undisturbed():
-        facts = Facts.of(evaluated, loss, params, x, y)
-    handed = handed_in(facts, params, x, y, mine)
+        facts = Facts.of(flat, loss, theirs, x, y)
+    handed = handed_in(facts, params, x, y, layers.written_out(params, x, y, mine))
     with session.undisturbed():
-        report = _judged(facts, handed)
+        report = layers.reported(_judged(facts, handed))
     return replace(report, notes=(*report.notes, *_about_dropout(net))) if report.verdict == "wrong" else report
 
 
@@ -167,7 +174,7 @@ def _is_subgradient(
 
 
 def _about_dropout(net: Network) -> list[str]:
-    noisy = [u for u in net.order if net.units[u].dropout]
+    noisy = noisy_units(net)
     if not noisy:
         return []
     return [f"the dropout of {quoted(noisy)} is left out here: a gradient with noise in it is called wrong"]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxbp._check._compare import Handed, as_numbers, value_and_gradients
@@ -64,7 +65,7 @@ def _check_names(got: Mapping[str, Any], expected: Mapping[str, Any], holds: str
 def _checked(facts: Facts, mine: Mapping[Any, Any], params: Any, x: Any) -> Handed[Name]:
     arrays: dict[Name, np.ndarray] = {}
     known = {str(name): name for name in facts.right}
-    dtypes = [np.asarray(W).dtype for weights in params.values() for W in weights.values()]
+    dtypes = [np.asarray(W).dtype for W in jax.tree.leaves(params)]
     dtypes += [np.asarray(value).dtype for value in (x.values() if isinstance(x, Mapping) else [x])]
     for said, value in mine.items():
         name = known.get(str(said))

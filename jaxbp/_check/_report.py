@@ -50,7 +50,8 @@ class Finding:
 
     def __str__(self) -> str:
         where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
-        text = f"{self.name}{where} is {self.mine:.6g}, expected {self.expected:.6g} (relative error "
+        name = f"{self.name}{where}".replace("][", ", ")  # in a layer of a stack
+        text = f"{name} is {self.mine:.6g}, expected {self.expected:.6g} (relative error "
         text += f"{self.relative_error:.1e}"
         text += ")" if self.size == 1 else f"; {self.off} of {self.size} elements are off)"
         return f"{text}; {self.remark}" if self.remark else text

@@ -127,6 +127,12 @@ def explain(
         check_number(learning_rate, "learning_rate", least=0, finite=True)
     check_params(net, params)
     check_inputs(net, x)
+    stacks = [u for u, unit in net.units.items() if unit.stacked is not None]
+    if stacks:
+        raise ValueError(
+            f"explain shows unit after unit, and not yet the layers of stacks, as {quoted(stacks)} are; explain one "
+            "layer, the block with its part of the parameters, or write the layers out"
+        )
     shown = as_shown(net)
     with Session.of(shown, loss, params, x, y).undisturbed():
         numbers = Numbers.of(shown, loss, params, x, y, learning_rate)

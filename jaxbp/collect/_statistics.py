@@ -1,7 +1,9 @@
 """What one wants to see of each unit while training: how large its signals are, and how much of it still responds."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 import jax
 import jax.numpy as jnp
@@ -55,9 +57,21 @@ class NetworkStatistics:
 
         It looks at values, so it works on the results of a compiled function, and not inside one.
         """
-        names = [Name(kind, (u,)) for u in self.order for kind in ("a", "h")]
-        names += [Name(kind, (u,)) for u in reversed(self.order) for kind in ("Delta", "delta")]
-        return next((str(name) for name in names if not self.units[name.unit].finite[name.kind]), None)
+        forward = list(self._in_order(self.order))
+        places = [(kind, *place) for place in forward for kind in ("a", "h")]
+        places += [(kind, *place) for place in reversed(forward) for kind in ("Delta", "delta")]
+        bad = ((kind, u, layer) for kind, u, layer in places if not self.units[u].finite[kind][layer])
+        return next((str(Name(kind, tuple(u.split(".")), layer)) for kind, u, layer in bad), None)
+
+    def _in_order(self, names: Iterable[str], layer: tuple[int, ...] = ()) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Each unit with its layer in the order of computation: in a stack layer after layer."""
+        for _, of in groupby(names, key=lambda u: u.split(".")[len(layer)]):
+            units = list(of)
+            inside = [u for u in units if u.count(".") > len(layer)]
+            depth = self.units[inside[0]].delta_norm.shape[len(layer)] if inside else 0
+            for i in range(depth):
+                yield from self._in_order(inside, (*layer, i))
+            yield from ((u, layer) for u in units if u not in inside)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,145 @@
+"""A hand gradient of a network with stacks: read as one of the network written out, and reported on by layer."""
+
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from jaxbp._check._compare import as_numbers, value_and_gradients
+from jaxbp._check._report import Report
+from jaxbp._checks import quoted, suggestion
+from jaxbp._names import Name
+from jaxbp._network import Network
+from jaxbp._unrolled import Unrolled
+
+_OF_INPUTS = ("h", "Delta")
+_OF_UNITS = ("a", "h", "Delta", "delta")
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """The names of a network with stacks beside those of the network written out."""
+
+    net: Network
+    flat: Unrolled
+
+    def written_out(self, params: Any, x: Any, y: Any, mine: Any) -> Any:
+        """What was handed in, in any form that `check` takes, as it would be for the network written out."""
+        if self.flat.net is self.net:
+            return mine
+        if callable(mine):
+            returned = mine(*deepcopy((params, x, y)))  # the function may write into what it is given
+            if isinstance(returned, tuple):
+                value, gradients = value_and_gradients(returned)
+                returned = value, self._tree(gradients)
+            else:
+                returned = self._by_form(returned)
+            return lambda *_: returned
+        return self._by_form(mine)
+
+    def reported(self, report: Report) -> Report:
+        """The report, with the names of the network with stacks."""
+        if self.flat.net is self.net:
+            return report
+        said = self._said
+        findings = tuple(replace(f, name=said(f.name), remark=said(f.remark)) for f in report.findings)
+        alternatives = tuple(
+            tuple(replace(m, unit=m.unit and said(m.unit), text=said(m.text)) for m in together)
+            for together in report.alternatives
+        )
+        first = report.first_wrong and said(report.first_wrong)
+        notes = tuple(map(said, report.notes))
+        return replace(
+            report,
+            findings=findings,
+            first_wrong=first,
+            where=said(report.where),
+            alternatives=alternatives,
+            notes=notes,
+        )
+
+    def _by_form(self, mine: Any) -> Any:
+        if not isinstance(mine, Mapping) or not mine:
+            return mine  # refused by whoever reads it
+        return self._tree(mine) if all(isinstance(of, Mapping) for of in mine.values()) else self._quantities(mine)
+
+    def _tree(self, gradients: Any) -> Any:
+        """A tree like the parameters; what is missing is left out, and found by whoever reads it."""
+        if not isinstance(gradients, Mapping):
+            return gradients
+        tree: dict[str, Any] = {u: {} for u in gradients if u not in self.net.plan.groups}
+        for (group, name), (place, layer) in self.flat.weights.items():
+            array: Any = gradients
+            for i, key in enumerate(place):
+                if not isinstance(array, Mapping) or key not in array:
+                    of = ".".join(("grad", *place[:i]))
+                    raise ValueError(f"{of} holds no {key!r}; expected a tree like the parameters")
+                array = array[key]
+            tree.setdefault(group, {})[name] = self._layer(Name("grad", place), array, layer)
+        return tree
+
+    def _quantities(self, mine: Mapping[str, Any]) -> dict[str, Any]:
+        whole: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+        for written_out, (name, layer) in self._names.items():
+            if name.kind != "W":
+                whole.setdefault(str(name), []).append((written_out, layer))
+        alone = {str(name.at(layer)): written_out for written_out, (name, layer) in self._names.items() if layer}
+        found: dict[str, Any] = {}
+        for said, value in mine.items():
+            if said == "loss":
+                found[said] = value
+            elif said in alone:
+                found[alone[said]] = value
+            elif said in whole:
+                found |= {name: self._layer(said, value, layer) for name, layer in whole[said]}
+            else:
+                raise ValueError(f"there is no quantity {said!r}{suggestion(said, whole)}; known are {quoted(whole)}")
+        return found
+
+    def _layer(self, name: object, value: Any, layer: tuple[int, ...]) -> Any:
+        """What one layer has of an array."""
+        if not layer:
+            return value
+        array = as_numbers(name, value)
+        if array.ndim < len(layer) or any(i >= size for i, size in zip(layer, array.shape, strict=False)):
+            raise ValueError(f"{name} has shape {array.shape}, but its first axis is that of the layers")
+        return np.asarray(array[layer])
+
+    @cached_property
+    def _names(self) -> dict[str, tuple[Name, tuple[int, ...]]]:
+        """Every quantity of the network written out, as (the quantity in the original, layer)."""
+        units = {
+            str(Name(kind, (u,))): (Name(kind, tuple(name.split("."))), layer)
+            for u, (name, layer) in self.flat.units.items()
+            for kind in (_OF_UNITS if name in self.net.plan.nodes else _OF_INPUTS)
+        }
+        kinds = ("grad", "W")
+        weights = {
+            str(Name(kind, place)): (Name(kind, original), layer)
+            for place, (original, layer) in self.flat.weights.items()
+            for kind in kinds
+        }
+        return units | weights
+
+    def _said(self, text: str) -> str:
+        """A sentence, with the names of the original."""
+        return self._pattern.sub(self._original, text)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        names = [name for name, (_, layer) in self._names.items() if "/" in name or layer]
+        bare = [u for u, (_, layer) in self.flat.units.items() if layer]
+        longest_first = sorted(map(re.escape, (*names, *bare)), key=len, reverse=True)
+        return re.compile(rf"({'|'.join(longest_first)})(?:\[([\d, ]+)\])?(?![\w/])")
+
+    def _original(self, found: re.Match[str]) -> str:
+        name, index = found[1], tuple(map(int, found[2].split(","))) if found[2] else ()
+        if name in self._names:
+            original, layer = self._names[name]
+            return str(original.at((*layer, *index)))
+        unit, layer = self.flat.units[name]
+        return f"{unit}[{', '.join(map(str, (*layer, *index)))}]"
