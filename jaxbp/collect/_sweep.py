@@ -264,9 +264,9 @@ class Sweep:
 
     Attributes:
         weights: Each weight with its pairs (h_s, δ_u), in a tree like the parameters.
-        nodes: Each unit, for its activation.
+        nodes: Each unit, for its activation, in the order of computation.
         layers: How many layers each unit has, for each stack around it; in `a` to `delta` they are the first axes.
-        a: The pre-activation of each unit, in the order of computation.
+        a: The pre-activation of each unit.
         h: The post-activation of each unit and input.
         Delta: Δ = ∂L/∂h of each unit and input.
         delta: δ = ∂L/∂a of each unit.
@@ -292,8 +292,8 @@ class Sweep:
     def units(self) -> dict[str, UnitSignals]:
         """What passed through each unit, in the order of computation."""
         return {
-            u: UnitSignals(self.nodes[u].activation, a, self.h[u], self.Delta[u], self.delta[u])
-            for u, a in self.a.items()
+            u: UnitSignals(node.activation, self.a[u], self.h[u], self.Delta[u], self.delta[u])
+            for u, node in self.nodes.items()
         }
 
     def probabilities(self) -> Array:
