@@ -9,15 +9,7 @@ Writes `runs/NAME/` with `config.json`, one JSON line of metrics for each epoch,
 Files are written whole or not at all. Ctrl-C ends the run with what was done until then, and exit code 130.
 """
 
-import dataclasses
-import io
-import re
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from datetime import datetime
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,8 +24,8 @@ import jaxbp
 from experiments.common import plots
 from experiments.common.command_line import command_line, terminal
 from experiments.common.data import Data, load
-from experiments.common.files import write_whole
 from experiments.common.records import append_line, as_json
+from experiments.common.runs import make_folder, save_params
 from experiments.tools.config import Config
 
 Row = dict[str, Any]
@@ -67,7 +59,8 @@ def main(config: Config, console: Console | None = None) -> list[Row]:
     jaxbp.train.check_data(net, loss, x, y)
     jax.eval_shape(explicit, state.params, x, y)  # refuses what does not fit before a folder is made
 
-    folder = make_folder(config)
+    source = config.data if config.data_dir is None else config.data_dir.resolve().name
+    folder = make_folder(config, source)
     widths = " ⇒ ".join(str(width) for (width,) in net.shapes.values())
     console.print(f"{data.name}: {len(y)} training and {len(y_test)} test examples, {widths}, {loss}", markup=False)
     first = slice(0, config.batch_size)
@@ -130,54 +123,6 @@ def _targets(y: np.ndarray, classes: int | None, loss: jaxbp.Loss, dtype: Any) -
     if classes is None or loss.encode is not None:
         return jnp.asarray(y)
     return jax.nn.one_hot(y, classes, dtype=dtype)
-
-
-def make_folder(config: Config) -> Path:
-    """The run's folder, made for it and for no other, with its `config.json`.
-
-    Raises:
-        FileExistsError: There is one of this name.
-        ValueError: `runs` leads elsewhere.
-    """
-    runs = Path("runs")
-    if runs.is_symlink():
-        raise ValueError(f"runs is a link to {runs.readlink()}; a run is written to runs/ itself: remove the link")
-    runs.mkdir(exist_ok=True)
-    for folder in (runs / name for name in _names(config)):
-        # that a folder can be made is what decides, at this moment: to look first would let two runs go on in one
-        with suppress(FileExistsError):
-            folder.mkdir()
-            break
-    else:
-        raise FileExistsError(f"runs/{config.name} is there already; choose another --name, or remove it")
-    settings = dataclasses.asdict(config) | {"jax": jax.__version__, "device": str(jax.devices()[0])}
-    try:
-        write_whole(folder / "config.json", as_json(settings, indent=2, default=str) + "\n")
-    except OSError:
-        with suppress(OSError):
-            folder.rmdir()
-        raise
-    return folder
-
-
-def _names(config: Config) -> Iterator[str]:
-    """The name that was given; or one of the data and the time, with a number from the second run of a second on."""
-    if config.name is not None:
-        yield config.name
-        return
-    source = config.data if config.data_dir is None else config.data_dir.resolve().name
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", source).lstrip("-.")[:40] or "data"
-    made = f"{plain}-{datetime.now():%Y%m%d-%H%M%S}"
-    yield made
-    yield from (f"{made}-{number}" for number in count(2))
-
-
-def save_params(params: jaxbp.Params, path: Path) -> None:
-    """Every weight under the name that `experiments.check` knows it by, W.h1.x; in float32 if NumPy has no format."""
-    arrays = {f"W.{u}.{s}": np.asarray(W) for u, of in params.items() for s, W in of.items()}
-    content = io.BytesIO()
-    np.savez(content, **{name: W.astype(np.float32) if W.dtype.kind == "V" else W for name, W in arrays.items()})
-    write_whole(path, content.getvalue())
 
 
 def _proof(explicit: Any, auto: Any, params: jaxbp.Params, x: Array, y: Array) -> Table:

@@ -16,9 +16,10 @@ from rich.console import Console
 import jaxbp
 from experiments.common import plots
 from experiments.common.command_line import command_line
+from experiments.common.runs import make_folder, save_params
 from experiments.tools import train
 from experiments.tools.config import Config
-from experiments.tools.train import main, make_folder, save_params
+from experiments.tools.train import main
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +137,7 @@ def test_a_run_is_never_overwritten():
 
 def refused_or_made(config):
     try:
-        return make_folder(config)
+        return make_folder(config, "digits")
     except FileExistsError:
         return None
 
@@ -160,7 +161,7 @@ def test_nothing_is_written_through_a_link(tmp_path, link, there):
         (tmp_path / "runs").mkdir()
     Path(link).symlink_to(elsewhere)
     with pytest.raises((ValueError, FileExistsError), match=r"runs is a link to|runs/x is there already"):
-        make_folder(Config(name="x"))
+        make_folder(Config(name="x"), "digits")
     assert not there or list(elsewhere.iterdir()) == []
     assert elsewhere.exists() == there
 
@@ -169,7 +170,7 @@ def test_a_folder_of_any_name_gives_a_plain_one(tmp_path):
     for number, called in enumerate(["[", "..x", "$a$ b", "ü"]):
         data_dir = tmp_path / str(number) / called
         data_dir.mkdir(parents=True)
-        folder = make_folder(Config(data_dir=data_dir))
+        folder = make_folder(Config(data_dir=data_dir), called)
         Config(name=folder.name)  # is allowed
         assert folder.parent == Path("runs")
 
