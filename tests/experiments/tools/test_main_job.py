@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.common import plots
+from experiments.common import plots, runs
 from experiments.common.command_line import command_line
 from experiments.common.runs import make_folder, save_params
 from experiments.tools import train
@@ -202,7 +202,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_which_is_whole_or_not_there
 
         return write
 
-    for module, name in ((train, "write_whole"), (plots, "write_whole"), (train, "append_line")):
+    for module, name in ((runs, "write_whole"), (plots, "write_whole"), (train, "append_line")):
         monkeypatch.setattr(module, name, writer(getattr(module, name)))
     monkeypatch.setattr(sys, "argv", ["train", "--name", "full", "--data", "iris", "--epochs", "1"])
     with pytest.raises(SystemExit) as ended:
