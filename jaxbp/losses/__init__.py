@@ -16,8 +16,9 @@ examples. With weights by position it is the mean over positions: over tokens, w
 else 1; ones in all places divide by the number of rows, too. A target whose weight is 0 may be anything, such as the
 class id −100 or NaN: it counts nothing in the value and in any gradient.
 
-`_loss.py` says what a loss is and what it becomes at
-the output of a network, `_named.py` has the ones that come with jaxbp, and `_class_ids.py` reads integer targets.
+`_loss.py` says what a loss is and what it becomes at the output of a network, `_named.py` has the ones that come with
+jaxbp, `_class_ids.py` reads integer targets, and `_blocked.py` has softmax and cross-entropy over a large vocabulary
+without all of its logits.
 """
 
 from jaxbp.losses._loss import Head, Loss, Simplification
