@@ -21,7 +21,7 @@ from jaxbp._dropout import check_key
 from jaxbp._forward import Trace, forward
 from jaxbp._names import named
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, check_objective, example_losses, example_scale, head, total, weighed
+from jaxbp._objective import Reduction, check_objective, head, row_losses, scale_of
 from jaxbp._parameters import Params
 from jaxbp._recursion import Signals, error_signals
 from jaxbp.collect import Collector, Sweep
@@ -97,8 +97,9 @@ def backprop(
         x: The input, `(*batch, width)`, integers where it is one of `jaxbp.ids`, or a dict of inputs by name. There may
             be any number of batch axes, or none.
         y: What the loss takes: an array like the output, or integer class ids of the batch shape.
-        weights: One weight w_i for each example, of the batch shape; 1 when None.
-        reduction: `"mean"` for the value Σ w_i L_i / Σ w_i, `"sum"` for Σ w_i L_i.
+        weights: One weight w_i for each example, of the batch shape; 1 when None. Or one for each row of an output that
+            has rows, `(*batch, *rows)`, such as 0 for padding. Where it is 0 a target may be anything.
+        reduction: `"mean"` for the value Σ w_i L_i / Σ w_i, `"sum"` for Σ w_i L_i; `jaxbp.losses` says what L_i is.
         collect: What to make of the pairs (h_s, δ_u), by name; the gradient, as `"grads"`, when None.
         feedback: What stands in for W in the backward recursion, and only there, as from `jaxbp.feedback`: a tree like
             `params`, or `DirectFeedback`.
@@ -120,19 +121,19 @@ def backprop(
     check_collectors(wanted)
     trace = forward(net, params, x, key=key)
     a, o = trace.a[net.output], trace.h[net.output]
-    y = loss.targets(o, y)
+    scale = scale_of(net, trace, weights, reduction)
+    y = scale.targets(loss, o, y)
     if feedback is not None:
         check_feedback(net, feedback)
-    scale = example_scale(net, trace, weights, reduction)
-    value = total(example_losses(net, loss, trace, y), scale)
+    value = scale.total(row_losses(net, loss, trace, y))
 
     Delta_o, delta_o = head(net, loss).signals(a, o, y)
     Delta, delta, formed = signals_under(
-        feedback, net, params, trace, weighed(scale, Delta_o, like=o), weighed(scale, delta_o, like=a), key
+        feedback, net, params, trace, scale.weighed(Delta_o, like=o), scale.weighed(delta_o, like=a), key
     )
 
     def loss_root() -> Array:
-        columns = head(net, loss).root(a, o, y)
+        columns = scale.own(head(net, loss).root(a, o, y))
         for axis in range(-len(net.shapes[net.output]), -1):
             columns = _rows_apart(columns, axis)
         return columns.astype(a.dtype)
@@ -146,9 +147,10 @@ def backprop(
 
         return jax.vmap(from_column)(S)
 
-    found = weights_of(net, params, trace, delta, scale, formed)
+    of_examples = scale.of_examples
+    found = weights_of(net, params, trace, delta, of_examples, formed)
     nodes, layers = net.plan.nodes, {u: net.plan.layers[u] for u in net.plan.nodes}
-    sweep = Sweep(found, nodes, layers, trace.a, trace.h, Delta, delta, scale, loss_root, from_output)
+    sweep = Sweep(found, nodes, layers, trace.a, trace.h, Delta, delta, of_examples, loss_root, from_output)
     collected = {name: collector(sweep) for name, collector in wanted.items()}
     gradient = next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
     return Backprop(value, trace, Delta, delta, collected, gradient)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jaxbp._dropout import check_key
 from jaxbp._forward import Trace, batch_shape, forward
 from jaxbp._network import Network, check_network
 from jaxbp._parameters import Params
+from jaxbp.connections import Shape
 from jaxbp.losses import Head, Loss
 from jaxbp.losses._named import check_loss
 
@@ -23,6 +25,9 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
     """The value of the loss over a batch, as a plain JAX function of the parameters.
 
     L = Σ_i w_i L_i / Σ_i w_i,  or Σ_i w_i L_i with `reduction="sum"`,  with w_i = 1 unless weights are given
+
+    Where the output has rows p, L_i is Σ_p L_ip; weights by position make it Σ_ip w_ip L_ip / Σ_ip w_ip, or Σ_ip w_ip
+    L_ip. `jaxbp.losses` says more of both.
 
     It uses none of our backward rules, so `jax.grad` of it is an independent opinion on `backprop`.
 
@@ -51,8 +56,9 @@ def _objective(net: Network, loss: Loss, reduction: Reduction) -> Callable[..., 
     ) -> Array:
         check_key(net, key)
         trace = forward(net, params, x, offsets=offsets, key=key)
-        y = loss.targets(trace.h[net.output], y)
-        return total(example_losses(net, loss, trace, y), example_scale(net, trace, weights, reduction))
+        scale = scale_of(net, trace, weights, reduction)
+        y = scale.targets(loss, trace.h[net.output], y)
+        return scale.total(row_losses(net, loss, trace, y))
 
     return value
 
@@ -62,39 +68,100 @@ def head(net: Network, loss: Loss) -> Head:
     return loss.at(net.units[net.output].activation)
 
 
+def row_losses(net: Network, loss: Loss, trace: Trace, y: Array) -> Array:
+    """L_ip for each row of the output of each example, `(*batch, *rows)`, with y as `Loss.targets` made it."""
+    return head(net, loss).value(trace.a[net.output], trace.h[net.output], y)
+
+
 def example_losses(net: Network, loss: Loss, trace: Trace, y: Array) -> Array:
-    """L_i for each example, of the batch shape, with y as `Loss.targets` made it; rows of an output add up."""
-    values = head(net, loss).value(trace.a[net.output], trace.h[net.output], y)
+    """L_i for each example without weights, of the batch shape: rows of an output add up."""
+    values = row_losses(net, loss, trace, y)
     return jnp.sum(values, axis=tuple(range(len(batch_shape(net, trace)), values.ndim)))
 
 
-def example_scale(net: Network, trace: Trace, weights: Any, reduction: Reduction) -> Array:
-    """∂L/∂L_i for each example: 1/N or 1 without weights, else w_i / Σ w_i or w_i."""
+@dataclass(frozen=True)
+class LossScale:
+    """What the losses count in the value, made by `scale_of`.
+
+    Attributes:
+        of_rows: ∂L/∂L_ip, `(*batch, *rows)`, where rows have weights of their own; else ∂L/∂L_i, `(*batch,)`.
+        of_examples: ∂L/∂L_i, `(*batch,)`, what an example counts with all of its rows.
+        counted: Which entries of `of_rows` are not 0; None where all are alike.
+    """
+
+    of_rows: Array
+    of_examples: Array
+    counted: Array | None
+
+    def targets(self, loss: Loss, o: Array, y: Any) -> Array:
+        """The targets as `Loss.targets` makes them, finite where nothing counts: 0 · NaN is NaN, forward and back."""
+        y = loss.targets(o, y)
+        return y if self.counted is None else jnp.where(_over_rows(self.counted, y) | jnp.isfinite(y), y, 0)
+
+    def times(self, signal: Array) -> Array:
+        """The scale times losses or signals of each row; 0 where nothing counts."""
+        product = _over_rows(self.of_rows, signal) * signal
+        return product if self.counted is None else jnp.where(_over_rows(self.counted, signal), product, 0)
+
+    def weighed(self, signal: Array, like: Array) -> Array:
+        """The scale times the signal of each row, in the dtype of another array."""
+        return self.times(signal).astype(like.dtype)
+
+    def total(self, losses: Array) -> Array:
+        """Σ scale L of the losses of rows, accumulated in at least float32, in the dtype of the losses."""
+        return jnp.sum(self.times(losses)).astype(losses.dtype)
+
+    def own(self, columns: Array) -> Array:
+        """Columns S_k of the curvature of each row's loss, `(K, *batch, *rows, width)`, as those of its example's loss.
+
+        With L_i = Σ_p s_p L_ip and s_p = scale_ip / scale_i they are √s_p S_k, so no weight may differ in sign from the
+        others of an example; that is refused, and NaN under `jit`.
+        """
+        if self.of_rows.ndim == self.of_examples.ndim:
+            return columns
+        shares = self.of_rows / _over_rows(jnp.where(self.of_examples == 0, 1, self.of_examples), self.of_rows)
+        least = jnp.min(shares)
+        if is_known(least) and least < 0:
+            raise ValueError(
+                "curvature is a mean over the rows of each example: no weight of a row may be negative, or differ in "
+                "sign from the others of its example"
+            )
+        product = jnp.sqrt(_over_rows(shares, columns[0]))[None].astype(columns.dtype) * columns
+        return product if self.counted is None else jnp.where(_over_rows(self.counted, columns[0])[None], product, 0)
+
+
+def scale_of(net: Network, trace: Trace, weights: Any, reduction: Reduction) -> LossScale:
+    """What the losses count: 1/N or 1 for each example without weights, else w / Σ w or w of each example or row."""
     check_reduction(reduction)
     batch = batch_shape(net, trace)
     dtype = jnp.promote_types(trace.h[net.output].dtype, jnp.float32)  # 1/N itself is rounded in bfloat16
     if weights is None:
-        return jnp.full(batch, 1 / math.prod(batch) if reduction == "mean" else 1, dtype)
+        scale = jnp.full(batch, 1 / math.prod(batch) if reduction == "mean" else 1, dtype)
+        return LossScale(scale, scale, None)
+    check_weights_fit(weights, batch, net.shapes[net.output][:-1])
+    scale = jnp.asarray(weights, dtype)
+    if reduction == "mean":
+        total = jnp.sum(scale)
+        if is_known(total) and not (total != 0 and jnp.isfinite(total)):
+            raise ValueError(f"weights sum to {total}, so they have no mean; use reduction='sum', or other weights")
+        scale = scale / jnp.where(total == 0, jnp.nan, total)
+    return LossScale(scale, jnp.sum(scale, axis=tuple(range(len(batch), scale.ndim))), scale != 0)
+
+
+def check_weights_fit(weights: Any, batch: Shape, rows: Shape) -> None:
+    """Refuse what is not one weight for each example, or for each row of the output of each."""
     check_floating(weights, "weights")
-    if weights.shape != batch:
-        raise ValueError(f"weights has shape {weights.shape}, expected the batch shape {batch}: one for each example")
-    weights = jnp.asarray(weights, dtype)
-    if reduction == "sum":
-        return weights
-    total = jnp.sum(weights)
-    if is_known(total) and not (total != 0 and jnp.isfinite(total)):
-        raise ValueError(f"weights sum to {total}, so they have no mean; use reduction='sum', or other weights")
-    return weights / jnp.where(total == 0, jnp.nan, total)
+    if weights.shape == batch or (rows and weights.shape == batch + rows):
+        return
+    or_rows = f", or {batch + rows}: one for each row of the output" if rows else ""
+    raise ValueError(
+        f"weights has shape {weights.shape}, expected the batch shape {batch}: one for each example{or_rows}"
+    )
 
 
-def weighed(scale: Array, signal: Array, like: Array) -> Array:
-    """scale_i times the signal of each example, in the dtype of another array."""
-    return (jnp.expand_dims(scale, tuple(range(scale.ndim, signal.ndim))) * signal).astype(like.dtype)
-
-
-def total(losses: Array, scale: Array) -> Array:
-    """Σ_i scale_i L_i, accumulated in at least float32, in the dtype of the losses."""
-    return jnp.sum(scale * losses).astype(losses.dtype)
+def _over_rows(scale: Array, like: Array) -> Array:
+    """A number for each example or row, shaped to multiply what these have."""
+    return jnp.expand_dims(scale, tuple(range(scale.ndim, like.ndim)))
 
 
 def check_objective(net: Any, loss: Any, reduction: Any = "mean") -> None:

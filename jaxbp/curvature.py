@@ -14,7 +14,7 @@ from jaxbp._contraction import gradient_from
 from jaxbp._dropout import check_key
 from jaxbp._forward import forward
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, check_objective, example_scale, head, weighed
+from jaxbp._objective import Reduction, check_objective, head, scale_of
 from jaxbp._parameters import Params, check_params
 from jaxbp._plan import at
 from jaxbp._recursion import error_signals
@@ -74,9 +74,9 @@ def ggn_vector_product(
 
     G v = Σ_i scale_i J_iᵀ H_i J_i v
 
-    scale_i = ∂L/∂L_i is what an example counts, 1/N in a mean. J_i is the Jacobian of its pre-activation at the output,
-    and H_i the Hessian of its loss with respect to that, where loss and activation have a closed form together; else
-    the output itself takes the place of its pre-activation.
+    scale_i = ∂L/∂L_i is what an example counts, 1/N in a mean, and L_i its own loss, both as `jaxbp.collect` has them.
+    J_i is the Jacobian of its pre-activation at the output, and H_i the Hessian of its loss with respect to that, where
+    loss and activation have a closed form together; else the output itself takes the place of its pre-activation.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -93,11 +93,11 @@ def ggn_vector_product(
     check_key(net, key)
     trace, along = jax.jvp(lambda W: forward(net, W, x, key=key), (params,), (vector,))
     a, o = trace.a[net.output], trace.h[net.output]
-    y = loss.targets(o, y)
-    scale = example_scale(net, trace, weights, reduction)
-    delta_o = weighed(scale, head(net, loss).bent(a, o, y, along.a[net.output], along.h[net.output]), like=a)
+    scale = scale_of(net, trace, weights, reduction)
+    y = scale.targets(loss, o, y)
+    delta_o = scale.weighed(head(net, loss).bent(a, o, y, along.a[net.output], along.h[net.output]), like=a)
     _, delta, formed = error_signals(net, params, trace, jnp.zeros_like(o), delta_o, key=key)
-    return gradient_from(net, params, trace, delta, scale.shape, formed)
+    return gradient_from(net, params, trace, delta, scale.of_examples.shape, formed)
 
 
 def _check_vector(net: Network, params: Params, vector: Any) -> None:

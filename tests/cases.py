@@ -22,8 +22,11 @@ class Case:
     loss: jaxbp.Loss
     batch: tuple[int, ...] = (5,)
     targets: str = "normal"
-    """What y is drawn from: normal, ids, one_hot, soft, unnormalised, bits, probabilities, signs."""
+    """What y is drawn from: normal, ids, one_hot, soft, unnormalised, bits, probabilities, signs; or masked: ids, of
+    which those of weight 0 do not exist."""
     weighted: bool = False
+    by_row: bool = False
+    """Whether the weights are those of the rows of the output."""
     reduction: str = "mean"
     small: bool = field(default=True)
     """Whether central differences over every coordinate are affordable."""
@@ -65,10 +68,20 @@ class Case:
             "probabilities": lambda: rng.uniform(size=shape),
             "signs": lambda: rng.choice([-1.0, 1.0], size=shape),
         }
-        return jnp.asarray(ids) if self.targets == "ids" else _exact(values[self.targets](), dtype)
+        if self.targets == "masked":
+            ids = np.where(self._counted(ids.shape), ids, np.where(ids == 0, -100, ids + width))
+        return jnp.asarray(ids) if self.targets in ("ids", "masked") else _exact(values[self.targets](), dtype)
 
     def weights(self, dtype: Any) -> Any:
-        return _exact(np.random.default_rng(3).uniform(0.1, 2, size=self.batch), dtype) if self.weighted else None
+        if not self.weighted:
+            return None
+        shape = self.batch + (self.net.shapes[self.net.output][:-1] if self.by_row else ())
+        values = np.random.default_rng(3).uniform(0.1, 2, size=shape)
+        return _exact(values * self._counted(shape) if self.targets == "masked" else values, dtype)
+
+    def _counted(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Not all, and nothing of the second example."""
+        return (np.random.default_rng(4).uniform(size=shape) < 0.7) & (np.indices(shape)[0] != 1)
 
     def arguments(self, dtype: Any) -> tuple[Any, Any, Any, Any]:
         """params, x, y, weights."""
@@ -415,6 +428,9 @@ ALL = [
     Case("weights, two batch axes", _sigmoid, jaxbp.squared_error, batch=(2, 2), weighted=True),
     Case("sum", _softmax, jaxbp.cross_entropy, targets="ids", reduction="sum"),
     Case("weighted sum", _of(jaxbp.tanh), jaxbp.squared_error, weighted=True, reduction="sum"),
+    Case("masked ids", _softmax, jaxbp.cross_entropy, targets="masked", weighted=True),
+    Case("weights by row", SEQUENCE, jaxbp.squared_error, batch=(2, 2), weighted=True, by_row=True, reduction="sum"),
+    Case("padded tokens", TOKENS, jaxbp.cross_entropy, batch=(3,), targets="masked", weighted=True, by_row=True),
     Case("skip connection", SKIP, jaxbp.cross_entropy, targets="ids"),
     Case("residual", RESIDUAL, jaxbp.squared_error),
     Case("two inputs", TWO_INPUTS, jaxbp.cross_entropy, targets="one_hot"),

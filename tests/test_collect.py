@@ -13,10 +13,11 @@ import jaxbp
 from jaxbp import collect
 
 NAMES = (
-    "softmax, ids", "no batch axis", "two batch axes", "batch of one", "weights", "weights, two batch axes", "sum",
+    "softmax, ids", "no batch axis", "two batch axes", "batch of one", "masked ids", "weights, two batch axes", "sum",
     "weighted sum", "skip connection", "residual", "two inputs", "softmax inside", "sequence",
     "sequence, no batch axis", "tanh without bias", "convolution", "tied convolution", "transformer block",
-    "shared weights", "masked and scaled", "tied tokens", "words", "llama block",
+    "shared weights", "masked and scaled", "padded tokens", "words", "llama block",
+    "weights by row",
 )  # fmt: skip
 SOME = [pytest.param(case_named(name), id=name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
 MAX_NORM = 0.75
@@ -27,13 +28,23 @@ DEFINED = (
 
 
 def own_gradients(case: Case, params, x, y, weights):
-    """∇L_i of each example by vmap(jax.grad), its scale_i, and the gradient, with the batch as one axis."""
+    """∇L_i of each example by vmap(jax.grad) of its definition, and its scale_i, with the batch as one axis."""
     axes = len(case.batch)
-    value = jaxbp.objective(case.net, case.loss, "sum")
-    flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[axes:]), (x, y))
-    gradients = jax.vmap(jax.grad(value), in_axes=(None, 0, 0))(params, *flat)
-    N = max(int(np.prod(case.batch)), 1)
-    w = jnp.ones(N) if weights is None else weights.reshape(-1)
+    w = jnp.ones(case.batch) if weights is None else weights
+    by_row = w.ndim > axes
+    x, y, w = jax.tree.map(lambda a: a.reshape(-1, *a.shape[axes:]), (x, y, w))
+    if case.targets == "masked":
+        y = jnp.where(w == 0, 0, y)
+
+    def own_loss(params, x, y, w):
+        trace = jaxbp.forward(case.net, params, x)
+        a, o = trace.a[case.net.output], trace.h[case.net.output]
+        head = case.loss.at(case.net.units[case.net.output].activation)
+        losses = head.value(a, o, case.loss.targets(o, y))
+        return jnp.sum(w * losses) / jnp.where(jnp.sum(w) == 0, 1, jnp.sum(w)) if by_row else jnp.sum(losses)
+
+    gradients = jax.vmap(jax.grad(own_loss), in_axes=(None, 0, 0, 0))(params, x, y, w)
+    w = jnp.sum(w, axis=tuple(range(1, w.ndim)))
     return gradients, w / w.sum() if case.reduction == "mean" else w
 
 
@@ -61,8 +72,9 @@ def definitions(case: Case, params, x, y, weights, other):
     total = sum(jax.tree.leaves(grams_of))
     into = {u: [grams_of[group][name] for group, name in weights_into(case.net, u)] for u in case.net.units}
     grams = {u: sum(of_weights) for u, of_weights in into.items() if of_weights}
-    own_norms = jnp.sqrt(jnp.diagonal(total)) / scale
-    factors = jnp.minimum(1, MAX_NORM / own_norms)
+    counted = scale != 0
+    own_norms = jnp.sqrt(jnp.diagonal(total)) / jnp.where(counted, scale, 1)
+    factors = jnp.where(counted, jnp.minimum(1, MAX_NORM / own_norms), 0)
     dots = sum(
         jnp.sum(g * v[None], axis=tuple(range(1, g.ndim)))
         for g, v in zip(jax.tree.leaves(added), jax.tree.leaves(other), strict=True)

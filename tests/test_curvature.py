@@ -13,7 +13,8 @@ NAMES = (
     "softmax, ids", "softmax, rows that do not sum to 1", "softmax, unfused", "softmax, squared error",
     "sigmoid, probabilities", "sigmoid, unfused", "perceptron, signs", "weights, two batch axes", "weighted sum",
     "no batch axis", "fan out", "two inputs", "softmax inside", "sequence", "user's loss",
-    "convolution", "tied convolution", "transformer block", "shared weights", "tied tokens", "words",
+    "convolution", "tied convolution", "transformer block", "shared weights", "padded tokens", "words",
+    "masked ids",
 )  # fmt: skip
 SOME = [pytest.param(case_named(name), id=name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
 
@@ -23,25 +24,29 @@ def dense_ggn(case: Case, params, x, y, weights):
     flat, unravel = jax.flatten_util.ravel_pytree(params)
     output, axes = case.net.output, len(case.batch)
     rule = case.loss.at(case.net.units[output].activation).simplification
-    x, y = jax.tree.map(lambda v: v.reshape(-1, *v.shape[axes:]), (x, y))
+    w = jnp.ones(case.batch) if weights is None else weights
+    by_row = w.ndim > axes
+    x, y, w = jax.tree.map(lambda v: v.reshape(-1, *v.shape[axes:]), (x, y, w))
+    if case.targets == "masked":
+        y = jnp.where(w == 0, 0, y)
 
     def at_output(flat, x):
         trace = jaxbp.forward(case.net, unravel(flat), x)
         return trace.h[output] if rule is None else trace.a[output]
 
-    def loss(z, y):
+    def loss(z, y, w):
         y = case.loss.targets(z, y)
-        return jnp.sum(case.loss.value(z, y) if rule is None else rule.value(z, y))
+        losses = case.loss.value(z, y) if rule is None else rule.value(z, y)
+        return jnp.sum(w * losses) if by_row else w * jnp.sum(losses)
 
-    def of_example(x, y):
+    def of_example(x, y, w):
         J = jax.jacobian(at_output)(flat, x).reshape(-1, flat.size)
         z = at_output(flat, x)
-        H = jax.hessian(loss)(z, y).reshape(z.size, z.size)
+        H = jax.hessian(loss)(z, y, w).reshape(z.size, z.size)
         return J.T @ H @ J
 
-    each = jax.vmap(of_example)(x, y)
-    w = jnp.ones(len(each)) if weights is None else weights.reshape(-1)
-    return jnp.einsum("n,nij->ij", w / w.sum() if case.reduction == "mean" else w, each)
+    total = jnp.sum(jax.vmap(of_example)(x, y, w), axis=0)
+    return total / w.sum() if case.reduction == "mean" else total
 
 
 def direction_of(params):
@@ -172,3 +177,17 @@ def test_bad_input_is_refused_by_name():
     half = jax.tree.map(lambda W: W.astype(jnp.float32), params)
     with pytest.raises(TypeError, match=r"vector\['h1'\]\['.*'\] has dtype float32, but the parameter has float64"):
         jaxbp.curvature.hessian_vector_product(case.net, case.loss, params, x, y, half)
+
+
+def test_weights_of_rows_that_differ_in_sign_leave_no_curvature():
+    net = jaxbp.Network({"x": (2, 1)}, {"o": jaxbp.Unit((2, 1), jaxbp.linear, {"x": jaxbp.Dense()}, bias=False)})
+    params, x = {"o": {"x": jnp.ones((1, 1))}}, jnp.ones((2, 1))
+
+    def diagonal(weights):
+        extra = {"weights": weights, "reduction": "sum", "collect": {"it": collect.diagonal_ggn}}
+        return jaxbp.backprop(net, jaxbp.squared_error, params, x, x, **extra).collected["it"]["o"]["x"]
+
+    weights = jnp.array([1.0, -0.01])
+    with pytest.raises(ValueError, match="no weight of a row may be negative, or differ in sign from the others"):
+        diagonal(weights)
+    assert jnp.isnan(jax.jit(diagonal)(weights)).all()

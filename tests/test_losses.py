@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -205,3 +206,102 @@ def test_a_loss_of_the_wrong_shape_is_refused():
     summed = jaxbp.Loss(lambda o, y: jnp.sum(o - y, -1), lambda o, y: jnp.ones(o.shape[:-1]), name="summed")
     with pytest.raises(ValueError, match=r"gradient of loss 'summed' has shape \(5,\) for an output of shape \(5, 2\)"):
         jaxbp.backprop(net, summed, params, x, y)
+
+
+# Weights: of the batch shape, or that of the rows of the output.
+
+ROWS = jaxbp.Network({"x": (3, 2)}, {"o": jaxbp.Unit((3, 2), jaxbp.linear, {"x": jaxbp.Dense()}, bias=False)})
+OUTPUTS = {
+    jaxbp.squared_error: jaxbp.linear,
+    jaxbp.cross_entropy: jaxbp.softmax,
+    jaxbp.binary_cross_entropy: jaxbp.sigmoid,
+    jaxbp.perceptron: jaxbp.linear,
+    jaxbp.unfused(jaxbp.cross_entropy): jaxbp.softmax,
+    jaxbp.Loss(  # 0 is no target for it
+        lambda o, y: jnp.sum(y * (jnp.log(y) - o), axis=-1), lambda o, y: -y, name="divergence"
+    ): jaxbp.linear,
+}
+KINDS = [
+    pytest.param(loss, kind, id=f"{loss}-{kind}-{i}")
+    for i, loss in enumerate(OUTPUTS)
+    for kind in (["rows"] if loss.encode is None else ["rows", "ids"])
+]
+X = jnp.asarray(RNG.normal(size=(4, 3, 2)))
+BY_ROW = jnp.asarray(RNG.uniform(0.5, 2, (4, 3))).at[jnp.array([0, 2, 2, 2]), jnp.array([1, 0, 1, 2])].set(0)
+PARAMS = {"o": {"x": jnp.asarray(RNG.normal(size=(2, 2)))}}
+
+
+@pytest.mark.parametrize(("loss", "kind"), KINDS)
+def test_weights_by_row_make_means_and_sums_of_rows_and_what_weighs_nothing_counts_nothing(loss, kind):
+    net = jaxbp.Network(ROWS.inputs, {"o": dataclasses.replace(ROWS.units["o"], activation=OUTPUTS[loss])})
+
+    @jax.jit
+    def all_of(y, w):
+        found = {}
+        for reduction in ("mean", "sum"):
+            plain = jax.value_and_grad(jaxbp.objective(net, loss, reduction))
+            found[reduction] = (jaxbp.value_and_grad(net, loss, reduction)(PARAMS, X, y, w), plain(PARAMS, X, y, w))
+        return found
+
+    @jax.jit
+    def by_hand(y, w):
+        def total(params):
+            o = jaxbp.apply(net, params, X)
+            return jnp.sum(w * loss.value(o, loss.targets(o, y)))
+
+        return jax.value_and_grad(total)(PARAMS)
+
+    y = RNG.integers(0, 2, (4, 3)) if kind == "ids" else RNG.uniform(0.1, 1, (4, 3, 2))
+    found, total = all_of(y, BY_ROW), by_hand(y, BY_ROW)
+    for ours in found["sum"]:
+        chex.assert_trees_all_close(ours, total, rtol=1e-12)
+    for ours in found["mean"]:
+        chex.assert_trees_all_close(ours, jax.tree.map(lambda v: v / jnp.sum(BY_ROW), total), rtol=1e-12)
+    nothing = np.asarray(BY_ROW) == 0
+    for bad in (-100, 2, 10**9) if kind == "ids" else (np.nan, np.inf, -1.0, 0.0):
+        spoilt = np.array(y)
+        spoilt[nothing] = bad
+        chex.assert_trees_all_close(all_of(spoilt, BY_ROW), found, rtol=1e-15)
+        if kind == "ids":
+            spoilt[1, 1] = bad  # which counts
+            assert all(np.isnan(leaf).any() for leaf in jax.tree.leaves(all_of(spoilt, BY_ROW)))
+
+
+def test_what_is_0_by_row_is_what_is_0_by_example():
+    """Weights of the batch shape leave the sum over the rows of an example, and 0 counts nothing there too."""
+    y, w = jnp.array([[0, 1, 1], [-100, 5, -1], [1, 1, 0], [0, 0, 1]]), jnp.array([1.0, 0.0, 0.5, 2.0])
+    net = jaxbp.Network(ROWS.inputs, {"o": dataclasses.replace(ROWS.units["o"], activation=jaxbp.softmax)})
+    by_row = jnp.broadcast_to(w[:, None], (4, 3))
+
+    @jax.jit
+    def values(w):
+        return [jaxbp.objective(net, jaxbp.cross_entropy, r)(PARAMS, X, y, w) for r in ("sum", "mean")]
+
+    (total, mean), (same, over_rows) = values(w), values(by_row)
+    np.testing.assert_allclose([same, 3 * over_rows], [total, mean], rtol=1e-14)
+
+
+def test_weights_of_neither_shape_are_refused():
+    for shape in ((3,), (4, 2), (4, 3, 2), (4, 1), ()):
+        with pytest.raises(
+            ValueError, match=r"expected the batch shape \(4,\): .*, or \(4, 3\): one for each row of the"
+        ):
+            jaxbp.value_and_grad(ROWS, jaxbp.squared_error)(PARAMS, X, jnp.zeros((4, 3, 2)), jnp.ones(shape))
+
+
+UNCOUNTED = [
+    (jaxbp.cross_entropy, np.array([[0, 3, 1], [-100, 0, 7]]), [[1.0, 0, 1], [0, 1, 0]], None),
+    (jaxbp.cross_entropy, np.array([[0, 3, 1], [-100, 0, 7]]), [1.0, 0], r"class id 3 at \[0, 1\] .* 1 of 6 are"),
+    (jaxbp.cross_entropy, np.array([[0, 3, 1], [-100, 0, 7]]), [[1.0, 0, 1], [2, 1, 0]], r"class id -100 at \[1, 0\]"),
+    (jaxbp.squared_error, np.array([[[1.0], [np.nan]]]), [[1.0, 0.0]], None),
+    (jaxbp.squared_error, np.array([[[1.0], [np.nan]]]), [[0.0, 1.0]], "whose weight is not 0: 1 of 1 values of y"),
+    (jaxbp.cross_entropy, np.array([[[0.5, 0.5], [0, 0]], [[0, 0], [-1, 2]]]), [[1.0, 0.0], [0, 0]], None),
+    (jaxbp.cross_entropy, np.array([[0.5, 0.5], [-1, 2]]), [0.0, 1.0], "not 0: 1 targets are negative"),
+]
+
+
+@pytest.mark.parametrize(("loss", "y", "weights", "message"), UNCOUNTED)
+def test_only_targets_that_count_are_complained_about(loss, y, weights, message):
+    ids = np.issubdtype(y.dtype, np.integer)
+    complaint = loss.complaint_about(y, (3, 3) if ids else y.shape[1:], np.array(weights))
+    assert complaint is None if message is None else re.search(message, complaint)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import TWO_INPUTS
+from cases import TWO_INPUTS, case_named
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -437,3 +437,53 @@ def test_inputs_wider_than_the_parameters_are_refused():
         train.run(NET, LOSS, x, y, optimizer=SGD, state=state)
     after = next(train.run(NET, LOSS, x.astype(jnp.bfloat16), y, optimizer=SGD, state=state)).state
     assert {leaf.dtype for leaf in jax.tree.leaves(after.params)} == {jnp.dtype(jnp.bfloat16)}
+
+
+PADDED = case_named("padded tokens")
+
+
+def test_padding_counts_nothing_in_training_nor_in_evaluation():
+    params, x, y, weights = PADDED.arguments(jnp.float64)
+    clean = jnp.where(weights == 0, 0, y)
+    assert not jnp.array_equal(y, clean)
+    fits = [
+        train.fit(
+            PADDED.net, PADDED.loss, x, ids, weights=weights, validation=(x, ids, weights), epochs=2, batch_size=3,
+            params=params, optimizer=SGD,
+        )
+        for ids in (y, clean)
+    ]  # fmt: skip
+    chex.assert_trees_all_equal(fits[0].params, fits[1].params)
+    last = fits[0].history[-1]
+    expected = jaxbp.objective(PADDED.net, PADDED.loss)(fits[0].params, x, y, weights)
+    assert last["validation_loss"] == pytest.approx(float(expected), rel=1e-12)
+    right = jnp.argmax(jaxbp.apply(PADDED.net, fits[0].params, x), axis=-1) == y
+    share = jnp.sum(weights * right) / jnp.sum(weights)
+    assert last["validation_accuracy"] == pytest.approx(float(share), rel=1e-12)
+    for batch_size in (1, 2):  # the second example has no weight at all
+        parts = train.evaluate(PADDED.net, PADDED.loss, fits[0].params, x, y, weights=weights, batch_size=batch_size)
+        assert float(parts["loss"]) == pytest.approx(last["validation_loss"], rel=1e-12)
+        assert float(parts["accuracy"]) == pytest.approx(last["validation_accuracy"], rel=1e-12)
+    with pytest.raises(ValueError, match=r"class id -?\d+ at \[\d, \d\] is outside 0…2"):
+        train.check_data(PADDED.net, PADDED.loss, x, y)
+
+
+def test_padding_is_not_what_diverged():
+    params, x, y, weights = PADDED.arguments(jnp.float64)
+    optimizer = optax.scale_by_schedule(lambda count: jnp.where(count == 1, jnp.nan, 0.0))
+    with pytest.raises(train.DivergedError) as caught:
+        train.fit(
+            PADDED.net,
+            PADDED.loss,
+            *repeated((x, y)),
+            weights=repeated(weights),
+            params=params,
+            optimizer=optimizer,
+            batch_size=3,
+        )
+    assert (caught.value.step, caught.value.where) == (3, "e")
+
+
+def repeated(tree):
+    """Four batches of everything."""
+    return jax.tree.map(lambda v: jnp.concatenate([v] * 4), tree)

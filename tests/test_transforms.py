@@ -13,7 +13,15 @@ from jax.sharding import PartitionSpec as P
 import jaxbp
 from jaxbp import collect
 
-NAMES = ["skip connection", "two inputs", "sequence", "weights", "tied convolution", "transformer block", "tied tokens"]
+NAMES = [
+    "skip connection",
+    "two inputs",
+    "sequence",
+    "masked ids",
+    "tied convolution",
+    "transformer block",
+    "tied tokens",
+]
 CASES = [pytest.param(case_named(name), id=name) for name in NAMES]
 
 

@@ -301,7 +301,8 @@ NO_EDGES = [
     value_error([[[2, 2]], [[7]]], "the rows of edges[0] have the lengths [2], but layer 1 has 1 neurons"),
 ]
 NO_PAIR = [
-    type_error(v, "validation must be a pair (x, y), got") for v in (0.2, "test", X, (X,), (X, Y, Y), {"x": X, "y": Y})
+    type_error(v, "validation must be a pair (x, y), or (x, y, weights), got")
+    for v in (0.2, "test", X, (X,), (X, Y, None, Y), {"x": X, "y": Y})
 ]
 NO_MAPPING = [type_error(v, "{} must be a dict such as", "got") for v in ([("x", 3)], "x", 3, None)]
 
@@ -757,8 +758,12 @@ CALLS: dict[str, Call] = {
         },
         kinds={"x": WRONG_X, "weights": WRONG_WEIGHTS},
     ),
-    "train.evaluate": Call(train.evaluate, ALL | {"batch_size": None}, kinds={"x": WRONG_X}),
-    "train.check_data": Call(train.check_data, LEARN | {"x": X, "y": Y}, kinds={
+    "train.evaluate": Call(
+        train.evaluate,
+        ALL | {"weights": None, "batch_size": None},
+        kinds={"x": WRONG_X, "weights": [*WRONG_WEIGHTS, value_error(jnp.zeros(5), "weights sum to 0.0")]},
+    ),
+    "train.check_data": Call(train.check_data, LEARN | {"x": X, "y": Y, "weights": None}, kinds={
         "y": [*NO_TARGETS, value_error(jnp.full(5, 2), "class id 2 at example 0 is outside 0…1")],
     }),
     "train.kolen_pollack": Call(train.kolen_pollack, LEARN | {"reduction": "mean"}),

@@ -9,6 +9,16 @@ parameters. In their documentation, examples are numbered i = 1 … N:
     g_i      scale_i ∇L_i, what the example adds to the gradient, Σ_i g_i
     p_i      scale_i / Σ_j scale_j, what the example counts in a mean over examples
 
+L_i is the sum over the rows of the example's output, if this has rows. Where its rows p have weights w_ip of their own,
+the example's own loss is their weighted mean, and it counts as much as all of them together:
+
+    L_i      Σ_p w_ip L_ip / Σ_p w_ip
+    scale_i  Σ_p w_ip / Σ_jp w_jp in a mean, Σ_p w_ip in a sum
+
+So Σ_i scale_i L_i is the value in any case, a longer text counts more than a shorter one, and neither L_i nor what
+`clipped` and the moments make of it depends on the length. An example whose weights are all 0 counts nothing, and no
+L_i exists where weights of both signs cancel: such an example has a part in the gradient alone.
+
 A collector without parameters, such as `gradient`, is an instance; one with parameters, such as `clipped`, is made by a
 function. `_sweep.py` has what a collector sees; every other file has the collectors of one idea.
 """

@@ -23,9 +23,12 @@ def signs(ids: Array, width: int) -> Array:
     return 2 * one_hot(ids, width) - 1
 
 
-def complaint_about_ids(ids: np.ndarray, size: int, what: str = "class id") -> str | None:
-    """What is wrong with ids on the host, which are 0 to size − 1; or None."""
-    outside = np.argwhere((ids < 0) | (ids >= size))
+def complaint_about_ids(
+    ids: np.ndarray, size: int, what: str = "class id", counted: np.ndarray | None = None
+) -> str | None:
+    """What is wrong with ids on the host, which are 0 to size − 1 wherever they count; or None."""
+    wrong = (ids < 0) | (ids >= size)
+    outside = np.argwhere(wrong if counted is None else wrong & counted)
     if not outside.size:
         return None
     first = tuple(outside[0])

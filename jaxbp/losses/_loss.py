@@ -128,18 +128,29 @@ class Loss:
             )
         return self.encode(y, width).astype(o.dtype)
 
-    def complaint_about(self, y: Any, shape: tuple[int, ...]) -> str | None:
+    def complaint_about(self, y: Any, shape: tuple[int, ...], weights: Any = None) -> str | None:
         """What is wrong with the values of a data set's targets, or None.
 
-        The targets are `(examples, *shape)`, for an output of this shape, or class ids `(examples, *shape[:-1])`. Only
-        values on the host can be looked at, so this runs before a jitted loop, not inside it.
+        The targets are `(examples, *shape)`, for an output of this shape, or class ids `(examples, *shape[:-1])`. The
+        weights, `(examples,)` or `(examples, *shape[:-1])`, say which targets count: one of weight 0 may be anything.
+        Only values on the host can be looked at, so this runs before a jitted loop, not inside it.
         """
         values = np.asarray(y)
-        if self.encode is not None and values.ndim == len(shape):
-            return complaint_about_ids(values, max(shape[-1], 2))
+        ids = self.encode is not None and values.ndim == len(shape)
+        counted = None if weights is None else np.asarray(weights) != 0
+        if counted is not None:
+            rows = values.shape if ids else values.shape[:-1]
+            counted = np.broadcast_to(np.expand_dims(counted, tuple(range(counted.ndim, len(rows)))), rows)
+        if ids:
+            return complaint_about_ids(values, max(shape[-1], 2), counted=counted)
+        if counted is not None and not counted.all():
+            values, of = values[counted], "of the targets whose weight is not 0: "
+        else:
+            of = ""
         if not np.all(np.isfinite(values)):
-            return f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values of y are not finite"
-        return self.complaint(values) if self.complaint else None
+            return f"{of}{np.count_nonzero(~np.isfinite(values))} of {values.size} values of y are not finite"
+        complaint = self.complaint(values) if self.complaint else None
+        return complaint and of + complaint
 
 
 @dataclass(frozen=True)

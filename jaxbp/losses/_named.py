@@ -46,8 +46,9 @@ def _where_counted(y: Array, o: Array) -> Array:
 def _cross_entropy(o: Rows, y: Rows) -> Losses:
     """−Σ y ln o over the classes, the last axis of the output, which are probabilities (`output=jaxbp.softmax`).
 
-    Targets are rows of probabilities, or integer class ids. An example whose output has rows has the sum over its rows;
-    a batch has the mean over examples. With softmax it is computed from the logits.
+    Targets are rows of probabilities, or integer class ids. An example whose output has rows has the sum over its rows,
+    and a batch the mean over examples; weights by position make it the mean over positions, as `jaxbp.losses` says.
+    With softmax it is computed from the logits.
     """
     return -jnp.sum(y * jnp.log(_where_counted(y, o)), axis=-1)
 

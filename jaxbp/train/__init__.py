@@ -5,11 +5,12 @@ argument means the same in all of them:
 
     x, y        the inputs, an array or a dict of them by name, and the targets; the examples are on the first axis
     batch_size  the number of examples in a step; the last step of an epoch may have fewer
-    weights     one weight for each example, for a gradient that takes `weights=`
+    weights     one weight for each example, or for each row of its output, for a gradient that takes `weights=`
     optimizer   any optax optimizer
     gradient    `(params, x, y) -> (value, grads)`, such as `jaxbp.value_and_grad(net, loss)`
     keyed       whether the gradient also gets a fresh `key=` in each step, as that of a network with dropout wants
-    observe     `(params, x, y) -> pytree`, called before each update and stacked over the steps of an epoch
+    observe     `(params, x, y) -> pytree`, called before each update and stacked over the steps of an epoch;
+                where there are weights it also gets them as `weights=`, if it takes these
 
 A step and an epoch are compiled once for a gradient and an optimizer, so make both before the loop. All of it is on one
 device.

@@ -12,7 +12,7 @@ import optax
 from jaxbp._checks import check_array, check_kind, check_real, check_takes, described, is_known
 from jaxbp._forward import batch_of, check_inputs
 from jaxbp._network import Network
-from jaxbp._objective import check_objective
+from jaxbp._objective import check_objective, check_weights_fit
 from jaxbp.losses import Loss
 from jaxbp.losses._class_ids import complaint_about_ids
 
@@ -87,9 +87,9 @@ def check_one_device(**trees: Any) -> None:
 
 
 def check_validation(validation: Any) -> None:
-    """Refuse anything but a pair of inputs and targets."""
-    if not isinstance(validation, tuple | list) or len(validation) != 2:
-        raise TypeError(f"validation must be a pair (x, y), got {described(validation)}")
+    """Refuse anything but inputs and targets, and perhaps weights."""
+    if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+        raise TypeError(f"validation must be a pair (x, y), or (x, y, weights), got {described(validation)}")
     check_arrays(*validation)
 
 
@@ -117,11 +117,12 @@ def check_output(net: Network, loss: Loss) -> None:
         )
 
 
-def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
+def check_data(net: Network, loss: Loss, x: Any, y: Any, weights: Any = None) -> None:
     """Look at the values of all data on the host, for what no shape can tell; `run` and `fit` do.
 
     Raises:
-        ValueError: A value of x is not finite, a class id is out of range, or the loss cannot take a target.
+        ValueError: A value of x is not finite, a class id is out of range, or the loss cannot take a target; where its
+            weight is 0 a target may be anything.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -133,7 +134,7 @@ def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
     """
     check_objective(net, loss)
     check_real(y, "y")
-    check_targets(net, loss, x, y)
+    check_targets(net, loss, x, y, weights)
     for name, values in check_inputs(net, x).items():
         if complaint := complaint_about_ids(np.asarray(values), net.ids[name], "id") if name in net.ids else None:
             raise ValueError(f"{name}: {complaint}")
@@ -145,12 +146,14 @@ def check_data(net: Network, loss: Loss, x: Any, y: Any) -> None:
             )
 
 
-def check_targets(net: Network, loss: Loss, x: Any, y: Any) -> None:
+def check_targets(net: Network, loss: Loss, x: Any, y: Any, weights: Any = None) -> None:
     """Refuse targets that do not fit the inputs, or whose values the loss cannot take, where these are known."""
     inputs = check_inputs(net, x)
+    batch, shape = batch_of(net, inputs), net.shapes[net.output]
     dtype = next((value.dtype for name, value in inputs.items() if name not in net.ids), float)
-    shape = (*batch_of(net, inputs), *net.shapes[net.output])
-    o = jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
+    o = jax.ShapeDtypeStruct((*batch, *shape), jax.dtypes.canonicalize_dtype(dtype))
     jax.eval_shape(loss.targets, o, y)
-    if is_known(y) and (complaint := loss.complaint_about(y, net.shapes[net.output])):
+    if weights is not None:
+        check_weights_fit(weights, batch, shape[:-1])
+    if is_known(y) and is_known(weights) and (complaint := loss.complaint_about(y, shape, weights)):
         raise ValueError(complaint)

@@ -39,11 +39,11 @@ def all_finite(tree: Any) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
-def finite_units(net: Network, loss: Loss, params: Params, x: Any, y: Array) -> Array:
+def finite_units(net: Network, loss: Loss, params: Params, x: Any, y: Array, *, weights: Any = None) -> Array:
     """Whether the values of each unit, in order of computation, and then the loss are finite."""
     trace = forward(net, params, x)
     units = [all_finite((trace.a[u], trace.h[u])) for u in net.order]
-    return jnp.stack([*units, jnp.isfinite(objective(without_dropout(net), loss)(params, x, y))])
+    return jnp.stack([*units, jnp.isfinite(objective(without_dropout(net), loss)(params, x, y, weights))])
 
 
 def diagnosis(net: Network, epoch: int, finite: np.ndarray, params: Params) -> DivergedError:

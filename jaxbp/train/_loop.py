@@ -132,9 +132,9 @@ def run(
     jax.eval_shape(objective(without_dropout(net), loss), start.params, x, y, weights)
     check_precision(net, start.params, x)
     check_output(net, loss)
-    check_data(net, loss, x, y)
     if weights is not None:
         check_weights(weights)
+    check_data(net, loss, x, y, weights)
     x, y, weights = jax.tree.map(jnp.asarray, (x, y, weights))
     one_epoch = partial(
         epoch, x=x, y=y, gradient=gradient, optimizer=optimizer, batch_size=batch_size, keyed=keyed, weights=weights
@@ -167,7 +167,7 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
     params: Params | None = None,
-    validation: tuple[Any, Array] | None = None,
+    validation: tuple[Any, Array] | tuple[Any, Array, Any] | None = None,
     state: TrainState | None = None,
     weights: Any = None,
 ) -> Fit:
@@ -179,7 +179,7 @@ def fit(
         optimizer: SGD with learning rate 0.1 and momentum 0.9 when None.
         seed: For the parameters and the permutations: the same seed gives the same numbers.
         params: Where to start; fresh ones when None.
-        validation: `(x, y)` to evaluate on after each epoch.
+        validation: `(x, y)`, or `(x, y, weights)`, to evaluate on after each epoch.
         state: Where to go on from, such as the `state` of an earlier fit with the same optimizer.
 
     Example:
@@ -212,7 +212,7 @@ def fit(
         state = done.state
         row = {"epoch": done.number, "loss": done.loss, "seconds": done.seconds}
         if validation is not None:
-            scores = evaluate(net, loss, state.params, *validation)
+            scores = evaluate(net, loss, state.params, *validation[:2], weights=(*validation, None)[2])
             row |= {f"validation_{name}": float(score) for name, score in scores.items()}
         history.append(row)
     return Fit(state.params, history, state)

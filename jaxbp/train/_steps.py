@@ -10,8 +10,7 @@ import optax
 from jaxtyping import Array
 
 from jaxbp._cache import bounded_cache
-from jaxbp._checks import check_batch_size, check_flag
-from jaxbp._parameters import Params
+from jaxbp._checks import check_batch_size, check_flag, takes
 from jaxbp.train._arguments import check_arrays, check_examples, check_functions, check_one_device, check_optimizer
 from jaxbp.train._state import TrainState, check_state
 
@@ -21,7 +20,8 @@ Gradient = Callable[..., tuple[Array, Any]]
 The parameters are those of the network, or any tree that the gradient is of.
 """
 
-Observe = Callable[[Params, Any, Array], Any]
+Observe = Callable[..., Any]
+"""`(params, x, y) -> pytree`, or `(params, x, y, *, weights=None)` to see the weights too."""
 
 
 class Steps(NamedTuple):
@@ -136,6 +136,8 @@ def _compiled_epoch(
     batch_size: int,
     observe: Observe | None,
 ) -> Callable[..., Any]:
+    weighs = observe is not None and takes(observe, "weights")
+
     def one_epoch(state: TrainState, x: Any, y: Array, weights: Any) -> tuple[TrainState, Steps]:
         examples = y.shape[0]
         key, permutation_key = jax.random.split(state.key)
@@ -144,7 +146,8 @@ def _compiled_epoch(
 
         def body(state: TrainState, batch: Array) -> tuple[TrainState, Steps]:
             xb, yb, wb = jax.tree.map(lambda v: v.at[batch].get(mode="promise_in_bounds"), (x, y, weights))
-            observed = None if observe is None else observe(state.params, xb, yb)
+            also = {"weights": wb} if weighs and wb is not None else {}
+            observed = None if observe is None else observe(state.params, xb, yb, **also)
             state, loss = _step(gradient, optimizer, keyed, state, xb, yb, wb)
             weight = jnp.asarray(batch.size, jnp.float32) if wb is None else jnp.sum(wb)
             return state, Steps(loss, weight, observed)

@@ -1,0 +1,102 @@
+"""Softmax and cross-entropy in blocks of classes, against the plain output of a network."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import relative_error
+
+import jaxbp
+from jaxbp.losses._blocked import blocked_losses, blocked_signals
+
+ROWS, S, CLASSES = (2, 3), 4, 7
+RNG = np.random.default_rng(0)
+H, W, B = RNG.normal(size=(*ROWS, S)), RNG.normal(size=(S, CLASSES)), RNG.normal(size=CLASSES)
+IDS = np.array([[0, 6, 3], [5, -100, 99]])
+SCALE = np.array([[0.5, 1.5, 0.25], [2.0, 0.0, 0.0]])
+
+
+@partial(jax.jit, static_argnames=("block", "transposed"))
+def blocked(h, W, b, ids, scale, block, transposed):
+    """Every result, as a tree like that of `plain`."""
+    of = {"block": block, "transposed": transposed}
+    losses, Delta, grad_W, grad_b = blocked_signals(h, W.T if transposed else W, b, ids, scale, **of)
+    again = blocked_losses(h, W.T if transposed else W, b, ids, **of)
+    grads = {"x": grad_W.T if transposed else grad_W} | ({} if b is None else {"bias": grad_b})
+    return losses, again, Delta, grads
+
+
+@jax.jit
+def plain(h, W, b, ids, scale):
+    net = jaxbp.Network(
+        {"x": (*ROWS, S)}, {"o": jaxbp.Unit((*ROWS, CLASSES), jaxbp.softmax, {"x": jaxbp.Dense()}, bias=b is not None)}
+    )
+    params = {"o": {"x": W} | ({} if b is None else {"bias": b})}
+    back = jaxbp.backprop(net, jaxbp.cross_entropy, params, h, ids, weights=scale, reduction="sum")
+    y = jaxbp.cross_entropy.targets(back.trace.h["o"], ids)
+    losses = jaxbp.cross_entropy.at(jaxbp.softmax).value(back.trace.a["o"], back.trace.h["o"], y)
+    return losses, losses, back.Delta["x"], back.grads["o"]
+
+
+def arrays(dtype=jnp.float64, bias=True):
+    return [None if v is None else jnp.asarray(v, dtype) for v in (H, W, B if bias else None)]
+
+
+def error(ours, theirs):
+    """Losses of ids that do not exist are NaN in both."""
+    same = jax.tree.map(lambda v: np.nan_to_num(np.asarray(v, np.float64), nan=1e3), (ours, theirs))
+    return relative_error(*same)
+
+
+@pytest.mark.parametrize(
+    ("block", "transposed", "bias"), [(1, False, True), (3, True, False), (4, False, False), (9, True, True)]
+)
+def test_blocks_give_what_the_whole_gives(block, transposed, bias):
+    of = arrays(bias=bias)
+    theirs = plain(*of, IDS, SCALE)
+    assert np.isnan(theirs[0]).sum() == 2
+    assert error(blocked(*of, IDS, SCALE, block, transposed), theirs) <= 1e-12
+    # where the target has all but e⁻³⁰ of it, o − 1 would have three digits
+    a = np.sort(H @ W, axis=-1)
+    h, W_, b = of
+    h = h * (30 / (a[..., -1:] - a[..., -2:-1]))
+    ids = np.argmax(H @ W, axis=-1)
+    assert error(blocked(h, W_, b, ids, SCALE, block, transposed)[2:], plain(h, W_, b, ids, SCALE)[2:]) <= 1e-12
+
+
+def test_an_id_out_of_range_is_nan_where_it_counts():
+    scale = SCALE + (IDS == 99)
+    losses, _, Delta, grads = blocked(*arrays(), IDS, scale, 1, False)
+    assert np.isnan(losses).tolist() == [[False] * 3, [False, True, True]]
+    assert np.isnan(Delta).all(-1).tolist() == [[False] * 3, [False, False, True]]
+    assert all(np.isnan(g).all() for g in grads.values())
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda d: d.__name__)
+def test_blocks_are_as_good_as_the_whole_in_lower_precision(dtype):
+    of = arrays(dtype)
+    exact = plain(*(v.astype(jnp.float64) for v in of), IDS, SCALE)
+    with jax.enable_x64(False):
+        ours, theirs = blocked(*of, IDS, SCALE, 3, True), plain(*of, IDS, SCALE)
+    assert {leaf.dtype for leaf in jax.tree.leaves(ours)} == {jnp.dtype(dtype)}
+    assert error(ours, exact) <= 2 * max(error(theirs, exact), float(jnp.finfo(dtype).eps))
+
+
+def test_no_array_is_as_large_as_all_logits():
+    rows, s, classes, block = 64, 2, 100, 10
+    shapes = [(rows, s), (s, classes), (classes,), (rows,), (rows,)]
+    h, W, b, ids, scale = (jax.ShapeDtypeStruct(of, int if i == 3 else float) for i, of in enumerate(shapes))
+    for made in (
+        jax.make_jaxpr(partial(blocked_signals, block=block))(h, W, b, ids, scale),
+        jax.make_jaxpr(partial(blocked_losses, block=block))(h, W, b, ids),
+    ):
+        assert largest(made.jaxpr) == rows * block
+
+
+def largest(jaxpr):
+    """The number of elements of the largest array that a program makes."""
+    inner = [value.jaxpr for eqn in jaxpr.eqns for value in eqn.params.values() if hasattr(value, "jaxpr")]
+    made = [var.aval.size for eqn in jaxpr.eqns for var in eqn.outvars]
+    return max([*made, *map(largest, inner)], default=0)
