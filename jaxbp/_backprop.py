@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp import collect as collectors
+from jaxbp._blocked_output import in_blocks
 from jaxbp._cache import bounded_cache
 from jaxbp._contraction import weights_of
 from jaxbp._direct_feedback import Feedback, check_feedback, signals_under
@@ -122,14 +123,16 @@ def backprop(
     trace = forward(net, params, x, key=key)
     a, o = trace.a[net.output], trace.h[net.output]
     scale = scale_of(net, trace, weights, reduction)
-    y = scale.targets(loss, o, y)
+    given, y = y, scale.targets(loss, o, y)
     if feedback is not None:
         check_feedback(net, feedback)
-    value = scale.total(row_losses(net, loss, trace, y))
+    blocks = in_blocks(net, loss, params, trace, given, scale) if feedback is None else None
+    value = scale.total(row_losses(net, loss, trace, y) if blocks is None else blocks.losses)
 
     Delta_o, delta_o = head(net, loss).signals(a, o, y)
+    known = None if blocks is None else blocks.signals
     Delta, delta, formed = signals_under(
-        feedback, net, params, trace, scale.weighed(Delta_o, like=o), scale.weighed(delta_o, like=a), key
+        feedback, net, params, trace, scale.weighed(Delta_o, like=o), scale.weighed(delta_o, like=a), key, known
     )
 
     def loss_root() -> Array:
@@ -147,6 +150,8 @@ def backprop(
 
         return jax.vmap(from_column)(S)
 
+    if blocks is not None:
+        formed = formed | {net.output: blocks.formed}
     of_examples = scale.of_examples
     found = weights_of(net, params, trace, delta, of_examples, formed)
     nodes, layers = net.plan.nodes, {u: net.plan.layers[u] for u in net.plan.nodes}

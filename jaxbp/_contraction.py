@@ -1,6 +1,8 @@
 """What the gradient of each weight is made of, ∂L/∂W_su = h_sᵀ δ_u, from a trace and the error signals."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import add
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,7 +28,8 @@ def weights_of(
         trace: The forward phase.
         delta: δ of each unit.
         scale: ∂L/∂L_i of each example, `(*batch,)`.
-        formed: The gradients of the weights in each stack, which its layers formed on the way.
+        formed: The gradients that were formed on the way: of the weights in a stack by its name, and of the weights of
+            edges into a unit, by its name and the source.
     """
     source = sources(net, trace.h, scale.shape)
 
@@ -34,11 +37,26 @@ def weights_of(
         return Pair(edge.linear, edge.source, edge.unit, source(edge), delta[edge.unit], edge.layers)
 
     def weight(place: Place) -> Weight:
-        edges = net.plan.uses[place]
-        gradient = at(place, formed) if place[0] in formed else None
-        return Weight(at(place, params), tuple(map(pair, edges)), scale, gradient)
+        W, edges = at(place, params), net.plan.uses[place]
+        pairs = tuple(map(pair, edges))
+        return Weight(W, pairs, scale, _formed(place, W, edges, pairs, formed))
 
     return net.plan.tree(weight)
+
+
+def _formed(
+    place: Place, W: Array, edges: tuple[Edge, ...], pairs: tuple[Pair, ...], formed: Mapping[str, Any]
+) -> Array | None:
+    """The gradient of a weight, where a part of it has been formed on the way."""
+    if edges[0].layers:
+        return at(place, formed) if place[0] in formed else None
+    parts = [formed.get(edge.unit, {}).get(edge.source) for edge in edges]
+    if all(part is None for part in parts):
+        return None
+    others = (
+        Weight(W, (pair,), jnp.ones(())).gradient() for pair, part in zip(pairs, parts, strict=True) if part is None
+    )
+    return reduce(add, (*(part for part in parts if part is not None), *others))
 
 
 def gradient_from(

@@ -45,10 +45,11 @@ def signals_under(
     Delta_o: Array,
     delta_o: Array,
     key: Array | None = None,
+    known: Signals | None = None,
 ) -> Swept:
     """Δ and δ by the recursion, with W or what stands in for it; or straight from the output."""
     if not isinstance(feedback, DirectFeedback):
-        return error_signals(net, params, trace, Delta_o, delta_o, feedback=feedback, key=key)
+        return error_signals(net, params, trace, Delta_o, delta_o, feedback=feedback, key=key, known=known)
     Delta, delta = {net.output: Delta_o}, {net.output: delta_o}
     rows = jnp.reshape(delta_o, (*delta_o.shape[: delta_o.ndim - len(net.shapes[net.output])], -1))
     for u, B in feedback.matrices.items():

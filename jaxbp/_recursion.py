@@ -48,6 +48,7 @@ def error_signals(
     *,
     feedback: Params | None = None,
     key: Array | None = None,
+    known: Signals | None = None,
 ) -> Swept:
     """Δ of every unit and input, and δ of every unit, from those of the output.
 
@@ -59,6 +60,7 @@ def error_signals(
         delta_o: ∂L/∂a_o.
         feedback: What stands in for the weights on the way back, if anything does.
         key: The key of the forward phase, with which stacks make again what they did not keep.
+        known: What the output contributes to the Δ of what it reads, where that is known already.
     """
     W = params if feedback is None else feedback
     Delta, delta, formed = {net.output: Delta_o}, {net.output: delta_o}, {}
@@ -71,6 +73,8 @@ def error_signals(
             Delta |= {under(u, v): signal for v, signal in inside.Delta.items()}
             delta |= {under(u, v): signal for v, signal in inside.delta.items()}
             formed[u] = inside.formed
+        elif known is not None and u == net.output:
+            signals = known
         else:
             signals = through_edges(net, W, trace, u, delta[u])
         for s, signal in signals.items():

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,3 +101,76 @@ def largest(jaxpr):
     inner = [value.jaxpr for eqn in jaxpr.eqns for value in eqn.params.values() if hasattr(value, "jaxpr")]
     made = [var.aval.size for eqn in jaxpr.eqns for var in eqn.outvars]
     return max([*made, *map(largest, inner)], default=0)
+
+
+def heads(block):
+    """Networks whose output is looked at in blocks, and the same by all logits at once."""
+    tied = jaxbp.Network(
+        inputs={"tokens": jaxbp.ids(4, 7), "x": (4, 3)},
+        units={
+            "e": jaxbp.Unit((4, 3), jaxbp.tanh, {"tokens": jaxbp.Embedding(7, share="E"), "x": jaxbp.Dense()}),
+            "o": jaxbp.Unit((4, 7), jaxbp.softmax, {"e": jaxbp.Transposed(jaxbp.Dense(share="E"))}, bias=False),
+        },
+    )
+    return tied, jaxbp.losses.in_blocks(jaxbp.cross_entropy, block)
+
+
+@pytest.mark.parametrize("weighted", ["examples", "rows"])
+def test_a_network_has_the_same_gradient_in_blocks_of_its_output(weighted):
+    net, loss = heads(3)
+    params = jaxbp.init_params(jax.random.key(0), net)
+    rng = np.random.default_rng(0)
+    x = {"tokens": jnp.asarray(rng.integers(0, 7, (5, 4))), "x": jnp.asarray(rng.normal(size=(5, 4, 3)))}
+    y = jnp.asarray(rng.integers(0, 7, (5, 4)))
+    weights = jnp.asarray(rng.uniform(size=(5, 4) if weighted == "rows" else 5))
+    if weighted == "rows":
+        weights, y = weights.at[0, 2].set(0.0), y.at[0, 2].set(-100)
+    collectors = {"grads": jaxbp.collect.gradient, "norms": jaxbp.collect.squared_norm}
+
+    @jax.jit
+    def both(params):
+        found = [
+            jaxbp.backprop(net, of, params, x, y, weights=weights, collect=collectors)
+            for of in (loss, jaxbp.losses.in_blocks(loss, None))
+        ]
+        return [(back.value, back.grads, back.Delta, back.delta, back.collected) for back in found]
+
+    ours, theirs = both(params)
+    assert relative_error(ours, theirs) <= 1e-12
+
+
+def test_a_jitted_gradient_never_has_all_logits():
+    net = jaxbp.layered([2, 1000], output=jaxbp.softmax)
+    shapes = jax.eval_shape(lambda: jaxbp.init_params(jax.random.key(0), net))
+    x, y = jax.ShapeDtypeStruct((128, 2), float), jax.ShapeDtypeStruct((128,), int)
+
+    def temporaries(classes):
+        gradient = jaxbp.value_and_grad(net, jaxbp.losses.in_blocks(jaxbp.cross_entropy, classes))
+        return jax.jit(gradient).lower(shapes, x, y).compile().memory_analysis().temp_size_in_bytes
+
+    logits = 128 * 1000 * 8
+    assert temporaries(None) > logits
+    assert temporaries(50) < logits / 5
+
+
+def test_what_cannot_be_made_in_blocks_is_made_at_once():
+    """By what the sweep does with a block of 1, where a wrong choice would raise or differ."""
+    loss = jaxbp.losses.in_blocks(jaxbp.cross_entropy, 1)
+    x, ids = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3))), jnp.array([0, 3, 1, 1, 2])
+    dense = jaxbp.Dense()
+    for outputs, y in [
+        (jaxbp.Unit(4, jaxbp.softmax, {"x": dense, "h": dense}), ids),  # two sources
+        (jaxbp.Unit(4, jaxbp.softmax, {"h": jaxbp.Masked(dense, np.ones((4, 4), bool))}), ids),
+        (jaxbp.Unit(4, jaxbp.sigmoid, {"h": dense}), ids),  # no closed form
+        (jaxbp.Unit(4, jaxbp.softmax, {"h": dense}, bias=jaxbp.connections.Bias(whole=True)), ids),
+        (jaxbp.Unit(4, jaxbp.softmax, {"h": dense}), jnp.eye(4)[ids]),  # rows for targets
+    ]:
+        net = jaxbp.Network({"x": 3}, {"h": jaxbp.Unit(4, jaxbp.tanh, {"x": dense}), "o": outputs})
+        params = jaxbp.init_params(jax.random.key(0), net)
+        ours, theirs = (jaxbp.value_and_grad(net, of)(params, x, y) for of in (loss, jaxbp.cross_entropy))
+        chex.assert_trees_all_equal(ours, theirs)
+    net = jaxbp.layered([3, 4], output=jaxbp.softmax)
+    params = jaxbp.init_params(jax.random.key(0), net)
+    feedback = jax.tree.map(lambda W: W + 1, params)
+    ours, theirs = (jaxbp.backprop(net, of, params, x, ids, feedback=feedback) for of in (loss, jaxbp.cross_entropy))
+    chex.assert_trees_all_equal(ours, theirs)

@@ -582,6 +582,14 @@ CALLS: dict[str, Call] = {
         },
     ),
     "unfused": Call(jaxbp.unfused, {"loss": jaxbp.cross_entropy}),
+    "losses.in_blocks": Call(
+        losses.in_blocks,
+        {"loss": jaxbp.cross_entropy, "classes": 10},
+        kinds={
+            "loss": [*NO_LOSS, type_error(jaxbp.squared_error, "no output is known to be made in blocks")],
+            "classes": [v for v in no_integer(1) if v.value is not None],
+        },
+    ),
     "Unit": Call(
         Unit,
         {"width": 4, "activation": jaxbp.tanh, "connections": {"x": Dense()}, "bias": True, "dropout": 0.0},

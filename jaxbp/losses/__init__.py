@@ -16,13 +16,16 @@ examples. With weights by position it is the mean over positions: over tokens, w
 else 1; ones in all places divide by the number of rows, too. A target whose weight is 0 may be anything, such as the
 class id −100 or NaN: it counts nothing in the value and in any gradient.
 
+A gradient over more than 4,096 classes looks at so many of them together and never has all logits at once; `in_blocks`
+says when, and chooses another number.
+
 `_loss.py` says what a loss is and what it becomes at the output of a network, `_named.py` has the ones that come with
 jaxbp, `_class_ids.py` reads integer targets, and `_blocked.py` has softmax and cross-entropy over a large vocabulary
 without all of its logits.
 """
 
 from jaxbp.losses._loss import Head, Loss, Simplification
-from jaxbp.losses._named import binary_cross_entropy, cross_entropy, perceptron, squared_error, unfused
+from jaxbp.losses._named import binary_cross_entropy, cross_entropy, in_blocks, perceptron, squared_error, unfused
 
 __all__ = [
     "Head",
@@ -30,6 +33,7 @@ __all__ = [
     "Simplification",
     "binary_cross_entropy",
     "cross_entropy",
+    "in_blocks",
     "perceptron",
     "squared_error",
     "unfused",

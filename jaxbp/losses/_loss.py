@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxbp._checks import check_kind, check_real, check_takes, check_text, described
+from jaxbp._checks import check_integer, check_kind, check_real, check_takes, check_text, described
 from jaxbp._precision import are_ids, within_int32
 from jaxbp.activations import Activation, check_activation
+from jaxbp.losses._blocked import BlockedSignals
 from jaxbp.losses._class_ids import complaint_about_ids
 
 
@@ -26,12 +27,15 @@ class Simplification:
         delta: `(a, o, y) -> ∂L/∂a`, shaped like a; it may be wider than float16 or bfloat16.
         hessian_root: `(a, o, y) -> S`, columns `(K, *batch, width)` with Σ_k S_k S_kᵀ = ∂²L/∂a², for any K; where it is
             None, the Hessian with respect to the output serves.
+        blocked: What makes the losses, and all that follows from δ, of a `Dense` output and class ids in blocks of
+            classes, as `jaxbp.losses._blocked.blocked_signals` does; None where nothing does.
     """
 
     activation: Activation
     value: Callable[[Array, Array], Array]
     delta: Callable[[Array, Array, Array], Array]
     hessian_root: Callable[[Array, Array, Array], Array] | None = None
+    blocked: Callable[..., BlockedSignals] | None = None
 
     def __post_init__(self):
         check_activation(self.activation, "activation")
@@ -55,6 +59,8 @@ class Loss:
         hessian_root: `(o, y) -> S`, columns `(K, *batch, width)` with Σ_k S_k S_kᵀ = ∂²L/∂o², for any K; the collectors
             of curvature need it.
         takes_probabilities: Whether the output has to be in [0, 1], as for losses with a logarithm of it.
+        block: How many classes a gradient looks at together where the output has more, so that it never has all logits
+            at once; all of them when None. `in_blocks` makes a loss with another number.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -74,6 +80,7 @@ class Loss:
     complaint: Callable[[np.ndarray], str | None] | None = None
     hessian_root: Callable[[Array, Array], Array] | None = None
     takes_probabilities: bool = False
+    block: int | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "__doc__", getdoc(self.value) or type(self).__doc__)  # what help shows of a loss
@@ -90,6 +97,8 @@ class Loss:
             check_takes(self.complaint, "complaint", ("y",), "lambda y: None")
         if self.hessian_root is not None:
             check_takes(self.hessian_root, "hessian_root", ("o", "y"), "lambda o, y: S")
+        if self.block is not None:
+            check_integer(self.block, "block", 1)
 
     def __repr__(self) -> str:
         return self.name
