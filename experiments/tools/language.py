@@ -134,6 +134,11 @@ def windows(key: Any, tokens: Any, batch_size: int, context: int) -> tuple[Any, 
     return rows[:, :-1], rows[:, 1:]
 
 
+def each(y: Any) -> Any:
+    """The weight of each character, so that a loss is the mean over all of them."""
+    return jnp.ones(y.shape, jnp.float32)
+
+
 class Run:
     """A network and what is made of it, compiled."""
 
@@ -162,7 +167,9 @@ class Run:
 
         def body(state: Any, number: Any) -> tuple[Any, Any]:
             x, y = self.batch(number)
-            return jaxbp.train.step(state, x, y, gradient=gradient, optimizer=self.optimizer, keyed=config.dropout > 0)
+            return jaxbp.train.step(
+                state, x, y, gradient=gradient, optimizer=self.optimizer, keyed=config.dropout > 0, weights=each(y)
+            )
 
         return jax.lax.scan(body, state, first + jnp.arange(steps))
 
@@ -178,16 +185,16 @@ class Run:
     def _losses(self, params: Any) -> Any:
         def one(_: Any, key: Any) -> tuple[Any, Any]:
             x, y = windows(key, self.held_back, self.config.batch_size, self.config.context)
-            return None, jaxbp.train.evaluate(self.net, LOSS, params, x, y)["loss"]
+            return None, jaxbp.train.evaluate(self.net, LOSS, params, x, y, weights=each(y))["loss"]
 
         keys = jax.random.split(jax.random.key(2), LOOKED_AT)
-        return jnp.mean(jax.lax.scan(one, None, keys)[1]) / self.config.context
+        return jnp.mean(jax.lax.scan(one, None, keys)[1])
 
     def _look(self, params: Any, x: Any, y: Any) -> tuple[Any, Any]:
         """‖δ‖ of each layer, and its noise scale: the batch size at which noise and signal are alike."""
         collectors = {"grads": jaxbp.collect.gradient, "norms": jaxbp.collect.squared_norm}
         key = jax.random.key(0) if self.config.dropout else None
-        back = jaxbp.backprop(self.net, LOSS, params, x, y, collect=collectors, key=key)
+        back = jaxbp.backprop(self.net, LOSS, params, x, y, weights=each(y), collect=collectors, key=key)
         N = len(y)
         own = N**2 * sum(jnp.sum(of, axis=1) for of in _leaves(back.collected["norms"].weights["blocks"])) / N
         mean = sum(jnp.sum(g**2, axis=tuple(range(1, g.ndim))) for g in _leaves(back.grads["blocks"]))
@@ -197,11 +204,11 @@ class Run:
         return jnp.sqrt(jnp.sum(back.Delta["blocks.x"] ** 2, axis=(1, 2, 3))), noise
 
     def _norms(self, params: Any, x: Any, y: Any) -> Any:
-        """The norm of the gradient of each window by itself, and its loss for each character."""
+        """The norm of the gradient of each window by itself."""
         key = jax.random.key(0) if self.config.dropout else None
         collectors = {"norms": jaxbp.collect.squared_norm}
-        back = jaxbp.backprop(self.net, LOSS, params, x, y, reduction="sum", collect=collectors, key=key)
-        return jnp.sqrt(back.collected["norms"].total)
+        back = jaxbp.backprop(self.net, LOSS, params, x, y, weights=each(y), collect=collectors, key=key)
+        return len(y) * jnp.sqrt(back.collected["norms"].total)  # what it adds to the mean is 1/N of its own
 
     def surprising(self) -> list[tuple[float, str]]:
         """The training windows with the largest gradients, the largest first."""
@@ -286,7 +293,7 @@ def main(config: Language, console: Console | None = None) -> list[Row]:
         if not rows:
             return "config.json"
         surprising = run.surprising()
-        lines = (f"gradient norm {norm:.2f}\n{window}\n" for norm, window in surprising)
+        lines = (f"gradient norm {norm:.3f}\n{window}\n" for norm, window in surprising)
         write_whole(folder / "surprising.txt", "\n".join(lines))
         write_whole(folder / "samples.txt", "\n".join(samples))
         save_figure(rows, surprising, f"{text.name}, {config.gradient} gradient", folder / "curves.png")
@@ -299,7 +306,7 @@ def main(config: Language, console: Console | None = None) -> list[Row]:
         while done < config.steps:
             steps = min(config.every, config.steps - done)
             started = time.perf_counter()
-            loss = run.train(done, steps) / config.context
+            loss = run.train(done, steps)
             seconds = time.perf_counter() - started
             done, spent = done + steps, spent + seconds
             if not np.isfinite(loss):

@@ -51,7 +51,7 @@ def save_figure(
     for i, (norm, window) in enumerate(surprising):
         line = window[:SHOWN].replace("\n", "⏎").replace("\t", "⇥")
         words.text(
-            0, 1 - (i + 1) / (len(surprising) + 1), f"{norm:8.1f}  {line}", family="monospace", fontsize=8,
+            0, 1 - (i + 1) / (len(surprising) + 1), f"{norm:8.2f}  {line}", family="monospace", fontsize=8,
             parse_math=False, transform=words.transAxes,
         )  # fmt: skip
     save(figure, path)

@@ -55,7 +55,7 @@ def test_the_noise_scale_of_a_layer_is_its_definition(tmp_path):
     x, y = run.batch(0)
     params = jax.tree.map(lambda W: 10 * W, run.state.params)  # of a network that is sure of itself
     _, noise = run.look(params, x, y)
-    own = jax.jit(jax.vmap(lambda x, y: run.auto(params, x[None], y[None])[1]["blocks"]))(x, y)
+    own = jax.jit(jax.vmap(lambda x, y: run.auto(params, x[None], y[None], jnp.ones((1, 8)))[1]["blocks"]))(x, y)
     rows = np.concatenate([np.reshape(np.asarray(leaf, float), (4, -1)) for leaf in jax.tree.leaves(own)], axis=1)
     spread = np.sum(np.var(rows, axis=0, ddof=1))
     signal = np.sum(np.mean(rows, axis=0) ** 2) - spread / 4
