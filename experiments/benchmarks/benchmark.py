@@ -8,6 +8,7 @@ python -m experiments.benchmark graphs         a convolutional network and a tra
 python -m experiments.benchmark check          a whole report on a hand gradient
 python -m experiments.benchmark collectors     the collectors against the plain gradient, vmap(jax.grad) and their peers
 python -m experiments.benchmark stacks         stacks of equal blocks against jax.grad of a plain scan
+python -m experiments.benchmark language       a GPT of characters against the same in torch, `--text FILE` for its text
 """
 
 import importlib.util
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -31,6 +33,7 @@ from sklearn.neural_network import MLPClassifier
 
 import jaxbp
 from experiments.benchmarks.collectors import collector_tables, problem
+from experiments.benchmarks.gpt_in_torch import language_table
 from experiments.benchmarks.graphs import eager, graph_tables
 from experiments.benchmarks.stacks import stack_tables
 from experiments.benchmarks.timing import alternate, in_words, quartiles, seconds
@@ -59,7 +62,7 @@ class Benchmark:
     """Measure speed, side by side in one run."""
 
     what: tyro.conf.Positional[
-        Literal["all", "gradient", "matmul", "epochs", "graphs", "check", "collectors", "stacks"]
+        Literal["all", "gradient", "matmul", "epochs", "graphs", "check", "collectors", "stacks", "language"]
     ] = "all"
     rounds: int = 31
     """How often each pair is measured."""
@@ -67,6 +70,10 @@ class Benchmark:
     """How often each epoch is measured."""
     examples: int = 60_000
     """Of the random data an epoch goes through; 60 000 is MNIST's size."""
+    steps: int = 2000
+    """Of the language model."""
+    text: Path | None = None
+    """What it learns; Python's standard library when not given."""
 
 
 def main(config: Benchmark) -> None:
@@ -90,6 +97,8 @@ def main(config: Benchmark) -> None:
     if config.what in ("all", "stacks"):
         for table in stack_tables(config.rounds):
             console.print(table)
+    if config.what in ("all", "language"):
+        console.print(language_table(config.text, config.steps))
 
 
 def gradient_table(rounds: int) -> Table:

@@ -49,7 +49,7 @@ def plain(block: jaxbp.Network, *, remat: bool) -> Callable[..., Any]:
 
 def stack_tables(rounds: int) -> list[Table]:
     """Time and memory of the gradient, and what compiling takes at any depth."""
-    return [gradient_table(rounds), depth_table(3)]
+    return [gradient_table(rounds), blocks_table(rounds), depth_table(3)]
 
 
 def gradient_table(rounds: int) -> Table:
@@ -64,13 +64,51 @@ def gradient_table(rounds: int) -> Table:
             params = jaxbp.init_params(jax.random.key(0), net, jnp.float32)
             x, y = jax.random.normal(jax.random.key(1), (2, BATCH, rows, width), jnp.float32)
             both = jaxbp.value_and_grad(net, jaxbp.squared_error), plain(block, remat=remat)
-            compiled = [jax.jit(f).lower(params, x, y).compile() for f in both]
-            cpu, wall, seconds = paired(*(partial(run, params, x, y) for run in compiled), rounds)
-            ours, theirs = (run.memory_analysis().temp_size_in_bytes for run in compiled)
-            memory = f"{ours / theirs:.2f} ({ours / MEBI:.0f} MiB)"
-            label = f"{name}{', recomputed' if remat else ''}"
-            table.add_row(label, f"{1e3 * seconds:.0f}", in_words(cpu), in_words(wall), memory)
+            table.add_row(f"{name}{', recomputed' if remat else ''}", *compared(both, (params, x, y), rounds))
     return table
+
+
+def compared(both: tuple[Callable[..., Any], ...], arguments: tuple[Any, ...], rounds: int) -> list[str]:
+    """Milliseconds of the first of two functions, and the ratios of CPU time, wall time and memory."""
+    compiled = [jax.jit(f).lower(*arguments).compile() for f in both]
+    cpu, wall, seconds = paired(*(partial(run, *arguments) for run in compiled), rounds)
+    ours, theirs = (run.memory_analysis().temp_size_in_bytes for run in compiled)
+    memory = f"{ours / theirs:.3f} ({ours / MEBI:.0f} MiB)"
+    return [f"{1e3 * seconds:.0f}", in_words(cpu), in_words(wall), memory]
+
+
+def blocks_table(rounds: int) -> Table:
+    """Classes and keys in blocks, against all at once."""
+    table = Table(title="in blocks / all at once: the explicit gradient", title_justify="left")
+    for column in ("what", "milliseconds", "CPU time", "wall time", "temporary memory"):
+        table.add_column(column, justify="right")
+    rows, classes = 2048, 32_000
+    net = jaxbp.layered([256, classes], output=jaxbp.softmax)
+    losses = jaxbp.cross_entropy, jaxbp.losses.in_blocks(jaxbp.cross_entropy, None)
+    params = jaxbp.init_params(jax.random.key(0), net, jnp.float32)
+    x = jax.random.normal(jax.random.key(1), (rows, 256), jnp.float32)
+    y = jax.random.randint(jax.random.key(2), (rows,), 0, classes)
+    both = tuple(jaxbp.value_and_grad(net, loss) for loss in losses)
+    table.add_row(f"cross-entropy, {classes} classes, {rows} rows of 256", *compared(both, (params, x, y), rounds))
+    shape = (rows, 256)
+    nets = [attending(shape, block) for block in (64, None)]
+    both = tuple(jaxbp.value_and_grad(net, jaxbp.squared_error) for net in nets)
+    params = jaxbp.init_params(jax.random.key(0), nets[0], jnp.float32)
+    x, y = jax.random.normal(jax.random.key(1), (2, 1, *shape), jnp.float32)
+    table.add_row(f"attention, {rows} rows, 4 heads of 64", *compared(both, (params, x, y), rounds))
+    return table
+
+
+def attending(shape: tuple[int, int], block: int | None) -> jaxbp.Network:
+    """Causal attention of four heads with its projections."""
+
+    def dense(source: str) -> jaxbp.Unit:
+        return jaxbp.Unit(shape, jaxbp.linear, {source: jaxbp.Dense()})
+
+    mix = jaxbp.attention("q", "k", "v", shape, heads=4, causal=True, block=block)
+    return jaxbp.Network(
+        {"x": shape}, {"q": dense("x"), "k": dense("x"), "v": dense("x"), "mix": mix, "o": dense("mix")}
+    )
 
 
 def depth_table(rounds: int) -> Table:

@@ -107,13 +107,16 @@ class Language:
             )
         return net
 
-    def optimizer(self) -> optax.GradientTransformation:
-        """AdamW with clipping, a warm-up and a cosine."""
+    def rate(self) -> optax.Schedule:
+        """A warm-up and a cosine."""
         warmup = min(self.warmup, self.steps - 1)
-        rate = optax.warmup_cosine_decay_schedule(
+        return optax.warmup_cosine_decay_schedule(
             0.0 if warmup else self.learning_rate, self.learning_rate, warmup, self.steps, self.learning_rate / 10
         )
-        adamw = optax.adamw(rate, b2=0.99, weight_decay=self.weight_decay, mask=decayed)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW with clipping."""
+        adamw = optax.adamw(self.rate(), b2=0.99, weight_decay=self.weight_decay, mask=decayed)
         return optax.chain(optax.clip_by_global_norm(CLIPPED), adamw)
 
 
