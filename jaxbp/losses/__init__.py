@@ -16,7 +16,7 @@ examples. With weights by position it is the mean over positions: over tokens, w
 else 1; ones in all places divide by the number of rows, too. A target whose weight is 0 may be anything, such as the
 class id −100 or NaN: it counts nothing in the value and in any gradient.
 
-A gradient over more than 4,096 classes looks at so many of them together and never has all logits at once; `in_blocks`
+A gradient over more than 2,048 classes looks at so many of them together and never has all logits at once; `in_blocks`
 says when, and chooses another number.
 
 `_loss.py` says what a loss is and what it becomes at the output of a network, `_named.py` has the ones that come with

@@ -18,7 +18,7 @@ from jaxbp.losses._loss import Loss, Simplification
 Rows = Float[Array, "*batch k"]
 Losses = Float[Array, "*batch"]
 Columns = Float[Array, "k *batch k"]
-_CLASSES_TOGETHER = 4096
+_CLASSES_TOGETHER = 2048
 
 
 def _squared_error(o: Rows, y: Rows) -> Losses:
@@ -223,7 +223,7 @@ def in_blocks(loss: Loss, classes: int | None) -> Loss:
     Then a jitted gradient never has all logits at once, which for 32,000 classes saves nine tenths of its memory, and
     on CPUs a quarter of its time. It is the same up to rounding, and works where a single `Dense` or `Transposed`
     connection with or without a bias makes the logits, softmax the output, and targets are class ids. `cross_entropy`
-    itself looks at 4,096 together. Whoever asks for the output, its signals, or gradients of single examples has all
+    itself looks at 2,048 together. Whoever asks for the output, its signals, or gradients of single examples has all
     logits all the same.
 
     Raises:
