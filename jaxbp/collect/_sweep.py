@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
-from operator import add
+from operator import add, and_
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -15,27 +15,19 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_made, check_mapping, check_takes, check_text, described, is_known, name_of
 from jaxbp.activations import Activation
-from jaxbp.connections import Connection
+from jaxbp.collect._pair import (
+    Pair,
+    norms_over_largest,
+    over_its_largest,
+    per_example,
+    terms_of,
+    times,
+    times_largest,
+)
+from jaxbp.collect._range import either, largest, squares_fit, sum_of_squares
+from jaxbp.connections._connection import as_cotangent_of, in_blocks, is_split
 
 T = TypeVar("T")
-
-
-class Pair(NamedTuple):
-    """One place where a weight is used, and what h_sᵀ δ_u is made of there.
-
-    Attributes:
-        connection: The kind of connection.
-        source: The name of the input or unit s that is read, `"bias"` for the one that is always +1.
-        unit: The name of the unit u that reads it.
-        h: The post-activation h_s of the source, `(*batch, *shape)`; behind a bias ones, `(*batch, *rows, 1)`.
-        delta: The error signal δ_u = ∂L/∂a_u, `(*batch, *shape)`.
-    """
-
-    connection: Connection
-    source: str
-    unit: str
-    h: Array
-    delta: Array
 
 
 class Weight(NamedTuple):
@@ -53,20 +45,94 @@ class Weight(NamedTuple):
     pairs: tuple[Pair, ...]
     scale: Array
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the gradients of all examples are no larger than the pairs that they are made of.
+
+        Then they are the way to their norms, and to sums of them, that takes least time and memory.
+        """
+        if any(pair.connection.reads_ids for pair in self.pairs):
+            return False
+        return self.scale.size * self.value.size <= sum(pair.h.size + pair.delta.size for pair in self.pairs)
+
     def gradient(self, factors: Array | None = None) -> Array:
         """Σ_i f_i g_i, shaped like W: the gradient, with each example's part times a factor `(*batch,)`.
 
         An example with a factor of 0 has no part in it, also where its g_i is not finite.
         """
+        if factors is None:
+            return self._contracted(self.pairs)
+        if self.keeps:
+            return self._added(self._each(), jnp.reshape(factors, -1))
+        # a small factor goes to δ only as far as a large h needs it
+        room = jnp.finfo(factors.dtype).tiny ** -0.25
+        sizes = [largest(p.h, factors.ndim) <= room for p in self.pairs if not p.connection.reads_ids]
+        return either(
+            reduce(and_, sizes, factors != 0),
+            lambda: self._contracted([times(factors, pair) for pair in self.pairs]),
+            lambda: self._one_by_one(factors),
+        )
 
+    def gradient_of_each(self) -> Array:
+        """The gradient, beside norms: the sum of the gradients of all examples where they are kept."""
+        return self._added(self._each()) if self.keeps else self.gradient()
+
+    def _contracted(self, pairs: Iterable[Pair]) -> Array:
         def contracted(pair: Pair) -> Array:
-            if factors is not None:
-                pair = _times(factors, pair)
             gradient = pair.connection.contract(self.value, pair.h, pair.delta)
             check_made(gradient, self.value, f"what {type(pair.connection).__name__}.contract makes")
             return gradient
 
-        return reduce(add, map(contracted, self.pairs))
+        return reduce(add, map(contracted, pairs))
+
+    def _one_by_one(self, factors: Array) -> Array:
+        """Σ_i f_i g_i of numbers of any size, an example after the other."""
+        pairs, dtype = self._in_a_row(), self._dtype
+        f = jnp.reshape(factors, -1)
+
+        def of(f: Array, signals: list[tuple[Array, Array]]) -> Array:
+            scaled = [times_largest(f, p._replace(h=h, delta=d)) for p, (h, d) in zip(pairs, signals, strict=True)]
+            return self._contracted(scaled)
+
+        signals = [(p.h, p.delta) for p in pairs]
+        if any(is_split(p.delta) for p in pairs):
+            return of(f, signals)
+
+        def added(total: Array, one: Any) -> tuple[Array, None]:
+            return total + of(*jax.tree.map(lambda array: array[None], one)).astype(total.dtype), None
+
+        start = jnp.zeros_like(self.value, jnp.promote_types(dtype, self.value.dtype))
+        return lax.scan(added, start, (f, signals))[0].astype(self.value.dtype)
+
+    def _each(self) -> Array:
+        """g_i of all examples, `(N, *shape)`, in float32 at least."""
+        dtype = self._dtype
+        return reduce(
+            add,
+            (
+                p.connection.contract_each(self.value.astype(dtype), p.h.astype(dtype), p.delta.astype(dtype))
+                for p in self._in_a_row()
+            ),
+        )
+
+    def _added(self, each: Array, factors: Array | None = None) -> Array:
+        """Σ_i f_i g_i from all g_i, as a product, because sums over a first axis are slow on CPUs."""
+        f = jnp.ones(each.shape[0], each.dtype) if factors is None else factors.astype(each.dtype)
+
+        def product() -> Array:
+            n, *axes = range(each.ndim)
+            total = jnp.einsum(f, [n], each, [n, *axes], axes, out_sharding=jax.typeof(self.value).sharding)
+            return as_cotangent_of(self.value, total)
+
+        def counted() -> Array:
+            parts = jnp.where(per_example(f != 0, each), each * per_example(f, each), 0)
+            return as_cotangent_of(self.value, jnp.sum(parts, axis=0))
+
+        return product() if factors is None else either(f != 0, product, counted)
+
+    @property
+    def _dtype(self) -> Any:
+        return jnp.promote_types(self.scale.dtype, jnp.result_type(*(p.delta for p in self.pairs)))
 
     def gradients(self) -> Array:
         """What each example adds to the gradient, g_i: `(N, *shape)`, with the batch as one axis."""
@@ -82,8 +148,10 @@ class Weight(NamedTuple):
 
     def squared_norms(self) -> Array:
         """‖g_i‖², `(N,)`, in float32 at least."""
-        largest, squares, _ = self._scaled()
-        return (largest * jnp.sqrt(squares)) ** 2
+        if self.keeps:
+            return sum_of_squares(self._each())
+        power, squares, _ = self._scaled()
+        return (power * jnp.sqrt(squares)) ** 2
 
     def norm_bounds(self) -> Array:
         """What ‖g_i‖ is at most, `(N,)`, in float32 at least: the norm, and what rounding may have taken from it.
@@ -91,32 +159,46 @@ class Weight(NamedTuple):
         Terms that cancel, or whose squares vanish, leave a norm that is too small; nothing that is clipped by this
         bound is ever larger than it should be.
         """
-        largest, squares, terms = self._scaled()
-        return largest * jnp.sqrt(squares + 16 * jnp.finfo(squares.dtype).eps * terms)
+        power, squares, terms = self._scaled()
+        return power * jnp.sqrt(squares + 16 * jnp.finfo(squares.dtype).eps * terms)
 
     def _scaled(self) -> tuple[Array, Array, Array]:
-        """‖g_i‖² of h and δ divided by their largest elements, so that no square overflows or vanishes.
+        """‖g_i‖² without a power of two that was taken out of g_i, so that no square overflows or vanishes.
 
-        The arrays `(N,)` are the largest product that was taken out of g_i, the squared norm without it, and ‖h‖² ‖δ‖²
-        of all pairs without it.
+        The arrays `(N,)` are that power, the squared norm without it, and ‖h‖² ‖δ‖² of all pairs without it, which is
+        the measure of what rounding makes of the norm.
         """
-        pairs = self._in_a_row()
-        dtype = jnp.promote_types(self.scale.dtype, jnp.result_type(*(p.delta for p in pairs)))
+        if self.keeps:
+            g, power = over_its_largest(self._each())
+            squares = sum_of_squares(g)
+            return power, squares, squares
+        dtype = self._dtype
         W = self.value.astype(dtype)
-        sources = [_over_its_largest(p.h if p.connection.reads_ids else p.h.astype(dtype)) for p in pairs]
-        signals = [_over_its_largest(p.delta.astype(dtype)) for p in pairs]
-        products = [s * t for (_, s), (_, t) in zip(sources, signals, strict=True)]
-        largest = reduce(jnp.maximum, products)
-        scaled = [p._replace(h=h, delta=d) for p, (h, _), (d, _) in zip(pairs, sources, signals, strict=True)]
-        if len(pairs) == 1:
-            (pair,) = scaled
-            return largest, pair.connection.squared_norms(W, pair.h, pair.delta), _terms(pair)
-        # a shared weight: terms of each use count by how much was taken out of them
-        shares = [product / divisor(largest) for product in products]
-        each = [p.connection.contract_each(W, p.h, p.delta) for p in scaled]
-        total = reduce(add, (g * over_examples(share, g) for g, share in zip(each, shares, strict=True)))
-        terms = reduce(add, (share**2 * _terms(p) for p, share in zip(scaled, shares, strict=True)))
-        return largest, jnp.sum(jnp.reshape(total, (self.scale.size, -1)) ** 2, axis=1), terms
+        pairs = [
+            p._replace(h=p.h if p.connection.reads_ids else p.h.astype(dtype), delta=p.delta.astype(dtype))
+            for p in self._in_a_row()
+        ]
+        signals = [array for p in pairs for array in (p.h, p.delta)]
+
+        def over_largest(*signals: Array) -> tuple[Array, Array, Array]:
+            hs, deltas = signals[::2], signals[1::2]
+            return norms_over_largest(W, [p._replace(h=h, delta=d) for p, h, d in zip(pairs, hs, deltas, strict=True)])
+
+        if len(pairs) > 1:
+            return in_blocks(over_largest, W.size, *signals)
+        (pair,) = pairs
+        if pair.delta.ndim == 2:  # without rows all is sums of squares, into which the division is fused
+            return over_largest(*signals)
+
+        def as_they_are() -> tuple[Array, Array, Array]:
+            squares = pair.connection.squared_norms(W, pair.h, pair.delta)
+            return jnp.ones_like(squares), squares, terms_of(pair)
+
+        fit = squares_fit(pair.delta)
+        if not pair.connection.reads_ids:
+            fit = fit & squares_fit(pair.h)
+        # one example after the other, because each is copied
+        return either(fit, as_they_are, lambda: in_blocks(over_largest, pair.h.size + pair.delta.size, *signals))
 
     def gram(self) -> Array:
         """⟨g_i, g_j⟩, `(N, N)`."""
@@ -190,6 +272,8 @@ class Sweep:
             example's own loss as `jaxbp.losses.Head.root` has it.
         from_output: `S -> δ`, the recursion repeated from K other signals at the output, `(K, *batch, *shape)` of each
             unit.
+        forms_each: Whether a collector that is served forms gradients of single examples where these are small, which
+            the gradient is then the sum of.
     """
 
     weights: Mapping[str, Mapping[str, Weight]]
@@ -201,6 +285,7 @@ class Sweep:
     scale: Array
     loss_root: Callable[[], Array]
     from_output: Callable[[Array], dict[str, Array]]
+    forms_each: bool = False
 
     @property
     def units(self) -> dict[str, UnitSignals]:
@@ -279,9 +364,9 @@ def for_each(sweep: Sweep, make: Callable[[Weight], T]) -> dict[str, dict[str, T
     return {unit: {source: make(weight) for source, weight in group.items()} for unit, group in sweep.weights.items()}
 
 
-def over_examples(per_example: Array, delta: Array) -> Array:
+def over_examples(numbers: Array, delta: Array) -> Array:
     """A number for each example, `(*batch,)`, shaped and typed to multiply δ."""
-    return _over_examples(per_example, delta).astype(delta.dtype)
+    return per_example(numbers, delta).astype(delta.dtype)
 
 
 def by_unit(sweep: Sweep, of_weight: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
@@ -300,45 +385,3 @@ def added(arrays: Iterable[Array]) -> Array:
     if not arrays:
         raise ValueError("the network has no weights, so no example has a gradient")
     return reduce(add, arrays)
-
-
-def _times(factors: Array, pair: Pair) -> Pair:
-    """The pair with each example's δ times a factor; where it is 0 nothing is left, not even a NaN."""
-    counted = factors != 0
-    # float16 has no room for small factors, and a small factor goes to δ only as far as a large h needs it
-    dtype = jnp.promote_types(pair.delta.dtype, jnp.bfloat16)
-    h, largest = _over_its_largest(pair.h, factors.ndim)
-    h = jnp.where(_over_examples(counted, h), h, 0)
-    factors = factors * largest.astype(factors.dtype)
-    delta = (pair.delta * _over_examples(factors, pair.delta)).astype(dtype)
-    return pair._replace(h=h, delta=jnp.where(_over_examples(counted, delta), delta, 0))
-
-
-def _over_examples(per_example: Array, like: Array) -> Array:
-    return jnp.expand_dims(per_example, tuple(range(per_example.ndim, like.ndim)))
-
-
-def _over_its_largest(array: Array, batch_axes: int = 1) -> tuple[Array, Array]:
-    """The elements of each example over a power of two like the largest of them, and that power, `(*batch,)`."""
-    if jnp.issubdtype(array.dtype, jnp.integer):  # ids have no size
-        return array, jnp.ones(array.shape[:batch_axes], jnp.float32)
-    largest = divisor(jnp.max(jnp.abs(array), axis=tuple(range(batch_axes, array.ndim))))
-    return array / _over_examples(largest, array), largest
-
-
-def divisor(positive: Array) -> Array:
-    """A power of two like each number, but where one over it were infinite or subnormal, which machines take for 0."""
-    finfo = jnp.finfo(positive.dtype)
-    inside = jnp.clip(positive, 4 * finfo.tiny, 1 / (4 * finfo.tiny))
-    return lax.reduce_precision(inside, exponent_bits=finfo.nexp, mantissa_bits=0)
-
-
-def _terms(pair: Pair) -> Array:
-    """‖h_i‖² ‖δ_i‖², `(N,)`: what ‖g_i‖² is at most, and the measure of what rounding makes of it."""
-    # an id stands for a vector of one 1
-    h = jnp.ones_like(pair.h, pair.delta.dtype) if pair.connection.reads_ids else pair.h
-    return _sum_of_squares(h) * _sum_of_squares(pair.delta)
-
-
-def _sum_of_squares(array: Array) -> Array:
-    return jnp.sum(array**2, axis=tuple(range(1, array.ndim)))
