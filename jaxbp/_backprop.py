@@ -143,7 +143,8 @@ def backprop(
         return jax.vmap(lambda column: error_signals(net, params, trace, jnp.zeros_like(o), column)[1])(S)
 
     found = _weights(net, params, trace, delta, scale)
-    sweep = Sweep(found, net.units, trace.a, trace.h, Delta, delta, scale, loss_root, from_output)
+    forms_each = any(getattr(collector, "forms_each", False) for collector in wanted.values())
+    sweep = Sweep(found, net.units, trace.a, trace.h, Delta, delta, scale, loss_root, from_output, forms_each)
     collected = {name: collector(sweep) for name, collector in wanted.items()}
     gradient = next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
     return Backprop(value, trace, Delta, delta, collected, gradient)

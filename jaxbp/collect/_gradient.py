@@ -20,7 +20,7 @@ class Gradient:
     """
 
     def __call__(self, sweep: Sweep) -> Tree:
-        return for_each(sweep, Weight.gradient)
+        return for_each(sweep, Weight.gradient_of_each if sweep.forms_each else Weight.gradient)
 
 
 @dataclass(frozen=True)
