@@ -17,7 +17,14 @@ from jaxbp.collect._curvature import diagonal_ggn, sampled_diagonal_ggn
 from jaxbp.collect._gradient import gradient, per_example_dot, per_example_gradient
 from jaxbp.collect._gram import Grams, gram
 from jaxbp.collect._kronecker import KroneckerFactors, kronecker, kronecker_ggn, sampled_kronecker_ggn
-from jaxbp.collect._moments import NoiseScale, gradient_noise_scale, second_moment, signal_to_noise, variance
+from jaxbp.collect._moments import (
+    NoiseScale,
+    NoiseScales,
+    gradient_noise_scale,
+    second_moment,
+    signal_to_noise,
+    variance,
+)
 from jaxbp.collect._norms import SquaredNorms, clipped, squared_norm
 from jaxbp.collect._statistics import NetworkStatistics, UnitStatistics, statistics
 from jaxbp.collect._sweep import Collector, Pair, Sweep, UnitSignals, Weight
@@ -28,6 +35,7 @@ __all__ = [
     "KroneckerFactors",
     "NetworkStatistics",
     "NoiseScale",
+    "NoiseScales",
     "Pair",
     "SquaredNorms",
     "Sweep",
