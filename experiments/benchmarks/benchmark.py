@@ -7,6 +7,7 @@ python -m experiments.benchmark epochs         an epoch against the usual traini
 python -m experiments.benchmark graphs         a convolutional network and a transformer block
 python -m experiments.benchmark check          a whole report on a hand gradient
 python -m experiments.benchmark collectors     the collectors against the plain gradient, vmap(jax.grad) and their peers
+python -m experiments.benchmark sequences      norms and clipped gradients of sequences against the same
 """
 
 import importlib.util
@@ -31,6 +32,7 @@ from sklearn.neural_network import MLPClassifier
 import jaxbp
 from experiments.benchmarks.collectors import collector_tables, problem
 from experiments.benchmarks.graphs import eager, graph_tables
+from experiments.benchmarks.sequences import sequence_tables
 from experiments.benchmarks.timing import alternate, in_words, quartiles, seconds
 from jaxbp import train
 
@@ -56,7 +58,9 @@ LEARNING_RATE = 0.1
 class Benchmark:
     """Measure speed, side by side in one run."""
 
-    what: tyro.conf.Positional[Literal["all", "gradient", "matmul", "epochs", "graphs", "check", "collectors"]] = "all"
+    what: tyro.conf.Positional[
+        Literal["all", "gradient", "matmul", "epochs", "graphs", "check", "collectors", "sequences"]
+    ] = "all"
     rounds: int = 31
     """How often each pair is measured."""
     epoch_rounds: int = 5
@@ -82,6 +86,9 @@ def main(config: Benchmark) -> None:
         console.print(check_table(config.epoch_rounds))
     if config.what in ("all", "collectors"):
         for table in collector_tables(config.rounds):
+            console.print(table)
+    if config.what in ("all", "sequences"):
+        for table in sequence_tables(config.rounds):
             console.print(table)
 
 
