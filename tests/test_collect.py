@@ -176,8 +176,14 @@ def long_norm(tree):
     return np.sqrt(sum(np.sum(leaf**2) for leaf in leaves))
 
 
-KINDS = ["dense", "rows", "scale", "shared", "convolution"]
-FIRST = {("dense", jnp.float16), ("rows", jnp.float32), ("shared", jnp.float32), ("convolution", jnp.bfloat16)}
+KINDS = ["dense", "rows", "few rows", "scale", "shared", "convolution"]
+FIRST = {
+    ("dense", jnp.float16),
+    ("rows", jnp.float32),
+    ("few rows", jnp.float32),
+    ("shared", jnp.float32),
+    ("convolution", jnp.bfloat16),
+}
 
 
 @pytest.mark.parametrize(
@@ -195,6 +201,7 @@ def test_no_example_adds_more_than_the_bound(kind, dtype):
     units = {
         "dense": {"o": jaxbp.Unit(3, jaxbp.linear, {"x": jaxbp.Dense()})},
         "rows": {"o": jaxbp.Unit(rows, jaxbp.linear, dense)},
+        "few rows": {"o": jaxbp.Unit((2, 5), jaxbp.linear, dense)},  # whose gradients are larger than they are
         "scale": {"o": jaxbp.Unit(rows, jaxbp.linear, {"x": jaxbp.Scale()})},
         "shared": {
             "p": jaxbp.Unit(rows, jaxbp.linear, {"x": jaxbp.Dense(share="W")}, bias="b"),
@@ -202,7 +209,7 @@ def test_no_example_adds_more_than_the_bound(kind, dtype):
         },
         "convolution": {"o": jaxbp.Unit((4, 2), jaxbp.linear, {"x": jaxbp.Conv((3,))})},
     }
-    net = jaxbp.Network(inputs={"x": 3 if kind == "dense" else rows}, units=units[kind])
+    net = jaxbp.Network(inputs={"x": {"dense": 3, "few rows": (2, 5)}.get(kind, rows)}, units=units[kind])
     params = jax.tree.map(jnp.zeros_like, jaxbp.init_params(jax.random.key(0), net, dtype))
     rng = np.random.default_rng(0)
     C, N = 0.5, 300
