@@ -155,7 +155,8 @@ def backprop(
     of_examples = scale.of_examples
     found = weights_of(net, params, trace, delta, of_examples, formed)
     nodes, layers = net.plan.nodes, {u: net.plan.layers[u] for u in net.plan.nodes}
-    sweep = Sweep(found, nodes, layers, trace.a, trace.h, Delta, delta, of_examples, loss_root, from_output)
+    forms_each = any(getattr(collector, "forms_each", False) for collector in wanted.values())
+    sweep = Sweep(found, nodes, layers, trace.a, trace.h, Delta, delta, of_examples, loss_root, from_output, forms_each)
     collected = {name: collector(sweep) for name, collector in wanted.items()}
     gradient = next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
     return Backprop(value, trace, Delta, delta, collected, gradient)

@@ -188,8 +188,14 @@ def long_norm(tree):
     return np.sqrt(sum(np.sum(leaf**2) for leaf in leaves))
 
 
-KINDS = ["dense", "rows", "scale", "shared", "convolution"]
-FIRST = {("dense", jnp.float16), ("rows", jnp.float32), ("shared", jnp.float32), ("convolution", jnp.bfloat16)}
+KINDS = ["dense", "rows", "few rows", "scale", "shared", "convolution"]
+FIRST = {
+    ("dense", jnp.float16),
+    ("rows", jnp.float32),
+    ("few rows", jnp.float32),
+    ("shared", jnp.float32),
+    ("convolution", jnp.bfloat16),
+}
 
 
 @pytest.mark.parametrize(
@@ -207,6 +213,7 @@ def test_no_example_adds_more_than_the_bound(kind, dtype):
     units = {
         "dense": {"o": jaxbp.Unit(3, jaxbp.linear, {"x": jaxbp.Dense()})},
         "rows": {"o": jaxbp.Unit(rows, jaxbp.linear, dense)},
+        "few rows": {"o": jaxbp.Unit((2, 5), jaxbp.linear, dense)},  # whose gradients are larger than they are
         "scale": {"o": jaxbp.Unit(rows, jaxbp.linear, {"x": jaxbp.Scale()})},
         "shared": {
             "p": jaxbp.Unit(rows, jaxbp.linear, {"x": jaxbp.Dense(share="W")}, bias="b"),
@@ -214,7 +221,7 @@ def test_no_example_adds_more_than_the_bound(kind, dtype):
         },
         "convolution": {"o": jaxbp.Unit((4, 2), jaxbp.linear, {"x": jaxbp.Conv((3,))})},
     }
-    net = jaxbp.Network(inputs={"x": 3 if kind == "dense" else rows}, units=units[kind])
+    net = jaxbp.Network(inputs={"x": {"dense": 3, "few rows": (2, 5)}.get(kind, rows)}, units=units[kind])
     params = jax.tree.map(jnp.zeros_like, jaxbp.init_params(jax.random.key(0), net, dtype))
     rng = np.random.default_rng(0)
     C, N = 0.5, 300
@@ -348,15 +355,28 @@ def test_noise_has_the_deviation_that_privacy_asks_for():
     assert abs(values.mean()) < 4 * deviation / np.sqrt(values.size)
 
 
-def test_noise_scale_and_signal_to_noise_follow_from_mean_and_variance():
-    mean, variance = collect_one(collect.gradient), collect_one(collect.variance)
-    N = CASE.batch[0]
+def noise_scale(mean, variance, N):
+    """Of trees, by its definition."""
     trace = sum(np.sum(v) for v in jax.tree.leaves(variance)) * N / (N - 1)
     squared = sum(np.sum(g**2) for g in jax.tree.leaves(mean)) - trace / N
-    found = collect_one(collect.gradient_noise_scale)
-    np.testing.assert_allclose(found, (trace, squared, trace / squared), rtol=1e-10)
-    ratio = jax.tree.map(lambda g, v: g**2 / v, mean, variance)
-    assert relative_error(collect_one(collect.signal_to_noise), ratio) <= 1e-10
+    return trace, squared, trace / squared if squared > 0 else np.inf
+
+
+@pytest.mark.parametrize("case", [CASE, case_named("sequence")], ids=repr)
+def test_noise_scales_and_signal_to_noise_follow_from_mean_and_variance(case):
+    every = {name: getattr(collect, name) for name in ("gradient", "variance", "gradient_noise_scale")}
+    every["ratio"] = collect.signal_to_noise
+    run = jax.jit(lambda params, x, y: jaxbp.backprop(case.net, case.loss, params, x, y, collect=every).collected)
+    made = run(*case.arguments(jnp.float64)[:3])
+    mean, variance, found = made["gradient"], made["variance"], made["gradient_noise_scale"]
+    N = case.batch[0]
+    np.testing.assert_allclose(found.total, noise_scale(mean, variance, N), rtol=1e-10)
+    assert found.batch_size == found.total.batch_size
+    for u, group in mean.items():  # no weight is shared, so a unit has its own
+        np.testing.assert_allclose(found.units[u], noise_scale(group, variance[u], N), rtol=1e-9)
+        for s, g in group.items():
+            np.testing.assert_allclose(found.weights[u][s], noise_scale(g, variance[u][s], N), rtol=1e-9)
+    assert relative_error(made["ratio"], jax.tree.map(lambda g, v: g**2 / v, mean, variance)) <= 1e-10
 
 
 def test_kronecker_factors_of_one_example_are_its_outer_product():

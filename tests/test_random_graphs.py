@@ -61,6 +61,11 @@ def recipes(draw):
             }
             bias = draw(st.sampled_from([True, False, f"b{width}"]))
             units.append((f"h{i}", width, activation, kinds, bias, draw(st.sampled_from([0.0, 0.0, 0.5]))))
+        elif draw(st.booleans()):
+            sources, width = sources[:2], widths[sources[0]]
+            options = {"shared": draw(st.booleans()), "remat": draw(st.sampled_from([False, True, ["up"]]))}
+            dropout = draw(st.sampled_from([0.0, 0.5]))
+            units.append((f"h{i}", width, activation, tuple(sources), draw(st.integers(1, 3)), options, dropout))
         elif len({widths[s] for s in sources}) == 1 and draw(st.booleans()):
             width = widths[sources[0]]
             units.append((f"h{i}", width, activation, sources, product, None))
@@ -78,13 +83,29 @@ def recipes(draw):
 def build(widths, inputs, units, loss, batch, targets, weighted):
     made = {}
     for name, width, activation, sources, *rest in units:
-        if isinstance(sources, list):
+        if isinstance(sources, tuple):
+            depth, options, dropout = rest
+            block = block_of(activation, width, [widths[s] for s in sources[1:]], dropout)
+            made[name] = jaxbp.stack(block, depth, dict(zip(block.inputs, sources, strict=True)), **options)
+        elif isinstance(sources, list):
             function, pullback = rest
             made[name] = function_unit(function, sources, width, pullback=pullback, activation=activation)
         else:
             connections = {s: (ANY_WIDTH | ONE_WIDTH)[kind](widths[s], width) for s, kind in sources.items()}
             made[name] = Unit(width, activation, connections, *rest)
     return Case(f"{batch}{sorted(made)}", Network(inputs, made), loss, batch, targets, weighted)
+
+
+def block_of(activation, width, others, dropout):
+    """A block that carries its first input, and reads the others alike in all layers."""
+    inputs = {"x": width, **{f"other{i}": n for i, n in enumerate(others)}}
+    return Network(
+        inputs,
+        {
+            "up": Unit(3, activation, {s: Dense() for s in inputs}, dropout=dropout),
+            "sum": Unit(width, jaxbp.tanh, {"up": Dense(share="down"), "x": Identity()}, bias="b"),
+        },
+    )
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

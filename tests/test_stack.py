@@ -77,7 +77,7 @@ def test_a_stack_is_the_network_written_out(case):
         "norms": (flat.params(ours["norms"].weights), theirs["norms"].weights),
         "norm": (ours["norms"].total, theirs["norms"].total),
         "gram": (ours["gram"].total, theirs["gram"].total),
-        "noise": (ours["noise"], theirs["noise"]),
+        "noise": (ours["noise"].total, theirs["noise"].total),
         "dot": (ours["dot"], theirs["dot"]),
         # what the weights into a unit give; into each unit of layers that share them they give the same
         "norms by unit": (_by_unit(flat, ours["norms"].units), theirs["norms"].units),

@@ -15,7 +15,13 @@ INTERNALS = re.compile(
 NOT_CALLED = {
     # results
     *("Backprop", "Claim", "Explanation", "Finding", "Mistake", "Report", "Trace"),
-    *("collect.Grams", "collect.KroneckerFactors", "collect.NetworkStatistics", "collect.NoiseScale"),
+    *(
+        "collect.Grams",
+        "collect.KroneckerFactors",
+        "collect.NetworkStatistics",
+        "collect.NoiseScale",
+        "collect.NoiseScales",
+    ),
     *("collect.SquaredNorms", "collect.UnitStatistics", "collect.Pair", "collect.Weight", "collect.UnitSignals"),
     "losses.Head",
     *("train.DivergedError", "train.Epoch", "train.Fit", "train.Steps", "train.TrainState"),

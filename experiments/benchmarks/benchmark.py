@@ -7,6 +7,7 @@ python -m experiments.benchmark epochs         an epoch against the usual traini
 python -m experiments.benchmark graphs         a convolutional network and a transformer block
 python -m experiments.benchmark check          a whole report on a hand gradient
 python -m experiments.benchmark collectors     the collectors against the plain gradient, vmap(jax.grad) and their peers
+python -m experiments.benchmark sequences      norms and clipped gradients of sequences against the same
 python -m experiments.benchmark stacks         stacks of equal blocks against jax.grad of a plain scan
 python -m experiments.benchmark language       a GPT of characters against the same in torch, `--text FILE` for its text
 """
@@ -35,6 +36,7 @@ import jaxbp
 from experiments.benchmarks.collectors import collector_tables, problem
 from experiments.benchmarks.gpt_in_torch import language_table
 from experiments.benchmarks.graphs import eager, graph_tables
+from experiments.benchmarks.sequences import sequence_tables
 from experiments.benchmarks.stacks import stack_tables
 from experiments.benchmarks.timing import alternate, in_words, quartiles, seconds
 from jaxbp import train
@@ -62,7 +64,9 @@ class Benchmark:
     """Measure speed, side by side in one run."""
 
     what: tyro.conf.Positional[
-        Literal["all", "gradient", "matmul", "epochs", "graphs", "check", "collectors", "stacks", "language"]
+        Literal[
+            "all", "gradient", "matmul", "epochs", "graphs", "check", "collectors", "sequences", "stacks", "language"
+        ]
     ] = "all"
     rounds: int = 31
     """How often each pair is measured."""
@@ -93,6 +97,9 @@ def main(config: Benchmark) -> None:
         console.print(check_table(config.epoch_rounds))
     if config.what in ("all", "collectors"):
         for table in collector_tables(config.rounds):
+            console.print(table)
+    if config.what in ("all", "sequences"):
+        for table in sequence_tables(config.rounds):
             console.print(table)
     if config.what in ("all", "stacks"):
         for table in stack_tables(config.rounds):

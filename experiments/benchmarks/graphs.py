@@ -50,6 +50,11 @@ def graph(net: jaxbp.Network, examples: int) -> Graph:
 
 def transformer_block(rows: int, width: int, heads: int, classes: int) -> jaxbp.Network:
     """Attention and two dense layers, each after layer normalisation and beside a connection that skips it."""
+    return transformer_blocks(1, rows, width, heads, classes)
+
+
+def transformer_blocks(depth: int, rows: int, width: int, heads: int, classes: int) -> jaxbp.Network:
+    """The same, several times after each other, written out."""
 
     def dense(source: str, activation: jaxbp.activations.Activation = jaxbp.linear, n: int = width) -> jaxbp.Unit:
         return jaxbp.Unit((rows, n), activation, {source: jaxbp.Dense()})
@@ -63,18 +68,27 @@ def transformer_block(rows: int, width: int, heads: int, classes: int) -> jaxbp.
     def gained(source: str) -> jaxbp.Unit:
         return jaxbp.Unit((rows, width), jaxbp.linear, {source: jaxbp.Scale()})
 
-    units = {
-        "norm1": normalised("x"),
-        "gain1": gained("norm1"),
-        **{name: dense("gain1") for name in ("query", "key", "value")},
-        "attention": jaxbp.attention("query", "key", "value", (rows, width), heads=heads, causal=True),
-        "sum1": residual("attention", "x"),
-        "norm2": normalised("sum1"),
-        "gain2": gained("norm2"),
-        "wide": dense("gain2", jaxbp.gelu, 4 * width),
-        "sum2": residual("wide", "sum1"),
-        "o": dense("sum2", jaxbp.softmax, classes),
-    }
+    def block(source: str, end: str) -> dict[str, Any]:
+        query, key, value = (f"{name}{end}" for name in ("query", "key", "value"))
+        return {
+            f"norm1{end}": normalised(source),
+            f"gain1{end}": gained(f"norm1{end}"),
+            **{name: dense(f"gain1{end}") for name in (query, key, value)},
+            f"attention{end}": jaxbp.attention(query, key, value, (rows, width), heads=heads, causal=True),
+            f"sum1{end}": residual(f"attention{end}", source),
+            f"norm2{end}": normalised(f"sum1{end}"),
+            f"gain2{end}": gained(f"norm2{end}"),
+            f"wide{end}": dense(f"gain2{end}", jaxbp.gelu, 4 * width),
+            f"sum2{end}": residual(f"wide{end}", f"sum1{end}"),
+        }
+
+    units: dict[str, Any] = {}
+    carried = "x"
+    for layer in range(depth):
+        end = "" if depth == 1 else f"_{layer + 1}"
+        units |= block(carried, end)
+        carried = f"sum2{end}"
+    units["o"] = dense(carried, jaxbp.softmax, classes)
     return jaxbp.Network(inputs={"x": (rows, width)}, units=units)
 
 

@@ -20,17 +20,27 @@ So Σ_i scale_i L_i is the value in any case, a longer text counts more than a s
 L_i exists where weights of both signs cancel: such an example has a part in the gradient alone.
 
 A collector without parameters, such as `gradient`, is an instance; one with parameters, such as `clipped`, is made by a
-function. `_sweep.py` has what a collector sees; every other file has the collectors of one idea.
+function. `_sweep.py` has what a collector sees, `_weight.py` and `_layer_weight.py` what can be made of the pairs of a
+weight, with the help of `_pair.py` and `_range.py`; every other file has the collectors of one idea.
 """
 
 from jaxbp.collect._curvature import diagonal_ggn, sampled_diagonal_ggn
 from jaxbp.collect._gradient import gradient, per_example_dot, per_example_gradient
 from jaxbp.collect._gram import Grams, gram
 from jaxbp.collect._kronecker import KroneckerFactors, kronecker, kronecker_ggn, sampled_kronecker_ggn
-from jaxbp.collect._moments import NoiseScale, gradient_noise_scale, second_moment, signal_to_noise, variance
+from jaxbp.collect._moments import (
+    NoiseScale,
+    NoiseScales,
+    gradient_noise_scale,
+    second_moment,
+    signal_to_noise,
+    variance,
+)
 from jaxbp.collect._norms import SquaredNorms, clipped, squared_norm
+from jaxbp.collect._pair import Pair
 from jaxbp.collect._statistics import NetworkStatistics, UnitStatistics, statistics
-from jaxbp.collect._sweep import Collector, Pair, Sweep, UnitSignals, Weight
+from jaxbp.collect._sweep import Collector, Sweep, UnitSignals
+from jaxbp.collect._weight import Weight
 
 __all__ = [
     "Collector",
@@ -38,6 +48,7 @@ __all__ = [
     "KroneckerFactors",
     "NetworkStatistics",
     "NoiseScale",
+    "NoiseScales",
     "Pair",
     "SquaredNorms",
     "Sweep",

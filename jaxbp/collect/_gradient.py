@@ -9,7 +9,8 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_keys, check_tree
 from jaxbp._names import under
-from jaxbp.collect._sweep import Sweep, Weight, for_each, hashed, total
+from jaxbp.collect._sweep import Sweep, for_each, hashed, total
+from jaxbp.collect._weight import Weight
 
 Tree = dict[str, Any]
 """Arrays in a tree like the parameters."""
@@ -23,7 +24,7 @@ class Gradient:
     """
 
     def __call__(self, sweep: Sweep) -> Tree:
-        return for_each(sweep, Weight.gradient)
+        return for_each(sweep, Weight.gradient_of_each if sweep.forms_each else Weight.gradient)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
-from jaxbp.collect._sweep import Sweep, Weight, by_unit, for_each, total
+from jaxbp.collect._sweep import Sweep, by_unit, for_each, total
+from jaxbp.collect._weight import Weight
 
 
 class Grams(NamedTuple):

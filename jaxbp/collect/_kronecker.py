@@ -9,7 +9,9 @@ from jaxtyping import Array
 
 from jaxbp._checks import quoted
 from jaxbp.collect._curvature import Columns
-from jaxbp.collect._sweep import Sweep, Weight, for_each, over_examples
+from jaxbp.collect._pair import over_examples
+from jaxbp.collect._sweep import Sweep, for_each
+from jaxbp.collect._weight import LayerWeight, Weight
 from jaxbp.connections import Bias, Dense, Shape
 
 
@@ -55,11 +57,11 @@ class Kronecker:
         sources: dict[tuple[str, Shape], Array] = {}
         units: dict[str, Array] = {}
 
-        def of_source(weight: Weight) -> Array:
+        def of_source(weight: LayerWeight) -> Array:
             (pair,) = weight.pairs
             return _rows(pair.h).T @ (p.astype(pair.h.dtype) * _rows(pair.h))
 
-        def of_unit(_: Weight, delta: Sequence[Array]) -> Array:
+        def of_unit(_: LayerWeight, delta: Sequence[Array]) -> Array:
             return _second_moment(delta[0], factors)
 
         def factors_of(weight: Weight) -> KroneckerFactors:

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxbp._precision import widened
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._sweep import Sweep, added, for_each
+from jaxbp.collect._sweep import Sweep, by_unit, for_each, total
+from jaxbp.collect._weight import Weight
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class SignalToNoise:
 
 
 class NoiseScale(NamedTuple):
-    """How noisy the gradient of a batch is.
+    """How noisy the gradient of a batch is, the whole or a part of it.
 
     Attributes:
         trace: tr Σ, the sum of the variances of all parameters.
@@ -53,20 +55,63 @@ class NoiseScale(NamedTuple):
     batch_size: Array
 
 
-@dataclass(frozen=True)
-class GradientNoiseScale:
-    """The simple noise scale tr Σ / ‖G‖² of a batch whose examples all count alike, as `NoiseScale`.
+class NoiseScales(NamedTuple):
+    """The `NoiseScale` of the gradient and of its parts; `batch_size` alone is that of the whole.
 
-    Source: McCandlish et al., An empirical model of large-batch training, 2018.
+    Attributes:
+        weights: Of each weight: a tree like the parameters; in stacks all three are arrays `(depth,)`.
+        units: Of all weights that lead into a unit, shared ones too, by unit.
+        total: Of the whole gradient.
     """
 
-    def __call__(self, sweep: Sweep) -> NoiseScale:
-        # both unbiased: the variance with N − 1, and the norm without the noise in it
-        examples = sweep.scale.size
-        spread, mean = jax.tree.leaves(variance(sweep)), jax.tree.leaves(_mean(sweep))
-        trace = added(jnp.sum(v) for v in spread) * examples / max(examples - 1, 1)
-        norm = added(jnp.sum(g**2) for g in mean) - trace / examples
-        return NoiseScale(trace, norm, jnp.where(norm > 0, trace / norm, jnp.inf))
+    weights: Tree
+    units: dict[str, NoiseScale]
+    total: NoiseScale
+
+    @property
+    def batch_size(self) -> Array:
+        """The simple noise scale tr Σ / ‖G‖² of the whole gradient."""
+        return self.total.batch_size
+
+
+@dataclass(frozen=True)
+class GradientNoiseScale:
+    """The simple noise scale tr Σ / ‖G‖² of a batch whose examples all count alike, as `NoiseScales`.
+
+    tr Σ = (Σ_i ‖∇L_i‖² / N − ‖∇L‖²) N / (N − 1) takes no more than the norms of the examples, for the whole gradient
+    and for each weight.
+
+    Source: McCandlish et al., An empirical model of large-batch training, 2018; Gray et al., Normalization layer
+    per-example gradients are sufficient to predict gradient noise scale in transformers, 2024, for its parts.
+    """
+
+    forms_each = True
+
+    def __call__(self, sweep: Sweep) -> NoiseScales:
+        examples, whole = sweep.scale.size, jnp.sum(sweep.scale)
+        own = jnp.reshape(sweep.own_factors(), -1) ** 2
+
+        def second(weight: Weight) -> Array:
+            squares = weight.squared_norms()
+            return squares @ own.astype(squares.dtype)
+
+        def first(weight: Weight) -> Array:
+            mean = widened(weight.gradient_of_each()) / whole
+            return jnp.sum(mean**2, axis=tuple(range(weight.layers, mean.ndim)))
+
+        def scale(second: Array, first: Array) -> NoiseScale:
+            # both unbiased: the variance with N − 1, and the norm without the noise in it
+            trace = jnp.maximum(second - first, 0) * examples / max(examples - 1, 1)
+            norm = first - trace / examples
+            return NoiseScale(trace, norm, jnp.where(norm > 0, trace / norm, jnp.inf))
+
+        seconds, firsts = for_each(sweep, second), for_each(sweep, first)
+        of_units = by_unit(sweep, seconds), by_unit(sweep, firsts)
+        return NoiseScales(
+            jax.tree.map(scale, seconds, firsts),
+            {u: scale(of_units[0][u], of_units[1][u]) for u in of_units[0]},
+            scale(total(sweep, seconds), total(sweep, firsts)),
+        )
 
 
 def _mean(sweep: Sweep) -> Tree:

@@ -10,7 +10,9 @@ from jaxtyping import Array
 
 from jaxbp._checks import check_number, check_random_key, is_known
 from jaxbp.collect._gradient import Tree
-from jaxbp.collect._sweep import Sweep, Weight, added, by_unit, divisor, for_each, hashed, total
+from jaxbp.collect._range import divisor
+from jaxbp.collect._sweep import Sweep, added, by_unit, for_each, hashed, total
+from jaxbp.collect._weight import Weight
 
 
 class SquaredNorms(NamedTuple):
@@ -31,8 +33,14 @@ class SquaredNorms(NamedTuple):
 class SquaredNorm:
     """The `SquaredNorms` of each example's gradient: ‖h_iᵀ δ_i‖² = ‖h_i‖² ‖δ_i‖², which forms no gradient.
 
-    Source: Goodfellow, Efficient per-example gradient computations, 2015.
+    Where rows make this more work than the gradients of the examples, those are formed, and the gradient beside it is
+    their sum.
+
+    Source: Goodfellow, Efficient per-example gradient computations, 2015; Gray et al., Normalization layer per-example
+    gradients are sufficient to predict gradient noise scale in transformers, 2024, for norms beside the gradient.
     """
+
+    forms_each = True
 
     def __call__(self, sweep: Sweep) -> SquaredNorms:
         def norms(weight: Weight) -> Array:
@@ -48,6 +56,7 @@ class Clipped:
     max_norm: float
     noise_multiplier: float = 0.0
     key: Array | None = field(default=None, repr=False)
+    forms_each = True
     __hash__ = hashed
 
     def __post_init__(self):

@@ -64,7 +64,7 @@ class Connection(ABC):
 
     def squared_norms(self, W: Any, h: Any, delta: Array) -> Array:
         """The squared norm ‖g_i‖² of the gradient of each example, `(N,)`."""
-        return _sum_but_first(self.contract_each(W, h, delta) ** 2)
+        return in_blocks(lambda h, delta: _sum_but_first(self.contract_each(W, h, delta) ** 2), W.size, h, delta)
 
     def sum_of_squares(self, W: Any, h: Any, delta: Array) -> Array:
         """The sum Σ_ki g_ki² of the squared elements over K signals δ, `(K, N, *shape)`; shaped like W."""
@@ -127,6 +127,28 @@ class OverRows(Wrapper):
     def contract(self, W: Any, h: Any, delta: Array) -> Array:
         """The connection's gradient."""
         return self.connection.contract(W, h, delta)
+
+
+def in_blocks(of_examples: Callable[..., Any], size: int, *arrays: Array) -> Any:
+    """What a function makes of arrays of examples `(N, …)`, for each of them one result.
+
+    It is given a few of them at a time, where the `size` elements that it forms for each example would else be more
+    than the arrays have.
+    """
+    N = arrays[0].shape[0]
+    block = sum(array.size for array in arrays) // max(N * size, 1)
+    if max(block, 1) >= N or any(is_split(array) for array in arrays):
+        return of_examples(*arrays)
+
+    def of_one(one: tuple[Array, ...]) -> Any:
+        return jax.tree.map(lambda made: made[0], of_examples(*(array[None] for array in one)))
+
+    return lax.map(of_one, arrays, batch_size=block if block > 1 else None)
+
+
+def is_split(array: Array) -> bool:
+    """Whether devices have parts of an array of their own, by a sharding that is part of its type."""
+    return any(axis is not None for axis in jax.typeof(array).sharding.spec)
 
 
 def _sum_over_signals(make: Callable[[Array], Array], signals: Array) -> Array:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxbp.connections._connection import Connection, Shape, as_cotangent_of, check_weight
+from jaxbp.connections._connection import Connection, Shape, as_cotangent_of, check_weight, is_split
 
 _TERM_BY_TERM = 32
 
@@ -66,6 +66,9 @@ class Dense(Connection):
         self, W: Float[Array, "s u"], h: Float[Array, "*batch s"], delta: Float[Array, "*batch u"]
     ) -> Float[Array, "s u"]:
         """The product hᵀ δ over the whole batch: a sum of outer products would not be compiled to one."""
+        if h.ndim > 2 and not is_split(h) and not is_split(delta):
+            # one axis for batch and rows: of two that are summed over, the compiler makes a slower product
+            h, delta = (jnp.reshape(array, (-1, array.shape[-1])) for array in (h, delta))
         *batch, s, u = range(h.ndim + 1)
         sharding = jax.typeof(W).sharding
         gradient = jnp.einsum(h, [*batch, s], delta, [*batch, u], [s, u], out_sharding=sharding)
@@ -81,12 +84,13 @@ class Dense(Connection):
     def squared_norms(
         self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
     ) -> Float[Array, " n"]:
-        """‖h_i‖² ‖δ_i‖²; with rows p, Σ_pq (h_ip · h_iq)(δ_ip · δ_iq), if that is smaller than the gradient."""
+        """‖h_i‖² ‖δ_i‖²; with rows p, Σ_pq (h_ip · h_iq)(δ_ip · δ_iq), if that is less work than the gradient."""
         H, D = (array.reshape(array.shape[0], -1, array.shape[-1]) for array in (h, delta))
         rows = H.shape[1]
         if rows == 1:
             return jnp.sum(H**2, axis=(1, 2)) * jnp.sum(D**2, axis=(1, 2))
-        if rows**2 > W.size:
+        # rows² (s + u) products against rows · s · u, which is as well what of the pair and the gradient is smaller
+        if rows * (W.shape[0] + W.shape[1]) >= W.size:
             return super().squared_norms(W, h, delta)
         return jnp.sum(jnp.einsum("nps,nqs->npq", H, H) * jnp.einsum("npu,nqu->npq", D, D), axis=(1, 2))
 
