@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import Case
+from reference import autodiff, relative_error
 
 import jaxbp
 
@@ -305,3 +307,30 @@ def test_only_targets_that_count_are_complained_about(loss, y, weights, message)
     ids = np.issubdtype(y.dtype, np.integer)
     complaint = loss.complaint_about(y, (3, 3) if ids else y.shape[1:], np.array(weights))
     assert complaint is None if message is None else re.search(message, complaint)
+
+
+def test_a_gradient_does_not_depend_on_what_xla_computes_twice():
+    """With logits of sums that it fuses into both sides of a comparison with their largest: 4.5 in place of −0.15."""
+
+    def joined(*sources):
+        return jnp.concatenate(sources, axis=-1)
+
+    def back(inputs, a, delta):
+        return (delta,)
+
+    units = {
+        "h0": jaxbp.function_unit(joined, ("x0",), 1, pullback=back),
+        "h1": jaxbp.function_unit(joined, ("x0",), 1, pullback=back, activation=jaxbp.sigmoid),
+        "o": jaxbp.Unit(2, jaxbp.softmax, {"x1": jaxbp.Dense(), "h0": jaxbp.Dense(), "h1": jaxbp.Dense()}, bias=False),
+    }
+    net = jaxbp.Network({"x0": 1, "x1": 1}, units)
+    case = Case("found by drawing graphs", net, jaxbp.cross_entropy, (1,), "ids")
+
+    @jax.jit
+    def both(params, x, y):
+        back = jaxbp.backprop(net, case.loss, params, x, y)
+        return (back.value, back.grads, back.Delta, back.delta), autodiff(case, params, x, y, None, jax.random.key(0))
+
+    for scale in np.linspace(0.5, 2.0, 8):
+        params, x, y, _ = case.arguments(jnp.float64)
+        assert relative_error(*both(jax.tree.map(lambda W, s=scale: s * W, params), x, y)) <= 1e-12

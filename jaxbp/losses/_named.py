@@ -74,7 +74,9 @@ def _softmax_cross_entropy_delta(a: Array, o: Rows, y: Rows) -> Array:
     e = jnp.exp(a - top)
     largest = a == top
     below = jnp.sum(jnp.where(largest, 0, e), axis=-1, keepdims=True)
-    besides_one = below + (jnp.sum(largest, axis=-1, keepdims=True, dtype=a.dtype) - 1)
+    # how many were left out of that sum: XLA may compute a twice, and a == top may be another elsewhere
+    left_out = jnp.round(jnp.sum(e, axis=-1, keepdims=True) - below)
+    besides_one = below + (left_out - 1)
     total = 1 + besides_one
     others = jnp.where(largest, besides_one, total - e)
     return (e * (jnp.sum(y, axis=-1, keepdims=True) - y) - y * others) / total
