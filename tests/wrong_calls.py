@@ -555,6 +555,20 @@ CALLS: dict[str, Call] = {
         {"value": jnp.sin, "pullback": back, "name": None, "initializer": "he_normal"},
         kinds={"value": no_function("a"), "pullback": no_function("a", "h", "Delta")},
     ),
+    "activations.with_epsilon": Call(
+        jaxbp.activations.with_epsilon,
+        {"norm": jaxbp.layer_norm, "epsilon": 1e-6},
+        kinds={
+            "norm": [
+                type_error("layer_norm", "norm must be a jaxbp activation"),
+                value_error(jaxbp.tanh, "norm must be jaxbp.layer_norm or jaxbp.rms_norm, got tanh"),
+            ],
+            "epsilon": [
+                type_error("small", "epsilon must be a number"),
+                value_error(-1.0, "epsilon must be"),
+            ],
+        },
+    ),
     "Loss": Call(
         jaxbp.Loss,
         {"value": of_row, "gradient": of_row, "name": "mine", "simplifications": (), "encode": None},
