@@ -226,7 +226,7 @@ def _width_before(steps: Steps) -> int | Step | None:
     match first:
         case None:
             return None
-        case Step(_, Affine(W)) if W.ndim == 2:
+        case Step(_, Affine(W)):
             return W.shape[0]
         case Step(_, Norm(_, w, b)):
             return (b if w is None else w).shape[0]

@@ -14,7 +14,7 @@ from jaxbp._attention import Attention
 from jaxbp.activations import Elementwise, linear, with_epsilon
 from jaxbp.connections import AvgPool, Conv, MaxPool
 from jaxbp.interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, Known, of_function
-from jaxbp.interop._equinox_writer import own_modules
+from jaxbp.interop._equinox_own import own_modules
 from jaxbp.interop._layers import (
     Affine,
     Applied,

@@ -1,7 +1,6 @@
-"""How modules of equinox are made, and three of our own that it has none of."""
+"""How modules of equinox are made."""
 
-from functools import cache, partial
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from jaxbp import activations as ours
 from jaxbp.activations import Elementwise, epsilon_of, linear
 from jaxbp.connections import Shape
 from jaxbp.interop._activations import Activations, is_rms, to_function
+from jaxbp.interop._equinox_own import own_modules
 from jaxbp.interop._layers import (
     Affine,
     Applied,
@@ -27,7 +27,7 @@ from jaxbp.interop._layers import (
     exchanged,
     spelled_out,
 )
-from jaxbp.interop._reading import as_array, imported
+from jaxbp.interop._reading import as_array
 from jaxbp.interop._writing import lacking
 
 
@@ -104,9 +104,16 @@ class EquinoxWriter:
         *kernel, d, c = layer.W.shape
         padding = tuple((r - 1 - low, r - 1 - high) for r, (low, high) in zip(layer.reach, layer.ends, strict=True))
         make = partial(
-            self.of_axes("ConvTranspose", len(kernel), place), c, d * layer.groups, kernel, layer.stride, padding, 0,
-            layer.dilation, layer.groups, layer.b is not None,
-        )  # fmt: skip
+            self.of_axes("ConvTranspose", len(kernel), place),
+            c,
+            d * layer.groups,
+            kernel,
+            layer.stride,
+            padding=padding,
+            dilation=layer.dilation,
+            groups=layer.groups,
+            use_bias=layer.b is not None,
+        )
         return self.of_map(make, place, exchanged(layer.W, layer.groups), layer.b)
 
     def of_map(self, make: Any, place: str, W: Any, b: Any) -> Any:
@@ -201,48 +208,3 @@ def _fits_mlp(layers: list[Affine], activations: list[Any]) -> bool:
         (layer.W.shape[1], layer.b is None, phi.phi) for layer, phi in zip(layers[:-1], activations[:-1], strict=True)
     }
     return len(alike) == 1 and all(isinstance(phi, Elementwise) for phi in activations)
-
-
-@cache
-def own_modules(nn: Any) -> Any:
-    """`Sum`, `SelfAttention` and `Rows` as classes of equinox, which is only there when it is asked for."""
-    eqx = imported("equinox", "from_equinox")
-
-    class Sum(eqx.Module):
-        """The sum of what each branch makes of the input; an empty one is the input itself."""
-
-        branches: tuple[Any, ...]
-
-        def __call__(self, x: Any, *, key: Any = None) -> Any:
-            keys = [None] * len(self.branches) if key is None else jax.random.split(key, len(self.branches))
-            first, *others = (branch(x, key=k) for branch, k in zip(self.branches, keys, strict=True))
-            return sum(others, start=first)
-
-    class Rows(eqx.Module):
-        """A layer for each row of a sequence."""
-
-        layer: Any
-
-        def __call__(self, x: Any, *, key: Any = None) -> Any:
-            return jax.vmap(self.layer)(x)
-
-    class SelfAttention(eqx.Module):
-        """Attention of a sequence `(rows, width)` to itself."""
-
-        attention: Any
-        causal: bool = eqx.field(static=True)
-
-        def __call__(self, x: Any, *, key: Any = None) -> Any:
-            mask = jnp.tri(len(x), dtype=bool) if self.causal else None
-            return self.attention(x, x, x, mask, key=key)
-
-    own = SimpleNamespace(Sum=Sum, Rows=Rows, SelfAttention=SelfAttention)
-    for name, kind in vars(own).items():  # so that they can be pickled
-        kind.__module__, kind.__qualname__ = __name__, name
-    return own
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("Sum", "Rows", "SelfAttention"):
-        return getattr(own_modules(imported("equinox", "from_equinox").nn), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

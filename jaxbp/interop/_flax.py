@@ -37,6 +37,8 @@ def from_flax(
     MLP, give the variables instead of the module, with the activations: that its layers `Dense_0`, `Dense_1`, …
     follow each other is then taken on trust. `jaxbp.interop` says what holds for all libraries.
 
+    In any precision flax itself has the weights of attention in float32, where nothing drops them.
+
     Args:
         module: An `nnx.Sequential` or `linen.Sequential`, nested ones too, or a single module: `Linear` (linen's
             `Dense`), `Conv`, `ConvTranspose`, `LayerNorm`, `RMSNorm`, `Embed`, `MultiHeadAttention` (of a sequence to

@@ -13,7 +13,8 @@ from jaxbp._checks import check_keys
 from jaxbp.activations import with_epsilon
 from jaxbp.connections import AvgPool, Conv, MaxPool
 from jaxbp.interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, named, of_function
-from jaxbp.interop._flax_writer import flatten, own_modules
+from jaxbp.interop._flax_own import own_modules
+from jaxbp.interop._flax_writer import flatten
 from jaxbp.interop._layers import (
     Affine,
     Applied,
@@ -34,7 +35,10 @@ from jaxbp.interop._layers import (
 )
 from jaxbp.interop._reading import Layers, Reader, as_array, causal, unsuited
 
-_TAKES = f"from_flax takes the layers that it names in its documentation, and {FUNCTION_NAMES}"
+_TAKES = (
+    f"from_flax takes the layers that it names in its documentation, {FUNCTION_NAMES}, and the variables of a compact "
+    "linen MLP alone, from_flax(variables, hidden=…, output=…)"
+)
 
 
 def reader_of(nnx: Any, linen: Any, activations: Activations, layers: Layers | None) -> Reader:

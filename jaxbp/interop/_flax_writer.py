@@ -1,7 +1,6 @@
-"""How modules of flax's nnx are made, and two of our own that it has none of."""
+"""How modules of flax's nnx are made."""
 
-from functools import cache, partial
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ from jaxtyping import Array
 from jaxbp.activations import epsilon_of
 from jaxbp.connections import MaxPool, Shape
 from jaxbp.interop._activations import Activations, is_rms, to_function
+from jaxbp.interop._flax_own import own_modules
 from jaxbp.interop._layers import (
     Affine,
     Applied,
@@ -24,7 +24,7 @@ from jaxbp.interop._layers import (
     TransposedConvolution,
     spelled_out,
 )
-from jaxbp.interop._reading import as_array, imported
+from jaxbp.interop._reading import as_array
 from jaxbp.interop._writing import lacking
 
 
@@ -157,38 +157,3 @@ class FlaxWriter:
                 b = as_array(part.b, f"the bias of {place}")
                 inner.bias = self.nnx.Param(jnp.reshape(b, inner.bias.shape))
         return own_modules(self.nnx).SelfAttention(made) if heads.causal else made
-
-
-@cache
-def own_modules(nnx: Any) -> Any:
-    """`Sum` and causal `SelfAttention` as classes of nnx, which is only there when it is asked for."""
-
-    class Sum(nnx.Module):
-        """The sum of what each branch makes of the input; an empty one is the input itself."""
-
-        def __init__(self, branches: Any):
-            self.branches = nnx.List(branches)
-
-        def __call__(self, x: Any) -> Any:
-            first, *others = (branch(x) for branch in self.branches)
-            return sum(others, start=first)
-
-    class SelfAttention(nnx.Module):
-        """Attention of a sequence to itself, in which no row sees a later one."""
-
-        def __init__(self, attention: Any):
-            self.attention = attention
-
-        def __call__(self, x: Any) -> Any:
-            rows = x.shape[-2]
-            return self.attention(x, mask=jnp.tri(rows, dtype=bool)[(None,) * (x.ndim - 1)])
-
-    for kind in (Sum, SelfAttention):  # so that they can be pickled
-        kind.__module__, kind.__qualname__ = __name__, kind.__name__
-    return SimpleNamespace(Sum=Sum, SelfAttention=SelfAttention)
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("Sum", "SelfAttention"):
-        return getattr(own_modules(imported("flax.nnx", "from_flax")), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -317,14 +317,12 @@ def placed(place: str) -> Generator[None]:
     """Let a misfit say where it is; one within a layer says so already."""
     try:
         yield
-    except LocatedError:
-        raise
     except ValueError as error:
-        raise LocatedError(f"{place}: {error}") from None
-
-
-class LocatedError(ValueError):
-    """A misfit whose message begins with the place of a layer."""
+        if getattr(error, "has_place", False):
+            raise
+        misfit: Any = ValueError(f"{place}: {error}")
+        misfit.has_place = True
+        raise misfit from None
 
 
 # Numbers for each axis, and in short.

@@ -36,9 +36,9 @@ class Sum:
         >>> layers = {Residual: lambda r: [jaxbp.interop.Sum([], [r.up, jax.nn.relu, r.down])]}
         >>> net, params = jaxbp.interop.from_equinox(theirs, layers=layers)
         >>> print(net)
-        x: 3
-        h1: 8, relu, x by Dense, bias
-        o: 3, h1 by Dense, x by Identity, bias
+        Network of x 3: 2 units, 59 parameters
+          h1: 8 relu of x (Dense), bias
+          o: 3 linear of h1 (Dense), x (Identity), bias
     """
 
     def __init__(self, *branches: Sequence[Any]):

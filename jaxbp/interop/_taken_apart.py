@@ -51,6 +51,13 @@ def steps_of(net: Network, params: Params, function: str) -> list[Step]:
     check_params(net, params)
     if len(net.inputs) > 1:
         raise ValueError(f"{function} takes a network with one input, but this one has the inputs {quoted(net.inputs)}")
+    for u in net.order:
+        for edge in net.plan.edges[u].values():
+            if edge.is_shared and edge.weight is not None:
+                raise ValueError(
+                    f"{function} takes weights that one connection uses, but unit {u!r} has the shared weights "
+                    f"{edge.weight[1]!r}"
+                )
     [x] = net.inputs
     return _norms_joined(_Parts(net, params, function, x).between(x, net.output))
 
@@ -98,12 +105,6 @@ class _Parts:
     def along(self, start: str, end: str, source: str, with_bias: bool) -> list[Step]:
         """The layers up to a source of a unit, and the connection from there."""
         edges = self.net.plan.edges[end]
-        for edge in edges.values():
-            if edge.is_shared and edge.weight is not None:
-                raise ValueError(
-                    f"{self.function} takes weights that one connection uses, but unit {end!r} has the shared weights "
-                    f"{edge.weight[1]!r}"
-                )
         W, b = self.params[end].get(source), self.params[end].get(ONE) if with_bias else None
         connection, node = edges[source].linear, self.net.units.get(source)
         if b is not None and b.ndim > 1:
@@ -141,8 +142,7 @@ class _Parts:
                 or unit.activation.phi != linear.phi
                 or unit.dropout
                 or self.net.plan.readers[s] != (name,)
-                or any(edge.is_shared for edge in self.net.plan.edges[s].values())
-                or unit.bias not in (True, False)
+                or getattr(self.params[s].get(ONE), "ndim", 1) > 1
             ):
                 raise ValueError(f"{what} by a Dense each, without activation, but {place} reads {s!r}")
             self.once(s)

@@ -51,10 +51,10 @@ def from_torch(
         >>> theirs = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))  # doctest: +SKIP
         >>> net, params = jaxbp.interop.from_torch(theirs, shape=(8, 8, 1))  # doctest: +SKIP
         >>> print(net)  # doctest: +SKIP
-        x: (8, 8, 1)
-        h1: (6, 6, 4), relu, x by Conv((3, 3), padding='VALID'), bias
-        h2: 144, h1 by Flatten
-        o: 2, h2 by Dense, bias
+        Network of x 8×8×1: 3 units, 330 parameters
+          h1: 6×6×4 relu of x (Conv), bias
+          h2: 144 linear of h1 (Flatten)
+          o: 2 linear of h2 (Dense), bias
 
     Source: the chapter, the recursive equations of the feed-forward network.
     """

@@ -40,7 +40,8 @@ from jaxbp.interop._layers import (
     plain,
 )
 from jaxbp.interop._reading import Layers, Reader, as_array, causal, imported, unsuited
-from jaxbp.interop._torch_writer import known, own_modules
+from jaxbp.interop._torch_own import own_modules
+from jaxbp.interop._torch_writer import known
 
 
 def reader_of(torch: Any, activations: Activations, layers: Layers | None) -> Reader:

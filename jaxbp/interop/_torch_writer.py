@@ -1,7 +1,5 @@
-"""How modules of torch are made, and two of our own that it has none of."""
+"""How modules of torch are made."""
 
-from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -27,7 +25,7 @@ from jaxbp.interop._layers import (
     TransposedConvolution,
     spelled_out,
 )
-from jaxbp.interop._reading import imported
+from jaxbp.interop._torch_own import own_modules
 from jaxbp.interop._writing import lacking
 
 
@@ -92,8 +90,8 @@ class TorchWriter:
         windows = spelled_out(conv, source[:-1])
         make = self.of_axes("Conv", len(kernel), place)
         before, padding = self.padding(windows.padding, len(kernel), place)
-        if conv.padding == "SAME" and set(windows.stride) == {1}:
-            before, padding = [], "same"
+        if conv.padding == "SAME" and set(windows.stride) == {1} and not before:
+            padding = "same"
         module = make(
             d * conv.groups, c, tuple(kernel), windows.stride, padding, windows.dilation, conv.groups,
             layer.b is not None, device="meta",
@@ -187,45 +185,3 @@ def known(nn: Any) -> tuple[Known, ...]:
 
 def _channels_first(W: Array) -> Array:
     return W.transpose(W.ndim - 1, W.ndim - 2, *range(W.ndim - 2))
-
-
-# Modules of our own.
-
-
-@cache
-def own_modules(torch: Any) -> Any:
-    """`Sum` and `SelfAttention` as classes of torch, which is only there when it is asked for."""
-    nn = torch.nn
-
-    class Sum(nn.Module):
-        """The sum of what each branch makes of the input; an empty one is the input itself."""
-
-        def __init__(self, *branches: Any):
-            super().__init__()
-            self.branches = nn.ModuleList(branches)
-
-        def forward(self, x: Any) -> Any:
-            first, *others = (branch(x) for branch in self.branches)
-            return sum(others, start=first)
-
-    class SelfAttention(nn.Module):
-        """Attention of a sequence `(batch, rows, width)` to itself."""
-
-        def __init__(self, attention: Any, causal: bool):
-            super().__init__()
-            self.attention, self.causal = attention, causal
-
-        def forward(self, x: Any) -> Any:
-            rows = x.shape[-2]
-            mask = torch.ones(rows, rows, dtype=torch.bool, device=x.device).triu(1) if self.causal else None
-            return self.attention(x, x, x, attn_mask=mask, need_weights=False)[0]
-
-    for kind in (Sum, SelfAttention):  # so that they can be pickled
-        kind.__module__, kind.__qualname__ = __name__, kind.__name__
-    return SimpleNamespace(Sum=Sum, SelfAttention=SelfAttention)
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("Sum", "SelfAttention"):
-        return getattr(own_modules(imported("torch", "from_torch")), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
