@@ -409,7 +409,11 @@ def test_our_networks_in_every_library(name, library):
     ours = np.asarray(jax.jit(partial(jaxbp.apply, net))(params, jnp.asarray(x)))
     np.testing.assert_allclose(theirs(case, library, module), ours, rtol=tolerance, atol=tolerance)
     again, of = convert(library, "from", module, shape=shape)
-    np.testing.assert_allclose(jaxbp.apply(again, of, jnp.asarray(x)), ours, rtol=1e-12, atol=1e-12)
+    if again != net:  # some are read in another form
+        ours_again = jax.jit(partial(jaxbp.apply, again))(of, jnp.asarray(x))
+        np.testing.assert_allclose(ours_again, ours, rtol=1e-12, atol=1e-12)
+    else:
+        jax.tree.map(np.testing.assert_array_equal, of, params)
 
 
 def test_what_reads_a_flattened_map_is_in_our_order():
@@ -443,12 +447,15 @@ def test_linen_has_the_same_layers():
         linen.Conv(3, 2, param_dtype=float), linen.RMSNorm(param_dtype=float),
     ])  # fmt: skip
     tokens = jnp.array([[0, 6, 2, 2, 1]])
-    variables = module.init(KEY, tokens)
     rng = np.random.default_rng(0)
-    variables = jax.tree.map(lambda W: jnp.asarray(rng.normal(size=W.shape)), variables)
+    shapes = jax.eval_shape(module.init, KEY, tokens)
+    variables = jax.tree.map(lambda W: jnp.asarray(rng.normal(size=W.shape)), shapes)
     net, params = interop.from_flax(module, variables, shape=5)
     np.testing.assert_allclose(
-        jaxbp.apply(net, params, tokens), module.apply(variables, tokens), rtol=TOLERANCE, atol=TOLERANCE
+        jax.jit(partial(jaxbp.apply, net))(params, tokens),
+        jax.jit(module.apply)(variables, tokens),
+        rtol=TOLERANCE,
+        atol=TOLERANCE,
     )
 
 

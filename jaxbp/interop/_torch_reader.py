@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jaxtyping import Array
@@ -184,7 +185,7 @@ def _of_norm(norm: Any, reader: Reader, module: Any, place: str) -> Iterator[Ste
     if epsilon is None:
         if w is None:
             raise unsuited(place, module, "an eps that depends on the dtype of x; give it a number")
-        epsilon = float(np.finfo(w.dtype).eps)
+        epsilon = float(jnp.finfo(w.dtype).eps)
     if w is not None:
         reader.hold(module.weight, place)
     yield Step(place, Norm(with_epsilon(norm, epsilon), w, b))
