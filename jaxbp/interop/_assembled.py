@@ -17,7 +17,6 @@ from jaxbp.interop._layers import (
     Applied,
     Dropping,
     Flattening,
-    Gain,
     Joined,
     Layer,
     Lookup,
@@ -222,6 +221,7 @@ def _first(steps: Steps) -> Step | None:
 
 
 def _width_before(steps: Steps) -> int | Step | None:
+    """The width of x where it follows from weights; else the layer that it does not follow from, if there is one."""
     first = _first(steps)
     match first:
         case None:
@@ -230,7 +230,7 @@ def _width_before(steps: Steps) -> int | Step | None:
             return W.shape[0]
         case Step(_, Norm(_, w, b)):
             return (b if w is None else w).shape[0]
-        case Step(_, Gain()) | _:
+        case _:
             return first
 
 

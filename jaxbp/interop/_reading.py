@@ -217,8 +217,3 @@ def as_array(value: Any, place: str) -> Array:
             f"jax.config.update('jax_enable_x64', True), or cast the network to {dtype} first"
         )
     return jnp.array(value)
-
-
-def as_pairs(padding: Any) -> tuple[tuple[int, int], ...]:
-    """Padding as numbers before and after, where a library may have one number for both."""
-    return tuple((n, n) if isinstance(n, int) else tuple(n) for n in padding)
