@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxbp._checks import check_kind, check_made, check_takes, check_text, name_of
+from jaxbp._checks import check_kind, check_made, check_number, check_takes, check_text, name_of
 from jaxbp._initializers import check_initializer
 from jaxbp._precision import widened
 
@@ -33,6 +33,7 @@ __all__ = [
     "softplus",
     "tanh",
     "vector_activation",
+    "with_epsilon",
 ]
 
 
@@ -294,39 +295,55 @@ def _softmax_pullback(a: Array, h: Array, Delta: Array) -> Array:
     return h * (Delta - jnp.sum(h * Delta, axis=-1, keepdims=True))
 
 
-def _layer_norm(a: Array) -> Array:
+@dataclass(frozen=True)
+class _LayerNorm:
     """Normalisation over the last axis, without gain and shift: h = (a − mean a) / √(var a + 1e-5)."""
-    return _normalised(widened(a))[0].astype(a.dtype)
+
+    epsilon: float
+
+    def __call__(self, a: Array) -> Array:
+        return self.normalised(widened(a))[0].astype(a.dtype)
+
+    def normalised(self, a: Array) -> tuple[Array, Array]:
+        spread = jnp.sqrt(jnp.var(a, axis=-1, keepdims=True) + self.epsilon)
+        return (a - jnp.mean(a, axis=-1, keepdims=True)) / spread, spread
 
 
-def _layer_norm_pullback(a: Array, h: Array, Delta: Array) -> Array:
-    h, spread = _normalised(widened(a))  # in bfloat16 the unit's own h has been rounded
-    Delta = widened(Delta)
-    # a change of the mean of a has no effect on h, and a change of its spread next to none
-    centred = Delta - jnp.mean(Delta, axis=-1, keepdims=True)
-    return ((centred - h * jnp.mean(h * Delta, axis=-1, keepdims=True)) / spread).astype(a.dtype)
+@dataclass(frozen=True)
+class _LayerNormPullback:
+    norm: _LayerNorm
+
+    def __call__(self, a: Array, h: Array, Delta: Array) -> Array:
+        h, spread = self.norm.normalised(widened(a))  # in bfloat16 the unit's own h has been rounded
+        Delta = widened(Delta)
+        # a change of the mean of a has no effect on h, and a change of its spread next to none
+        centred = Delta - jnp.mean(Delta, axis=-1, keepdims=True)
+        return ((centred - h * jnp.mean(h * Delta, axis=-1, keepdims=True)) / spread).astype(a.dtype)
 
 
-def _normalised(a: Array) -> tuple[Array, Array]:
-    spread = jnp.sqrt(jnp.var(a, axis=-1, keepdims=True) + _NORM_EPSILON)
-    return (a - jnp.mean(a, axis=-1, keepdims=True)) / spread, spread
-
-
-def _rms_norm(a: Array) -> Array:
+@dataclass(frozen=True)
+class _RmsNorm:
     """Division by the root of the mean square over the last axis, without gain: h = a / √(mean a² + 1e-5)."""
-    return _over_root(widened(a))[0].astype(a.dtype)
+
+    epsilon: float
+
+    def __call__(self, a: Array) -> Array:
+        return self.over_root(widened(a))[0].astype(a.dtype)
+
+    def over_root(self, a: Array) -> tuple[Array, Array]:
+        root = jnp.sqrt(jnp.mean(a**2, axis=-1, keepdims=True) + self.epsilon)
+        return a / root, root
 
 
-def _rms_norm_pullback(a: Array, h: Array, Delta: Array) -> Array:
-    h, root = _over_root(widened(a))
-    Delta = widened(Delta)
-    # a change of the size of a has next to no effect on h
-    return ((Delta - h * jnp.mean(h * Delta, axis=-1, keepdims=True)) / root).astype(a.dtype)
+@dataclass(frozen=True)
+class _RmsNormPullback:
+    norm: _RmsNorm
 
-
-def _over_root(a: Array) -> tuple[Array, Array]:
-    root = jnp.sqrt(jnp.mean(a**2, axis=-1, keepdims=True) + _NORM_EPSILON)
-    return a / root, root
+    def __call__(self, a: Array, h: Array, Delta: Array) -> Array:
+        h, root = self.norm.over_root(widened(a))
+        Delta = widened(Delta)
+        # a change of the size of a has next to no effect on h
+        return ((Delta - h * jnp.mean(h * Delta, axis=-1, keepdims=True)) / root).astype(a.dtype)
 
 
 linear = elementwise(_linear, _linear_derivative, name="linear")
@@ -339,8 +356,43 @@ softplus = elementwise(_softplus, _softplus_derivative, name="softplus", initial
 gelu = elementwise(_gelu, _gelu_derivative, name="gelu", initializer="he_normal")
 silu = elementwise(_silu, _silu_derivative, name="silu", initializer="he_normal")
 softmax = vector_activation(_softmax, _softmax_pullback, name="softmax")
-layer_norm = vector_activation(_layer_norm, _layer_norm_pullback, name="layer_norm")
-rms_norm = vector_activation(_rms_norm, _rms_norm_pullback, name="rms_norm")
+_layer, _rms = _LayerNorm(_NORM_EPSILON), _RmsNorm(_NORM_EPSILON)
+layer_norm = vector_activation(_layer, _LayerNormPullback(_layer), name="layer_norm")
+rms_norm = vector_activation(_rms, _RmsNormPullback(_rms), name="rms_norm")
+
+
+def with_epsilon(norm: Activation, epsilon: float) -> Activation:
+    """`layer_norm` or `rms_norm` with another number in the root than 1e-5.
+
+    h = (a − mean a) / √(var a + ε),  h = a / √(mean a² + ε)
+
+    Example:
+        >>> import jaxbp
+        >>> as_in_flax = jaxbp.activations.with_epsilon(jaxbp.layer_norm, 1e-6)
+        >>> as_in_flax
+        layer_norm(1e-06)
+        >>> jaxbp.activations.with_epsilon(as_in_flax, 1e-5) is jaxbp.layer_norm
+        True
+    """
+    check_activation(norm, "norm")
+    check_number(epsilon, "epsilon", least=0, finite=True)
+    if epsilon_of(norm) is None:
+        raise ValueError(f"norm must be jaxbp.layer_norm or jaxbp.rms_norm, got {norm!r}, which has no epsilon")
+    epsilon = float(epsilon)
+    is_layer = isinstance(norm.value, _LayerNorm)
+    if epsilon == _NORM_EPSILON:
+        return layer_norm if is_layer else rms_norm
+    name = f"{'layer' if is_layer else 'rms'}_norm({epsilon})"
+    if is_layer:
+        layer = _LayerNorm(epsilon)
+        return vector_activation(layer, _LayerNormPullback(layer), name=name)
+    rms = _RmsNorm(epsilon)
+    return vector_activation(rms, _RmsNormPullback(rms), name=name)
+
+
+def epsilon_of(activation: Activation) -> float | None:
+    """The number in the root of a norm, None for any other activation."""
+    return activation.value.epsilon if isinstance(activation.value, _LayerNorm | _RmsNorm) else None
 
 
 def check_activation(value: Any, place: str) -> None:

@@ -65,6 +65,23 @@ def test_softmax_pullback_is_the_transposed_jacobian(batch):
     np.testing.assert_allclose(jaxbp.softmax.pullback(a, h, Delta), vjp(Delta)[0], rtol=1e-12, atol=1e-16)
 
 
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-6, 0.5])
+@pytest.mark.parametrize("norm", [jaxbp.layer_norm, jaxbp.rms_norm], ids=repr)
+def test_a_norm_with_any_epsilon_is_that_of_its_equation(norm, epsilon):
+    def plain(a):
+        a = a - jnp.mean(a, -1, keepdims=True) if norm is jaxbp.layer_norm else a
+        return a / jnp.sqrt(jnp.mean(a**2, -1, keepdims=True) + epsilon)
+
+    rng = np.random.default_rng(0)
+    a, Delta = (jnp.asarray(rng.normal(size=(3, 5))) for _ in range(2))
+    ours = jaxbp.activations.with_epsilon(norm, epsilon)
+    h, vjp = jax.vjp(plain, a)
+    np.testing.assert_allclose(ours.value(a), h, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(ours.pullback(a, h, Delta), vjp(Delta)[0], rtol=1e-12, atol=1e-14)
+    assert ours == jaxbp.activations.with_epsilon(norm, epsilon)
+    assert (ours == norm) == (epsilon == 1e-5)
+
+
 def test_a_closed_gate_stops_an_infinite_signal():
     a, Delta = jnp.array([-1.0, 1.0]), jnp.array([jnp.inf, jnp.inf])
     np.testing.assert_array_equal(jaxbp.relu.pullback(a, jaxbp.relu.value(a), Delta), [0, np.inf])

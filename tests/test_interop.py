@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import FAN_OUT, RESIDUAL, SEQUENCE, SINE, SKIP, TWO_INPUTS
+from cases import LLAMA, MASKED, RESIDUAL, SINE, SKIP, TWO_INPUTS
 from flax import linen, nnx
 
 import jaxbp
@@ -59,7 +59,8 @@ NETWORKS = {
 def parameters(net, dtype=np.float64):
     draw = np.random.default_rng(0).normal
     return {
-        u: {s: jnp.asarray(draw(size=shape), dtype) for s, shape in net.weight_shapes[u].items()} for u in net.units
+        u: {s: jnp.asarray(draw(size=shape), dtype) for s, shape in group.items()}
+        for u, group in net.weight_shapes.items()
     }
 
 
@@ -379,30 +380,25 @@ of_variables = partial(interop.from_flax, hidden=jaxbp.relu, output=jaxbp.linear
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "an unknown function": (lambda: of_equinox(equinox_mlp(3, 2, 4, 1, activation=jnp.sin)),
-        r"mlp.activation is sin, which has no counterpart.*relu, sigmoid.*activations="),
+        r"module.activation is sin, which has no counterpart.*relu, sigmoid.*activations="),
     "an unknown option": (lambda: of_nnx(nnx_linear(3, 3), partial(nnx.softmax, axis=0)),
         r"module.layers\[1\] is functools.partial\(.*softmax.*axis=0\), which has no counterpart"),
-    "a layer of another kind": (lambda: of_equinox(equinox_sequential(equinox_linear(3, 3), eqx.nn.LayerNorm(3))),
-        r"mlp.layers\[1\] is LayerNorm"),
+    "a layer of another kind": (lambda: of_equinox(equinox_sequential(equinox_linear(3, 3), eqx.nn.PReLU())),
+        r"module.layers\[1\] is PReLU"),
     "softmax in an MLP": (lambda: of_equinox(equinox_mlp(3, 2, 4, 1, final_activation=jax.nn.softmax)),
-        "mlp.final_activation is softmax, but an MLP applies it to each element; use Sequential"),
-    "a method of its own": (lambda: of_equinox(Overridden(3, 2, 4, 1, key=KEY)), "mlp is Overridden"),
-    "two activations": (lambda: of_nnx(nnx_linear(3, 3), nnx.relu, nnx.tanh),
-        r"module.layers\[2\] is tanh, but relu comes before it"),
-    "an activation first": (lambda: of_nnx(nnx.relu, nnx_linear(3, 3)),
-        r"module.layers\[0\] is relu, an activation before the first layer"),
-    "no layer": (lambda: of_equinox(equinox_sequential()), "from_equinox found no layer"),
-    "equinox dropout": (lambda: of_equinox(equinox_sequential(equinox_linear(3, 3), eqx.nn.Dropout(0.5))),
-        r"mlp.layers\[1\] is a Dropout that is active"),
-    "nnx dropout": (lambda: of_nnx(nnx_linear(3, 3), nnx.Dropout(0.5, rngs=RNGS)),
-        r"module.layers\[1\] is a Dropout that is active"),
+        "module.final_activation is softmax, but an MLP applies it to each element; use Sequential"),
+    "a method of its own": (lambda: of_equinox(Overridden(3, 2, 4, 1, key=KEY)), "module is Overridden"),
+    "no layer": (lambda: of_equinox(equinox_sequential()), "from_equinox found no layer with weights"),
+    "dropout of the output": (lambda: of_nnx(nnx_linear(3, 3), nnx.Dropout(0.5, rngs=RNGS)),
+        r"module.layers\[1\] drops elements of the output"),
     "shared layers of linen": (lambda: shared(of_linen, linen.Dense(3), linen.relu),
         r"module.layers\[2\] shares its weights"),
     "shared layers of nnx": (lambda: shared(of_nnx, nnx_linear(3, 3), nnx.relu),
         r"module.layers\[2\] shares its weights"),
-    "a hand-written nnx module": (lambda: interop.from_flax(Handwritten()), "Handwritten is no Sequential"),
+    "a hand-written nnx module": (lambda: interop.from_flax(Handwritten()),
+        r"module is Handwritten.*looked up, so .*layers="),
     "a compact module": (lambda: interop.from_flax(Compact(), {}),
-        r"Compact is no Sequential.*from_flax\(variables, hidden=…, output=…\)"),
+        r"module is Compact.*from_flax\(variables, hidden=…, output=…\)"),
     "linen without variables": (lambda: interop.from_flax(linen.Sequential([linen.Dense(2)])), "pass its variables"),
     "nnx with variables": (lambda: interop.from_flax(nnx.Sequential(), {}), "holds its own weights"),
     "activations of a Sequential": (lambda: interop.from_flax(nnx.Sequential(), output=jaxbp.linear),
@@ -417,8 +413,9 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "too few activations": (lambda: interop.from_flax({"Dense_0": DENSE}),
         "pass hidden=, one activation or 0, and output="),
     "a skip in a compact module": (lambda: of_variables({"Dense_0": DENSE, "Dense_1": {"kernel": np.ones((6, 2))}}),
-        "layer 1 takes 6 values, but layer 0 gives 3"),
-    "a kernel that is no matrix": (lambda: of_variables({"Dense_0": {"kernel": np.ones(3)}}), "layer 0 have shape"),
+        r"Dense_1: takes 6 values, but what comes before it has the shape \(3,\)"),
+    "a kernel that is no matrix": (lambda: of_variables({"Dense_0": {"kernel": np.ones(3)}}),
+        r"Dense_0: has weights of shape \(3,\)"),
     "no activation of ours": (lambda: interop.from_equinox(equinox_mlp(3, 2, 3, 2), activations={jnp.sin: "sine"}),
         r"activations\[sin\] must be a jaxbp activation.*, got 'sine'"),
 }  # fmt: skip
@@ -445,17 +442,18 @@ def test_what_torch_has_beyond_is_refused_by_name():
             return 2 * super().forward(x)
 
     refused = {
-        r"sequential\[1\] is BatchNorm1d, which.*GELU\(approximate=tanh\)": nn.Sequential(first, nn.BatchNorm1d(3)),
-        r"sequential\[1\] is Hardtanh\(min_val=0": nn.Sequential(first, nn.Hardtanh(0, 6)),
-        r"sequential\[1\] is ReLU6": nn.Sequential(first, nn.ReLU6()),
-        r"sequential\[1\] is Softplus\(beta=2": nn.Sequential(first, nn.Softplus(2)),
-        r"sequential\[1\]\[0\] is Softmax\(dim=0\)": nn.Sequential(first, nn.Sequential(nn.Softmax(0))),
-        r"sequential\[1\] is Flatten": nn.Sequential(first, nn.Flatten()),
-        r"sequential\[1\] is a Dropout in training mode": nn.Sequential(first, nn.Dropout(0.5)),
-        r"sequential\[1\] is Twice": nn.Sequential(first, Twice(nn.ReLU())),
-        r"sequential\[2\] shares its weights": nn.Sequential(shared, nn.ReLU(), shared),
-        r"sequential\[0\] has forward hooks": nn.Sequential(hooked),
-        r"got Net; what a hand-written forward": Net(),
+        r"module\[1\] is BatchNorm1d, which.*GELU\(approximate=tanh\)": nn.Sequential(first, nn.BatchNorm1d(3)),
+        r"module\[1\] is Hardtanh\(min_val=0": nn.Sequential(first, nn.Hardtanh(0, 6)),
+        r"module\[1\] is ReLU6": nn.Sequential(first, nn.ReLU6()),
+        r"module\[1\] is Softplus\(beta=2": nn.Sequential(first, nn.Softplus(2)),
+        r"module\[1\]\[0\] is Softmax\(dim=0\)": nn.Sequential(first, nn.Sequential(nn.Softmax(0))),
+        r"module\[1\] is Flatten.*other axes": nn.Sequential(first, nn.Flatten(0)),
+        r"module\[1\] drops elements of the output": nn.Sequential(first, nn.Dropout(0.5)),
+        r"module\[1\] is Twice": nn.Sequential(first, Twice(nn.ReLU())),
+        r"module\[2\] shares its weights": nn.Sequential(shared, nn.ReLU(), shared),
+        r"module\[0\] has forward hooks": nn.Sequential(hooked),
+        r"module is Net.*layers=\{its class": Net(),
+        r"module must be a torch.nn.Module, .* got Tensor": torch.ones(3),
     }
     for message, module in refused.items():
         with pytest.raises((TypeError, ValueError), match=message):
@@ -463,16 +461,29 @@ def test_what_torch_has_beyond_is_refused_by_name():
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_networks_that_are_not_layered_are_refused_by_name(library):
+def test_networks_of_another_form_are_refused_by_name(library):
     pruned = replace(Dense(), initializer="zeros")
     refused = {
         "unit 'h2' has the activation sine": by_hand([3, 2, 3, 1], [jaxbp.relu, SINE, jaxbp.linear], [True] * 3),
-        "unit 'o' reads 'h2', 'h1', 'x', expected 'h2' alone": SKIP,
-        "unit 'sum' reads 'h1', 'h2', 'x'": RESIDUAL,
+        "unit 'h1' is read by 'o', 'h2', and the ways from there": SKIP,
+        "unit 'h1' is read by 'sum', 'h2', and": RESIDUAL,
         "the inputs 'image', 'text'": TWO_INPUTS,
-        "unit 'right' reads 'h1', expected 'left'": FAN_OUT,
-        "'x' has several axes": SEQUENCE,
-        r"unit 'o' reads by Identity\(\)": Network({"x": 2}, {"o": Unit(2, jaxbp.tanh, {"x": jaxbp.Identity()})}),
+        "no counterpart of Masked.*, by which unit 'h1' reads 'x'": MASKED,
+        "no function unit such as 'tanh', but unit 'o' is one": Network(
+            {"x": 2}, {"o": jaxbp.function_unit(jnp.tanh, ("x",), 2)}
+        ),
+        "without rotary positions, but unit 'mix' has them": LLAMA,
+        "unit 'o' has the shared weights 'b'": Network({"x": 2}, {"o": Unit(2, jaxbp.tanh, {"x": Dense()}, bias="b")}),
+        "unit 'o' has one for all elements": Network(
+            {"x": (2, 2)}, {"o": Unit((2, 2), jaxbp.tanh, {"x": Dense()}, bias=jaxbp.connections.Bias(whole=True))}
+        ),
+        "no bias of a sum, but unit 'o' has one": Network(
+            {"x": 2},
+            {
+                "h": Unit(2, jaxbp.tanh, {"x": Dense()}),
+                "o": Unit(2, jaxbp.tanh, {"x": jaxbp.Identity(), "h": jaxbp.Identity()}),
+            },
+        ),
     }
     for message, net in refused.items():
         with pytest.raises(ValueError, match=message):

@@ -524,8 +524,49 @@ CALLS: dict[str, Call] = {
     "testing.assert_gradients_match": Call(testing.assert_gradients_match, ALL | {"mine": PARAMS}),
     "interop.to_equinox": Call(interop.to_equinox, {"net": NET, "params": PARAMS, "activations": None}),
     "interop.to_flax": Call(interop.to_flax, {"net": NET, "params": PARAMS, "activations": None}),
-    "interop.from_equinox": Call(interop.from_equinox, {"mlp": eqx.nn.Linear(3, 2, key=KEY), "activations": None}),
-    "interop.from_flax": Call(interop.from_flax, {"module": nnx.Linear(3, 2, rngs=nnx.Rngs(0)), "activations": None}),
+    **{
+        f"interop.{function.__name__}": Call(
+            function,
+            {"module": module, "shape": None, "activations": None, "layers": None},
+            kinds={
+                "shape": [
+                    type_error("image", "shape must be an integer or a tuple of them, got 'image'"),
+                    value_error(-1, "shape must be a positive integer"),
+                    value_error((2, 0), "shape must be a positive integer"),
+                    value_error(4, "module: takes 3 values, but what comes before it has the shape (4,)"),
+                ],
+                "layers": [
+                    type_error([eqx.nn.Linear], "layers must be a dict such as"),
+                    type_error({type(module): [module]}, "layers[Linear] must be a function from a module"),
+                    type_error({type(module): lambda m: m}, "layers[Linear] gives", "expected a list of parts"),
+                ],
+            },
+        )
+        for function, module in (
+            (interop.from_equinox, eqx.nn.Linear(3, 2, key=KEY)),
+            (interop.from_flax, nnx.Linear(3, 2, rngs=nnx.Rngs(0))),
+        )
+    },
+    "interop.Sum": Call(
+        lambda branches: interop.Sum(*branches),
+        {"branches": ([], [])},
+        kinds={
+            "branches": [
+                type_error(([], jnp.sin), "branch 1 of a Sum must be a list of modules"),
+                value_error(([],), "a Sum has two branches at least, got 1"),
+            ]
+        },
+    ),
+    "interop.Causal": Call(
+        interop.Causal,
+        {"attention": jnp.sin},
+        kinds={
+            "attention": [
+                type_error(v, "attention must be a module of attention, got")
+                for v in (None, "mha", eqx.nn.MultiheadAttention)
+            ]
+        },
+    ),
     **{
         name: Call(
             function,
@@ -556,6 +597,20 @@ CALLS: dict[str, Call] = {
         jaxbp.vector_activation,
         {"value": jnp.sin, "pullback": back, "name": None, "initializer": "he_normal"},
         kinds={"value": no_function("a"), "pullback": no_function("a", "h", "Delta")},
+    ),
+    "activations.with_epsilon": Call(
+        jaxbp.activations.with_epsilon,
+        {"norm": jaxbp.layer_norm, "epsilon": 1e-6},
+        kinds={
+            "norm": [
+                type_error("layer_norm", "norm must be a jaxbp activation"),
+                value_error(jaxbp.tanh, "norm must be jaxbp.layer_norm or jaxbp.rms_norm, got tanh"),
+            ],
+            "epsilon": [
+                type_error("small", "epsilon must be a number"),
+                value_error(-1.0, "epsilon must be"),
+            ],
+        },
     ),
     "Loss": Call(
         jaxbp.Loss,

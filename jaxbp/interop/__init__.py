@@ -1,23 +1,35 @@
-"""Multilayer perceptrons of other libraries: into a network and its parameters, and back, with the same outputs.
+"""Models of other libraries: into a network and its parameters, and back, with the same outputs and gradients.
 
 `from_equinox`, `from_flax` and `from_torch` make the network x ⇒ h1 ⇒ … ⇒ o and a copy of the weights in their own
-dtype; `to_equinox`, `to_flax` and `to_torch` make a module of such a network, with a copy of its weights. Both ways
-take `activations={theirs: ours}`, which says what a function, or a module by its class, stands for if jaxbp does not
-know it.
+dtype; `to_equinox`, `to_flax` and `to_torch` make a module of such a network, with a copy of its weights. Layers with
+weights, pools, norms, embeddings, attention and encoder layers are known, in sequences and in sums of such, which
+residual blocks are.
 
-A layer or an activation without a counterpart, and a network that is not layered, is refused with a ValueError that
-names it; weights in float64 are refused with a TypeError while `jax_enable_x64` is off. A library that is missing is an
-ImportError: all of them come with `pip install 'jaxbp[interop]'`.
+* The network has channels last, whatever the library has: move the axes of x, not the weights.
+* Both ways take `activations={theirs: ours}`, which says what a function, or a module by its class, stands for if
+  jaxbp does not know it. What a hand-written module does cannot be looked up: say what it is made of by
+  `layers={Block: lambda block: […]}`, a list of modules, functions, activations, pools and `Flatten` of ours, `Sum`,
+  and `Causal`.
+* Dropout that is active becomes that of a unit; one that does nothing, in evaluation mode, is left out.
 
-`_layers.py` has the list of layers that all conversions go through, and `_activations.py` which function or module is
-which activation; each library has a file of its own.
+A layer or an activation without a counterpart, and a network that is neither layers that follow each other nor sums of
+such, is refused with a ValueError that says where it is, such as `module.layers[3].conv`; weights in float64 are
+refused with a TypeError while `jax_enable_x64` is off. A library that is missing is an ImportError: all of them come
+with `pip install 'jaxbp[interop]'`.
+
+`_layers.py` has the description of a model that all conversions go through: `_reading.py` and each library's reader
+make one, `_assembled.py` makes a network of it, and `_taken_apart.py` and each library's writer lead back. `_order.py`
+knows what channels first mean, and `_activations.py` which function or module is which activation.
 """
 
 from jaxbp.interop._equinox import from_equinox, to_equinox
 from jaxbp.interop._flax import from_flax, to_flax
+from jaxbp.interop._reading import Causal, Sum
 from jaxbp.interop._torch import from_torch, to_torch
 
 __all__ = [
+    "Causal",
+    "Sum",
     "from_equinox",
     "from_flax",
     "from_torch",

@@ -110,7 +110,7 @@ def of_function(function: Any, place: str, takes: str, activations: Activations,
     raise unknown(place, function, takes)
 
 
-def to_function(activation: Activation, u: str, caller: str, activations: Activations) -> Any:
+def to_function(activation: Activation, place: str, caller: str, activations: Activations) -> Any:
     """The JAX function that is our activation, or what the user says it is."""
     if (theirs := _chosen(activation, activations)) is not None:
         return theirs() if isinstance(theirs, type) else theirs
@@ -119,7 +119,7 @@ def to_function(activation: Activation, u: str, caller: str, activations: Activa
             return partial(entry.theirs, **entry.options) if entry.options else entry.theirs
     if (slope := slope_of(activation)) is not None:
         return partial(jax.nn.leaky_relu, negative_slope=slope)
-    raise no_counterpart(activation, u, caller, "jax.nn")
+    raise no_counterpart(activation, place, caller, "jax.nn")
 
 
 def checked(activations: Any) -> Activations:
@@ -165,16 +165,23 @@ def unknown(place: str, thing: Any, takes: str) -> ValueError:
     """The error for something without a known counterpart."""
     return ValueError(
         f"{place} is {named(thing)}, which has no counterpart in jaxbp; {takes}. If it is an activation, say which one "
-        "with activations={its function or module class: jaxbp.elementwise(…)}"
+        "with activations={its function or class: jaxbp.elementwise(…)}; what a hand-written module does cannot be "
+        "looked up, so say what it is made of, layers={its class: lambda module: [module.first, module.second]}"
     )
 
 
-def no_counterpart(activation: Activation, u: str, caller: str, library: str) -> ValueError:
+def no_counterpart(activation: Activation, place: str, caller: str, library: str) -> ValueError:
     """The error for an activation of ours that a library does not have."""
     return ValueError(
-        f"unit {u!r} has the activation {activation!r}, for which {caller} knows nothing in {library}; "
+        f"{place} has the activation {activation!r}, for which {caller} knows nothing in {library}; "
         f"say what it is there: activations={{a function or module class: {activation!r}}}"
     )
+
+
+def is_rms(norm: Activation) -> bool:
+    """Whether a norm is `rms_norm`, with any epsilon."""
+    epsilon = ours.epsilon_of(norm)
+    return epsilon is not None and norm.phi == ours.with_epsilon(ours.rms_norm, epsilon).phi
 
 
 def named(thing: Any) -> str:

@@ -1,42 +1,55 @@
-"""flax: an nnx or linen `Sequential`, or the variables of a compact MLP, into a network; and back into nnx."""
+"""flax: modules of nnx or linen, or the variables of a compact MLP, into a network; and back into nnx."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax import lax
-from jaxtyping import Array
-
 from jaxbp._checks import check_keys, quoted
+from jaxbp._ids import Ids
 from jaxbp._network import Network
 from jaxbp._parameters import Params
-from jaxbp.activations import Activation, linear
-from jaxbp.interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, checked, named, of_function, to_function
-from jaxbp.interop._layers import Layer, Step, as_array, as_network, imported, in_layers, is_plain, layers_of
+from jaxbp.activations import Activation
+from jaxbp.connections import Shape
+from jaxbp.interop._activations import Activations, checked
+from jaxbp.interop._assembled import as_network, input_of
+from jaxbp.interop._flax_reader import linear_of, reader_of
+from jaxbp.interop._flax_writer import FlaxWriter
+from jaxbp.interop._layers import Applied, Step
+from jaxbp.interop._reading import Layers, imported
+from jaxbp.interop._taken_apart import steps_of
+from jaxbp.interop._writing import written
 
 
 def from_flax(
     module: Any,
     variables: Any = None,
     *,
+    shape: int | Shape | Ids | None = None,
     hidden: Activation | Sequence[Activation] = (),
     output: Activation | None = None,
     activations: Activations | None = None,
+    layers: Layers | None = None,
 ) -> tuple[Network, Params]:
-    """The network and the parameters of a flax MLP, with the same outputs.
+    """The network and the parameters of a flax module, with the same outputs.
 
     h = Φ(x W + b),  W = kernel
 
-    What a hand-written `__call__` does cannot be looked up. For a compact linen MLP, give the variables instead of the
-    module, with the activations: that its layers `Dense_0`, `Dense_1`, … follow each other is then taken on trust.
-    `jaxbp.interop` says what holds for all libraries.
+    What a hand-written `__call__` does cannot be looked up; say what such a module is made of. For a compact linen
+    MLP, give the variables instead of the module, with the activations: that its layers `Dense_0`, `Dense_1`, …
+    follow each other is then taken on trust. `jaxbp.interop` says what holds for all libraries.
+
+    In any precision flax itself has the weights of attention in float32, where nothing drops them.
 
     Args:
-        module: An `nnx.Sequential` of `nnx.Linear` and functions, a `linen.Sequential` of `linen.Dense` and
-            functions, or the variables of a compact linen MLP. A `Dropout` must be deterministic.
+        module: An `nnx.Sequential` or `linen.Sequential`, nested ones too, or a single module: `Linear` (linen's
+            `Dense`), `Conv`, `ConvTranspose`, `LayerNorm`, `RMSNorm`, `Embed`, `MultiHeadAttention` (of a sequence to
+            itself), `Dropout`; `functools.partial` of `max_pool` and `avg_pool`, and functions of `jax.nn`. Or the
+            variables of a compact linen MLP. The mean of a pool must count its padding.
         variables: The variables of a linen module, as from `module.init`.
+        shape: The shape of one example of x, which a convolution, a pool, attention and an embedding need.
         hidden: For variables alone: the activation of the hidden layers, or one for each.
         output: For variables alone: the activation of the output.
         activations: What your own functions and modules stand for.
+        layers: What your own functions and modules are made of, such as `{flatten: lambda _: [jaxbp.Flatten()]}`.
 
     Example:
         >>> import jaxbp
@@ -62,31 +75,35 @@ def from_flax(
     if isinstance(module, Mapping):
         if variables is not None:
             raise TypeError("from_flax takes variables alone, or a linen module and its variables; got variables twice")
-        return as_network(_compact_layers(module, hidden, output))
-    if output is not None or hidden != ():
-        raise TypeError("hidden= and output= are for variables alone: a Sequential says itself what it applies")
-    nnx, linen = imported("flax.nnx", "from_flax"), imported("flax.linen", "from_flax")
-    if isinstance(module, linen.Module):
-        _check_known_form(module, (linen.Sequential, linen.Dense))
-        if not isinstance(variables, Mapping):
-            raise TypeError(
-                f"a linen module holds no weights: pass its variables, as from module.init(key, x); got {variables!r}"
-            )
-        module = module.bind(variables if "params" in variables else {"params": variables})
-    elif variables is not None:
-        raise TypeError(f"an nnx module holds its own weights, but variables were given with {type(module).__name__}")
+        steps = _compact_steps(module, hidden, output)
     else:
-        _check_known_form(module, (nnx.Sequential, nnx.Linear))
-    return as_network(in_layers(_steps(nnx, linen, module, "module", activations), "from_flax"))
+        if output is not None or hidden != ():
+            raise TypeError("hidden= and output= are for variables alone: a Sequential says itself what it applies")
+        nnx, linen = imported("flax.nnx", "from_flax"), imported("flax.linen", "from_flax")
+        if isinstance(module, linen.Module):
+            if not isinstance(variables, Mapping):
+                raise TypeError(
+                    "a linen module holds no weights: pass its variables, as from module.init(key, x); "
+                    f"got {variables!r}"
+                )
+            module = module.bind(variables if "params" in variables else {"params": variables})
+        elif variables is not None:
+            raise TypeError(
+                f"an nnx module holds its own weights, but variables were given with {type(module).__name__}"
+            )
+        steps = [*reader_of(nnx, linen, activations, layers).read(module, "module")]
+    steps, x = input_of(steps, shape, "from_flax")
+    return as_network(steps, x, "from_flax")
 
 
 def to_flax(net: Network, params: Params, *, activations: Activations | None = None) -> Any:
-    """The flax module of a layered network, with the same outputs.
+    """The flax module of a network, with the same outputs.
 
     kernel = W
 
-    It is an `nnx.Sequential` of `nnx.Linear` and functions, because a module of nnx holds its weights, and those of a
-    linen one would have to be returned beside it.
+    It is an `nnx.Sequential`, because a module of nnx holds its weights, and those of a linen one would have to be
+    returned beside it. Sums of branches and causal attention are modules `Sum` and `SelfAttention` in it, and
+    flattening is a partial of `flatten`, which flax has none of; `from_flax` knows them.
 
     Example:
         >>> import jax, jaxbp
@@ -97,70 +114,15 @@ def to_flax(net: Network, params: Params, *, activations: Activations | None = N
     """
     activations = checked(activations)
     nnx = imported("flax.nnx", "to_flax")
-    layers = layers_of(net, params, "to_flax")
-    rngs = nnx.Rngs(0)  # nnx asks for them, though nothing is drawn
-    steps: list[Any] = []
-    for u, layer in zip(net.order, layers, strict=True):
-        steps.append(_linear(nnx, layer, u, rngs))
-        if layer.activation != linear:
-            steps.append(to_function(layer.activation, u, "to_flax", activations))
-    return nnx.Sequential(*steps)
+    steps = steps_of(net, params, "to_flax")
+    [shape] = (net.shapes[x] for x in net.inputs)
+    writer = FlaxWriter(nnx, activations)
+    return nnx.Sequential(*written(steps, shape, writer.write, writer.sum))
 
 
-_TAKES = f"from_flax takes Sequential, nnx.Linear or linen.Dense, and {FUNCTION_NAMES}"
-
-
-def _check_known_form(module: Any, kinds: tuple[Any, ...]) -> None:
-    if not any(is_plain(module, kind) for kind in kinds):
-        raise TypeError(
-            f"{type(module).__name__} is no Sequential, and what a hand-written module does cannot be looked up; write "
-            "it as nnx.Sequential or linen.Sequential, or pass the variables of a compact linen module alone, with "
-            "the activations: from_flax(variables, hidden=…, output=…)"
-        )
-
-
-def _steps(nnx: Any, linen: Any, module: Any, place: str, activations: Activations) -> Iterator[Step]:
-    if is_plain(module, nnx.Sequential) or is_plain(module, linen.Sequential):
-        for i, layer in enumerate(module.layers):
-            yield from _steps(nnx, linen, layer, f"{place}.layers[{i}]", activations)
-    elif type(module) is nnx.Linear:
-        arrays = {"kernel": module.kernel[...]} | ({"bias": module.bias[...]} if module.use_bias else {})
-        yield Step(place, _layer(module, arrays, place), module.kernel)
-    elif type(module) is linen.Dense:
-        yield Step(place, _layer(module, module.variables.get("params", {}), place), module)
-    elif type(module) in (nnx.Dropout, linen.Dropout):
-        if module.rate > 0 and not module.deterministic:
-            raise ValueError(f"{place} is a Dropout that is active; make it do nothing with deterministic=True")
-    else:
-        yield Step(place, of_function(module, place, _TAKES, activations, FUNCTIONS))
-
-
-def _layer(module: Any, arrays: Mapping[str, Any], place: str) -> Layer:
-    expected = ["kernel", "bias"] if module.use_bias else ["kernel"]
-    check_keys(arrays, expected, f"the variables of {place} hold", "its module has")
-    layer = _layer_of(arrays, place)
-    W: Array = layer.W
-    usual = {
-        "dtype": (None, W.dtype),
-        "preferred_element_type": (None, W.dtype),
-        "dot_general": (None, lax.dot_general),
-        "dot_general_cls": (None,),
-    }
-    for option, values in usual.items():
-        value = getattr(module, option, None)
-        if value not in values:
-            raise ValueError(f"{place} computes with {option}={named(value)}, which has no counterpart in jaxbp")
-    return layer
-
-
-def _layer_of(arrays: Mapping[str, Any], place: str, activation: Activation = linear) -> Layer:
-    b = as_array(arrays["bias"], f"{place}.bias") if "bias" in arrays else None
-    return Layer(as_array(arrays["kernel"], f"{place}.kernel"), b, activation)
-
-
-def _compact_layers(
+def _compact_steps(
     variables: Mapping[str, Any], hidden: Activation | Sequence[Activation], output: Activation | None
-) -> list[Layer]:
+) -> list[Step]:
     params = variables.get("params", variables)
     if "params" in variables and len(variables) > 1:
         raise ValueError(f"the variables hold the collections {quoted(variables)}, but an MLP has 'params' alone")
@@ -178,17 +140,7 @@ def _compact_layers(
     for name in names:
         expected = ["kernel", "bias"] if "bias" in params[name] else ["kernel"]
         check_keys(params[name], expected, f"{name} holds", "a Dense has")
-    return [_layer_of(params[u], u, activation) for u, activation in zip(names, [*chosen, output], strict=True)]
-
-
-def _linear(nnx: Any, layer: Layer, u: str, rngs: Any) -> Any:
-    W = as_array(layer.W, f"the weights of unit {u!r}")
-    b = None if layer.b is None else as_array(layer.b, f"the bias of unit {u!r}")
-    return nnx.Linear(
-        *W.shape,
-        use_bias=b is not None,
-        param_dtype=W.dtype,
-        kernel_init=lambda *_: W,
-        bias_init=lambda *_: b,
-        rngs=rngs,
-    )
+    steps: list[Step] = []
+    for u, activation in zip(names, [*chosen, output], strict=True):
+        steps += [Step(u, linear_of(params[u], u)), Step(u, Applied(activation))]
+    return steps

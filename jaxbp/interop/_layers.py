@@ -1,141 +1,362 @@
-"""A layered network as a list of layers, and back: what the libraries share."""
+"""The one description of a model that each library's reader makes and each writer takes: layers, one after the other.
 
-from collections.abc import Iterable, Sequence
-from importlib import import_module
+Shapes and weights are ours, channels last, but for the order in which a `Flattening` leaves its elements: `_order.py`
+sees to that. `_assembled.py` makes a network of such a description, and `_taken_apart.py` makes one of a network.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
-from jaxbp._checks import check_floating, quoted
-from jaxbp._graph import ONE
-from jaxbp._network import Network, Unit
-from jaxbp._parameters import Params, check_params
-from jaxbp.activations import Activation, linear
-from jaxbp.connections import Dense
+from jaxbp._attention import Attention
+from jaxbp.activations import Activation
+from jaxbp.connections import (
+    AvgPool,
+    Connection,
+    Conv,
+    ConvTransposed,
+    Dense,
+    Embedding,
+    Flatten,
+    Identity,
+    MaxPool,
+    Scale,
+    Shape,
+)
+from jaxbp.connections._windows import Windows, WindowSpec
+
+Ends = tuple[tuple[int, int], ...]
+"""What is added before and after along each spatial axis."""
 
 
-class Layer(NamedTuple):
-    """One layer h = Φ(x W + b), with W of shape (width before, width); b is None where there is none."""
+class Layer(ABC):
+    """One entry of a description."""
 
-    W: Any
-    b: Any
-    activation: Activation = linear
+    @abstractmethod
+    def output(self, source: Shape) -> Shape:
+        """The shape that it makes of a source's, for one example."""
 
 
 class Step(NamedTuple):
-    """One entry of another library's sequence: a layer without its activation, or an activation.
-
-    Attributes:
-        place: Where it is, for messages.
-        what: The layer or the activation.
-        holder: The object that holds the weights, where two layers of that library can share it.
-    """
+    """A layer and where it is, for messages."""
 
     place: str
-    what: Layer | Activation
-    holder: Any = None
+    layer: Layer
 
 
-def imported(name: str, function: str) -> Any:
-    """A module of an optional library, or an error that says how to install it."""
-    library = name.partition(".")[0]
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != library:
-            raise
-        raise ImportError(f"{function} needs {library}: pip install 'jaxbp[interop]'") from None
+Steps = Sequence[Step]
 
 
-def is_plain(module: Any, kind: Any, method: str = "__call__") -> bool:
-    """Whether a module is of this kind and computes as it does: a subclass may only have added how it is made."""
-    return isinstance(module, kind) and getattr(type(module), method) is getattr(kind, method)
+class Joined(Layer):
+    """A layer that a single connection is, with its weights W and the bias b, which may be None."""
+
+    W: Any
+    b: Any
+
+    @abstractmethod
+    def joined(self, source: Shape) -> tuple[Connection, Shape]:
+        """The connection from a source of this shape, and the shape of the unit that it leads into.
+
+        Raises:
+            ValueError: The source does not fit.
+        """
+
+    def output(self, source: Shape) -> Shape:
+        """The unit's shape."""
+        return self.joined(source)[1]
 
 
-def as_array(value: Any, place: str) -> Array:
-    """A copy of a weight in JAX, in its own dtype, so that neither side sees the other's updates or donations."""
-    check_floating(value, place)
-    dtype = jax.dtypes.canonicalize_dtype(value.dtype)
-    if dtype != value.dtype:
-        raise TypeError(
-            f"{place} has dtype {value.dtype}, which JAX would cast to {dtype}; switch float64 on with "
-            f"jax.config.update('jax_enable_x64', True), or cast the network to {dtype} first"
+@dataclass(frozen=True)
+class Affine(Joined):
+    """The map h W + b of the last axis, with W of shape (width before, width)."""
+
+    W: Any
+    b: Any = None
+
+    def joined(self, source: Shape) -> tuple[Connection, Shape]:
+        """`Dense`."""
+        if self.W.ndim != 2:
+            raise ValueError(f"has weights of shape {self.W.shape}, expected a matrix")
+        if not source or source[-1] != self.W.shape[0]:
+            raise ValueError(f"takes {self.W.shape[0]} values, but what comes before it has the shape {source}")
+        return Dense(), (*source[:-1], self.W.shape[1])
+
+
+@dataclass(frozen=True)
+class Gain(Joined):
+    """A weight w and a shift b for each element of the last axis, of which one may be None."""
+
+    W: Any
+    b: Any = None
+
+    def joined(self, source: Shape) -> tuple[Connection, Shape]:
+        """`Scale`, or `Identity` where there is only a shift."""
+        width = next(weight.shape for weight in (self.W, self.b) if weight is not None)
+        if width != source[-1:]:
+            raise ValueError(f"has weights of shape {width}, but what comes before it has the shape {source}")
+        return (Identity() if self.W is None else Scale()), source
+
+
+@dataclass(frozen=True)
+class Convolution(Joined):
+    """A convolution, with W of shape (*kernel, channels before / groups, channels)."""
+
+    W: Any
+    b: Any
+    conv: Conv
+
+    def joined(self, source: Shape) -> tuple[Connection, Shape]:
+        """`Conv`."""
+        *kernel, d, c = self.W.shape
+        if len(source) == len(kernel) + 1 and source[-1] != d * self.conv.groups:
+            raise ValueError(f"takes {d * self.conv.groups} channels, but what comes before it has the shape {source}")
+        return self.conv, self.conv.output_shape(source, c)
+
+
+@dataclass(frozen=True)
+class TransposedConvolution(Joined):
+    """A transposed convolution, with W of shape (*kernel, channels / groups, channels before).
+
+    Attributes:
+        ends: How many zeros are added before and after the source, once there are stride − 1 between its elements.
+    """
+
+    W: Any
+    b: Any
+    stride: Shape
+    dilation: Shape
+    groups: int
+    ends: Ends
+
+    @property
+    def reach(self) -> Shape:
+        """From the first to the last element of a window."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.W.shape[:-2], self.dilation, strict=True))
+
+    def joined(self, source: Shape) -> tuple[Connection, Shape]:
+        """`ConvTransposed`."""
+        *kernel, d, c = self.W.shape
+        if len(source) != len(kernel) + 1 or source[-1] != c:
+            raise ValueError(
+                f"takes {len(kernel)} spatial axes and {c} channels, but what comes before it has the shape {source}"
+            )
+        spatial = tuple(
+            (p - 1) * s + 2 + low + high - r
+            for p, s, r, (low, high) in zip(source, self.stride, self.reach, self.ends, strict=False)
         )
-    return jnp.array(value)
+        padding = tuple(
+            (r - 1 - low, max(r - 1 - high, 0)) for r, (low, high) in zip(self.reach, self.ends, strict=True)
+        )
+        if any(low < 0 for low, _ in padding):
+            raise ValueError(f"adds {self.ends} zeros, more than a window reaches over, {self.reach}")
+        shape = (*spatial, d * self.groups)
+        conv = Conv(tuple(kernel), alike(self.stride), plain(padding), alike(self.dilation), self.groups)
+        return ConvTransposed(conv, shape), shape
 
 
-def in_layers(steps: Iterable[Step], function: str) -> list[Layer]:
-    """The layers that a sequence of steps makes, each with the activation that follows it."""
-    layers: list[Layer] = []
-    holders: list[Any] = []
-    for place, what, holder in steps:
-        if isinstance(what, Layer):
-            if holder is not None and any(holder is other for other in holders):
-                raise ValueError(f"{place} shares its weights with an earlier layer; copy them, or share none")
-            holders.append(holder)
-            layers.append(what)
-        elif what.phi == linear.phi:
-            continue
-        elif not layers:
-            raise ValueError(f"{place} is {what}, an activation before the first layer; apply it to x yourself")
-        elif layers[-1].activation != linear:
-            raise ValueError(
-                f"{place} is {what}, but {layers[-1].activation} comes before it, and a unit has one activation; "
-                "write both as one function, and say with activations= what it is"
-            )
-        else:
-            layers[-1] = layers[-1]._replace(activation=what)
-    if not layers:
-        raise ValueError(f"{function} found no layer with weights")
-    return layers
+@dataclass(frozen=True)
+class Pooling(Joined):
+    """A pool without weights, of the whole extent where it has no window."""
+
+    kind: type[MaxPool | AvgPool]
+    pool: MaxPool | AvgPool | None
+    W = b = None
+
+    def joined(self, source: Shape) -> tuple[MaxPool | AvgPool, Shape]:
+        """`MaxPool` or `AvgPool`."""
+        pool = self.kind(source[:-1]) if self.pool is None else self.pool
+        return pool, pool.output_shape(source)
 
 
-def as_network(layers: Sequence[Layer]) -> tuple[Network, Params]:
-    """The network x ⇒ h1 ⇒ … ⇒ hk ⇒ o of these layers, and its parameters."""
-    names = [*(f"h{r}" for r in range(1, len(layers))), "o"]
-    source, units, params = "x", dict[str, Unit](), Params()
-    for i, (u, (W, b, activation)) in enumerate(zip(names, layers, strict=True)):
-        if W.ndim != 2:
-            raise ValueError(f"the weights of layer {i} have shape {W.shape}, expected a matrix")
-        if i and layers[i - 1].W.shape[1] != W.shape[0]:
-            raise ValueError(
-                f"layer {i} takes {W.shape[0]} values, but layer {i - 1} gives {layers[i - 1].W.shape[1]}; "
-                "in a layered network each layer reads the one before it and nothing else"
-            )
-        units[u] = Unit(W.shape[1], activation, {source: Dense()}, bias=b is not None)
-        params[u] = {source: W} if b is None else {source: W, ONE: b}
-        source = u
-    net = Network(inputs={"x": layers[0].W.shape[0]}, units=units)
-    check_params(net, params)
-    return net, params
+@dataclass(frozen=True)
+class Padded(Layer):
+    """Zeros around a map, before the layer that a library keeps them apart from."""
+
+    ends: Ends
+
+    def output(self, source: Shape) -> Shape:
+        """More along each spatial axis."""
+        return (*(n + low + high for n, (low, high) in zip(source, self.ends, strict=False)), source[-1])
+
+    def before(self, layer: Layer, place: str) -> Layer:
+        """The next layer with these zeros as a part of its padding."""
+        if not isinstance(layer, Convolution | Pooling):
+            raise self.alone(place)
+        window = layer.conv if isinstance(layer, Convolution) else layer.pool
+        if window is None or isinstance(window, MaxPool) or window.padding == "SAME":
+            raise self.alone(place)
+        own = spelled_out(window, (1,) * len(self.ends)).padding
+        if len(own) != len(self.ends) or any(n < 0 for pair in self.ends for n in pair):
+            raise self.alone(place)
+        both = tuple((low + a, high + b) for (low, high), (a, b) in zip(self.ends, own, strict=True))
+        padded: Any = replace(window, padding=plain(both))
+        return replace(layer, conv=padded) if isinstance(layer, Convolution) else replace(layer, pool=padded)
+
+    def alone(self, place: str) -> ValueError:
+        """The error for zeros that are no part of another layer."""
+        return ValueError(
+            f"{place} adds zeros around a map, which only a convolution or a mean pool after it can take up"
+        )
 
 
-def layers_of(net: Network, params: Params, function: str) -> list[Layer]:
-    """The layers of a layered network; any other is refused with a message that names what is in the way."""
-    check_params(net, params)
-    layered = f"{function} takes a layered network, in which each unit reads the one before it, but"
-    if len(net.inputs) > 1:
-        raise ValueError(f"{layered} this one has the inputs {quoted(net.inputs)}")
-    for name, shape in net.shapes.items():
-        if len(shape) > 1:
-            raise ValueError(f"{layered} {name!r} has several axes, its shape is {shape}")
-    layers: list[Layer] = []
-    [source] = net.inputs
-    for u in net.order:
-        unit, edges = net.units[u], net.plan.edges[u]
-        sources = [s for s in edges if s != ONE]
-        if sources != [source]:
-            raise ValueError(f"{layered} unit {u!r} reads {quoted(sources)}, expected {source!r} alone")
-        connection = edges[source].connection
-        if type(connection) is not Dense:
-            raise ValueError(f"{layered} unit {u!r} reads by {connection or unit!r}, expected Dense()")
-        shared = [edge.weight[1] for edge in edges.values() if edge.weight is not None and edge.is_shared]
-        if shared:
-            raise ValueError(f"{layered} unit {u!r} has the shared weights {quoted(shared)}")
-        if unit.dropout:
-            raise ValueError(f"{function} knows no dropout, but unit {u!r} has {unit.dropout}; leave it out")
-        layers.append(Layer(params[u][source], params[u].get(ONE), unit.activation))
-        source = u
-    return layers
+@dataclass(frozen=True)
+class Flattening(Joined):
+    """All elements in a row."""
+
+    W = b = None
+
+    def joined(self, source: Shape) -> tuple[Connection, Shape]:
+        """`Flatten`."""
+        return Flatten(len(source)), (prod(source),)
+
+
+@dataclass(frozen=True)
+class Lookup(Joined):
+    """The rows of a table, W of shape (size, width)."""
+
+    W: Any
+    b = None
+
+    def joined(self, source: Shape) -> tuple[Connection, Shape]:
+        """`Embedding`."""
+        return Embedding(self.W.shape[0]), (*source, self.W.shape[1])
+
+
+@dataclass(frozen=True)
+class SelfAttention(Layer):
+    """Attention of rows to themselves: queries, keys and values by the maps q, k and v, and the output's map o."""
+
+    q: Affine
+    k: Affine
+    v: Affine
+    o: Affine
+    attention: Attention
+
+    def output(self, source: Shape) -> Shape:
+        """As many rows, of o's width."""
+        if len(source) != 2:
+            raise ValueError(f"is attention between rows, but what comes before it has the shape {source}")
+        return (source[0], self.o.W.shape[1])
+
+
+@dataclass(frozen=True)
+class Applied(Layer):
+    """An activation; one of vectors may say along which of its library's axes it acts, without the batch."""
+
+    activation: Activation
+    axis: int = -1
+
+    def output(self, source: Shape) -> Shape:
+        """The source's."""
+        return source
+
+
+@dataclass(frozen=True)
+class Norm(Layer):
+    """`layer_norm` or `rms_norm`, with a gain w and a shift b, which may be None."""
+
+    activation: Activation
+    w: Any = None
+    b: Any = None
+
+    @property
+    def gain(self) -> Gain | None:
+        """The gain and the shift, where there is one."""
+        return None if self.w is None and self.b is None else Gain(self.w, self.b)
+
+    def output(self, source: Shape) -> Shape:
+        """The source's."""
+        return source if self.gain is None else self.gain.output(source)
+
+
+@dataclass(frozen=True)
+class Dropping(Layer):
+    """Dropout that is active, of this share of elements."""
+
+    share: float
+
+    def output(self, source: Shape) -> Shape:
+        """The source's."""
+        return source
+
+
+@dataclass(frozen=True)
+class Summed(Layer):
+    """The sum of what several sequences make of one source; the sequence of no layers is the source itself."""
+
+    branches: tuple[Steps, ...]
+
+    def output(self, source: Shape) -> Shape:
+        """That of every branch."""
+        shapes = [output(branch, source) for branch in self.branches]
+        if len(set(shapes)) > 1:
+            raise ValueError(f"adds up shapes that differ: {', '.join(map(str, shapes))}")
+        return shapes[0]
+
+
+def output(steps: Steps, shape: Shape) -> Shape:
+    """The shape at the end of a sequence, whose misfits are refused by where they are."""
+    for place, layer in steps:
+        shape = at(place, layer, shape)
+    return shape
+
+
+def at(place: str, layer: Layer, shape: Shape) -> Shape:
+    """The shape after a layer, or an error that says where it is."""
+    with placed(place):
+        return layer.output(shape)
+
+
+@contextmanager
+def placed(place: str) -> Generator[None]:
+    """Let a misfit say where it is; one within a layer says so already."""
+    try:
+        yield
+    except ValueError as error:
+        if getattr(error, "has_place", False):
+            raise
+        misfit: Any = ValueError(f"{place}: {error}")
+        misfit.has_place = True
+        raise misfit from None
+
+
+# Numbers for each axis, and in short.
+
+
+def alike(values: Shape) -> int | Shape:
+    """One number where all axes have the same."""
+    return values[0] if len(set(values)) == 1 else values
+
+
+def plain(ends: Ends) -> Any:
+    """Padding in its shortest form: "VALID", one number, or what is added before and after along each axis."""
+    numbers = {number for pair in ends for number in pair}
+    if len(numbers) > 1:
+        return ends
+    return numbers.pop() or "VALID"
+
+
+def spelled_out(conv: Conv | MaxPool | AvgPool, spatial: Shape) -> Windows:
+    """Size, stride, padding and dilation of the windows of a convolution or a pool, each for every axis."""
+    if isinstance(conv, Conv):
+        spec = WindowSpec(conv.kernel, conv.stride, conv.padding, conv.dilation)
+    else:
+        spec = WindowSpec(conv.window, conv.window if conv.stride is None else conv.stride, conv.padding, 1)
+    return spec.over(spatial)
+
+
+def exchanged(W: Any, groups: int) -> Any:
+    """The weights of a transposed convolution as those of a convolution of its spread source, and the other way round.
+
+    JAX's libraries convolve the source with zeros between its elements, where we have the transpose of a convolution:
+    the kernel is flipped, and in each group inputs and outputs change places.
+    """
+    *kernel, d, c = W.shape
+    flipped = jnp.flip(W, tuple(range(len(kernel))))
+    grouped = jnp.reshape(flipped, (*kernel, d, groups, c // groups))
+    return jnp.reshape(jnp.swapaxes(grouped, -3, -1), (*kernel, c // groups, groups * d))
