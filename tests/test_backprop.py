@@ -14,7 +14,10 @@ from reference import autodiff, central_differences, relative_error
 import jaxbp
 
 TOLERANCE = {jnp.float64: 1e-12, jnp.float32: 1e-5}
-SMALL = [param for param in CASES if param.values[0].small]
+SMALL = [
+    pytest.param(*p.values, id=p.id, marks=[*p.marks, *([pytest.mark.slow] if i % 2 else [])])
+    for i, p in enumerate(p for p in CASES if p.values[0].small)
+]
 
 
 def explicit(case: Case, params, x, y, weights) -> jaxbp.Backprop:
@@ -61,7 +64,7 @@ def test_gradients_equal_central_differences(case):
 
 
 HALVES = [(dtype, param) for dtype, params in ((jnp.bfloat16, CASES), (jnp.float16, CASES[::5])) for param in params]
-FIRST = {param.id for param in CASES[::4]}  # the others are for make test-slow
+FIRST = {param.id for param in CASES[::6]}  # the others are for make test-slow
 
 
 @pytest.mark.parametrize(

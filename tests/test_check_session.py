@@ -61,7 +61,7 @@ HELD = {
 }
 
 
-QUICK = [("float64", False), ("indices", False), ("rule", False), ("inner jit, float32", True), ("jit", True)]
+QUICK = [("float64", False), ("rule", False), ("jit", True)]
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,14 @@ def holding_in_its_function():
     return network(lambda h: h @ turn)
 
 
-@pytest.mark.parametrize("before", [False, True])
-@pytest.mark.parametrize("make", [holding_in_its_activation, holding_in_its_function])
+@pytest.mark.parametrize(
+    ("make", "before"),
+    [
+        pytest.param(make, before, marks=[] if make is holding_in_its_activation and before else pytest.mark.slow)
+        for make in (holding_in_its_activation, holding_in_its_function)
+        for before in (False, True)
+    ],
+)
 def test_what_holds_a_numpy_array_is_explained_before_and_after_a_float32_step(make, before):
     net, claims = make(), {"d(h.s[0, 1])/d(a.h[0, 2])": "1", "delta.h[1, 3]": "Delta.h[1, 3]"}
     params = jaxbp.init_params(jax.random.key(0), net)

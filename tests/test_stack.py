@@ -45,8 +45,7 @@ def everything(net, case, params, x, y, weights, other, products):
 def test_a_stack_is_the_network_written_out(case):
     flat, (params, x, y, weights) = unrolled(case.net), case.arguments(jnp.float64)
     other = jax.tree.map(lambda W: jnp.cos(W + 1), params)
-    second_order = (jaxbp.curvature.hessian_vector_product, jaxbp.curvature.ggn_vector_product)
-    products = second_order if case.net is NESTED else ()  # which compile for long
+    products = (jaxbp.curvature.ggn_vector_product,) if case.net is NESTED else ()
 
     @jax.jit
     def both(params, other, x, y, weights):
@@ -116,7 +115,14 @@ def net_of(depth, block=BLOCK, **options):
     return Network(block.inputs, {"blocks": jaxbp.stack(block, depth, "x", **options)})
 
 
-@pytest.mark.parametrize("options", [{}, {"remat": True}, {"remat": ["up"]}, {"shared": True}, {"every_layer": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"remat": True},
+        {"shared": True, "every_layer": True},
+        *(pytest.param(options, marks=pytest.mark.slow) for options in ({}, {"remat": ["up"]}, {"every_layer": True})),
+    ],
+)
 def test_noise_is_new_in_each_layer_and_the_same_on_the_way_back(options):
     net, key = net_of(3, **options), jax.random.key(2)
     params, y = jaxbp.init_params(jax.random.key(0), net), jnp.ones((6, *net.shapes["blocks"]))
