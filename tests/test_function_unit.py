@@ -68,7 +68,7 @@ def combinations():
             yield pytest.param(kind, causal, mask, block, marks=[] if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("kind", "causal", "mask", "block"), combinations())
+@pytest.mark.parametrize(("kind", "causal", "mask", "block"), list(combinations()))
 def test_attention_is_its_definition_and_pulls_back_as_autodiff_does(kind, causal, mask, block):
     options, given = KINDS[kind] | {"causal": causal}, MASKS[mask]
     d = 8 // options["heads"]
