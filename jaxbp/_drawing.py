@@ -41,7 +41,8 @@ def drawing(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], 
     parts = [_edge(at(s), at(u), top(s, u), f"{s} ⇒ {u}") for u in shown for s in plan.edges[u] if s in place]
     for name in column:
         shape = units[name].shape if name in units else as_shape(inputs[name])
-        below = f"{units[name].activation.name} " if name in units else ""
+        stack = units[name].stacked if name in units else None
+        below = "" if name not in units else f"{units[name].activation.name} " if stack is None else f"{stack.depth} × "
         parts.append(_box(at(name), name, f"{below}{by_axes(shape)}", name in units))
     width = 16 + (max(rows) + 1) * (_WIDTH + _GAP) - _GAP
     height = 16 + above + tallest * _ROW - (_ROW - _HEIGHT)

@@ -9,6 +9,7 @@ from jaxbp._drawing import by_axes, drawing
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE
 from jaxbp._ids import Ids
+from jaxbp._names import under
 from jaxbp._plan import Edge, Plan
 from jaxbp._unit import Node, as_shape
 from jaxbp.connections import Shape
@@ -67,7 +68,7 @@ def _rows(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], pl
     counts = _counts(plan)
     given = [(name, by_axes(as_shape(width)), "", "", "", str(prod(as_shape(width)))) for name, width in inputs.items()]
     of_units = [
-        (u, by_axes(v.shape), v.activation.name, _reads(v, plan.edges[u]), f"{counts[u]:,}", f"{prod(v.shape):,}")
+        (u, by_axes(v.shape), v.activation.name, _reads(v, plan.edges[u]), f"{counts[u]:,}", f"{_values(u, plan):,}")
         for u, v in ((u, units[u]) for u in plan.edges)
     ]
     shared = [(group, "", "", "", f"{n:,}", "") for group, n in counts.items() if group not in units]
@@ -76,11 +77,17 @@ def _rows(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], pl
 
 def _totals(units: Mapping[str, Node], plan: Plan) -> str:
     weights = sum(_counts(plan).values())
-    values = sum(prod(unit.shape) for unit in units.values())
+    values = sum(_values(u, plan) for u in units)
     return (
         f"{_plural(weights, 'parameter')}, {_size(_BYTES * weights)} in float32; "
         f"a and h of one example {_size(2 * _BYTES * values)}"
     )
+
+
+def _values(u: str, plan: Plan) -> int:
+    """How many elements a unit has for one example, with all that is in its layers."""
+    inside = [v for v in plan.nodes if v == u or v.startswith(under(u, ""))]
+    return sum(prod(plan.layers[v]) * prod(plan.shapes[v]) for v in inside)
 
 
 def _counts(plan: Plan) -> dict[str, int]:

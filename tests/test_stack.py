@@ -12,6 +12,7 @@ from reference import autodiff, relative_error
 
 import jaxbp
 from jaxbp import Dense, Identity, Network, Unit, collect
+from jaxbp._plan import at
 from jaxbp._unrolled import unrolled
 
 STACKS = [
@@ -276,6 +277,31 @@ def test_feedback_reaches_into_the_layers():
     np.testing.assert_allclose(back.Delta["x"], to_first, rtol=1e-12)
     gradient = back.trace.h["blocks.n"][1].T @ signals["blocks.up"][1]
     np.testing.assert_allclose(back.grads["blocks"]["up"]["n"][1], gradient, rtol=1e-12)
+
+
+def test_kronecker_factors_are_those_of_each_layer():
+    block = jaxbp.layered([4, 3, 4], hidden=jaxbp.tanh, output=jaxbp.tanh)
+    net = Network({"x": 4}, {"blocks": jaxbp.stack(block, 3, "x"), "o": Unit(2, jaxbp.linear, {"blocks": Dense()})})
+    flat, params = unrolled(net), jaxbp.init_params(jax.random.key(0), net)
+    collectors = {"empirical": collect.kronecker, "ggn": collect.kronecker_ggn}
+
+    @jax.jit
+    def factors(params):
+        return jaxbp.backprop(net, LOSS, params, X, Y[:, :2], collect=collectors).collected, jaxbp.backprop(
+            flat.net, LOSS, flat.params(params), X, Y[:, :2], collect=collectors
+        ).collected
+
+    ours, theirs = factors(params)
+    for name in collectors:
+        for part in ("source", "unit"):
+            of = jax.tree.map(lambda f, p=part: getattr(f, p), ours[name], is_leaf=lambda f: hasattr(f, "unit"))
+            of_flat = jax.tree.map(lambda f, p=part: getattr(f, p), theirs[name], is_leaf=lambda f: hasattr(f, "unit"))
+            for (group, weight), (place, layer) in flat.weights.items():
+                mine = at(place, of)[layer]
+                np.testing.assert_allclose(mine, of_flat[group][weight], rtol=1e-12, atol=1e-15)
+    shared = Network({"x": 4}, {"blocks": jaxbp.stack(block, 3, "x", shared=True)})
+    with pytest.raises(ValueError, match=r"kronecker got a weight of 'blocks\.h1' that layers share"):
+        jaxbp.backprop(shared, LOSS, jaxbp.init_params(jax.random.key(0), shared), X, Y, collect=collectors)
 
 
 def test_the_first_number_that_is_not_finite_is_found_by_layer():
