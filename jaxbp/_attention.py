@@ -37,7 +37,7 @@ class Attention:
         Q, K, V = *self._turned(query, key), self._split(value, self.key_heads)
         mask = _given(mask, key.shape[0])
         if self.block is None:
-            a = jnp.einsum("hgqk,hkd->hgqd", _weights(Q, K, mask, self.causal), V)
+            a = _product("hqk,hkd->hqd", _weights(Q, K, mask, self.causal), V)
         else:
             a = attended(Q, K, V, mask, self.causal, self.block)[0]
         return self._joined(a).astype(value.dtype)
@@ -54,13 +54,13 @@ class Attention:
             signals = attended_back(Q, K, V, mask, self.causal, self.block, signal)
         else:
             P = _weights(Q, K, mask, self.causal)
-            Delta_P = jnp.einsum("hgqd,hkd->hgqk", signal, V)
+            Delta_P = _product("hqd,hkd->hqk", signal, V)
             # softmax's own pull-back, over each row of P
             Delta_S = P * (Delta_P - jnp.sum(P * Delta_P, axis=-1, keepdims=True)) / math.sqrt(Q.shape[-1])
             signals = (
-                jnp.einsum("hgqk,hkd->hgqd", Delta_S, K),
-                jnp.einsum("hgqk,hgqd->hkd", Delta_S, Q),
-                jnp.einsum("hgqk,hgqd->hkd", P, signal),
+                _product("hqk,hkd->hqd", Delta_S, K),
+                jnp.einsum("hqk,hqd->hkd", _in_a_row(Delta_S), _in_a_row(Q)),
+                jnp.einsum("hqk,hqd->hkd", _in_a_row(P), _in_a_row(signal)),
             )
         Delta_Q, Delta_K, Delta_V = signals
         back = (self._turn(Delta_Q, -1), self._turn(Delta_K, -1), Delta_V)
@@ -100,9 +100,20 @@ def _given(mask: Array | None = None, keys: int = 0) -> Array | None:
     return None if mask is None else jnp.reshape(mask, (-1, keys)) != 0
 
 
+def _product(axes: str, of_queries: Array, of_keys: Array) -> Array:
+    """A product of what each head of the queries has, `(key heads, heads of each, rows, …)`, with that of its keys."""
+    made = jnp.einsum(axes, _in_a_row(of_queries), of_keys)
+    return jnp.reshape(made, (*of_queries.shape[:3], made.shape[-1]))
+
+
+def _in_a_row(of_queries: Array) -> Array:
+    """The heads of the queries that share keys one after the other, as if they were rows: one axis less to multiply."""
+    return jnp.reshape(of_queries, (of_queries.shape[0], -1, of_queries.shape[-1]))
+
+
 def _weights(Q: Array, K: Array, mask: Array | None, causal: bool) -> Array:
     """P, `(key heads, heads of each, rows, keys)`; 0 in a row that sees nothing."""
-    scores = jnp.einsum("hgqd,hkd->hgqk", Q, K) / math.sqrt(Q.shape[-1])
+    scores = _product("hqd,hkd->hqk", Q, K) / math.sqrt(Q.shape[-1])
     seen = jnp.tri(*scores.shape[-2:], dtype=bool) if causal else None
     if mask is not None:
         mask = jnp.broadcast_to(mask, scores.shape[-2:])
