@@ -100,7 +100,8 @@ def network(function, activation=jaxbp.linear):
 X, Y = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32), np.array([0, 1, 1, 0, 1])
 
 
-@pytest.mark.parametrize("before", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [False, True])
 def test_a_unit_that_holds_a_numpy_array_is_checked_before_and_after_a_float32_step(before):
     array = TURN[0].copy()
     net = network(lambda h: h * array)

@@ -16,7 +16,11 @@ from jaxbp._plan import at
 from jaxbp._unrolled import unrolled
 
 STACKS = [
-    pytest.param(case_named(name), id=name, marks=pytest.mark.xdist_group(name))
+    pytest.param(
+        case_named(name),
+        id=name,
+        marks=[pytest.mark.xdist_group(name), *([pytest.mark.slow] if name == "stacks" else [])],
+    )
     for name in ("stacks", "nested stacks", "recurrent", "recurrent convolution")
 ]
 COLLECTORS = {

@@ -20,9 +20,13 @@ NAMES = [
     "masked ids",
     "tied convolution",
     "transformer block",
+    "stacks",
+    "nested stacks",
+    "recurrent",
     "tied tokens",
 ]
-CASES = [pytest.param(case_named(name), id=name) for name in NAMES]
+SLOW = ("transformer block", "nested stacks", "recurrent")
+CASES = [pytest.param(case_named(name), id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES]
 
 
 def both(case):
