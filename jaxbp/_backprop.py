@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp import collect as collectors
-from jaxbp._blocked_output import in_blocks
+from jaxbp._blocked_output import output_in_blocks
 from jaxbp._cache import bounded_cache
 from jaxbp._contraction import weights_of
 from jaxbp._direct_feedback import Feedback, check_feedback, signals_under
@@ -126,7 +126,7 @@ def backprop(
     given, y = y, scale.targets(loss, o, y)
     if feedback is not None:
         check_feedback(net, feedback)
-    blocks = in_blocks(net, loss, params, trace, given, scale) if feedback is None else None
+    blocks = output_in_blocks(net, loss, params, trace, given, scale) if feedback is None else None
     value = scale.total(row_losses(net, loss, trace, y) if blocks is None else blocks.losses)
 
     Delta_o, delta_o = head(net, loss).signals(a, o, y)

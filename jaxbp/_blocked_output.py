@@ -35,7 +35,9 @@ class BlockedOutput(NamedTuple):
     formed: dict[str, Array]
 
 
-def in_blocks(net: Network, loss: Loss, params: Params, trace: Trace, y: Any, scale: LossScale) -> BlockedOutput | None:
+def output_in_blocks(
+    net: Network, loss: Loss, params: Params, trace: Trace, y: Any, scale: LossScale
+) -> BlockedOutput | None:
     """What the blocks make of the output and class ids y; None where these are not looked at in blocks."""
     u, unit = net.output, net.units[net.output]
     of_ids = hasattr(y, "ndim") and y.ndim == trace.a[u].ndim - 1 and are_ids(y)

@@ -25,6 +25,8 @@ from jaxbp.connections import Shape
 class Trace(NamedTuple):
     """What the forward phase leaves behind for the backward phase, by unit and of shape `(*batch, *shape)`.
 
+    What is in the block of a stack has its layers before the batch, and a name with a dot: `blocks.up`.
+
     Attributes:
         a: The pre-activations.
         h: The post-activations, and the inputs.

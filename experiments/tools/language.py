@@ -194,15 +194,14 @@ class Run:
         return jnp.mean(jax.lax.scan(one, None, keys)[1])
 
     def _look(self, params: Any, x: Any, y: Any) -> tuple[Any, Any]:
-        """‖δ‖ of each layer, and its noise scale: the batch size at which noise and signal are alike."""
-        collectors = {"grads": jaxbp.collect.gradient, "norms": jaxbp.collect.squared_norm}
+        """‖Δ‖ of what enters each layer, and its noise scale: the batch size at which noise and signal are alike."""
         key = jax.random.key(0) if self.config.dropout else None
+        collectors = {"noise": jaxbp.collect.gradient_noise_scale}
         back = jaxbp.backprop(self.net, LOSS, params, x, y, weights=each(y), collect=collectors, key=key)
-        N = len(y)
-        own = N**2 * sum(jnp.sum(of, axis=1) for of in _leaves(back.collected["norms"].weights["blocks"])) / N
-        mean = sum(jnp.sum(g**2, axis=tuple(range(1, g.ndim))) for g in _leaves(back.grads["blocks"]))
-        spread = (own - mean) * N / max(N - 1, 1)
-        signal = mean - spread / N
+        of_weights = jax.tree.leaves(
+            back.collected["noise"].weights["blocks"], is_leaf=lambda of: isinstance(of, jaxbp.collect.NoiseScale)
+        )
+        spread, signal = (sum(getattr(of, part) for of in of_weights) for part in ("trace", "squared_norm"))
         noise = jnp.where(signal > 0, spread / signal, jnp.nan)
         return jnp.sqrt(jnp.sum(back.Delta["blocks.x"] ** 2, axis=(1, 2, 3))), noise
 
@@ -243,10 +242,6 @@ class Run:
 
         window = jnp.full(context, start, self.tokens.dtype)
         return jax.lax.scan(one, (window, 0), jax.random.split(key, length))[1]
-
-
-def _leaves(tree: Any) -> list[Any]:
-    return jax.tree.leaves(tree)
 
 
 def main(config: Language, console: Console | None = None) -> list[Row]:

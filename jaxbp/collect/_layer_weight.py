@@ -22,7 +22,7 @@ from jaxbp.collect._pair import (
     times_largest,
 )
 from jaxbp.collect._range import either, largest, squares_fit, sum_of_squares
-from jaxbp.connections._connection import as_cotangent_of, in_blocks, is_split
+from jaxbp.connections._connection import a_few_at_a_time, as_cotangent_of, is_split
 
 
 class LayerWeight(NamedTuple):
@@ -174,7 +174,7 @@ class LayerWeight(NamedTuple):
             return norms_over_largest(W, [p._replace(h=h, delta=d) for p, h, d in zip(pairs, hs, deltas, strict=True)])
 
         if len(pairs) > 1:
-            return in_blocks(over_largest, W.size, *signals)
+            return a_few_at_a_time(over_largest, W.size, *signals)
         (pair,) = pairs
         if pair.delta.ndim == 2:  # without rows all is sums of squares, into which the division is fused
             return over_largest(*signals)
@@ -187,7 +187,7 @@ class LayerWeight(NamedTuple):
         if not pair.connection.reads_ids:
             fit = fit & squares_fit(pair.h)
         # one example after the other, because each is copied
-        return either(fit, as_they_are, lambda: in_blocks(over_largest, pair.h.size + pair.delta.size, *signals))
+        return either(fit, as_they_are, lambda: a_few_at_a_time(over_largest, pair.h.size + pair.delta.size, *signals))
 
     def gram(self) -> Array:
         """⟨g_i, g_j⟩, `(N, N)`."""

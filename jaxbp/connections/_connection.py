@@ -64,7 +64,7 @@ class Connection(ABC):
 
     def squared_norms(self, W: Any, h: Any, delta: Array) -> Array:
         """The squared norm ‖g_i‖² of the gradient of each example, `(N,)`."""
-        return in_blocks(lambda h, delta: _sum_but_first(self.contract_each(W, h, delta) ** 2), W.size, h, delta)
+        return a_few_at_a_time(lambda h, delta: _sum_but_first(self.contract_each(W, h, delta) ** 2), W.size, h, delta)
 
     def sum_of_squares(self, W: Any, h: Any, delta: Array) -> Array:
         """The sum Σ_ki g_ki² of the squared elements over K signals δ, `(K, N, *shape)`; shaped like W."""
@@ -129,7 +129,7 @@ class OverRows(Wrapper):
         return self.connection.contract(W, h, delta)
 
 
-def in_blocks(of_examples: Callable[..., Any], size: int, *arrays: Array) -> Any:
+def a_few_at_a_time(of_examples: Callable[..., Any], size: int, *arrays: Array) -> Any:
     """What a function makes of arrays of examples `(N, …)`, for each of them one result.
 
     It is given a few of them at a time, where the `size` elements that it forms for each example would else be more

@@ -26,13 +26,12 @@ from jaxbp.interop._layers import (
     Pooling,
     SelfAttention,
     Step,
-    Summed,
     TransposedConvolution,
     alike,
     exchanged,
     plain,
 )
-from jaxbp.interop._reading import Layers, Reader, as_array, causal, unsuited
+from jaxbp.interop._reading import Layers, Reader, as_array, of_self_attention, of_sum, unsuited
 
 _TAKES = f"from_equinox takes the layers that it names in its documentation, and Lambda of {FUNCTION_NAMES}"
 
@@ -59,9 +58,9 @@ def reader_of(nn: Any, activations: Activations, layers: Layers | None) -> Reade
         nn.Dropout: _of_dropout,
         nn.Identity: lambda reader, module, place: iter(()),
         nn.Lambda: lambda reader, module, place: iter((otherwise(module.fn, place),)),
-        own.Sum: _of_sum,
+        own.Sum: of_sum,
         own.Rows: lambda reader, module, place: reader.read(module.layer, f"{place}.layer"),
-        own.SelfAttention: _of_self_attention,
+        own.SelfAttention: of_self_attention,
     }
     return Reader(kinds, otherwise, layers, containers=(nn.Sequential, nn.MLP))
 
@@ -160,17 +159,6 @@ def _of_attention(reader: Reader, module: Any, place: str) -> Iterator[Step]:
 def _of_dropout(reader: Reader, module: Any, place: str) -> Iterator[Step]:
     if module.p > 0 and not module.inference:
         yield Step(place, Dropping(float(module.p)))
-
-
-def _of_sum(reader: Reader, module: Any, place: str) -> Iterator[Step]:
-    branches = (reader.read(branch, f"{place}.branches[{i}]") for i, branch in enumerate(module.branches))
-    yield Step(place, Summed(tuple(tuple(branch) for branch in branches)))
-
-
-def _of_self_attention(reader: Reader, module: Any, place: str) -> Iterator[Step]:
-    for at, layer in reader.read(module.attention, f"{place}.attention"):
-        assert isinstance(layer, SelfAttention)
-        yield Step(at, causal(layer) if module.causal else layer)
 
 
 def _channels_last(module: Any, place: str) -> Array:

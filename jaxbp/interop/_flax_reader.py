@@ -27,13 +27,12 @@ from jaxbp.interop._layers import (
     Pooling,
     SelfAttention,
     Step,
-    Summed,
     TransposedConvolution,
     alike,
     exchanged,
     plain,
 )
-from jaxbp.interop._reading import Layers, Reader, as_array, causal, unsuited
+from jaxbp.interop._reading import Layers, Reader, as_array, of_self_attention, of_sum, unsuited
 
 _TAKES = (
     f"from_flax takes the layers that it names in its documentation, {FUNCTION_NAMES}, and the variables of a compact "
@@ -58,8 +57,8 @@ def reader_of(nnx: Any, linen: Any, activations: Activations, layers: Layers | N
         **dict.fromkeys((nnx.Embed, linen.Embed), _of_embedding),
         **dict.fromkeys((nnx.MultiHeadAttention, linen.MultiHeadDotProductAttention), _of_attention),
         **dict.fromkeys((nnx.Dropout, linen.Dropout), _of_dropout),
-        own.Sum: _of_sum,
-        own.SelfAttention: _of_self_attention,
+        own.Sum: of_sum,
+        own.SelfAttention: of_self_attention,
     }
     pools = {nnx.max_pool: MaxPool, nnx.avg_pool: AvgPool}
     return Reader(kinds, partial(_function, pools, activations), layers, containers=tuple(sequential))
@@ -208,17 +207,6 @@ def _of_dropout(reader: Reader, module: Any, place: str) -> Iterator[Step]:
         if tuple(module.broadcast_dims):
             raise unsuited(place, module, f"broadcast_dims={module.broadcast_dims}")
         yield Step(place, Dropping(module.rate))
-
-
-def _of_sum(reader: Reader, module: Any, place: str) -> Iterator[Step]:
-    branches = (reader.read(branch, f"{place}.branches[{i}]") for i, branch in enumerate(module.branches))
-    yield Step(place, Summed(tuple(tuple(branch) for branch in branches)))
-
-
-def _of_self_attention(reader: Reader, module: Any, place: str) -> Iterator[Step]:
-    for at, layer in reader.read(module.attention, f"{place}.attention"):
-        assert isinstance(layer, SelfAttention)
-        yield Step(at, causal(layer))
 
 
 _WEIGHTS = {"use_bias": "bias", "use_scale": "scale"}

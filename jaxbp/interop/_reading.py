@@ -163,6 +163,19 @@ class Reader:
                 yield from self.read(part, place, told=part is not module)
 
 
+def of_sum(reader: Reader, module: Any, place: str) -> Iterator[Step]:
+    """The `Sum` that our own writer makes in each library."""
+    branches = (reader.read(branch, f"{place}.branches[{i}]") for i, branch in enumerate(module.branches))
+    yield Step(place, Summed(tuple(tuple(branch) for branch in branches)))
+
+
+def of_self_attention(reader: Reader, module: Any, place: str) -> Iterator[Step]:
+    """The `SelfAttention` that our own writer makes, which is causal unless it says that it is not."""
+    for at, layer in reader.read(module.attention, f"{place}.attention"):
+        assert isinstance(layer, SelfAttention)
+        yield Step(at, causal(layer) if getattr(module, "causal", True) else layer)
+
+
 def causal(layer: SelfAttention) -> SelfAttention:
     """The same attention, in which no row sees a later one."""
     heads = layer.attention

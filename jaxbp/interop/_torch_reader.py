@@ -40,7 +40,7 @@ from jaxbp.interop._layers import (
     alike,
     plain,
 )
-from jaxbp.interop._reading import Layers, Reader, as_array, causal, imported, unsuited
+from jaxbp.interop._reading import Layers, Reader, as_array, imported, of_self_attention, of_sum, unsuited
 from jaxbp.interop._torch_own import own_modules
 from jaxbp.interop._torch_writer import known
 
@@ -81,8 +81,8 @@ def _kinds(torch: Any) -> Any:
         nn.TransformerEncoderLayer: _of_encoder_layer,
         nn.TransformerEncoder: _of_encoder,
         **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), _of_dropout),
-        own.Sum: _of_sum,
-        own.SelfAttention: _of_self_attention,
+        own.Sum: of_sum,
+        own.SelfAttention: of_self_attention,
     }
 
 
@@ -247,17 +247,6 @@ def _of_dropout(reader: Reader, module: Any, place: str) -> Iterator[Step]:
         if type(module).__name__ != "Dropout":
             raise unsuited(place, module, "whole channels that are dropped")
         yield Step(place, Dropping(module.p))
-
-
-def _of_sum(reader: Reader, module: Any, place: str) -> Iterator[Step]:
-    branches = (reader.read(branch, f"{place}.branches[{i}]") for i, branch in enumerate(module.branches))
-    yield Step(place, Summed(tuple(tuple(branch) for branch in branches)))
-
-
-def _of_self_attention(reader: Reader, module: Any, place: str) -> Iterator[Step]:
-    for at, layer in reader.read(module.attention, f"{place}.attention"):
-        assert isinstance(layer, SelfAttention)
-        yield Step(at, causal(layer) if module.causal else layer)
 
 
 def _activation(torch: Any, activations: Activations, module: Any, place: str) -> Step:
