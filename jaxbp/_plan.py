@@ -110,11 +110,51 @@ def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node], ids: Mappin
     """The plan of a network; one that `topological_order` refuses, or whose shapes do not fit together, is refused."""
     order = topological_order(inputs, {u: [s for s in unit.reads if s != ONE] for u, unit in units.items()})
     shapes = {**inputs, **{u: unit.shape for u, unit in units.items()}}
+    into, own = _edges_into(units, shapes, ids)
+    readers: dict[str, list[str]] = {s: [] for s in shapes}
+    for u in reversed(order):
+        for s in into[u]:
+            if s != ONE:
+                readers[s].append(u)
+    groups, weight_shapes, uses = _by_place(units, into, own)
+    nodes: dict[str, Node] = {}
+    all_shapes, all_ids, layers = dict(inputs), dict(ids), dict.fromkeys(inputs, ())
+    for u in order:
+        if (stack := units[u].stacked) is not None:
+            inner = stack.block.plan
+            nodes |= {under(u, v): node for v, node in inner.nodes.items()}
+            all_shapes |= {under(u, v): shape for v, shape in inner.shapes.items()}
+            all_ids |= {under(u, v): size for v, size in inner.ids.items()}
+            layers |= {under(u, v): (stack.depth, *of) for v, of in inner.layers.items()}
+        nodes[u], all_shapes[u], layers[u] = units[u], units[u].shape, ()
+    place_of = {u: i for i, u in enumerate(order)}
+    due: dict[str, list[Place]] = {u: [] for u in order}
+    for weight, edges in uses.items():
+        users = [weight[0]] if edges[0].layers else [edge.unit for edge in edges]
+        due[min(users, key=place_of.__getitem__)].append(weight)
+    return Plan(
+        edges={u: into[u] for u in order},
+        readers={s: tuple(of) for s, of in readers.items()},
+        uses=uses,
+        weight_shapes=weight_shapes,
+        due={u: tuple(weights) for u, weights in due.items()},
+        groups=groups,
+        nodes=nodes,
+        shapes=all_shapes,
+        layers=layers,
+        ids=all_ids,
+    )
+
+
+def _edges_into(
+    units: Mapping[str, Node], shapes: Mapping[str, Shape], ids: Mapping[str, int]
+) -> tuple[dict[str, dict[str, Edge]], dict[str, dict[str, Shape]]]:
+    """The edges into each unit, and the shapes of the weights by group and name; what does not fit is refused."""
     into: dict[str, dict[str, Edge]] = {}
-    own: dict[str, dict[str, Shape]] = {}
+    own: dict[str, dict[str, Shape]] = {u: {} for u in units}
     shared: dict[str, Shape] = {}
     for u, unit in units.items():
-        into[u], own[u] = {}, {}
+        into[u] = {}
         try:
             unit.check(shapes)
             for s, connection in unit.reads.items():
@@ -130,28 +170,27 @@ def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node], ids: Mappin
                     own[u][s] = shape
         except ValueError as error:
             raise ValueError(f"unit {u!r} {error}") from None
-    readers: dict[str, list[str]] = {s: [] for s in shapes}
-    for u in reversed(order):
-        for s in into[u]:
-            if s != ONE:
-                readers[s].append(u)
-    weight_shapes: dict[Place, Shape] = {}
-    uses: dict[Place, tuple[Edge, ...]] = {}
+    return into, {**own, SHARED: shared} if shared else own
+
+
+def _by_place(
+    units: Mapping[str, Node], into: Mapping[str, Mapping[str, Edge]], own: Mapping[str, Mapping[str, Shape]]
+) -> tuple[dict[str, Any], dict[Place, Shape], dict[Place, tuple[Edge, ...]]]:
+    """The places of all weights in a tree like the parameters, their shapes, and the edges that use them."""
     groups: dict[str, Any] = {}
-    nodes: dict[str, Node] = {}
-    all_shapes, all_ids, layers = dict(inputs), dict(ids), dict.fromkeys(inputs, ())
-    for group in (*units, *([SHARED] if shared else [])):
+    shapes: dict[Place, Shape] = {}
+    uses: dict[Place, tuple[Edge, ...]] = {}
+    for group, named in own.items():
         stack = units[group].stacked if group in units else None
         if stack is None:
-            named = shared if group == SHARED else own[group]
             groups[group] = {name: (group, name) for name in named}
-            weight_shapes |= {(group, name): shape for name, shape in named.items()}
+            shapes |= {(group, name): shape for name, shape in named.items()}
             uses |= dict.fromkeys(groups[group].values(), ())
         else:
             inner: Plan = stack.block.plan
-            groups[group] = _inside(inner.groups, group)
             repeated = () if stack.shared else (stack.depth,)
-            weight_shapes |= {(group, *w): (*repeated, *shape) for w, shape in inner.weight_shapes.items()}
+            groups[group] = _inside(inner.groups, group)
+            shapes |= {(group, *w): (*repeated, *shape) for w, shape in inner.weight_shapes.items()}
             uses |= {
                 (group, *w): tuple(edge.inside(group, not stack.shared) for edge in edges)
                 for w, edges in inner.uses.items()
@@ -159,31 +198,7 @@ def compiled(inputs: Mapping[str, Shape], units: Mapping[str, Node], ids: Mappin
     for edge in (edge for edges in into.values() for edge in edges.values()):
         if edge.weight is not None:
             uses[edge.weight] = (*uses[edge.weight], edge)
-    for u in order:
-        if (stack := units[u].stacked) is not None:
-            inner = stack.block.plan
-            nodes |= {under(u, v): node for v, node in inner.nodes.items()}
-            all_shapes |= {under(u, v): shape for v, shape in inner.shapes.items()}
-            all_ids |= {under(u, v): size for v, size in inner.ids.items()}
-            layers |= {under(u, v): (stack.depth, *of) for v, of in inner.layers.items()}
-        nodes[u], all_shapes[u], layers[u] = units[u], units[u].shape, ()
-    place_of = {u: i for i, u in enumerate(order)}
-    due: dict[str, list[Place]] = {u: [] for u in order}
-    for weight, edges in uses.items():
-        users = [weight[0]] if edges[0].layers else [edge.unit for edge in edges]
-        due[min(users, key=place_of.__getitem__)].append(weight)
-    return Plan(
-        {u: into[u] for u in order},
-        {s: tuple(of) for s, of in readers.items()},
-        uses,
-        weight_shapes,
-        {u: tuple(weights) for u, weights in due.items()},
-        groups,
-        nodes,
-        all_shapes,
-        layers,
-        all_ids,
-    )
+    return groups, shapes, uses
 
 
 def _inside(groups: Any, stack: str) -> Any:
