@@ -1,35 +1,53 @@
 """The training loop, with any optax optimizer: `fit` is the whole of it, and `run`, `epoch` and `step` are its parts.
 
-`fit` goes through `run` for some epochs, `run` repeats `epoch`, and an epoch is a scan over what `step` does. An
-argument means the same in all of them:
+`fit` goes through `run` for some epochs, `run` repeats many steps in one compiled loop, `epoch` is such a loop over all
+data, and `step` is one update. An argument means the same in all of them:
 
-    x, y        the inputs, an array or a dict of them by name, and the targets; the examples are on the first axis
+    x, y        the inputs, an array or a dict of them by name, and the targets; the examples are on the first axis.
+                `run` and `fit` also take what yields batches, `(x, y)` or `(x, y, weights)`, as x alone
     batch_size  the number of examples in a step; the last step of an epoch may have fewer
+    drop_last   whether that last, smaller batch is left out
     weights     one weight for each example, or for each row of its output, for a gradient that takes `weights=`
     optimizer   any optax optimizer
     gradient    `(params, x, y) -> (value, grads)`, such as `jaxbp.value_and_grad(net, loss)`
     keyed       whether the gradient also gets a fresh `key=` in each step, as that of a network with dropout wants
-    observe     `(params, x, y) -> pytree`, called before each update and stacked over the steps of an epoch;
+    observe     `(params, x, y) -> pytree`, called before each update and stacked over the steps;
                 where there are weights it also gets them as `weights=`, if it takes these
+    chunk       how many batches go to the device together, where not all data lies there. None for data on the device;
+                a file that is mapped into memory, and what yields batches, goes 50 batches at a time
+    mesh        devices that share the work: the batch is divided along the axis "data", or the only one
+    layout      how parameters, and what the optimizer keeps of each, lie on the mesh: "replicated"; "sharded" for
+                memory, whole again for each step; or a function of a parameter's name, as "o.h1", and its shape that
+                gives a `jax.sharding.PartitionSpec`, or None, for splits of one's own
 
-A step and an epoch are compiled once for a gradient and an optimizer, so make both before the loop. All of it is on one
-device.
+The order of an epoch follows from the state's key and the number of the epoch, and what a step draws from the key and
+the number of the step. So neither the size of chunks, nor a restart, nor the number of processes changes anything; the
+devices of a mesh change the order of sums.
 
-`_state.py` has what a step changes, `_steps.py` a step and an epoch, and `_loop.py` what repeats them. `_arguments.py`
-looks at the arguments before anything is compiled, `_evaluation.py` at the network on other data, and `_divergence.py`
-finds what was not finite. `_masking.py` and `_kolen_pollack.py` are for optimizers and gradients of their own kind.
+A step and an epoch are compiled once for a gradient and an optimizer, so make both before the loop.
+
+`_state.py` has what a step changes, `_steps.py` a step and many of them, `_running.py` the loop around these, and
+`_loop.py` what users call. `_data.py` has where batches come from, `_placement.py` where everything lies,
+`_checkpoints.py` what is kept on a disk, and `_processes.py` what several processes need. `_arguments.py` looks at the
+arguments before anything is compiled, `_evaluation.py` at the network on other data, and `_divergence.py` finds what
+was not finite. `_gradients.py` and `_averaging.py` make gradients and optimizers of others, `_masking.py` and
+`_kolen_pollack.py` are for those of their own kind.
 """
 
 from jaxbp.train._arguments import check_data
+from jaxbp.train._checkpoints import Checkpoints, restore
 from jaxbp.train._divergence import DivergedError
+from jaxbp.train._epoch import Epoch, Fit
 from jaxbp.train._evaluation import evaluate
 from jaxbp.train._kolen_pollack import kolen_pollack
-from jaxbp.train._loop import Epoch, Fit, fit, run
+from jaxbp.train._loop import fit, run
 from jaxbp.train._masking import keep_masked
+from jaxbp.train._processes import initialize, until_terminated
 from jaxbp.train._state import TrainState, init_state
 from jaxbp.train._steps import Gradient, Steps, epoch, step
 
 __all__ = [
+    "Checkpoints",
     "DivergedError",
     "Epoch",
     "Fit",
@@ -41,8 +59,11 @@ __all__ = [
     "evaluate",
     "fit",
     "init_state",
+    "initialize",
     "keep_masked",
     "kolen_pollack",
+    "restore",
     "run",
     "step",
+    "until_terminated",
 ]

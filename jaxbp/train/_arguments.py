@@ -80,9 +80,8 @@ def check_one_device(**trees: Any) -> None:
             )
             if spread:
                 raise ValueError(
-                    f"{place} lies on several devices, but training is on one: each would compute the whole batch. Put "
-                    "it on one with jax.device_put, or write the step yourself: value_and_grad under jit divides a "
-                    "sharded batch"
+                    f"{place} lies on several devices, and each would compute the whole batch: pass mesh=, along which "
+                    "training divides it, or put it on one device with jax.device_put"
                 )
 
 

@@ -46,14 +46,21 @@ def finite_units(net: Network, loss: Loss, params: Params, x: Any, y: Array, *, 
     return jnp.stack([*units, jnp.isfinite(objective(without_dropout(net), loss)(params, x, y, weights))])
 
 
-def diagnosis(net: Network, epoch: int, finite: np.ndarray, params: Params) -> DivergedError:
-    """The error for an epoch that left `params`, from what `finite_units` saw in its steps, `(steps, units + 1)`."""
+def first_bad(net: Network, finite: np.ndarray, names: list[str], after: Params) -> tuple[int, str]:
+    """The first step, counted from 0, at which something was not finite, and its name.
+
+    Args:
+        net: The network.
+        finite: What was finite in each step, `(steps, names)`.
+        names: The names of it, in the order of computation.
+        after: The parameters after the last step, in which it shows if nowhere before.
+    """
     bad = np.argwhere(~finite)
     if bad.size:
         row, column = bad[0]
-        return DivergedError(epoch, int(row) + 1, [*net.order, "loss"][column])
+        return int(row), names[column]
     for group in (*net.order, *(group for group in net.plan.groups if group not in net.units)):
-        for path, W in jax.tree.leaves_with_path(params[group]):
+        for path, W in jax.tree.leaves_with_path(after[group]):
             if not np.all(np.isfinite(np.asarray(W))):
-                return DivergedError(epoch, len(finite), ".".join(("params", group, *(key.key for key in path))))
-    return DivergedError(epoch, len(finite), "loss")
+                return len(finite) - 1, ".".join(("params", group, *(key.key for key in path)))
+    return len(finite) - 1, "loss"

@@ -19,7 +19,7 @@ class TrainState(NamedTuple):
     Attributes:
         params: The parameters of the network, or any other tree that the gradient is of.
         opt_state: The state of the optax optimizer.
-        key: The source of the next epochs' permutations, and of the noise of dropout.
+        key: The source of all permutations and of the noise of dropout, by the numbers of epochs and steps; it stays.
         step: The number of updates made, an int32 scalar.
     """
 

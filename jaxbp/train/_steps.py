@@ -1,17 +1,21 @@
-"""Stochastic gradient descent over a `TrainState`: a step, and a whole epoch in one compiled scan."""
+"""Stochastic gradient descent over a `TrainState`: a step, and many of them in one compiled loop."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxbp._cache import bounded_cache
 from jaxbp._checks import check_batch_size, check_flag, takes
 from jaxbp.train._arguments import check_arrays, check_examples, check_functions, check_one_device, check_optimizer
+from jaxbp.train._data import Batch
+from jaxbp.train._order import key_of_step, order_of_epoch
+from jaxbp.train._placement import Layout, Placement, placement_of
 from jaxbp.train._state import TrainState, check_state
 
 Gradient = Callable[..., tuple[Array, Any]]
@@ -25,7 +29,7 @@ Observe = Callable[..., Any]
 
 
 class Steps(NamedTuple):
-    """What an epoch saw, one row for each step.
+    """What was seen, one row for each step.
 
     Attributes:
         loss: The mean loss of each step's batch, before its update, `(steps,)`.
@@ -38,6 +42,57 @@ class Steps(NamedTuple):
     observed: Any
 
 
+@dataclass(frozen=True)
+class Rule:
+    """What a step does with a batch: hashable, so that it is compiled once.
+
+    Attributes:
+        gradient: The value and the gradient.
+        optimizer: What is made of the gradient.
+        keyed: Whether the gradient takes a key.
+        observe: What is looked at before the update, or None.
+        placement: Where state and batch lie, or None for one device.
+    """
+
+    gradient: Gradient
+    optimizer: optax.GradientTransformation
+    keyed: bool = False
+    observe: Observe | None = None
+    placement: Placement | None = None
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Steps]:
+        """The state after one step, and what was seen in it."""
+        x, y, weights = batch
+        observed = None
+        if self.observe is not None:
+            seen = {"weights": weights} if weights is not None and takes(self.observe, "weights") else {}
+            observed = self.observe(state.params, x, y, **seen)
+        extra: dict[str, Any] = {"key": key_of_step(state.key, state.step)} if self.keyed else {}
+        if weights is not None:
+            extra["weights"] = weights
+        place = self.placement
+        params = state.params if place is None else place.gathered(state.params)
+        loss, grads = self.gradient(params, x, y, **extra)
+        if place is not None:
+            grads = place.constrained(grads, place.of_params(state.params))
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        after = TrainState(optax.apply_updates(state.params, updates), opt_state, state.key, state.step + 1)  # pyright: ignore[reportArgumentType]
+        if place is not None:
+            after = place.constrained(after, place.of_state(self.optimizer, after))
+        weight = jnp.asarray(_examples(y), jnp.float32) if weights is None else jnp.sum(weights)
+        return after, Steps(loss, weight, observed)
+
+    def rows(self, data: Batch, numbers: Array) -> Batch:
+        """The batch of these rows of the data."""
+        if self.placement is not None:
+            return self.placement.take(data, numbers)
+        return jax.tree.map(lambda v: v.at[numbers].get(mode="promise_in_bounds"), data)
+
+
+def _examples(y: Array) -> int:
+    return y.shape[0] if y.ndim else 1
+
+
 def step(
     state: TrainState,
     x: Any,
@@ -47,6 +102,8 @@ def step(
     optimizer: optax.GradientTransformation,
     keyed: bool = False,
     weights: Any = None,
+    mesh: Mesh | None = None,
+    layout: Layout = "replicated",
 ) -> tuple[TrainState, Array]:
     """One update from one batch, compiled: W ← W − η ∂L/∂W, or what the optimizer makes of the gradient.
 
@@ -63,33 +120,22 @@ def step(
 
     Source: the chapter, step 4: "stochastic gradient descent for input-output pattern (X, y)".
     """
-    _check_step(state, x, y, weights, gradient, optimizer, keyed)
-    return _compiled_step(gradient, optimizer, keyed)(state, x, y, weights)
+    placement = _check_step(state, x, y, weights, gradient, optimizer, keyed, mesh, layout)
+    if placement is not None:
+        placement.check_batch(_examples(y))
+    return _compiled_step(Rule(gradient, optimizer, keyed, None, placement))(state, Batch(x, y, weights))
 
 
 @bounded_cache
-def _compiled_step(gradient: Gradient, optimizer: optax.GradientTransformation, keyed: bool) -> Callable[..., Any]:
-    return jax.jit(partial(_step, gradient, optimizer, keyed))
+def _compiled_step(rule: Rule) -> Callable[..., Any]:
+    def one(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
+        if rule.placement is not None:
+            state = rule.placement.constrained(state, rule.placement.of_state(rule.optimizer, state))
+            batch = rule.placement.divided(batch)
+        after, seen = rule(state, batch)
+        return after, seen.loss
 
-
-def _step(
-    gradient: Gradient,
-    optimizer: optax.GradientTransformation,
-    keyed: bool,
-    state: TrainState,
-    x: Any,
-    y: Array,
-    weights: Any,
-) -> tuple[TrainState, Array]:
-    key, extra = state.key, dict[str, Any]()
-    if keyed:
-        key, extra["key"] = jax.random.split(key)
-    if weights is not None:
-        extra["weights"] = weights
-    loss, grads = gradient(state.params, x, y, **extra)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params: Any = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, key, state.step + 1), loss
+    return jax.jit(one)
 
 
 def epoch(
@@ -103,6 +149,9 @@ def epoch(
     observe: Observe | None = None,
     keyed: bool = False,
     weights: Any = None,
+    drop_last: bool = False,
+    mesh: Mesh | None = None,
+    layout: Layout = "replicated",
 ) -> tuple[TrainState, Steps]:
     """One pass over the data in a fresh order, as one compiled scan.
 
@@ -121,51 +170,78 @@ def epoch(
         >>> steps.weight.tolist()
         [2.0, 2.0, 1.0]
     """
-    _check_step(state, x, y, weights, gradient, optimizer, keyed)
+    placement = _check_step(state, x, y, weights, gradient, optimizer, keyed, mesh, layout)
     check_functions(gradient, observe)
     check_examples(x, y, weights)
     check_batch_size(batch_size)
-    return _compiled_epoch(gradient, optimizer, keyed, batch_size, observe)(state, x, y, weights)
+    check_flag(drop_last, "drop_last")
+    examples = y.shape[0]
+    if placement is not None:
+        placement.check_batch(batch_size, "a batch")
+        placement.check_batch(0 if drop_last else examples % batch_size, "the last batch of an epoch")
+    rule = Rule(gradient, optimizer, keyed, observe, placement)
+    return _compiled_epoch(rule, batch_size, drop_last)(state, Batch(x, y, weights))
 
 
 @bounded_cache
-def _compiled_epoch(
-    gradient: Gradient,
-    optimizer: optax.GradientTransformation,
-    keyed: bool,
-    batch_size: int,
-    observe: Observe | None,
-) -> Callable[..., Any]:
-    weighs = observe is not None and takes(observe, "weights")
+def _compiled_epoch(rule: Rule, batch_size: int, drop_last: bool) -> Callable[..., Any]:
+    def one_epoch(state: TrainState, data: Batch) -> tuple[TrainState, Steps]:
+        examples = data.y.shape[0]
+        whole = examples // batch_size
+        steps = whole if drop_last or not examples % batch_size else whole + 1
+        order = order_of_epoch(state.key, state.step // steps, examples)
+        if (place := rule.placement) is not None:
+            data, order = place.constrained((data, order), jax.tree.map(lambda _: place.replicated, (data, order)))
+            state = place.constrained(state, place.of_state(rule.optimizer, state))
+        cut = whole * batch_size
 
-    def one_epoch(state: TrainState, x: Any, y: Array, weights: Any) -> tuple[TrainState, Steps]:
-        examples = y.shape[0]
-        key, permutation_key = jax.random.split(state.key)
-        order = jax.random.permutation(permutation_key, examples)
-        whole = examples // batch_size * batch_size
+        def body(state: TrainState, rows: Array) -> tuple[TrainState, Steps]:
+            return rule(state, rule.rows(data, rows))
 
-        def body(state: TrainState, batch: Array) -> tuple[TrainState, Steps]:
-            xb, yb, wb = jax.tree.map(lambda v: v.at[batch].get(mode="promise_in_bounds"), (x, y, weights))
-            also = {"weights": wb} if weighs and wb is not None else {}
-            observed = None if observe is None else observe(state.params, xb, yb, **also)
-            state, loss = _step(gradient, optimizer, keyed, state, xb, yb, wb)
-            weight = jnp.asarray(batch.size, jnp.float32) if wb is None else jnp.sum(wb)
-            return state, Steps(loss, weight, observed)
-
-        state = state._replace(key=key)
-        state, steps = jax.lax.scan(body, state, order[:whole].reshape(-1, batch_size))
-        if whole < examples:
-            state, last = body(state, order[whole:])
-            steps = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), steps, last)
-        return state, steps
+        state, seen = jax.lax.scan(body, state, order[:cut].reshape(-1, batch_size))
+        if steps > whole:
+            state, last = body(state, order[cut:])
+            seen = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), seen, last)
+        return state, seen
 
     return jax.jit(one_epoch, donate_argnums=0)
 
 
-def _check_step(state: Any, x: Any, y: Any, weights: Any, gradient: Any, optimizer: Any, keyed: Any) -> None:
+@bounded_cache
+def compiled_steps(rule: Rule) -> Callable[..., tuple[TrainState, Steps]]:
+    """`(state, data, batches, first, number) -> (state, steps)`: some of the steps of a chunk; the state is donated.
+
+    How many they are is no part of the program, so that a chunk that is cut in two gives the same bits.
+    """
+    one = jax.jit(rule, inline=True)  # so that looking at what it gives, and doing it, trace it once
+
+    def some(state: TrainState, data: Batch | None, batches: Any, first: Array, number: Array) -> Any:
+        def at(i: Any) -> Batch:
+            rows = jax.tree.map(lambda v: jax.lax.dynamic_index_in_dim(v, i, keepdims=False), batches)
+            return rows if data is None else rule.rows(data, rows)
+
+        def body(i: Any, carried: Any) -> Any:
+            state, seen = carried
+            state, row = one(state, at(first + i))
+            return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), seen, row)
+
+        row = jax.eval_shape(lambda: one(state, at(0))[1])
+        most = jax.tree.leaves(batches)[0].shape[0]
+        seen = jax.tree.map(lambda row: jnp.zeros((most, *row.shape), row.dtype), row)
+        return jax.lax.fori_loop(0, number, body, (state, seen))
+
+    return jax.jit(some, donate_argnums=0)
+
+
+def _check_step(
+    state: Any, x: Any, y: Any, weights: Any, gradient: Any, optimizer: Any, keyed: Any, mesh: Any, layout: Any
+) -> Placement | None:
     check_state(state)
     check_functions(gradient)
     check_optimizer(optimizer)
     check_flag(keyed, "keyed")
     check_arrays(x, y, weights)
-    check_one_device(x=x, y=y, weights=weights, state=state)
+    placement = placement_of(mesh, layout, state.params)
+    if placement is None:
+        check_one_device(x=x, y=y, weights=weights, state=state)
+    return placement

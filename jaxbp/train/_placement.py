@@ -1,0 +1,166 @@
+"""Where training lies on several devices: the batch divided among them, the state replicated, sharded or by a rule."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxbp._checks import check_kind, described
+
+Rule = Callable[[str, tuple[int, ...]], P | None]
+"""From the name of a parameter, as `"o.h1"`, and its shape to how it lies on the mesh; None where it is replicated."""
+
+Layout = Literal["replicated", "sharded"] | Rule
+"""How parameters, and what the optimizer keeps of each, lie on a mesh."""
+
+BATCH_AXIS = "data"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A mesh, and how the state lies on it; the batch is divided along the axis `"data"`, or the only one."""
+
+    mesh: Mesh
+    layout: Layout
+
+    @property
+    def axis(self) -> str:
+        """The axis of the mesh that divides the batch."""
+        return BATCH_AXIS if BATCH_AXIS in self.mesh.axis_names else self.mesh.axis_names[0]
+
+    @property
+    def parts(self) -> int:
+        """How many parts the batch is divided into."""
+        return self.mesh.shape[self.axis]
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """The same on every device."""
+        return NamedSharding(self.mesh, P())
+
+    def rows(self, axes_before: int = 0) -> NamedSharding:
+        """A batch whose examples stand behind so many axes."""
+        return NamedSharding(self.mesh, P(*[None] * axes_before, self.axis))
+
+    def of_params(self, params: Any) -> Any:
+        """The sharding of each parameter."""
+
+        def of(path: Any, W: Any) -> NamedSharding:
+            name, shape = ".".join(str(key.key if hasattr(key, "key") else key.idx) for key in path), W.shape
+            spec = self._divided(shape) if self.layout == "sharded" else None
+            if callable(self.layout):
+                spec = self.layout(name, shape)
+                _check_spec(self.mesh, name, shape, spec)
+            return NamedSharding(self.mesh, P() if spec is None else spec)
+
+        return jax.tree.map_with_path(of, params)
+
+    def _divided(self, shape: tuple[int, ...]) -> P:
+        """Along the longest axis that can be divided, the last of equals."""
+        axes = [i for i, size in enumerate(shape) if size % self.parts == 0 and size]
+        if not axes:
+            return P()
+        longest = max(axes, key=lambda i: (shape[i], i))
+        return P(*[self.axis if i == longest else None for i in range(longest + 1)])
+
+    def of_state(self, optimizer: optax.GradientTransformation, state: Any) -> Any:
+        """The sharding of each leaf of a state: what the optimizer keeps of a parameter lies as the parameter does."""
+        of_params = self.of_params(state.params)
+        of_optimizer = optax.tree.map_params(
+            optimizer,
+            lambda _, sharding: sharding,
+            state.opt_state,
+            of_params,
+            transform_non_params=lambda _: self.replicated,
+        )
+        return type(state)(of_params, of_optimizer, self.replicated, self.replicated)
+
+    def constrained(self, tree: Any, shardings: Any) -> Any:
+        """A tree of which each leaf is to lie so; each kind of axis has its own call for it."""
+        explicit = set(self.mesh.axis_types) == {AxisType.Explicit}
+        constrain = jax.sharding.reshard if explicit else jax.lax.with_sharding_constraint
+        return jax.tree.map(constrain, tree, shardings)
+
+    def gathered(self, params: Any) -> Any:
+        """Whole parameters on every device where they are sharded for the sake of memory alone."""
+        if self.layout != "sharded":
+            return params
+        return self.constrained(params, jax.tree.map(lambda _: self.replicated, params))
+
+    def take(self, data: Any, rows: Any) -> Any:
+        """These rows of data that every device has, divided among the devices."""
+        rows = self.constrained(rows, self.rows())
+        explicit = set(self.mesh.axis_types) == {AxisType.Explicit}
+        at = {"out_sharding": self.rows()} if explicit else {}
+        taken = jax.tree.map(lambda v: v.at[rows].get(mode="promise_in_bounds", **at), data)
+        return taken if explicit else self.divided(taken)
+
+    def divided(self, batch: Any) -> Any:
+        """A batch, divided among the devices."""
+        return self.constrained(batch, jax.tree.map(lambda _: self.rows(), batch))
+
+    def check_batch(self, examples: int, place: str = "the batch") -> None:
+        """Refuse a batch that cannot be divided evenly."""
+        if examples % self.parts:
+            raise ValueError(
+                f"{place} has {examples} examples, which the {self.parts} devices along the axis {self.axis!r} cannot "
+                "divide evenly; choose a multiple, or drop_last=True where it is the rest of the data"
+            )
+
+
+def placement_of(mesh: Mesh | None, layout: Layout, params: Any) -> Placement | None:
+    """The placement on a mesh, None where there is no mesh; refused where devices would only repeat each other's work.
+
+    Args:
+        mesh: The devices, or None.
+        layout: How the state lies on them.
+        params: The parameters, whose shapes a rule is asked for.
+    """
+    if mesh is None:
+        if layout != "replicated":
+            raise ValueError("a layout is how the state lies on a mesh, and there is none; pass mesh= too")
+        return None
+    check_kind(mesh, Mesh, "mesh", "a jax.sharding.Mesh such as jax.make_mesh((4,), ('data',))")
+    if not (callable(layout) or layout in ("replicated", "sharded")):
+        raise ValueError(
+            f"layout must be 'replicated', 'sharded', or a function of a parameter's name and shape, got "
+            f"{described(layout)}"
+        )
+    if len(set(mesh.axis_types)) > 1:
+        raise ValueError(f"the axes of the mesh are of different kinds, {mesh.axis_types}; make them all Auto")
+    if BATCH_AXIS not in mesh.axis_names and len(mesh.axis_names) > 1:
+        raise ValueError(
+            f"the mesh has the axes {mesh.axis_names}, so which of them divides the batch? Call that one 'data'"
+        )
+    placement = Placement(mesh, layout)
+    used = {placement.axis}
+    for sharding in jax.tree.leaves(placement.of_params(params)):
+        used |= {name for part in sharding.spec for name in (part if isinstance(part, tuple) else (part,)) if name}
+    if idle := [name for name, size in mesh.shape.items() if size > 1 and name not in used]:
+        raise ValueError(
+            f"nothing is divided along {', '.join(map(repr, idle))} of the mesh, so its devices would repeat each "
+            "other's work; leave the axis out, or pass a rule as layout= that shards parameters along it"
+        )
+    return placement
+
+
+def _check_spec(mesh: Mesh, name: str, shape: tuple[int, ...], spec: Any) -> None:
+    if spec is None:
+        return
+    check_kind(spec, P, f"the layout of {name!r}", "a jax.sharding.PartitionSpec, or None")
+    if len(spec) > len(shape):
+        raise ValueError(f"the layout of {name!r} is {spec}, which has more axes than its shape {shape}")
+    for size, part in zip(shape, spec, strict=False):
+        names = () if part is None else part if isinstance(part, tuple) else (part,)
+        for axis in names:
+            if axis not in mesh.shape:
+                raise ValueError(f"the layout of {name!r} names the axis {axis!r}; the mesh has {mesh.axis_names}")
+        parts = 1
+        for axis in names:
+            parts *= mesh.shape[axis]
+        if size % parts:
+            raise ValueError(f"the layout of {name!r} divides an axis of {size} by {parts}; expected a multiple of it")
