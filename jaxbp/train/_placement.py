@@ -79,29 +79,51 @@ class Placement:
         )
         return type(state)(of_params, of_optimizer, self.replicated, self.replicated)
 
+    @property
+    def explicit(self) -> bool:
+        """Whether shardings are part of types, and each product has to say its own."""
+        return set(self.mesh.axis_types) == {AxisType.Explicit}
+
     def constrained(self, tree: Any, shardings: Any) -> Any:
         """A tree of which each leaf is to lie so; each kind of axis has its own call for it."""
-        explicit = set(self.mesh.axis_types) == {AxisType.Explicit}
-        constrain = jax.sharding.reshard if explicit else jax.lax.with_sharding_constraint
+        constrain = jax.sharding.reshard if self.explicit else jax.lax.with_sharding_constraint
         return jax.tree.map(constrain, tree, shardings)
 
-    def gathered(self, params: Any) -> Any:
-        """Whole parameters on every device where they are sharded for the sake of memory alone."""
-        if self.layout != "sharded":
-            return params
-        return self.constrained(params, jax.tree.map(lambda _: self.replicated, params))
+    def gradient(self, gradient: Callable[..., Any], params: Any, x: Any, y: Any, extra: dict[str, Any]) -> Any:
+        """The value and the gradient, which lies as the parameters do.
+
+        Parameters that are sharded for the sake of memory alone are made whole.
+        """
+        lie = self.of_params(params)
+        seen = self.constrained(params, self.all(params)) if self.layout == "sharded" else params
+        computed = self.automatic(lambda params, x, y, extra: gradient(params, x, y, **extra), (self.replicated, lie))
+        value, grads = computed(seen, x, y, extra)
+        return value, self.constrained(grads, lie)
+
+    def observed(self, observe: Callable[..., Any], params: Any, x: Any, y: Any, extra: dict[str, Any]) -> Any:
+        """What is looked at, on every device."""
+        return self.automatic(lambda params, x, y, extra: observe(params, x, y, **extra), self.replicated)(
+            params, x, y, extra
+        )
+
+    def automatic(self, f: Callable[..., Any], shardings: Any) -> Callable[..., Any]:
+        """A function whose results lie so, and within which the compiler decides how everything does.
+
+        Within a gradient it has to on explicit axes too: rows of a table by sharded ids, and a sum of which every
+        device has some terms, have no sharding of their own there.
+        """
+        return jax.sharding.auto_axes(f, out_sharding=shardings) if self.explicit else f
+
+    def all(self, tree: Any) -> Any:
+        """The sharding of a tree that every device has."""
+        return jax.tree.map(lambda _: self.replicated, tree)
 
     def take(self, data: Any, rows: Any) -> Any:
         """These rows of data that every device has, divided among the devices."""
         rows = self.constrained(rows, self.rows())
-        explicit = set(self.mesh.axis_types) == {AxisType.Explicit}
-        at = {"out_sharding": self.rows()} if explicit else {}
+        at = {"out_sharding": self.rows()} if self.explicit else {}
         taken = jax.tree.map(lambda v: v.at[rows].get(mode="promise_in_bounds", **at), data)
-        return taken if explicit else self.divided(taken)
-
-    def divided(self, batch: Any) -> Any:
-        """A batch, divided among the devices."""
-        return self.constrained(batch, jax.tree.map(lambda _: self.rows(), batch))
+        return taken if self.explicit else self.constrained(taken, jax.tree.map(lambda _: self.rows(), taken))
 
     def check_batch(self, examples: int, place: str = "the batch") -> None:
         """Refuse a batch that cannot be divided evenly."""

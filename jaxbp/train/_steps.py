@@ -63,24 +63,29 @@ class Rule:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Steps]:
         """The state after one step, and what was seen in it."""
         x, y, weights = batch
-        observed = None
-        if self.observe is not None:
-            seen = {"weights": weights} if weights is not None and takes(self.observe, "weights") else {}
-            observed = self.observe(state.params, x, y, **seen)
+        place = self.placement
+        observed = None if self.observe is None else self._observed(state.params, batch)
         extra: dict[str, Any] = {"key": key_of_step(state.key, state.step)} if self.keyed else {}
         if weights is not None:
             extra["weights"] = weights
-        place = self.placement
-        params = state.params if place is None else place.gathered(state.params)
-        loss, grads = self.gradient(params, x, y, **extra)
-        if place is not None:
-            grads = place.constrained(grads, place.of_params(state.params))
+        if place is None:
+            loss, grads = self.gradient(state.params, x, y, **extra)
+        else:
+            loss, grads = place.gradient(self.gradient, state.params, x, y, extra)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         after = TrainState(optax.apply_updates(state.params, updates), opt_state, state.key, state.step + 1)  # pyright: ignore[reportArgumentType]
         if place is not None:
             after = place.constrained(after, place.of_state(self.optimizer, after))
         weight = jnp.asarray(_examples(y), jnp.float32) if weights is None else jnp.sum(weights)
         return after, Steps(loss, weight, observed)
+
+    def _observed(self, params: Any, batch: Batch) -> Any:
+        assert self.observe is not None
+        x, y, weights = batch
+        extra = {"weights": weights} if weights is not None and takes(self.observe, "weights") else {}
+        if self.placement is None:
+            return self.observe(params, x, y, **extra)
+        return self.placement.observed(self.observe, params, x, y, extra)
 
     def rows(self, data: Batch, numbers: Array) -> Batch:
         """The batch of these rows of the data."""
@@ -123,15 +128,16 @@ def step(
     placement = _check_step(state, x, y, weights, gradient, optimizer, keyed, mesh, layout)
     if placement is not None:
         placement.check_batch(_examples(y))
-    return _compiled_step(Rule(gradient, optimizer, keyed, None, placement))(state, Batch(x, y, weights))
+    rule, batch = Rule(gradient, optimizer, keyed, None, placement), Batch(x, y, weights)
+    if placement is not None:
+        lie = placement.of_state(optimizer, state), jax.tree.map(lambda _: placement.rows(), batch)
+        state, batch = jax.device_put((state, batch), lie)
+    return _compiled_step(rule)(state, batch)
 
 
 @bounded_cache
 def _compiled_step(rule: Rule) -> Callable[..., Any]:
     def one(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
-        if rule.placement is not None:
-            state = rule.placement.constrained(state, rule.placement.of_state(rule.optimizer, state))
-            batch = rule.placement.divided(batch)
         after, seen = rule(state, batch)
         return after, seen.loss
 
@@ -180,7 +186,11 @@ def epoch(
         placement.check_batch(batch_size, "a batch")
         placement.check_batch(0 if drop_last else examples % batch_size, "the last batch of an epoch")
     rule = Rule(gradient, optimizer, keyed, observe, placement)
-    return _compiled_epoch(rule, batch_size, drop_last)(state, Batch(x, y, weights))
+    data = Batch(x, y, weights)
+    if placement is not None:
+        lie = placement.of_state(optimizer, state), placement.all(data)
+        state, data = jax.device_put((state, data), lie)
+    return _compiled_epoch(rule, batch_size, drop_last)(state, data)
 
 
 @bounded_cache
@@ -190,9 +200,6 @@ def _compiled_epoch(rule: Rule, batch_size: int, drop_last: bool) -> Callable[..
         whole = examples // batch_size
         steps = whole if drop_last or not examples % batch_size else whole + 1
         order = order_of_epoch(state.key, state.step // steps, examples)
-        if (place := rule.placement) is not None:
-            data, order = place.constrained((data, order), jax.tree.map(lambda _: place.replicated, (data, order)))
-            state = place.constrained(state, place.of_state(rule.optimizer, state))
         cut = whole * batch_size
 
         def body(state: TrainState, rows: Array) -> tuple[TrainState, Steps]:
