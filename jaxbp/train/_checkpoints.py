@@ -4,8 +4,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -70,19 +70,30 @@ class Checkpoints:
             raise ValueError("nothing says when to write a checkpoint; pass every=, seconds= or best=")
 
 
+NOTHING = (0.0, 0.0, 0.0)
+
+
 class Position(NamedTuple):
-    """Where a run stands: the epoch, from 0, the steps done in it, and all rows of its history."""
+    """Where a run stands.
+
+    Attributes:
+        epoch: The epoch, from 0.
+        within: The steps that were done in it.
+        history: All rows of its history.
+        since: What was done since the last of these: the sums of the weighted losses and of the weights, and seconds.
+    """
 
     epoch: int
     within: int
     history: list[dict[str, Any]]
+    since: tuple[float, float, float] = NOTHING
 
 
 class Writer:
     """The checkpoints of a run that is going on."""
 
-    def __init__(self, of: Checkpoints, manager: Any, identity: dict[str, Any]):
-        self.of, self.manager, self.identity = of, manager, identity
+    def __init__(self, of: Checkpoints, manager: Any, scores: dict[int, float], identity: dict[str, Any]):
+        self.of, self.manager, self.scores, self.identity = of, manager, scores, identity
         self.written = time.monotonic()
 
     def due(self, step: int, row: dict[str, Any] | None) -> bool:
@@ -92,10 +103,9 @@ class Writer:
             step: The number of steps made.
             row: What the history says of this very step, or None.
         """
-        best = self.of.best
-        if row is not None and best is not None:
-            if best not in row:
-                raise ValueError(f"checkpoints are to keep the best {best!r}, but the scores are {sorted(row)}")
+        if row is not None and self.of.best is not None:
+            if self.of.best not in row:
+                raise ValueError(f"checkpoints are to keep the best {self.of.best!r}, but the scores are {sorted(row)}")
             return True
         if self.of.every is not None and step % self.of.every == 0:
             return True
@@ -103,22 +113,23 @@ class Writer:
 
     def save(self, state: TrainState, position: Position) -> None:
         """Begin to write one, if there is none of this step."""
-        ocp = _orbax()
-        step = int(state.step)
-        if step not in self.manager.all_steps():
-            about = {**self.identity, **position._asdict(), "digest": digest(state)}
-            args = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(_sealed(about)))
-            # a score belongs to this very step, or the best would be another's
-            metrics = next((row for row in position.history[-1:] if row["step"] == step), None)
-            self.manager.save(step, args=args, metrics=metrics, force=True)
-            self.written = time.monotonic()
+        ocp, step = _orbax(), int(state.step)
+        if step in self.manager.all_steps():
+            return
+        about = {**self.identity, **position._asdict(), "step": step, "digest": digest(state)}
+        self.scores |= _score(self.of, about)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(_sealed(about)))
+        self.manager.save(step, args=args, force=True)
+        self.written = time.monotonic()
 
 
 @contextmanager
 def opened(of: Checkpoints, identity: dict[str, Any]) -> Generator[Writer]:
     """A writer of checkpoints; at the end all of them are on the disk, or an error says why not."""
-    with _manager(of) as manager:
-        yield Writer(of, manager, identity)
+    scores: dict[int, float] = {}
+    with _manager(of, scores) as manager:
+        scores |= _scores(of, manager)
+        yield Writer(of, manager, scores, identity)
         manager.wait_until_finished()
         manager.check_for_errors()
 
@@ -139,7 +150,7 @@ def latest(
         ValueError: They are another run's, or none of them is as it was written.
     """
     with _manager(of) as manager:
-        steps = _by_score(of, manager) if best else sorted(manager.all_steps(), reverse=True)
+        steps = _best_first(of, _scores(of, manager)) if best else sorted(manager.all_steps(), reverse=True)
         if not steps:
             raise FileNotFoundError(f"{of.folder} has no checkpoint")
         for step in steps:
@@ -157,7 +168,8 @@ def latest(
             except Exception as error:
                 _warn(of, step, error)
                 continue
-            return state, Position(about["epoch"], about["within"], about["history"])
+            total, weight, seconds = about["since"]
+            return state, Position(about["epoch"], about["within"], about["history"], (total, weight, seconds))
     raise ValueError(f"none of the {len(steps)} checkpoints in {of.folder} is as it was written; the log says why")
 
 
@@ -232,7 +244,7 @@ def _check_same(of: Checkpoints, about: dict[str, Any], identity: dict[str, Any]
         theirs = about.get(what)
         if what == "leaves":
             assert isinstance(theirs, dict)
-            for name in {**theirs, **mine}:
+            for name in {**mine, **theirs}:
                 if theirs.get(name) != mine.get(name):
                     raise ValueError(
                         f"the checkpoints in {of.folder} are another run's: {name} is {theirs.get(name, 'not there')} "
@@ -244,11 +256,22 @@ def _check_same(of: Checkpoints, about: dict[str, Any], identity: dict[str, Any]
             )
 
 
-def _by_score(of: Checkpoints, manager: Any) -> list[int]:
-    """The steps that have a score, the best first."""
-    rows = {step: manager.metrics(step) or {} for step in manager.all_steps()}
-    scores = {step: float(row[of.best]) for step, row in rows.items() if of.best in row}
+def _best_first(of: Checkpoints, scores: dict[int, float]) -> list[int]:
     return sorted(scores, key=scores.__getitem__, reverse=of.mode == "greatest")
+
+
+def _scores(of: Checkpoints, manager: Any) -> dict[int, float]:
+    """The score of each checkpoint that was written where the score was taken."""
+    scores: dict[int, float] = {}
+    for step in manager.all_steps() if of.best is not None else ():
+        with suppress(Exception):  # what is damaged is said where it is read
+            scores |= _score(of, _unsealed(_restored_json(manager, step)))
+    return scores
+
+
+def _score(of: Checkpoints, about: dict[str, Any]) -> dict[int, float]:
+    row = about["history"][-1] if about["history"] else {}
+    return {about["step"]: row[of.best]} if row.get("step") == about["step"] and of.best in row else {}
 
 
 def _restored(manager: Any, step: int, like: TrainState, shardings: Any) -> TrainState:
@@ -283,17 +306,23 @@ def _warn(of: Checkpoints, step: int, error: Exception) -> None:
     )  # fmt: skip
 
 
-def _manager(of: Checkpoints) -> Any:
-    ocp = _orbax()
-    from orbax.checkpoint import checkpoint_managers as policies
+class Kept:
+    """Which checkpoints orbax keeps: the last ones, and the one with the best score."""
 
-    kept: list[Any] = [policies.LatestN(of.keep)]
-    if of.best is not None:
-        sign = -1 if of.mode == "least" else 1
-        kept.append(
-            policies.BestN(get_metric_fn=lambda row: sign * row[of.best], n=1, keep_checkpoints_without_metrics=False)
-        )
-    options = ocp.CheckpointManagerOptions(preservation_policy=policies.AnyPreservationPolicy(kept))
+    def __init__(self, of: Checkpoints, scores: dict[int, float]):
+        self.of, self.scores = of, scores
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Whether each is kept, the first written first."""
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        best = _best_first(self.of, {step: self.scores[step] for step in steps if step in self.scores})[:1]
+        return [step in (*steps[-self.of.keep :], *best) for step in steps]
+
+
+def _manager(of: Checkpoints, scores: dict[int, float] | None = None) -> Any:
+    ocp = _orbax()
+    options = ocp.CheckpointManagerOptions(preservation_policy=Kept(of, {} if scores is None else scores))
     return ocp.CheckpointManager(Path(of.folder).resolve(), options=options)
 
 

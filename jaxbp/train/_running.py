@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxbp._network import Network
 from jaxbp.losses import Loss
-from jaxbp.train._checkpoints import Position, Writer
+from jaxbp.train._checkpoints import NOTHING, Position, Writer
 from jaxbp.train._data import CHUNK, Chunk, Source
 from jaxbp.train._divergence import DivergedError, all_finite, finite_units, first_bad
 from jaxbp.train._epoch import Epoch, Score
@@ -28,8 +28,9 @@ class Span(NamedTuple):
         base: The state at its beginning.
         epoch: The epoch at its beginning, from 0.
         within: The steps that were done in that epoch.
-        seen: What was seen in its steps.
+        seen: What was seen in its steps, but for those before a restart.
         began: When it began.
+        before: The sums of what `seen` lacks, of the weighted losses and of the weights, and its seconds.
     """
 
     base: TrainState
@@ -37,6 +38,15 @@ class Span(NamedTuple):
     within: int
     seen: list[Steps]
     began: float
+    before: tuple[float, float, float] = NOTHING
+
+    def so_far(self) -> tuple[float, float, float]:
+        """The sums of the weighted losses and of the weights, and the seconds; one step after the other."""
+        total, weight, seconds = self.before
+        for seen in self.seen:
+            for L, w in zip(*(np.asarray(v, np.float64).tolist() for v in (seen.loss, seen.weight)), strict=True):
+                total, weight = total + w * L, weight + w
+        return total, weight, seconds + time.perf_counter() - self.began
 
 
 @dataclass(frozen=True)
@@ -54,12 +64,12 @@ class Loop:
 
     def __call__(self, start: TrainState, position: Position, writer: Writer | None) -> Iterator[Epoch]:
         """Go on from a state and its position, until a number of epochs is done, or for ever."""
-        epoch, within, history = position
+        epoch, within, history, before = position
         if self.epochs is not None and epoch >= self.epochs:
             if history:  # it went on from where it ended
                 yield _last(start, history)
             return
-        span = Span(start, epoch, within, [], time.perf_counter())
+        span = Span(start, epoch, within, [], time.perf_counter(), before)
         state, step = copied(start), int(start.step)
         for chunk in self.source.chunks(start.key, epoch, within):
             while (left := chunk.start + chunk.steps - within) > 0:
@@ -78,7 +88,7 @@ class Loop:
                 stopping = self.stop is not None and agreed(self.stop())
                 if writer is not None and (over or stopping or writer.due(step, done and history[-1])):
                     self._check_finite(span, state)
-                    writer.save(state, Position(*place, history))
+                    writer.save(state, Position(*place, history, NOTHING if done else span.so_far()))
                 if done is not None:
                     span = Span(state, *place, [], 0.0)
                     yield done
@@ -90,10 +100,9 @@ class Loop:
 
     def _done(self, number: int, span: Span, state: TrainState, history: list[dict[str, Any]]) -> Epoch:
         scores = {} if self.score is None else {name: float(value) for name, value in self.score(state.params).items()}
-        seconds = time.perf_counter() - span.began
+        total, weight, seconds = span.so_far()
+        mean = total / weight
         steps = jax.tree.map(lambda *parts: jnp.concatenate(parts), *span.seen)
-        losses, weights = (np.asarray(v, np.float64) for v in (steps.loss, steps.weight))
-        mean = float(np.average(losses, weights=weights))
         row = {"epoch": number, "step": int(state.step), "loss": mean, "seconds": seconds, **scores}
         return Epoch(number, mean, state, steps, seconds, scores, [*history, row])
 
