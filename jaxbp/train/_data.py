@@ -117,7 +117,10 @@ class Arrays:
         return self._on_device(key, epoch, start) if self.chunk is None else self._from_host(key, epoch, start)
 
     def _on_device(self, key: Array, epoch: int, start: int) -> Iterator[Chunk]:
-        place = partial(jax.device_put, device=None if self.placement is None else self.placement.replicated)
+        def place(tree: Any) -> Any:
+            to = self.placement
+            return jax.device_put(tree) if to is None else to.put(tree, to.all(tree))
+
         data = place(self.batch)
         cut = self.whole * self.batch_size
         for number in count(epoch):

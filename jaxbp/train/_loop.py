@@ -143,8 +143,8 @@ def run(
             check_empty(checkpoints)
         elif has_any(checkpoints):
             start, position = latest(checkpoints, start, shardings, identity)
-    if shardings is not None:
-        start = jax.device_put(start, shardings)
+    if placement is not None:
+        start = placement.put(start, shardings)
     loop = Loop(net, loss, rule, source, every, until, score, stop)
 
     def generate() -> Generator[Epoch]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -79,6 +81,12 @@ class Placement:
         )
         return type(state)(of_params, of_optimizer, self.replicated, self.replicated)
 
+    def put(self, tree: Any, shardings: Any) -> Any:
+        """A tree whose leaves lie so; of what is on the host each process puts its own part on its own devices."""
+        if jax.process_count() == 1:
+            return jax.device_put(tree, shardings)
+        return jax.tree.map(_part_of, tree, shardings)
+
     @property
     def explicit(self) -> bool:
         """Whether shardings are part of types, and each product has to say its own."""
@@ -132,6 +140,16 @@ class Placement:
                 f"{place} has {examples} examples, which the {self.parts} devices along the axis {self.axis!r} cannot "
                 "divide evenly; choose a multiple, or drop_last=True where it is the rest of the data"
             )
+
+
+def _part_of(leaf: Any, sharding: NamedSharding) -> Any:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        words = _part_of(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
+    values = np.asarray(leaf)
+    return jax.make_array_from_callback(values.shape, sharding, lambda at: values[at])
 
 
 def placement_of(mesh: Mesh | None, layout: Layout, params: Any) -> Placement | None:

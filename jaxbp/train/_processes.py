@@ -1,7 +1,10 @@
 """Several processes that train one network: how they find each other, agree, and end."""
 
+import os
 import signal
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -12,14 +15,21 @@ import numpy as np
 from jaxbp._checks import check_integer
 
 
-def initialize(coordinator: str, processes: int, index: int, *, patience: int = 30) -> None:
-    """Join the processes that train together; call it before anything else of JAX.
+@contextmanager
+def initialize(coordinator: str, processes: int, index: int, *, patience: int = 30) -> Generator[None]:
+    """Join the processes that train together, in a `with` statement before anything else of JAX is used.
 
-    What each of them then passes to `run` is the same: the same data, options and seeds; a process reads only the rows
-    that its own devices take. The mesh goes over all devices, `jax.make_mesh((jax.device_count(),), ("data",))`.
+    What each of them passes to `run` is the same: the same data, options and seeds; a process reads only the rows that
+    its own devices take. The mesh goes over all devices, `jax.make_mesh((jax.device_count(),), ("data",))`:
+
+        with jaxbp.train.initialize("127.0.0.1:1234", processes=2, index=index):
+            mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+            fitted = jaxbp.train.fit(net, loss, x, y, mesh=mesh, checkpoints=checkpoints, resume=True)
 
     It is `jax.distributed.initialize` with the settings that CPUs need: with asynchronous dispatch two devices in one
-    process can wait for each other for ever.
+    process can wait for each other for ever. When another process has died, this one meets an error at its next sum;
+    an error that leaves the `with` statement is printed and the process ends at once with exit code 1, where it would
+    otherwise wait for the dead.
 
     Args:
         coordinator: Where the first of them listens, as `"127.0.0.1:1234"`.
@@ -36,6 +46,17 @@ def initialize(coordinator: str, processes: int, index: int, *, patience: int = 
     jax.distributed.initialize(
         coordinator, num_processes=processes, process_id=index, heartbeat_timeout_seconds=patience
     )
+    try:
+        yield
+    except BaseException:
+        if processes > 1:
+            traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
+        raise
+    finally:
+        jax.distributed.shutdown()
 
 
 def agreed(mine: bool) -> bool:

@@ -77,7 +77,8 @@ class Rule:
         if place is not None:
             after = place.constrained(after, place.of_state(self.optimizer, after))
         weight = jnp.asarray(_examples(y), jnp.float32) if weights is None else jnp.sum(weights)
-        return after, Steps(loss, weight, observed)
+        seen = Steps(loss, weight, observed)
+        return after, seen if place is None else place.constrained(seen, place.all(seen))
 
     def _observed(self, params: Any, batch: Batch) -> Any:
         assert self.observe is not None
@@ -131,7 +132,7 @@ def step(
     rule, batch = Rule(gradient, optimizer, keyed, None, placement), Batch(x, y, weights)
     if placement is not None:
         lie = placement.of_state(optimizer, state), jax.tree.map(lambda _: placement.rows(), batch)
-        state, batch = jax.device_put((state, batch), lie)
+        state, batch = placement.put((state, batch), lie)
     return _compiled_step(rule)(state, batch)
 
 
@@ -189,7 +190,7 @@ def epoch(
     data = Batch(x, y, weights)
     if placement is not None:
         lie = placement.of_state(optimizer, state), placement.all(data)
-        state, data = jax.device_put((state, data), lie)
+        state, data = placement.put((state, data), lie)
     return _compiled_epoch(rule, batch_size, drop_last)(state, data)
 
 
