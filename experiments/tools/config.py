@@ -1,5 +1,7 @@
 """The configuration of a training run, typed: what can be chosen, and the specifications that the choices name."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ import optax
 import jaxbp
 from experiments.common.messages import suggestion
 from experiments.common.networks import ActivationName, affordable
-from experiments.common.options import check_options
+from experiments.common.options import check_options, whole
 
 OutputName = Literal["softmax", "sigmoid", "linear"]
 LossName = Literal["cross_entropy", "binary_cross_entropy", "squared_error", "perceptron"]
@@ -49,9 +51,17 @@ class Config:
     """Explicit backpropagation, or jax.grad of the same objective to compare with."""
     name: str | None = None
     """The folder under runs/, in plain characters; made of the data set and the time when not given."""
+    resume: Path | None = None
+    """The folder of a run that was ended, runs/NAME, to go on with; all other options are those that it had."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; one each minute when not given."""
+    processes: int = 1
+    """How many train together on this machine; each batch is divided among them."""
+    drop_last: bool = False
+    """Leave the last, smaller batch of each epoch out."""
 
     def __post_init__(self):
-        check_options(self)
+        check_options(self, checkpoint_every=whole(1), processes=whole(1, 64))
 
     def network(self, features: int, outputs: int, classification: bool) -> jaxbp.Network:
         """The layered network for data of this shape, if it is `affordable`."""
@@ -86,6 +96,30 @@ class Config:
     def jax_dtype(self) -> Any:
         """The dtype itself."""
         return jnp.dtype(self.dtype)
+
+
+def resumed(given: Config) -> Config:
+    """The options of the run that is to go on, from its folder.
+
+    Raises:
+        ValueError: There is no run in it, or other options are given too.
+    """
+    folder = given.resume
+    assert folder is not None
+    for field in dataclasses.fields(Config):
+        if field.name not in ("resume", "processes") and getattr(given, field.name) != field.default:
+            raise ValueError(f"a run that is resumed has its own {field.name}; leave --{field.name} out")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no run: there is no config.json in it; expected such as runs/NAME")
+    try:
+        settings = json.loads(path.read_text())
+        known = {field.name for field in dataclasses.fields(Config)}
+        options = {name: value for name, value in settings.items() if name in known}
+        options |= {"hidden": tuple(options["hidden"]), "data_dir": options["data_dir"] and Path(options["data_dir"])}
+        return Config(**options | {"processes": given.processes, "resume": None})
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not that of a training run: {type(error).__name__}: {error}") from None
 
 
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:

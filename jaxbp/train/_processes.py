@@ -48,7 +48,7 @@ def initialize(coordinator: str, processes: int, index: int, *, patience: int = 
     )
     try:
         yield
-    except BaseException:
+    except (Exception, KeyboardInterrupt):
         if processes > 1:
             traceback.print_exc()
             sys.stdout.flush()
