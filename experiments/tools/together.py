@@ -61,7 +61,7 @@ def _watched(running: list[subprocess.Popen[bytes]], stop: Callable[[], bool]) -
     """The exit code of all, or of the first that failed, when none of them runs any more."""
     asked = False
     try:
-        while any(process.poll() is None for process in running):
+        while None in [process.poll() for process in running]:
             failed = [process.returncode for process in running if process.returncode]
             if failed and not asked:
                 return failed[0]
