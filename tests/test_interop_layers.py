@@ -4,7 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -110,6 +110,15 @@ def block(b):
     ]
 
 
+class EquinoxBlocks(eqx.Module):
+    blocks: list[EquinoxBlock]
+
+    def __call__(self, x, *, key=None):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
 def flat(x):
     return x.reshape(len(x), -1)
 
@@ -169,10 +178,11 @@ CASES = {
         (7, 2), maps=True, maps_out=True),
     "equinox words": Case(
         lambda: equinox_sequential(
-            interop_own("equinox").Rows(eqx.nn.Embedding(7, 6, key=key())), equinox_block(),
+            interop_own("equinox").Rows(eqx.nn.Embedding(7, 6, key=key())),
+            EquinoxBlocks([equinox_block() for _ in range(3)]),
             interop_own("equinox").Rows(eqx.nn.Linear(6, 3, key=key(4))),
         ),
-        5, ids=7, options={"layers": {EquinoxBlock: block}}),
+        5, ids=7, options={"layers": {EquinoxBlock: block, EquinoxBlocks: lambda m: [interop.Stack(m.blocks)]}}),
     "flax images": Case(
         lambda: nnx.Sequential(
             double(nnx.Conv, 2, 4, (3, 2), (2, 1), padding=((1, 0), (0, 1)), feature_group_count=2), nnx.tanh,
@@ -306,6 +316,19 @@ def assert_same(got, expected):
     jax.tree.map(np.testing.assert_array_equal, got[1], expected[1])
 
 
+def assert_near(grads, expected):
+    """In units of all of a unit's, because that of a key's bias is 0."""
+    assert set(grads) == set(expected)
+    if any(isinstance(of, dict) for of in grads.values()):
+        for name in grads:
+            assert_near(grads[name], expected[name])
+        return
+    size = np.sqrt(sum(np.sum(g**2) for g in expected.values()))
+    assert not grads or size > 0
+    for s, g in grads.items():
+        assert np.linalg.norm(g - expected[s]) <= TOLERANCE * size, s
+
+
 @pytest.mark.parametrize("name", marked(CASES))
 def test_outputs_and_gradients_are_those_of_the_library(name):
     case, library = CASES[name], library_of(name)
@@ -314,17 +337,11 @@ def test_outputs_and_gradients_are_those_of_the_library(name):
     x = jnp.asarray(case.x())
     y = np.random.default_rng(2).normal(size=(len(x), *net.shapes[net.output]))
     out, gradient = theirs(case, library, module, y)
-    back = jax.jit(partial(jaxbp.backprop, net, jaxbp.squared_error, reduction="sum"))(params, x, jnp.asarray(y))
+    back = sweep_of_sum(net)(params, x, jnp.asarray(y))
     np.testing.assert_allclose(back.trace.h[net.output], out, rtol=TOLERANCE, atol=TOLERANCE)
     # a reader is linear in the weights, so it translates their gradient as it does them
     expected = convert(library, "from", gradient, shape=case.shape, **case.options)[1]
-    assert set(back.grads) == set(expected)
-    for u, group in back.grads.items():
-        # in units of all of a unit's, because that of a key's bias is 0
-        size = np.sqrt(sum(np.sum(g**2) for g in expected[u].values()))
-        assert not group or size > 0
-        for s, g in group.items():
-            assert np.linalg.norm(g - expected[u][s]) <= TOLERANCE * size, (u, s)
+    assert_near(back.grads, expected)
     again = convert(library, "to", net, params)
     np.testing.assert_allclose(theirs(case, library, again), out, rtol=case.written, atol=case.written)
     assert_same(convert(library, "from", again, shape=case.shape), (net, params))
@@ -393,14 +410,20 @@ WITHOUT = {
 ROUNDED = {("decoder block", "flax"): 1e-5}
 
 
+def random_params(net):
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda shape: jnp.asarray(rng.normal(size=shape)) / 2,
+        net.weight_shapes,
+        is_leaf=lambda node: isinstance(node, tuple),
+    )
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_our_networks_in_every_library(name, library):
-    net, rng = NETWORKS[name], np.random.default_rng(0)
-    params = {
-        u: {s: jnp.asarray(rng.normal(size=shape)) / 2 for s, shape in group.items()}
-        for u, group in net.weight_shapes.items()
-    }
+    net = NETWORKS[name]
+    params = random_params(net)
     if (name, library) in WITHOUT:
         with pytest.raises(ValueError, match=WITHOUT[name, library]):
             convert(library, "to", net, params)
@@ -419,6 +442,53 @@ def test_our_networks_in_every_library(name, library):
         np.testing.assert_allclose(ours_again, ours, rtol=1e-12, atol=1e-12)
     else:
         jax.tree.map(np.testing.assert_array_equal, of, params)
+
+
+_step = network(4, o=Unit(4, jaxbp.tanh, {"x": Dense()}))
+_residual = network(
+    4,
+    n1=Unit(4, jaxbp.layer_norm, {"x": Identity()}, bias=False),
+    h1=Unit(4, jaxbp.linear, {"n1": Scale()}),
+    h2=jaxbp.stack(_step, 2, "h1", shared=True),
+    o=Unit(4, jaxbp.linear, {"h2": Dense(), "x": Identity()}),
+)
+_map = network((3, 2, 2), o=Unit((3, 2, 2), jaxbp.tanh, {"x": Conv((3, 3))}))
+_flat = network(12, o=Unit(12, jaxbp.tanh, {"x": Dense()}))
+STACKS = {
+    "in a stack": network(
+        3,
+        h1=Unit(4, jaxbp.tanh, {"x": Dense()}),
+        h2=jaxbp.stack(_residual, 3, "h1"),
+        o=Unit(2, jaxbp.linear, {"h2": Dense()}),
+    ),
+    "of maps": network(
+        (3, 2, 2),
+        h1=jaxbp.stack(_map, 2, "x"),
+        h2=Unit(12, jaxbp.linear, {"h1": jaxbp.Flatten(3)}, bias=False),
+        o=jaxbp.stack(_flat, 2, "h2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", STACKS)
+def test_stacks_and_their_gradients_in_every_library(name, library):
+    net = STACKS[name]
+    params = random_params(net)
+    case = Case(dict, net.shapes["x"], maps=name == "of maps")
+    x = case.x()
+    y = np.random.default_rng(2).normal(size=(len(x), *net.shapes[net.output]))
+    module = convert(library, "to", net, params)
+    out, gradient = theirs(case, library, module, y)
+    back = sweep_of_sum(net)(params, jnp.asarray(x), jnp.asarray(y))
+    np.testing.assert_allclose(back.trace.h[net.output], out, rtol=TOLERANCE, atol=TOLERANCE)
+    assert_near(back.grads, convert(library, "from", gradient, shape=case.shape)[1])
+    assert_same(convert(library, "from", module, shape=case.shape), (net, params))
+
+
+@cache
+def sweep_of_sum(net):
+    return jax.jit(partial(jaxbp.backprop, net, jaxbp.squared_error, reduction="sum"))
 
 
 def test_what_reads_a_flattened_map_is_in_our_order():

@@ -557,6 +557,16 @@ CALLS: dict[str, Call] = {
             ]
         },
     ),
+    "interop.Stack": Call(
+        interop.Stack,
+        {"layers": [jnp.sin]},
+        kinds={
+            "layers": [
+                *(type_error(v, "layers must be a list of modules, got") for v in (None, jnp.sin, "blocks")),
+                value_error([], "a Stack has one layer at least, got none"),
+            ]
+        },
+    ),
     "interop.Causal": Call(
         interop.Causal,
         {"attention": jnp.sin},

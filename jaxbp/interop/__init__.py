@@ -24,11 +24,12 @@ knows what channels first mean, and `_activations.py` which function or module i
 
 from jaxbp.interop._equinox import from_equinox, to_equinox
 from jaxbp.interop._flax import from_flax, to_flax
-from jaxbp.interop._reading import Causal, Sum
+from jaxbp.interop._reading import Causal, Stack, Sum
 from jaxbp.interop._torch import from_torch, to_torch
 
 __all__ = [
     "Causal",
+    "Stack",
     "Sum",
     "from_equinox",
     "from_flax",

@@ -85,4 +85,4 @@ def to_equinox(net: Network, params: Params, *, activations: Activations | None 
     steps = reordered(steps, shape, theirs=True)
     writer = EquinoxWriter(eqx, activations)
     mlp = as_mlp(writer, steps, shape)
-    return eqx.nn.Sequential(written(steps, shape, writer.write, writer.sum)) if mlp is None else mlp
+    return eqx.nn.Sequential(written(steps, shape, writer)) if mlp is None else mlp

@@ -59,6 +59,7 @@ def reader_of(nn: Any, activations: Activations, layers: Layers | None) -> Reade
         nn.Identity: lambda reader, module, place: iter(()),
         nn.Lambda: lambda reader, module, place: iter((otherwise(module.fn, place),)),
         own.Sum: of_sum,
+        own.Stack: _of_stack,
         own.Rows: lambda reader, module, place: reader.read(module.layer, f"{place}.layer"),
         own.SelfAttention: of_self_attention,
     }
@@ -154,6 +155,14 @@ def _of_attention(reader: Reader, module: Any, place: str) -> Iterator[Step]:
         _affine(getattr(module, f"{name}_proj"), f"{place}.{name}_proj") for name in ("query", "key", "value", "output")
     )
     yield Step(place, SelfAttention(q, k, v, o, Attention(module.num_heads, False, module.num_heads)))
+
+
+def _of_stack(reader: Reader, module: Any, place: str) -> Iterator[Step]:
+    def layer(i: int) -> Any:
+        return jax.tree.map(lambda leaf: leaf[i] if hasattr(leaf, "shape") else leaf, module.layers)
+
+    layers = [module.layers] * module.depth if module.shared else map(layer, range(module.depth))
+    yield reader.stack(list(layers), place)
 
 
 def _of_dropout(reader: Reader, module: Any, place: str) -> Iterator[Step]:

@@ -41,6 +41,15 @@ class EquinoxWriter:
         """The module of a sum."""
         return self.own.Sum(tuple(self.nn.Sequential(branch) for branch in branches))
 
+    def stack(self, layers: list[list[Any]], depth: int) -> Any:
+        """The module of a stack."""
+        made, shared = [self.nn.Sequential(layer) for layer in layers], len(layers) < depth
+
+        def over_layers(first: Any, *others: Any) -> Any:
+            return jnp.stack([first, *others]) if self.eqx.is_array(first) else first
+
+        return self.own.Stack(made[0] if shared else jax.tree.map(over_layers, *made), depth, shared)
+
     def write(self, place: str, layer: Layer, source: Shape) -> list[Any]:
         """The modules of a layer."""
         nn = self.nn

@@ -117,7 +117,7 @@ def to_flax(net: Network, params: Params, *, activations: Activations | None = N
     steps = steps_of(net, params, "to_flax")
     [shape] = (net.shapes[x] for x in net.inputs)
     writer = FlaxWriter(nnx, activations)
-    return nnx.Sequential(*written(steps, shape, writer.write, writer.sum))
+    return nnx.Sequential(*written(steps, shape, writer))
 
 
 def _compact_steps(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -58,6 +59,7 @@ def reader_of(nnx: Any, linen: Any, activations: Activations, layers: Layers | N
         **dict.fromkeys((nnx.MultiHeadAttention, linen.MultiHeadDotProductAttention), _of_attention),
         **dict.fromkeys((nnx.Dropout, linen.Dropout), _of_dropout),
         own.Sum: of_sum,
+        own.Stack: partial(_of_stack, nnx),
         own.SelfAttention: of_self_attention,
     }
     pools = {nnx.max_pool: MaxPool, nnx.avg_pool: AvgPool}
@@ -200,6 +202,17 @@ def _joined(arrays: Mapping[str, Any], place: str) -> Affine:
     """The map to all heads, one after the other."""
     W, b = as_array(arrays["kernel"], f"{place}.kernel"), _optional(arrays, "bias", place)
     return Affine(jnp.reshape(W, (W.shape[0], -1)), None if b is None else b.ravel())
+
+
+def _of_stack(nnx: Any, reader: Reader, module: Any, place: str) -> Iterator[Step]:
+    form, arrays = nnx.split(module.layers)
+
+    def layer(i: int) -> Any:
+        return nnx.merge(form, jax.tree.map(lambda leaf: leaf[i], arrays))
+
+    reader.hold(module.layers, place)
+    layers = [module.layers] * module.depth if module.shared else map(layer, range(module.depth))
+    yield reader.stack(list(layers), place)
 
 
 def _of_dropout(reader: Reader, module: Any, place: str) -> Iterator[Step]:

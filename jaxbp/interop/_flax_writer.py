@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -42,6 +43,13 @@ class FlaxWriter:
     def sum(self, branches: list[list[Any]]) -> Any:
         """The module of a sum."""
         return own_modules(self.nnx).Sum([self.nnx.Sequential(*branch) for branch in branches])
+
+    def stack(self, layers: list[list[Any]], depth: int) -> Any:
+        """The module of a stack."""
+        made, shared = [self.nnx.Sequential(*layer) for layer in layers], len(layers) < depth
+        if not shared:
+            self.nnx.update(made[0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(self.nnx.state, made)))
+        return own_modules(self.nnx).Stack(made[0], depth, shared)
 
     def write(self, place: str, layer: Layer, source: Shape) -> list[Any]:
         """The modules of a layer."""

@@ -5,7 +5,7 @@ sees to that. `_assembled.py` makes a network of such a description, and `_taken
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -40,6 +40,15 @@ class Layer(ABC):
     @abstractmethod
     def output(self, source: Shape) -> Shape:
         """The shape that it makes of a source's, for one example."""
+
+    @property
+    def inside(self) -> "tuple[Steps, ...]":
+        """The sequences of layers in it."""
+        return ()
+
+    def within(self, change: "Callable[[Steps], Steps]") -> "Layer":
+        """The same with each sequence in it changed."""
+        return self
 
 
 class Step(NamedTuple):
@@ -297,6 +306,44 @@ class Summed(Layer):
         if len(set(shapes)) > 1:
             raise ValueError(f"adds up shapes that differ: {', '.join(map(str, shapes))}")
         return shapes[0]
+
+    @property
+    def inside(self) -> tuple[Steps, ...]:
+        """The branches."""
+        return self.branches
+
+    def within(self, change: Callable[[Steps], Steps]) -> "Summed":
+        """Other branches."""
+        return Summed(tuple(change(branch) for branch in self.branches))
+
+
+@dataclass(frozen=True)
+class Stacked(Layer):
+    """Sequences that differ in nothing but their weights, one after the other; or the same one `depth` times."""
+
+    layers: tuple[Steps, ...]
+    depth: int
+
+    @property
+    def shared(self) -> bool:
+        """Whether all layers are the same one."""
+        return len(self.layers) < self.depth
+
+    def output(self, source: Shape) -> Shape:
+        """The source's."""
+        for layer in self.layers:
+            if (shape := output(layer, source)) != source:
+                raise ValueError(f"is a stack, whose layers keep the shape, but one makes {shape} of {source}")
+        return source
+
+    @property
+    def inside(self) -> tuple[Steps, ...]:
+        """The layers."""
+        return self.layers
+
+    def within(self, change: Callable[[Steps], Steps]) -> "Stacked":
+        """Other layers."""
+        return Stacked(tuple(change(layer) for layer in self.layers), self.depth)
 
 
 def output(steps: Steps, shape: Shape) -> Shape:

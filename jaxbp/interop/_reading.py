@@ -13,7 +13,7 @@ from jaxbp._checks import check_floating, check_mapping, described
 from jaxbp.activations import Activation
 from jaxbp.connections import AvgPool, Flatten, MaxPool
 from jaxbp.interop._activations import named
-from jaxbp.interop._layers import Applied, Flattening, Pooling, SelfAttention, Step, Summed
+from jaxbp.interop._layers import Applied, Flattening, Pooling, SelfAttention, Stacked, Step, Summed
 
 Layers = Mapping[Any, Callable[[Any], Any]]
 """What a user says of modules that are not known: the class, and a function from such a module to its parts."""
@@ -48,6 +48,34 @@ class Sum:
         if len(branches) < 2:
             raise ValueError(f"a Sum has two branches at least, got {len(branches)}; x + f(x) is Sum([], [f])")
         self.branches = branches
+
+
+class Stack:
+    """Layers alike, one after the other, for `layers=`: they become one unit, a `jaxbp.stack`.
+
+    h_l = f_l(h_{l−1});  each layer is a module or a list of modules, and the same one everywhere is a shared one
+
+    Example:
+        >>> import equinox as eqx, jax, jaxbp
+        >>> class Deep(eqx.Module):
+        ...     blocks: list[eqx.nn.Linear]
+        ...     def __call__(self, x, key=None):
+        ...         for block in self.blocks:
+        ...             x = jax.nn.relu(block(x))
+        ...         return x
+        >>> theirs = Deep([eqx.nn.Linear(3, 3, key=key) for key in jax.random.split(jax.random.key(0), 8)])
+        >>> layers = {Deep: lambda deep: [jaxbp.interop.Stack([[block, jax.nn.relu] for block in deep.blocks])]}
+        >>> net, params = jaxbp.interop.from_equinox(theirs, layers=layers)
+        >>> net.units["o"].depth, params["o"]["o"]["x"].shape
+        (8, (8, 3, 3))
+    """
+
+    def __init__(self, layers: Sequence[Any]):
+        if isinstance(layers, type | str) or not hasattr(layers, "__iter__"):
+            raise TypeError(f"layers must be a list of modules, got {described(layers)}")
+        self.layers = tuple(layers)
+        if not self.layers:
+            raise ValueError("a Stack has one layer at least, got none")
 
 
 class Causal:
@@ -123,6 +151,10 @@ class Reader:
         for i, module in enumerate(modules):
             yield from self.read(module, f"{place}[{i}]")
 
+    def stack(self, modules: Sequence[Any], place: str) -> Step:
+        """The stack of the modules that another one has as `layers`."""
+        return Step(place, _stacked(modules, lambda module, i: self.read(module, f"{place}.layers[{i}]")))
+
     def hold(self, holder: Any, place: str) -> None:
         """Refuse an object with weights that an earlier layer has."""
         if any(holder is other for other in self._held):
@@ -150,6 +182,13 @@ class Reader:
                 outside = place.rpartition(".")[0]
                 branches = tuple(tuple(self._parts(branch, outside, module)) for branch in part.branches)
                 yield Step(outside, Summed(branches))
+            case Stack():
+                outside = place.rpartition(".")[0]
+
+                def layer(parts: Any, _: int) -> Iterator[Step]:
+                    return self._parts(parts if isinstance(parts, list | tuple) else [parts], outside, module)
+
+                yield Step(outside, _stacked(part.layers, layer))
             case Causal():
                 outside = place.rpartition(".")[0]
                 place = f"{outside}.{name_in(module, part.attention) or 'attention'}"
@@ -161,6 +200,13 @@ class Reader:
                 yield from self._parts(part, place.rpartition(".")[0], module)
             case _:
                 yield from self.read(part, place, told=part is not module)
+
+
+def _stacked(modules: Sequence[Any], read: Callable[[Any, int], Iterator[Step]]) -> Stacked:
+    """The layers of a stack, of which one that is used again and again is read once."""
+    first, *others = modules
+    distinct = modules if any(module is not first for module in others) else [first]
+    return Stacked(tuple(tuple(read(module, i)) for i, module in enumerate(distinct)), len(modules))
 
 
 def of_sum(reader: Reader, module: Any, place: str) -> Iterator[Step]:

@@ -93,4 +93,4 @@ def to_torch(net: Network, params: Params, *, activations: Activations | None = 
     [shape] = (net.shapes[x] for x in net.inputs)
     steps = reordered(steps, shape, theirs=True)
     writer = TorchWriter(torch, activations)
-    return torch.nn.Sequential(*written(steps, shape, writer.write, writer.sum))
+    return torch.nn.Sequential(*written(steps, shape, writer))

@@ -82,6 +82,7 @@ def _kinds(torch: Any) -> Any:
         nn.TransformerEncoder: _of_encoder,
         **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), _of_dropout),
         own.Sum: of_sum,
+        own.Stack: lambda reader, module, place: iter((reader.stack(list(module.layers), place),)),
         own.SelfAttention: of_self_attention,
     }
 
@@ -158,9 +159,8 @@ def padding_joined(steps: Sequence[Step]) -> list[Step]:
     """Zeros around a map as the padding of the convolution, or of the mean, that comes next."""
     joined: list[Step] = []
     for step in steps:
-        place, layer = step
-        if isinstance(layer, Summed):
-            step = Step(place, Summed(tuple(padding_joined(branch) for branch in layer.branches)))
+        place, layer = step.place, step.layer.within(padding_joined)
+        step = Step(place, layer)
         last = joined[-1] if joined else None
         if last is not None and isinstance(last.layer, Padded):
             joined.pop()

@@ -38,6 +38,10 @@ class TorchWriter:
     def sum(self, branches: list[list[Any]]) -> Any:
         return own_modules(self.torch).Sum(*(self.nn.Sequential(*branch) for branch in branches))
 
+    def stack(self, layers: list[list[Any]], depth: int) -> Any:
+        made = [self.nn.Sequential(*layer) for layer in layers]
+        return own_modules(self.torch).Stack(*(made * depth)[:depth])
+
     def write(self, place: str, layer: Layer, source: Shape) -> list[Any]:
         nn = self.nn
         match layer:
