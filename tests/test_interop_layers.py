@@ -444,46 +444,38 @@ def test_our_networks_in_every_library(name, library):
         jax.tree.map(np.testing.assert_array_equal, of, params)
 
 
-_step = network(4, o=Unit(4, jaxbp.tanh, {"x": Dense()}))
-_residual = network(
-    4,
-    n1=Unit(4, jaxbp.layer_norm, {"x": Identity()}, bias=False),
-    h1=Unit(4, jaxbp.linear, {"n1": Scale()}),
-    h2=jaxbp.stack(_step, 2, "h1", shared=True),
-    o=Unit(4, jaxbp.linear, {"h2": Dense(), "x": Identity()}),
-)
 _map = network((3, 2, 2), o=Unit((3, 2, 2), jaxbp.tanh, {"x": Conv((3, 3))}))
-_flat = network(12, o=Unit(12, jaxbp.tanh, {"x": Dense()}))
-STACKS = {
-    "in a stack": network(
-        3,
-        h1=Unit(4, jaxbp.tanh, {"x": Dense()}),
-        h2=jaxbp.stack(_residual, 3, "h1"),
-        o=Unit(2, jaxbp.linear, {"h2": Dense()}),
-    ),
-    "of maps": network(
-        (3, 2, 2),
-        h1=jaxbp.stack(_map, 2, "x"),
-        h2=Unit(12, jaxbp.linear, {"h1": jaxbp.Flatten(3)}, bias=False),
-        o=jaxbp.stack(_flat, 2, "h2"),
-    ),
-}
+_step = network(4, o=Unit(4, jaxbp.tanh, {"x": Dense()}))
+_block = network(
+    12,
+    h1=Unit(4, jaxbp.linear, {"x": Dense()}),
+    h2=jaxbp.stack(_step, 3, "h1", shared=True),
+    h3=Unit(4, jaxbp.linear, {"h2": Dense(), "h1": Identity()}),
+    o=Unit(12, jaxbp.linear, {"h3": Dense()}),
+)
+STACKS = network(
+    (3, 2, 2),
+    h1=jaxbp.stack(_map, 2, "x"),
+    h2=Unit(12, jaxbp.linear, {"h1": jaxbp.Flatten(3)}, bias=False),
+    h3=jaxbp.stack(_block, 2, "h2", remat=True),
+    o=Unit(2, jaxbp.linear, {"h3": Dense()}),
+)
+"""A stack of maps, then one whose first layer reads a flattened map, with one of shared weights in it."""
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("name", STACKS)
-def test_stacks_and_their_gradients_in_every_library(name, library):
-    net = STACKS[name]
-    params = random_params(net)
-    case = Case(dict, net.shapes["x"], maps=name == "of maps")
+def test_stacks_and_their_gradients_in_every_library(library):
+    params, case = random_params(STACKS), Case(dict, (3, 2, 2), maps=True)
     x = case.x()
-    y = np.random.default_rng(2).normal(size=(len(x), *net.shapes[net.output]))
-    module = convert(library, "to", net, params)
+    y = np.random.default_rng(2).normal(size=(len(x), 2))
+    module = convert(library, "to", STACKS, params)
     out, gradient = theirs(case, library, module, y)
-    back = sweep_of_sum(net)(params, jnp.asarray(x), jnp.asarray(y))
-    np.testing.assert_allclose(back.trace.h[net.output], out, rtol=TOLERANCE, atol=TOLERANCE)
+    back = sweep_of_sum(STACKS)(params, x, jnp.asarray(y))
+    np.testing.assert_allclose(back.trace.h["o"], out, rtol=TOLERANCE, atol=TOLERANCE)
     assert_near(back.grads, convert(library, "from", gradient, shape=case.shape)[1])
-    assert_same(convert(library, "from", module, shape=case.shape), (net, params))
+    # how much of it is computed again is not told
+    as_read = network((3, 2, 2), **{**STACKS.units, "h3": jaxbp.stack(_block, 2, "h2")})
+    assert_same(convert(library, "from", module, shape=case.shape), (as_read, params))
 
 
 @cache
@@ -569,6 +561,7 @@ class Named(eqx.Module):
 
 
 NAMED = {Named: lambda module: [module.conv, module.others[0]]}
+STACKED = {Named: lambda module: [interop.Stack(module.others)]}
 UNCOUNTED = partial(nnx.avg_pool, count_include_pad=False)
 MHA = partial(eqx.nn.MultiheadAttention, key=KEY)
 REFUSED = {
@@ -600,6 +593,18 @@ REFUSED = {
         r"module.layers\[0\]: adds up shapes that differ: \(3,\), \(2,\)"),
     "twice the same": (lambda: of_equinox(linear(), Named(None, []), layers={Named: lambda m: [interop.Sum([], [])]}),
         r"module.layers\[1\]: adds the same source twice"),
+    "layers of a stack that differ": (
+        lambda: of_equinox(Named(None, [linear(), [linear(), jax.nn.relu]]), layers=STACKED),
+        r"module.layers\[0\]: is a stack of layers that are not alike: unit 'o' is .*linear.* first, but .*relu.* layer 1"),
+    "a layer of another shape": (lambda: of_equinox(Named(None, [linear(3, 2)] * 2), layers=STACKED),
+        r"module.layers\[0\]: is a stack, whose layers keep the shape, but one makes \(2,\) of \(3,\)"),
+    "layers of nothing": (lambda: of_equinox(linear(), Named(None, [[]]), layers=STACKED),
+        r"module.layers\[1\]: is a stack of layers that do nothing"),
+    "the first of the same layers alone in another order": (
+        lambda: of_equinox(
+            eqx.nn.MaxPool2d(1, 1), eqx.nn.Lambda(jnp.ravel), Named(None, [linear(8, 8)] * 2), layers=STACKED,
+            shape=(2, 2, 2)),
+        r"module.layers\[2\]: reads a flattened map in the first of its layers alone"),
     "causal without attention": (lambda: of_equinox(Named(None, [linear()]), layers={
         Named: lambda m: [interop.Causal(m.others[0])]}), r"module.layers\[0\].others\[0\] is Linear.*no attention"),
     "ids of another table": (lambda: of_equinox(eqx.nn.Embedding(7, 2, key=KEY), shape=jaxbp.ids(5, 8)),

@@ -180,8 +180,10 @@ class _Assembly:
         block, params = made[0]
         for i, (other, _) in enumerate(made):
             if other != block:
+                u = next(u for u in {**block.units, **other.units} if block.units.get(u) != other.units.get(u))
                 raise ValueError(
-                    f"is a stack of layers that are not alike: the first is {block}, but layer {i} {other}"
+                    f"is a stack of layers that are not alike: unit {u!r} is {block.units.get(u)!r} in the first, but "
+                    f"{other.units.get(u)!r} in layer {i}"
                 )
         name = self.next()
         self.units[name] = stack(block, layer.depth, source.name, shared=layer.shared)

@@ -14,6 +14,7 @@ from jaxbp._attention import Attention
 from jaxbp.activations import Elementwise, linear, with_epsilon
 from jaxbp.connections import AvgPool, Conv, MaxPool
 from jaxbp.interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, Known, of_function
+from jaxbp.interop._axes import alike, exchanged, plain
 from jaxbp.interop._equinox_own import own_modules
 from jaxbp.interop._layers import (
     Affine,
@@ -27,9 +28,6 @@ from jaxbp.interop._layers import (
     SelfAttention,
     Step,
     TransposedConvolution,
-    alike,
-    exchanged,
-    plain,
 )
 from jaxbp.interop._reading import Layers, Reader, as_array, of_self_attention, of_sum, unsuited
 

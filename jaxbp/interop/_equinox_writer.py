@@ -10,6 +10,7 @@ from jaxbp import activations as ours
 from jaxbp.activations import Elementwise, epsilon_of, linear
 from jaxbp.connections import Shape
 from jaxbp.interop._activations import Activations, is_rms, to_function
+from jaxbp.interop._axes import exchanged, spelled_out
 from jaxbp.interop._equinox_own import own_modules
 from jaxbp.interop._layers import (
     Affine,
@@ -24,8 +25,6 @@ from jaxbp.interop._layers import (
     SelfAttention,
     Steps,
     TransposedConvolution,
-    exchanged,
-    spelled_out,
 )
 from jaxbp.interop._reading import as_array
 from jaxbp.interop._writing import lacking

@@ -14,6 +14,7 @@ from jaxbp._checks import check_keys
 from jaxbp.activations import with_epsilon
 from jaxbp.connections import AvgPool, Conv, MaxPool
 from jaxbp.interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, named, of_function
+from jaxbp.interop._axes import Ends, alike, exchanged, plain
 from jaxbp.interop._flax_own import own_modules
 from jaxbp.interop._flax_writer import flatten
 from jaxbp.interop._layers import (
@@ -21,7 +22,6 @@ from jaxbp.interop._layers import (
     Applied,
     Convolution,
     Dropping,
-    Ends,
     Flattening,
     Lookup,
     Norm,
@@ -29,9 +29,6 @@ from jaxbp.interop._layers import (
     SelfAttention,
     Step,
     TransposedConvolution,
-    alike,
-    exchanged,
-    plain,
 )
 from jaxbp.interop._reading import Layers, Reader, as_array, of_self_attention, of_sum, unsuited
 

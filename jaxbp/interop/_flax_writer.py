@@ -10,6 +10,7 @@ from jaxtyping import Array
 from jaxbp.activations import epsilon_of
 from jaxbp.connections import MaxPool, Shape
 from jaxbp.interop._activations import Activations, is_rms, to_function
+from jaxbp.interop._axes import spelled_out
 from jaxbp.interop._flax_own import own_modules
 from jaxbp.interop._layers import (
     Affine,
@@ -23,7 +24,6 @@ from jaxbp.interop._layers import (
     Pooling,
     SelfAttention,
     TransposedConvolution,
-    spelled_out,
 )
 from jaxbp.interop._reading import as_array
 from jaxbp.interop._writing import lacking

@@ -28,6 +28,7 @@ from jaxbp.connections import (
     Scale,
     Shape,
 )
+from jaxbp.interop._axes import spelled_out
 from jaxbp.interop._layers import (
     Affine,
     Applied,
@@ -44,7 +45,6 @@ from jaxbp.interop._layers import (
     Step,
     Summed,
     TransposedConvolution,
-    spelled_out,
 )
 
 

@@ -23,6 +23,7 @@ from jaxbp.interop._activations import (
     told,
     unknown,
 )
+from jaxbp.interop._axes import alike, plain
 from jaxbp.interop._layers import (
     Affine,
     Applied,
@@ -37,8 +38,6 @@ from jaxbp.interop._layers import (
     Step,
     Summed,
     TransposedConvolution,
-    alike,
-    plain,
 )
 from jaxbp.interop._reading import Layers, Reader, as_array, imported, of_self_attention, of_sum, unsuited
 from jaxbp.interop._torch_own import own_modules
