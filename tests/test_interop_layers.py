@@ -111,12 +111,23 @@ def block(b):
 
 
 class EquinoxBlocks(eqx.Module):
-    blocks: list[EquinoxBlock]
+    blocks: EquinoxBlock
 
     def __call__(self, x, *, key=None):
-        for block in self.blocks:
-            x = block(x)
-        return x
+        arrays, functions = eqx.partition(self.blocks, eqx.is_array)
+        return jax.lax.scan(lambda x, of_layer: (eqx.combine(of_layer, functions)(x), None), x, arrays)[0]
+
+
+class FlaxBlocks(nnx.Module):
+    def __init__(self, depth, *arguments):
+        self.blocks = nnx.vmap(lambda _: FlaxBlock(*arguments))(jnp.arange(depth))
+
+    def __call__(self, x):
+        return nnx.scan(lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, self.blocks)
+
+
+def stack(m):
+    return [interop.Stack(m.blocks, 3)]
 
 
 def flat(x):
@@ -127,7 +138,7 @@ def equinox_sequential(*layers):
     return eqx.nn.Sequential(layers)
 
 
-def equinox_block():
+def equinox_block(_):
     return EquinoxBlock(
         eqx.nn.RMSNorm(6),
         eqx.nn.MultiheadAttention(2, 6, qk_size=4, vo_size=5, use_key_bias=True, use_output_bias=True, key=key()),
@@ -160,6 +171,10 @@ def torch_residual(r):
     return [interop.Sum([r.conv, jaxbp.tanh, r.after[0]], [r.short]), jaxbp.relu]
 
 
+def encoder(e):
+    return [interop.Stack(e.layers), e.norm]
+
+
 CASES = {
     "equinox images": Case(
         lambda: equinox_sequential(
@@ -179,10 +194,10 @@ CASES = {
     "equinox words": Case(
         lambda: equinox_sequential(
             interop_own("equinox").Rows(eqx.nn.Embedding(7, 6, key=key())),
-            EquinoxBlocks([equinox_block() for _ in range(3)]),
+            EquinoxBlocks(eqx.filter_vmap(equinox_block)(jnp.arange(3))),
             interop_own("equinox").Rows(eqx.nn.Linear(6, 3, key=key(4))),
         ),
-        5, ids=7, options={"layers": {EquinoxBlock: block, EquinoxBlocks: lambda m: [interop.Stack(m.blocks)]}}),
+        5, ids=7, options={"layers": {EquinoxBlock: block, EquinoxBlocks: stack}}),
     "flax images": Case(
         lambda: nnx.Sequential(
             double(nnx.Conv, 2, 4, (3, 2), (2, 1), padding=((1, 0), (0, 1)), feature_group_count=2), nnx.tanh,
@@ -200,8 +215,8 @@ CASES = {
         ),
         (7, 2), maps=True, maps_out=True),
     "flax words": Case(
-        lambda: nnx.Sequential(double(nnx.Embed, 7, 6), FlaxBlock(6, 4, 2), double(nnx.Linear, 6, 3)),
-        5, ids=7, options={"layers": {FlaxBlock: block}}, written=1e-5),
+        lambda: nnx.Sequential(double(nnx.Embed, 7, 6), FlaxBlocks(3, 6, 4, 2), double(nnx.Linear, 6, 3)),
+        5, ids=7, options={"layers": {FlaxBlock: block, FlaxBlocks: stack}}, written=1e-5),
     "torch images": Case(torch_images, (6, 4, 2), maps=True),
     "torch signals": Case(
         lambda: nn.Sequential(
@@ -216,14 +231,17 @@ CASES = {
         options={"layers": {TorchResidual: torch_residual}}),
     "torch encoder, norm first": Case(
         lambda: nn.Sequential(
-            nn.Embedding(7, 6), nn.TransformerEncoderLayer(6, 2, 5, 0.0, "gelu", norm_first=True, batch_first=True),
-            nn.RMSNorm(6), nn.Linear(6, 3)),
+            nn.Embedding(7, 6),
+            nn.TransformerEncoder(
+                nn.TransformerEncoderLayer(6, 2, 5, 0.0, "gelu", norm_first=True, batch_first=True), 1, nn.RMSNorm(6),
+                enable_nested_tensor=False),
+            nn.Linear(6, 3)),
         5, ids=7),
     "torch encoder": Case(
         lambda: nn.TransformerEncoder(
             nn.TransformerEncoderLayer(6, 2, 5, 0.0, torch.tanh, 1e-3, batch_first=True), 2, nn.LayerNorm(6),
             enable_nested_tensor=False),
-        (5, 6)),
+        (5, 6), options={"layers": {nn and nn.TransformerEncoder: encoder}}),
 }  # fmt: skip
 
 
@@ -595,7 +613,7 @@ REFUSED = {
         r"module.layers\[1\]: adds the same source twice"),
     "layers of a stack that differ": (
         lambda: of_equinox(Named(None, [linear(), [linear(), jax.nn.relu]]), layers=STACKED),
-        r"module.layers\[0\]: is a stack of layers that are not alike: unit 'o' is .*linear.* first, but .*relu.* layer 1"),
+        r"module.layers\[0\]: is a stack of layers .* unit 'o' is .*linear.* first, but .*relu.* layer 1"),
     "a layer of another shape": (lambda: of_equinox(Named(None, [linear(3, 2)] * 2), layers=STACKED),
         r"module.layers\[0\]: is a stack, whose layers keep the shape, but one makes \(2,\) of \(3,\)"),
     "layers of nothing": (lambda: of_equinox(linear(), Named(None, [[]]), layers=STACKED),

@@ -29,7 +29,7 @@ from jaxbp.interop._layers import (
     Step,
     TransposedConvolution,
 )
-from jaxbp.interop._reading import Layers, Reader, as_array, of_self_attention, of_sum, unsuited
+from jaxbp.interop._reading import Layers, Reader, as_array, by_layer, of_self_attention, of_stack, of_sum, unsuited
 
 _TAKES = f"from_equinox takes the layers that it names in its documentation, and Lambda of {FUNCTION_NAMES}"
 
@@ -57,11 +57,15 @@ def reader_of(nn: Any, activations: Activations, layers: Layers | None) -> Reade
         nn.Identity: lambda reader, module, place: iter(()),
         nn.Lambda: lambda reader, module, place: iter((otherwise(module.fn, place),)),
         own.Sum: of_sum,
-        own.Stack: _of_stack,
+        own.Stack: of_stack,
         own.Rows: lambda reader, module, place: reader.read(module.layer, f"{place}.layer"),
         own.SelfAttention: of_self_attention,
     }
-    return Reader(kinds, otherwise, layers, containers=(nn.Sequential, nn.MLP))
+    return Reader(kinds, otherwise, layers, containers=(nn.Sequential, nn.MLP), unstacked=_unstacked)
+
+
+def _unstacked(reader: Reader, module: Any, depth: int, place: str) -> list[Any]:
+    return by_layer(module, depth, place)
 
 
 def _function(activations: Activations, known: Any, function: Any, place: str) -> Step:
@@ -153,14 +157,6 @@ def _of_attention(reader: Reader, module: Any, place: str) -> Iterator[Step]:
         _affine(getattr(module, f"{name}_proj"), f"{place}.{name}_proj") for name in ("query", "key", "value", "output")
     )
     yield Step(place, SelfAttention(q, k, v, o, Attention(module.num_heads, False, module.num_heads)))
-
-
-def _of_stack(reader: Reader, module: Any, place: str) -> Iterator[Step]:
-    def layer(i: int) -> Any:
-        return jax.tree.map(lambda leaf: leaf[i] if hasattr(leaf, "shape") else leaf, module.layers)
-
-    layers = [module.layers] * module.depth if module.shared else map(layer, range(module.depth))
-    yield reader.stack(list(layers), place)
 
 
 def _of_dropout(reader: Reader, module: Any, place: str) -> Iterator[Step]:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -30,7 +29,7 @@ from jaxbp.interop._layers import (
     Step,
     TransposedConvolution,
 )
-from jaxbp.interop._reading import Layers, Reader, as_array, of_self_attention, of_sum, unsuited
+from jaxbp.interop._reading import Layers, Reader, as_array, by_layer, of_self_attention, of_stack, of_sum, unsuited
 
 _TAKES = (
     f"from_flax takes the layers that it names in its documentation, {FUNCTION_NAMES}, and the variables of a compact "
@@ -56,11 +55,20 @@ def reader_of(nnx: Any, linen: Any, activations: Activations, layers: Layers | N
         **dict.fromkeys((nnx.MultiHeadAttention, linen.MultiHeadDotProductAttention), _of_attention),
         **dict.fromkeys((nnx.Dropout, linen.Dropout), _of_dropout),
         own.Sum: of_sum,
-        own.Stack: partial(_of_stack, nnx),
+        own.Stack: of_stack,
         own.SelfAttention: of_self_attention,
     }
     pools = {nnx.max_pool: MaxPool, nnx.avg_pool: AvgPool}
-    return Reader(kinds, partial(_function, pools, activations), layers, containers=tuple(sequential))
+    otherwise, unstacked = partial(_function, pools, activations), partial(_unstacked, nnx)
+    return Reader(kinds, otherwise, layers, containers=tuple(sequential), unstacked=unstacked)
+
+
+def _unstacked(nnx: Any, reader: Reader, module: Any, depth: int, place: str) -> list[Any]:
+    if not isinstance(module, nnx.Module):
+        raise TypeError(f"{place} must be a module of nnx, whose arrays have {depth} layers, got {named(type(module))}")
+    reader.hold(module, place)
+    form, random, arrays = nnx.split(module, nnx.RngState, ...)
+    return [nnx.merge(form, random, layer) for layer in by_layer(arrays, depth, place)]
 
 
 def linear_of(arrays: Mapping[str, Any], place: str) -> Affine:
@@ -199,17 +207,6 @@ def _joined(arrays: Mapping[str, Any], place: str) -> Affine:
     """The map to all heads, one after the other."""
     W, b = as_array(arrays["kernel"], f"{place}.kernel"), _optional(arrays, "bias", place)
     return Affine(jnp.reshape(W, (W.shape[0], -1)), None if b is None else b.ravel())
-
-
-def _of_stack(nnx: Any, reader: Reader, module: Any, place: str) -> Iterator[Step]:
-    form, arrays = nnx.split(module.layers)
-
-    def layer(i: int) -> Any:
-        return nnx.merge(form, jax.tree.map(lambda leaf: leaf[i], arrays))
-
-    reader.hold(module.layers, place)
-    layers = [module.layers] * module.depth if module.shared else map(layer, range(module.depth))
-    yield reader.stack(list(layers), place)
 
 
 def _of_dropout(reader: Reader, module: Any, place: str) -> Iterator[Step]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._attention import Attention
-from jaxbp._checks import check_floating, check_mapping, described
+from jaxbp._checks import check_floating, check_integer, check_mapping, described
 from jaxbp.activations import Activation
 from jaxbp.connections import AvgPool, Flatten, MaxPool
 from jaxbp.interop._activations import named
@@ -53,7 +53,12 @@ class Sum:
 class Stack:
     """Layers alike, one after the other, for `layers=`: they become one unit, a `jaxbp.stack`.
 
-    h_l = f_l(h_{l−1});  each layer is a module or a list of modules, and the same one everywhere is a shared one
+    h_l = f_l(h_{l−1})
+
+    Args:
+        layers: A module, or a list of modules, for each layer; the same one everywhere is one that all layers share.
+        depth: Where `layers` is one module of equinox or nnx whose arrays have the layers as their first axis, as
+            `eqx.filter_vmap` and `nnx.vmap` make it: how many they are.
 
     Example:
         >>> import equinox as eqx, jax, jaxbp
@@ -70,12 +75,14 @@ class Stack:
         (8, (8, 3, 3))
     """
 
-    def __init__(self, layers: Sequence[Any]):
-        if isinstance(layers, type | str) or not hasattr(layers, "__iter__"):
-            raise TypeError(f"layers must be a list of modules, got {described(layers)}")
-        self.layers = tuple(layers)
-        if not self.layers:
+    def __init__(self, layers: Any, depth: int | None = None):
+        if depth is not None:
+            check_integer(depth, "depth", 1)
+        elif isinstance(layers, type | str) or not hasattr(layers, "__iter__"):
+            raise TypeError(f"layers must be a list of modules, or one with depth=, got {described(layers)}")
+        elif not (layers := tuple(layers)):
             raise ValueError("a Stack has one layer at least, got none")
+        self.layers, self.depth = layers, None if depth is None else int(depth)
 
 
 class Causal:
@@ -106,6 +113,7 @@ class Reader:
         kinds: How modules of exactly these classes are read.
         containers: Classes among them of which subclasses are read alike, if they leave `method` as it is.
         otherwise: What reads anything else, an activation if it is known.
+        unstacked: `(reader, module, depth, place) -> modules`: the layers of a module that is all of them.
     """
 
     def __init__(
@@ -117,9 +125,10 @@ class Reader:
         containers: Sequence[Any] = (),
         method: str = "__call__",
         check: Callable[[Any, str], None] | None = None,
+        unstacked: Callable[["Reader", Any, int, str], Sequence[Any]],
     ):
         self.kinds, self.otherwise, self.containers, self.method = kinds, otherwise, containers, method
-        self.check = check
+        self.check, self.unstacked = check, unstacked
         self.layers = {} if layers is None else layers
         check_mapping(self.layers, "layers", "{Block: lambda block: [block.first, block.second]}")
         for theirs, parts in self.layers.items():
@@ -152,8 +161,8 @@ class Reader:
             yield from self.read(module, f"{place}[{i}]")
 
     def stack(self, modules: Sequence[Any], place: str) -> Step:
-        """The stack of the modules that another one has as `layers`."""
-        return Step(place, _stacked(modules, lambda module, i: self.read(module, f"{place}.layers[{i}]")))
+        """The stack of modules that follow each other."""
+        return Step(place, _stacked(modules, lambda module, i: self.read(module, f"{place}[{i}]")))
 
     def hold(self, holder: Any, place: str) -> None:
         """Refuse an object with weights that an earlier layer has."""
@@ -182,6 +191,9 @@ class Reader:
                 outside = place.rpartition(".")[0]
                 branches = tuple(tuple(self._parts(branch, outside, module)) for branch in part.branches)
                 yield Step(outside, Summed(branches))
+            case Stack(layers=layers, depth=int(depth)):
+                place = f"{place.rpartition('.')[0]}.{name_in(module, layers) or 'layers'}"
+                yield self.stack(self.unstacked(self, layers, depth, place), place)
             case Stack():
                 outside = place.rpartition(".")[0]
 
@@ -213,6 +225,20 @@ def of_sum(reader: Reader, module: Any, place: str) -> Iterator[Step]:
     """The `Sum` that our own writer makes in each library."""
     branches = (reader.read(branch, f"{place}.branches[{i}]") for i, branch in enumerate(module.branches))
     yield Step(place, Summed(tuple(tuple(branch) for branch in branches)))
+
+
+def of_stack(reader: Reader, module: Any, place: str) -> Iterator[Step]:
+    """The `Stack` that our own writers make for JAX's libraries."""
+    layers, depth, place = module.layers, module.depth, f"{place}.layers"
+    yield reader.stack([layers] * depth if module.shared else reader.unstacked(reader, layers, depth, place), place)
+
+
+def by_layer(tree: Any, depth: int, place: str) -> list[Any]:
+    """A tree for each layer, of one whose arrays have the layers as their first axis."""
+    for leaf in jax.tree.leaves(tree):
+        if hasattr(leaf, "shape") and leaf.shape[:1] != (depth,):
+            raise ValueError(f"{place} has an array of shape {leaf.shape}, expected {depth} layers as its first axis")
+    return [jax.tree.map(lambda leaf, i=i: leaf[i] if hasattr(leaf, "shape") else leaf, tree) for i in range(depth)]
 
 
 def of_self_attention(reader: Reader, module: Any, place: str) -> Iterator[Step]:

@@ -53,6 +53,7 @@ def reader_of(torch: Any, activations: Activations, layers: Layers | None) -> Re
         containers=(torch.nn.Sequential,),
         method="forward",
         check=_no_hooks,
+        unstacked=_unstacked,
     )
 
 
@@ -81,9 +82,13 @@ def _kinds(torch: Any) -> Any:
         nn.TransformerEncoder: _of_encoder,
         **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), _of_dropout),
         own.Sum: of_sum,
-        own.Stack: lambda reader, module, place: iter((reader.stack(list(module.layers), place),)),
+        own.Stack: lambda reader, module, place: iter((reader.stack(list(module.layers), f"{place}.layers"),)),
         own.SelfAttention: of_self_attention,
     }
+
+
+def _unstacked(reader: Reader, module: Any, depth: int, place: str) -> list[Any]:
+    raise TypeError(f"{place} is one module for {depth} layers, which torch has none of; give a Stack the list of them")
 
 
 def _no_hooks(module: Any, place: str) -> None:
