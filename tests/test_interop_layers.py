@@ -547,7 +547,8 @@ def test_linen_has_the_same_layers():
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_modules_of_our_own_can_be_pickled(library):
     block = NETWORKS["decoder block"].units  # but for functions of jax.nn, which cannot
-    net = network((5, 4), **{u: block[u] for u in ("n1", "g1", "q", "k", "v", "mix", "r1")})
+    inner = network((5, 4), **{u: block[u] for u in ("n1", "g1", "q", "k", "v", "mix", "r1")})
+    net = network((5, 4), blocks=jaxbp.stack(inner, 2, "x"))
     params = jaxbp.init_params(KEY, net)
     module = convert(library, "to", net, params)
     again = pickle.loads(pickle.dumps(module))
@@ -616,6 +617,11 @@ REFUSED = {
         r"module.layers\[0\]: is a stack of layers .* unit 'o' is .*linear.* first, but .*relu.* layer 1"),
     "a layer of another shape": (lambda: of_equinox(Named(None, [linear(3, 2)] * 2), layers=STACKED),
         r"module.layers\[0\]: is a stack, whose layers keep the shape, but one makes \(2,\) of \(3,\)"),
+    "a stack of another depth": (
+        lambda: of_equinox(linear(), Named(None, linear()), layers={Named: lambda m: [interop.Stack(m.others, 2)]}),
+        r"module.layers\[1\].others has an array of shape \(3, 3\), expected 2 layers as its first axis"),
+    "a function for each layer": (lambda: of_flax(nnx.relu, layers={nnx.relu: lambda f: [interop.Stack(f, 2)]}),
+        r"module.layers\[0\].layers must be a module of nnx, whose arrays have 2 layers"),
     "layers of nothing": (lambda: of_equinox(linear(), Named(None, [[]]), layers=STACKED),
         r"module.layers\[1\]: is a stack of layers that do nothing"),
     "the first of the same layers alone in another order": (
@@ -668,3 +674,5 @@ def test_what_is_not_known_of_torch_is_refused_by_its_place():
     for module, shape, message in refused:
         with pytest.raises((TypeError, ValueError), match=message):
             interop.from_torch(module, shape=shape)
+    with pytest.raises(TypeError, match=r"module\.layers is one module for 2 layers, which torch has none of"):
+        interop.from_torch(nn.ReLU(), layers={nn.ReLU: lambda module: [interop.Stack(module, 2)]})
