@@ -1,4 +1,4 @@
-"""GPT-2 written out as a network against Hugging Face's: logits, loss and every gradient, in float64; needs `peers`."""
+"""GPT-2 as a network with a stack, against Hugging Face's: logits, loss, every gradient, in float64; needs `peers`."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ N, ROWS, WIDTH, HEADS, WORDS = 2, 5, 8, 2, 11
 
 
 def gpt2(depth: int, norm: Any = jaxbp.layer_norm, gelu: Any = jaxbp.gelu) -> Network:
-    """Blocks that normalise first; the table of the words reads out, too."""
+    """A stack of blocks that normalise first; the table of the words reads out, too."""
 
     def rows(*sources: str, width: int = WIDTH, activation: Any = jaxbp.linear) -> Unit:
         first, *others = sources  # which are added as they are
@@ -33,23 +33,28 @@ def gpt2(depth: int, norm: Any = jaxbp.layer_norm, gelu: Any = jaxbp.gelu) -> Ne
             name: Unit((ROWS, WIDTH), jaxbp.linear, {f"n_{name}": Scale()}),
         }
 
+    block = Network(
+        {"x": (ROWS, WIDTH)},
+        {
+            **normed("first", "x"),
+            **{role: rows("first") for role in ("q", "k", "v")},
+            "mix": jaxbp.attention("q", "k", "v", (ROWS, WIDTH), heads=HEADS, causal=True),
+            "seen": rows("mix", "x"),
+            **normed("second", "seen"),
+            "up": rows("second", width=4 * WIDTH, activation=gelu),
+            "out": rows("up", "seen"),
+        },
+    )
     positions = jaxbp.connections.Bias(whole=True)
-    units: dict[str, Any] = {
-        "e": Unit((ROWS, WIDTH), jaxbp.linear, {"tokens": Embedding(WORDS, share="E")}, bias=positions)
-    }
-    carry = "e"
-    for i in range(depth):
-        units |= normed(f"first_{i}", carry)
-        units |= {f"{role}_{i}": rows(f"first_{i}") for role in ("q", "k", "v")}
-        units[f"mix_{i}"] = jaxbp.attention(f"q_{i}", f"k_{i}", f"v_{i}", (ROWS, WIDTH), heads=HEADS, causal=True)
-        units[f"seen_{i}"] = rows(f"mix_{i}", carry)
-        units |= normed(f"second_{i}", f"seen_{i}")
-        units[f"up_{i}"] = rows(f"second_{i}", width=4 * WIDTH, activation=gelu)
-        units[f"block_{i}"] = rows(f"up_{i}", f"seen_{i}")
-        carry = f"block_{i}"
-    units |= normed("last", carry)
-    units["o"] = Unit((ROWS, WORDS), jaxbp.softmax, {"last": Transposed(Dense(share="E"))}, bias=False)
-    return Network({"tokens": jaxbp.ids(ROWS, WORDS)}, units)
+    return Network(
+        {"tokens": jaxbp.ids(ROWS, WORDS)},
+        {
+            "e": Unit((ROWS, WIDTH), jaxbp.linear, {"tokens": Embedding(WORDS, share="E")}, bias=positions),
+            "blocks": jaxbp.stack(block, depth, "e"),
+            **normed("last", "blocks"),
+            "o": Unit((ROWS, WORDS), jaxbp.softmax, {"last": Transposed(Dense(share="E"))}, bias=False),
+        },
+    )
 
 
 def in_our_tree(theirs: dict[str, np.ndarray], depth: int) -> Any:
@@ -58,18 +63,39 @@ def in_our_tree(theirs: dict[str, np.ndarray], depth: int) -> Any:
     def affine(source: str, name: str) -> dict[str, np.ndarray]:
         return {source: theirs[f"{name}.weight"], "bias": theirs[f"{name}.bias"]}
 
-    tree: dict[str, Any] = {"shared": {"E": theirs["wte.weight"]}, "e": {"bias": theirs["wpe.weight"][:ROWS]}}
-    for i in range(depth):
-        h = f"h.{i}"
-        tree[f"first_{i}"] = affine(f"n_first_{i}", f"{h}.ln_1")
+    def layer(h: str) -> Any:
         W, b = (np.split(theirs[f"{h}.attn.c_attn.{kind}"], 3, axis=-1) for kind in ("weight", "bias"))
-        for role, W_role, b_role in zip("qkv", W, b, strict=True):
-            tree[f"{role}_{i}"] = {f"first_{i}": W_role, "bias": b_role}
-        tree[f"seen_{i}"] = affine(f"mix_{i}", f"{h}.attn.c_proj")
-        tree[f"second_{i}"] = affine(f"n_second_{i}", f"{h}.ln_2")
-        tree[f"up_{i}"] = affine(f"second_{i}", f"{h}.mlp.c_fc")
-        tree[f"block_{i}"] = affine(f"up_{i}", f"{h}.mlp.c_proj")
-    return tree | {"last": affine("n_last", "ln_f")}
+        return {
+            "n_first": {},
+            "first": affine("n_first", f"{h}.ln_1"),
+            **{role: {"first": W[i], "bias": b[i]} for i, role in enumerate("qkv")},
+            "mix": {},
+            "seen": affine("mix", f"{h}.attn.c_proj"),
+            "n_second": {},
+            "second": affine("n_second", f"{h}.ln_2"),
+            "up": affine("second", f"{h}.mlp.c_fc"),
+            "out": affine("up", f"{h}.mlp.c_proj"),
+        }
+
+    return {
+        "e": {"bias": theirs["wpe.weight"][:ROWS]},
+        "blocks": jax.tree.map(lambda *of_layers: np.stack(of_layers), *(layer(f"h.{i}") for i in range(depth))),
+        "n_last": {},
+        "last": affine("n_last", "ln_f"),
+        "o": {},
+        "shared": {"E": theirs["wte.weight"]},
+    }
+
+
+def by_layer(tree: Any) -> dict[str, dict[str, np.ndarray]]:
+    """The groups of a tree that hold any weights, those in the stack for each of its layers."""
+    outside = {group: of for group, of in tree.items() if group != "blocks"}
+    inside = {
+        f"blocks.{u}[{i}]": {s: W[i] for s, W in of.items()}
+        for u, of in tree["blocks"].items()
+        for i in range(len(next(iter(of.values()), ())))
+    }
+    return {group: of for group, of in (outside | inside).items() if of}
 
 
 def both(net: Network, depth: int) -> tuple[Any, Any]:
@@ -94,7 +120,7 @@ def both(net: Network, depth: int) -> tuple[Any, Any]:
     weights = in_our_tree({name: W.detach().numpy() for name, W in inner.items()}, depth)
     gradient = in_our_tree({name: W.grad.numpy() for name, W in inner.items()}, depth)
 
-    params = {group: {s: jnp.asarray(W) for s, W in weights.get(group, {}).items()} for group in net.weight_shapes}
+    params = jax.tree.map(jnp.asarray, weights)
     run = jax.jit(lambda *arguments: jaxbp.backprop(net, jaxbp.cross_entropy, *arguments))
     back = run(params, jnp.asarray(tokens[:, :-1]), jnp.asarray(tokens[:, 1:]))
     # ours is the sum over the rows of an example, theirs the mean
@@ -105,7 +131,8 @@ def both(net: Network, depth: int) -> tuple[Any, Any]:
 def error(ours: Any, theirs: Any) -> float:
     """The largest distance of logits, loss, and gradients, in units of the group: that of a key's bias is 0."""
     (a, loss, grads), (logits, their_loss, expected) = ours, theirs
-    assert {group for group in grads if grads[group]} == set(expected)
+    grads, expected = by_layer(grads), by_layer(expected)
+    assert set(grads) == set(expected)
     errors = [np.linalg.norm(a - logits) / np.linalg.norm(logits), abs(loss - their_loss) / their_loss]
     for group, of in expected.items():
         size = np.sqrt(sum(np.sum(g**2) for g in of.values()))
@@ -115,7 +142,7 @@ def error(ours: Any, theirs: Any) -> float:
     return float(max(errors))
 
 
-def test_gpt2_of_twelve_blocks_is_hugging_faces():
+def test_gpt2_with_a_stack_of_twelve_blocks_is_hugging_faces():
     assert error(*both(gpt2(12), 12)) <= TOLERANCE
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import LLAMA, MASKED, RESIDUAL, SINE, SKIP, TWO_INPUTS
+from cases import FILTERS, LLAMA, MASKED, NESTED, RESIDUAL, SINE, SKIP, TWO_INPUTS
 from flax import linen, nnx
 
 import jaxbp
@@ -485,9 +485,22 @@ def test_networks_of_another_form_are_refused_by_name(library):
             },
         ),
     }
+    sine = Network({"x": 4}, {"blocks": jaxbp.stack(by_hand([4, 4], [SINE], [True]), 2, "x")})
+    every_layer = jaxbp.stack(by_hand([4, 4], [jaxbp.tanh], [True]), 2, "x", every_layer=True)
+    refused |= {
+        "unit 'blocks.o' has the activation sine": sine,
+        "unit 'outer.blocks.o' has the activation sine": Network({"x": 4}, {"outer": jaxbp.stack(sine, 2, "x")}),
+        "unit 'maps.maps' has the shared weights 'b'": FILTERS,
+        "the last layer of a stack gives, but unit 'steps' is what every layer gives": Network(
+            {"x": 4}, {"steps": every_layer, "o": Unit((2, 3), jaxbp.tanh, {"steps": Dense()})}
+        ),
+        "a stack whose block has one input, but that of unit 'gated' has the inputs 'state', 'z'": Network(
+            {"x": 4}, {"gated": jaxbp.stack(NESTED.units["outer"].block, 2, {"state": "x", "z": "x"})}
+        ),
+    }
     for message, net in refused.items():
         with pytest.raises(ValueError, match=message):
-            to(library, net, parameters(net))
+            to(library, net, jax.tree.map(jnp.ones, net.weight_shapes, is_leaf=lambda node: isinstance(node, tuple)))
     net = Network({"x": 3}, {"out": Unit(2, replace(jaxbp.relu, initializer="zeros"), {"x": pruned})})
     params = {"out": {"x": jnp.ones((3, 2)), "bias": jnp.ones(2)}}
     got = back(library, to(library, net, params))  # names and initializers are of no account

@@ -4,7 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -110,6 +110,26 @@ def block(b):
     ]
 
 
+class EquinoxBlocks(eqx.Module):
+    blocks: EquinoxBlock
+
+    def __call__(self, x, *, key=None):
+        arrays, functions = eqx.partition(self.blocks, eqx.is_array)
+        return jax.lax.scan(lambda x, of_layer: (eqx.combine(of_layer, functions)(x), None), x, arrays)[0]
+
+
+class FlaxBlocks(nnx.Module):
+    def __init__(self, depth, *arguments):
+        self.blocks = nnx.vmap(lambda _: FlaxBlock(*arguments))(jnp.arange(depth))
+
+    def __call__(self, x):
+        return nnx.scan(lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, self.blocks)
+
+
+def stack(m):
+    return [interop.Stack(m.blocks, 3)]
+
+
 def flat(x):
     return x.reshape(len(x), -1)
 
@@ -118,7 +138,7 @@ def equinox_sequential(*layers):
     return eqx.nn.Sequential(layers)
 
 
-def equinox_block():
+def equinox_block(_):
     return EquinoxBlock(
         eqx.nn.RMSNorm(6),
         eqx.nn.MultiheadAttention(2, 6, qk_size=4, vo_size=5, use_key_bias=True, use_output_bias=True, key=key()),
@@ -151,6 +171,10 @@ def torch_residual(r):
     return [interop.Sum([r.conv, jaxbp.tanh, r.after[0]], [r.short]), jaxbp.relu]
 
 
+def encoder(e):
+    return [interop.Stack(e.layers), e.norm]
+
+
 CASES = {
     "equinox images": Case(
         lambda: equinox_sequential(
@@ -169,10 +193,11 @@ CASES = {
         (7, 2), maps=True, maps_out=True),
     "equinox words": Case(
         lambda: equinox_sequential(
-            interop_own("equinox").Rows(eqx.nn.Embedding(7, 6, key=key())), equinox_block(),
+            interop_own("equinox").Rows(eqx.nn.Embedding(7, 6, key=key())),
+            EquinoxBlocks(eqx.filter_vmap(equinox_block)(jnp.arange(3))),
             interop_own("equinox").Rows(eqx.nn.Linear(6, 3, key=key(4))),
         ),
-        5, ids=7, options={"layers": {EquinoxBlock: block}}),
+        5, ids=7, options={"layers": {EquinoxBlock: block, EquinoxBlocks: stack}}),
     "flax images": Case(
         lambda: nnx.Sequential(
             double(nnx.Conv, 2, 4, (3, 2), (2, 1), padding=((1, 0), (0, 1)), feature_group_count=2), nnx.tanh,
@@ -190,8 +215,8 @@ CASES = {
         ),
         (7, 2), maps=True, maps_out=True),
     "flax words": Case(
-        lambda: nnx.Sequential(double(nnx.Embed, 7, 6), FlaxBlock(6, 4, 2), double(nnx.Linear, 6, 3)),
-        5, ids=7, options={"layers": {FlaxBlock: block}}, written=1e-5),
+        lambda: nnx.Sequential(double(nnx.Embed, 7, 6), FlaxBlocks(3, 6, 4, 2), double(nnx.Linear, 6, 3)),
+        5, ids=7, options={"layers": {FlaxBlock: block, FlaxBlocks: stack}}, written=1e-5),
     "torch images": Case(torch_images, (6, 4, 2), maps=True),
     "torch signals": Case(
         lambda: nn.Sequential(
@@ -206,14 +231,17 @@ CASES = {
         options={"layers": {TorchResidual: torch_residual}}),
     "torch encoder, norm first": Case(
         lambda: nn.Sequential(
-            nn.Embedding(7, 6), nn.TransformerEncoderLayer(6, 2, 5, 0.0, "gelu", norm_first=True, batch_first=True),
-            nn.RMSNorm(6), nn.Linear(6, 3)),
+            nn.Embedding(7, 6),
+            nn.TransformerEncoder(
+                nn.TransformerEncoderLayer(6, 2, 5, 0.0, "gelu", norm_first=True, batch_first=True), 1, nn.RMSNorm(6),
+                enable_nested_tensor=False),
+            nn.Linear(6, 3)),
         5, ids=7),
     "torch encoder": Case(
         lambda: nn.TransformerEncoder(
             nn.TransformerEncoderLayer(6, 2, 5, 0.0, torch.tanh, 1e-3, batch_first=True), 2, nn.LayerNorm(6),
             enable_nested_tensor=False),
-        (5, 6)),
+        (5, 6), options={"layers": {nn and nn.TransformerEncoder: encoder}}),
 }  # fmt: skip
 
 
@@ -306,6 +334,19 @@ def assert_same(got, expected):
     jax.tree.map(np.testing.assert_array_equal, got[1], expected[1])
 
 
+def assert_near(grads, expected):
+    """In units of all of a unit's, because that of a key's bias is 0."""
+    assert set(grads) == set(expected)
+    if any(isinstance(of, dict) for of in grads.values()):
+        for name in grads:
+            assert_near(grads[name], expected[name])
+        return
+    size = np.sqrt(sum(np.sum(g**2) for g in expected.values()))
+    assert not grads or size > 0
+    for s, g in grads.items():
+        assert np.linalg.norm(g - expected[s]) <= TOLERANCE * size, s
+
+
 @pytest.mark.parametrize("name", marked(CASES))
 def test_outputs_and_gradients_are_those_of_the_library(name):
     case, library = CASES[name], library_of(name)
@@ -314,17 +355,11 @@ def test_outputs_and_gradients_are_those_of_the_library(name):
     x = jnp.asarray(case.x())
     y = np.random.default_rng(2).normal(size=(len(x), *net.shapes[net.output]))
     out, gradient = theirs(case, library, module, y)
-    back = jax.jit(partial(jaxbp.backprop, net, jaxbp.squared_error, reduction="sum"))(params, x, jnp.asarray(y))
+    back = sweep_of_sum(net)(params, x, jnp.asarray(y))
     np.testing.assert_allclose(back.trace.h[net.output], out, rtol=TOLERANCE, atol=TOLERANCE)
     # a reader is linear in the weights, so it translates their gradient as it does them
     expected = convert(library, "from", gradient, shape=case.shape, **case.options)[1]
-    assert set(back.grads) == set(expected)
-    for u, group in back.grads.items():
-        # in units of all of a unit's, because that of a key's bias is 0
-        size = np.sqrt(sum(np.sum(g**2) for g in expected[u].values()))
-        assert not group or size > 0
-        for s, g in group.items():
-            assert np.linalg.norm(g - expected[u][s]) <= TOLERANCE * size, (u, s)
+    assert_near(back.grads, expected)
     again = convert(library, "to", net, params)
     np.testing.assert_allclose(theirs(case, library, again), out, rtol=case.written, atol=case.written)
     assert_same(convert(library, "from", again, shape=case.shape), (net, params))
@@ -393,14 +428,20 @@ WITHOUT = {
 ROUNDED = {("decoder block", "flax"): 1e-5}
 
 
+def random_params(net):
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda shape: jnp.asarray(rng.normal(size=shape)) / 2,
+        net.weight_shapes,
+        is_leaf=lambda node: isinstance(node, tuple),
+    )
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_our_networks_in_every_library(name, library):
-    net, rng = NETWORKS[name], np.random.default_rng(0)
-    params = {
-        u: {s: jnp.asarray(rng.normal(size=shape)) / 2 for s, shape in group.items()}
-        for u, group in net.weight_shapes.items()
-    }
+    net = NETWORKS[name]
+    params = random_params(net)
     if (name, library) in WITHOUT:
         with pytest.raises(ValueError, match=WITHOUT[name, library]):
             convert(library, "to", net, params)
@@ -419,6 +460,45 @@ def test_our_networks_in_every_library(name, library):
         np.testing.assert_allclose(ours_again, ours, rtol=1e-12, atol=1e-12)
     else:
         jax.tree.map(np.testing.assert_array_equal, of, params)
+
+
+_map = network((3, 2, 2), o=Unit((3, 2, 2), jaxbp.tanh, {"x": Conv((3, 3))}))
+_step = network(4, o=Unit(4, jaxbp.tanh, {"x": Dense()}))
+_block = network(
+    12,
+    h1=Unit(4, jaxbp.linear, {"x": Dense()}),
+    h2=jaxbp.stack(_step, 3, "h1", shared=True),
+    h3=Unit(4, jaxbp.linear, {"h2": Dense(), "h1": Identity()}),
+    o=Unit(12, jaxbp.linear, {"h3": Dense()}),
+)
+STACKS = network(
+    (3, 2, 2),
+    h1=jaxbp.stack(_map, 2, "x"),
+    h2=Unit(12, jaxbp.linear, {"h1": jaxbp.Flatten(3)}, bias=False),
+    h3=jaxbp.stack(_block, 2, "h2", remat=True),
+    o=Unit(2, jaxbp.linear, {"h3": Dense()}),
+)
+"""A stack of maps, then one whose first layer reads a flattened map, with one of shared weights in it."""
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_stacks_and_their_gradients_in_every_library(library):
+    params, case = random_params(STACKS), Case(dict, (3, 2, 2), maps=True)
+    x = case.x()
+    y = np.random.default_rng(2).normal(size=(len(x), 2))
+    module = convert(library, "to", STACKS, params)
+    out, gradient = theirs(case, library, module, y)
+    back = sweep_of_sum(STACKS)(params, x, jnp.asarray(y))
+    np.testing.assert_allclose(back.trace.h["o"], out, rtol=TOLERANCE, atol=TOLERANCE)
+    assert_near(back.grads, convert(library, "from", gradient, shape=case.shape)[1])
+    # how much of it is computed again is not told
+    as_read = network((3, 2, 2), **{**STACKS.units, "h3": jaxbp.stack(_block, 2, "h2")})
+    assert_same(convert(library, "from", module, shape=case.shape), (as_read, params))
+
+
+@cache
+def sweep_of_sum(net):
+    return jax.jit(partial(jaxbp.backprop, net, jaxbp.squared_error, reduction="sum"))
 
 
 def test_what_reads_a_flattened_map_is_in_our_order():
@@ -467,7 +547,8 @@ def test_linen_has_the_same_layers():
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_modules_of_our_own_can_be_pickled(library):
     block = NETWORKS["decoder block"].units  # but for functions of jax.nn, which cannot
-    net = network((5, 4), **{u: block[u] for u in ("n1", "g1", "q", "k", "v", "mix", "r1")})
+    inner = network((5, 4), **{u: block[u] for u in ("n1", "g1", "q", "k", "v", "mix", "r1")})
+    net = network((5, 4), blocks=jaxbp.stack(inner, 2, "x"))
     params = jaxbp.init_params(KEY, net)
     module = convert(library, "to", net, params)
     again = pickle.loads(pickle.dumps(module))
@@ -499,6 +580,7 @@ class Named(eqx.Module):
 
 
 NAMED = {Named: lambda module: [module.conv, module.others[0]]}
+STACKED = {Named: lambda module: [interop.Stack(module.others)]}
 UNCOUNTED = partial(nnx.avg_pool, count_include_pad=False)
 MHA = partial(eqx.nn.MultiheadAttention, key=KEY)
 REFUSED = {
@@ -530,6 +612,23 @@ REFUSED = {
         r"module.layers\[0\]: adds up shapes that differ: \(3,\), \(2,\)"),
     "twice the same": (lambda: of_equinox(linear(), Named(None, []), layers={Named: lambda m: [interop.Sum([], [])]}),
         r"module.layers\[1\]: adds the same source twice"),
+    "layers of a stack that differ": (
+        lambda: of_equinox(Named(None, [linear(), [linear(), jax.nn.relu]]), layers=STACKED),
+        r"module.layers\[0\]: is a stack of layers .* unit 'o' is .*linear.* first, but .*relu.* layer 1"),
+    "a layer of another shape": (lambda: of_equinox(Named(None, [linear(3, 2)] * 2), layers=STACKED),
+        r"module.layers\[0\]: is a stack, whose layers keep the shape, but one makes \(2,\) of \(3,\)"),
+    "a stack of another depth": (
+        lambda: of_equinox(linear(), Named(None, linear()), layers={Named: lambda m: [interop.Stack(m.others, 2)]}),
+        r"module.layers\[1\].others has an array of shape \(3, 3\), expected 2 layers as its first axis"),
+    "a function for each layer": (lambda: of_flax(nnx.relu, layers={nnx.relu: lambda f: [interop.Stack(f, 2)]}),
+        r"module.layers\[0\].layers must be a module of nnx, whose arrays have 2 layers"),
+    "layers of nothing": (lambda: of_equinox(linear(), Named(None, [[]]), layers=STACKED),
+        r"module.layers\[1\]: is a stack of layers that do nothing"),
+    "the first of the same layers alone in another order": (
+        lambda: of_equinox(
+            eqx.nn.MaxPool2d(1, 1), eqx.nn.Lambda(jnp.ravel), Named(None, [linear(8, 8)] * 2), layers=STACKED,
+            shape=(2, 2, 2)),
+        r"module.layers\[2\]: reads a flattened map in the first of its layers alone"),
     "causal without attention": (lambda: of_equinox(Named(None, [linear()]), layers={
         Named: lambda m: [interop.Causal(m.others[0])]}), r"module.layers\[0\].others\[0\] is Linear.*no attention"),
     "ids of another table": (lambda: of_equinox(eqx.nn.Embedding(7, 2, key=KEY), shape=jaxbp.ids(5, 8)),
@@ -575,3 +674,5 @@ def test_what_is_not_known_of_torch_is_refused_by_its_place():
     for module, shape, message in refused:
         with pytest.raises((TypeError, ValueError), match=message):
             interop.from_torch(module, shape=shape)
+    with pytest.raises(TypeError, match=r"module\.layers is one module for 2 layers, which torch has none of"):
+        interop.from_torch(nn.ReLU(), layers={nn.ReLU: lambda module: [interop.Stack(module, 2)]})

@@ -557,6 +557,17 @@ CALLS: dict[str, Call] = {
             ]
         },
     ),
+    "interop.Stack": Call(
+        interop.Stack,
+        {"layers": [jnp.sin], "depth": None},
+        kinds={
+            "layers": [
+                *(type_error(v, "layers must be a list of modules, or one with") for v in (None, jnp.sin, "blocks")),
+                value_error([], "a Stack has one layer at least, got none"),
+            ],
+            "depth": [v for v in no_integer(1) if v.value is not None],
+        },
+    ),
     "interop.Causal": Call(
         interop.Causal,
         {"attention": jnp.sin},

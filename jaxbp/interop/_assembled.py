@@ -3,12 +3,16 @@
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from jaxbp._attention import attention
 from jaxbp._checks import described, is_integer
 from jaxbp._graph import ONE
 from jaxbp._ids import Ids
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
+from jaxbp._stack import stack
 from jaxbp._unit import Node, Unit, check_shape
 from jaxbp.activations import linear
 from jaxbp.connections import Connection, Dense, Identity, Shape
@@ -22,6 +26,7 @@ from jaxbp.interop._layers import (
     Lookup,
     Norm,
     SelfAttention,
+    Stacked,
     Step,
     Steps,
     Summed,
@@ -47,19 +52,27 @@ def as_network(steps: Steps, shape: Shape | Ids, function: str) -> tuple[Network
     """The network x ⇒ h1 ⇒ … ⇒ o of a description and of the shape of x, and its parameters.
 
     A layer with weights is a unit, whose activation is the one that follows. A norm is a unit of its own, before the
-    one that scales it; attention has units q, k, v and mix; a sum that ends in a layer with weights is that unit.
+    one that scales it; attention has units q, k, v and mix; a sum that ends in a layer with weights is that unit; a
+    stack is a unit whose block is such a network.
     """
     assembly = _Assembly()
     end = assembly.follow(steps, Source("x", shape.shape if isinstance(shape, Ids) else shape, fresh=False))
     if end.name == "x":
         raise ValueError(f"{function} found no layer")
-    units, params = assembly.units, assembly.params
-    units["o"], params["o"] = units.pop(end.name), params.pop(end.name)
-    if units["o"].dropout:
+    if assembly.units[end.name].dropout:
         raise ValueError(f"{steps[-1].place} drops elements of the output, which has no dropout here; leave it out")
-    net = Network(inputs={"x": shape if isinstance(shape, Ids) or len(shape) != 1 else shape[0]}, units=units)
-    check_params(net, params)
-    return net, params
+    return assembly.network(shape, end)
+
+
+def _block(steps: Steps, shape: Shape) -> tuple[Network, Params]:
+    """The network of one layer of a stack, and its parameters."""
+    assembly = _Assembly()
+    end = assembly.follow(steps, Source("x", shape, fresh=False))
+    if end.name == "x":
+        raise ValueError("is a stack of layers that do nothing; leave it out")
+    if assembly.units[end.name].dropout:
+        end = assembly.unit(assembly.next(), end.shape, {end.name: Identity()})
+    return assembly.network(shape, end)
 
 
 class _Assembly:
@@ -92,11 +105,22 @@ class _Assembly:
                 return self.normalise(layer, source)
             case SelfAttention():
                 return self.attend(layer, source)
+            case Stacked():
+                layer.output(source.shape)
+                return self.stack(layer, source)
             case Summed(branches):
                 layer.output(source.shape)
                 return self.sum([self.follow(branch, source._replace(fresh=False)) for branch in branches])
             case _:
                 raise TypeError(f"there is no layer of the kind {type(layer).__name__}")
+
+    def network(self, shape: Shape | Ids, end: Source) -> tuple[Network, Params]:
+        """What there is so far as a network that ends here."""
+        units, params = self.units, self.params
+        units["o"], params["o"] = units.pop(end.name), params.pop(end.name)
+        net = Network(inputs={"x": shape if isinstance(shape, Ids) else _width(shape)}, units=units)
+        check_params(net, params)
+        return net, params
 
     def next(self) -> str:
         """The name of the next layer's unit."""
@@ -150,6 +174,22 @@ class _Assembly:
         self.params[mix] = {}
         connection, shape = layer.o.joined(shape)
         return self.unit(name, shape, {mix: connection}, layer.o.W, layer.o.b)
+
+    def stack(self, layer: Stacked, source: Source) -> Source:
+        made = [_block(steps, source.shape) for steps in layer.layers]
+        block, params = made[0]
+        for i, (other, _) in enumerate(made):
+            if other != block:
+                u = next(u for u in {**block.units, **other.units} if block.units.get(u) != other.units.get(u))
+                raise ValueError(
+                    f"is a stack of layers that are not alike: unit {u!r} is {block.units.get(u)!r} in the first, but "
+                    f"{other.units.get(u)!r} in layer {i}"
+                )
+        name = self.next()
+        self.units[name] = stack(block, layer.depth, source.name, shared=layer.shared)
+        of_layers = [params for _, params in made]
+        self.params[name] = params if layer.shared else jax.tree.map(lambda *W: jnp.stack(W), *of_layers)
+        return Source(name, source.shape, fresh=False)
 
     def sum(self, ends: list[Source]) -> Source:
         names = [end.name for end in ends]
@@ -209,10 +249,10 @@ def input_of(steps: Steps, shape: Any, function: str) -> tuple[Steps, Shape | Id
 def _first(steps: Steps) -> Step | None:
     """The first layer that says something about what it reads."""
     for step in steps:
-        if isinstance(step.layer, Summed):
-            inside = [found for branch in step.layer.branches if (found := _first(branch)) is not None]
-            if inside:
-                return inside[0]
+        if step.layer.inside:
+            found = next(filter(None, map(_first, step.layer.inside)), None)
+            if found is not None:
+                return found
         elif not isinstance(step.layer, Applied | Dropping) and not (
             isinstance(step.layer, Norm) and step.layer.gain is None
         ):

@@ -67,9 +67,10 @@ def to_equinox(net: Network, params: Params, *, activations: Activations | None 
     Returns:
         An `eqx.nn.MLP` where it fits: the hidden units have one width, one element-wise activation and all of them
         or none a bias, and the output is element-wise (linear if there is no hidden unit). Otherwise it is an
-        `eqx.nn.Sequential`, whose maps have channels first, as equinox has them. Sums of branches, attention of a
-        sequence to itself and layers for each row are modules `Sum`, `SelfAttention` and `Rows` in it, which equinox
-        has none of; `from_equinox` knows them. It takes one example; `jax.vmap` makes it take a batch.
+        `eqx.nn.Sequential`, whose maps have channels first, as equinox has them. Sums of branches, stacks (run by
+        `jax.lax.scan`), attention of a sequence to itself and layers for each row are modules `Sum`, `Stack`,
+        `SelfAttention` and `Rows` in it, which equinox has none of; `from_equinox` knows them. It takes one
+        example; `jax.vmap` makes it take a batch.
 
     Example:
         >>> import jax, jaxbp
@@ -85,4 +86,4 @@ def to_equinox(net: Network, params: Params, *, activations: Activations | None 
     steps = reordered(steps, shape, theirs=True)
     writer = EquinoxWriter(eqx, activations)
     mlp = as_mlp(writer, steps, shape)
-    return eqx.nn.Sequential(written(steps, shape, writer.write, writer.sum)) if mlp is None else mlp
+    return eqx.nn.Sequential(written(steps, shape, writer)) if mlp is None else mlp

@@ -14,6 +14,7 @@ from jaxbp._attention import Attention
 from jaxbp.activations import Elementwise, linear, with_epsilon
 from jaxbp.connections import AvgPool, Conv, MaxPool
 from jaxbp.interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, Known, of_function
+from jaxbp.interop._axes import alike, exchanged, plain
 from jaxbp.interop._equinox_own import own_modules
 from jaxbp.interop._layers import (
     Affine,
@@ -27,11 +28,8 @@ from jaxbp.interop._layers import (
     SelfAttention,
     Step,
     TransposedConvolution,
-    alike,
-    exchanged,
-    plain,
 )
-from jaxbp.interop._reading import Layers, Reader, as_array, of_self_attention, of_sum, unsuited
+from jaxbp.interop._reading import Layers, Reader, as_array, by_layer, of_self_attention, of_stack, of_sum, unsuited
 
 _TAKES = f"from_equinox takes the layers that it names in its documentation, and Lambda of {FUNCTION_NAMES}"
 
@@ -59,10 +57,15 @@ def reader_of(nn: Any, activations: Activations, layers: Layers | None) -> Reade
         nn.Identity: lambda reader, module, place: iter(()),
         nn.Lambda: lambda reader, module, place: iter((otherwise(module.fn, place),)),
         own.Sum: of_sum,
+        own.Stack: of_stack,
         own.Rows: lambda reader, module, place: reader.read(module.layer, f"{place}.layer"),
         own.SelfAttention: of_self_attention,
     }
-    return Reader(kinds, otherwise, layers, containers=(nn.Sequential, nn.MLP))
+    return Reader(kinds, otherwise, layers, containers=(nn.Sequential, nn.MLP), unstacked=_unstacked)
+
+
+def _unstacked(reader: Reader, module: Any, depth: int, place: str) -> list[Any]:
+    return by_layer(module, depth, place)
 
 
 def _function(activations: Activations, known: Any, function: Any, place: str) -> Step:

@@ -10,6 +10,7 @@ from jaxbp import activations as ours
 from jaxbp.activations import Elementwise, epsilon_of, linear
 from jaxbp.connections import Shape
 from jaxbp.interop._activations import Activations, is_rms, to_function
+from jaxbp.interop._axes import exchanged, spelled_out
 from jaxbp.interop._equinox_own import own_modules
 from jaxbp.interop._layers import (
     Affine,
@@ -24,8 +25,6 @@ from jaxbp.interop._layers import (
     SelfAttention,
     Steps,
     TransposedConvolution,
-    exchanged,
-    spelled_out,
 )
 from jaxbp.interop._reading import as_array
 from jaxbp.interop._writing import lacking
@@ -40,6 +39,15 @@ class EquinoxWriter:
     def sum(self, branches: list[list[Any]]) -> Any:
         """The module of a sum."""
         return self.own.Sum(tuple(self.nn.Sequential(branch) for branch in branches))
+
+    def stack(self, layers: list[list[Any]], depth: int) -> Any:
+        """The module of a stack."""
+        made, shared = [self.nn.Sequential(layer) for layer in layers], len(layers) < depth
+
+        def over_layers(first: Any, *others: Any) -> Any:
+            return jnp.stack([first, *others]) if self.eqx.is_array(first) else first
+
+        return self.own.Stack(made[0] if shared else jax.tree.map(over_layers, *made), depth, shared)
 
     def write(self, place: str, layer: Layer, source: Shape) -> list[Any]:
         """The modules of a layer."""

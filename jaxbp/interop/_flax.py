@@ -102,8 +102,8 @@ def to_flax(net: Network, params: Params, *, activations: Activations | None = N
     kernel = W
 
     It is an `nnx.Sequential`, because a module of nnx holds its weights, and those of a linen one would have to be
-    returned beside it. Sums of branches and causal attention are modules `Sum` and `SelfAttention` in it, and
-    flattening is a partial of `flatten`, which flax has none of; `from_flax` knows them.
+    returned beside it. Sums of branches, stacks (run by `nnx.scan`) and causal attention are modules `Sum`, `Stack` and
+    `SelfAttention` in it, and flattening is a partial of `flatten`, which flax has none of; `from_flax` knows them.
 
     Example:
         >>> import jax, jaxbp
@@ -117,7 +117,7 @@ def to_flax(net: Network, params: Params, *, activations: Activations | None = N
     steps = steps_of(net, params, "to_flax")
     [shape] = (net.shapes[x] for x in net.inputs)
     writer = FlaxWriter(nnx, activations)
-    return nnx.Sequential(*written(steps, shape, writer.write, writer.sum))
+    return nnx.Sequential(*written(steps, shape, writer))
 
 
 def _compact_steps(

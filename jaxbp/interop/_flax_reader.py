@@ -13,6 +13,7 @@ from jaxbp._checks import check_keys
 from jaxbp.activations import with_epsilon
 from jaxbp.connections import AvgPool, Conv, MaxPool
 from jaxbp.interop._activations import FUNCTION_NAMES, FUNCTIONS, Activations, named, of_function
+from jaxbp.interop._axes import Ends, alike, exchanged, plain
 from jaxbp.interop._flax_own import own_modules
 from jaxbp.interop._flax_writer import flatten
 from jaxbp.interop._layers import (
@@ -20,7 +21,6 @@ from jaxbp.interop._layers import (
     Applied,
     Convolution,
     Dropping,
-    Ends,
     Flattening,
     Lookup,
     Norm,
@@ -28,11 +28,8 @@ from jaxbp.interop._layers import (
     SelfAttention,
     Step,
     TransposedConvolution,
-    alike,
-    exchanged,
-    plain,
 )
-from jaxbp.interop._reading import Layers, Reader, as_array, of_self_attention, of_sum, unsuited
+from jaxbp.interop._reading import Layers, Reader, as_array, by_layer, of_self_attention, of_stack, of_sum, unsuited
 
 _TAKES = (
     f"from_flax takes the layers that it names in its documentation, {FUNCTION_NAMES}, and the variables of a compact "
@@ -58,10 +55,20 @@ def reader_of(nnx: Any, linen: Any, activations: Activations, layers: Layers | N
         **dict.fromkeys((nnx.MultiHeadAttention, linen.MultiHeadDotProductAttention), _of_attention),
         **dict.fromkeys((nnx.Dropout, linen.Dropout), _of_dropout),
         own.Sum: of_sum,
+        own.Stack: of_stack,
         own.SelfAttention: of_self_attention,
     }
     pools = {nnx.max_pool: MaxPool, nnx.avg_pool: AvgPool}
-    return Reader(kinds, partial(_function, pools, activations), layers, containers=tuple(sequential))
+    otherwise, unstacked = partial(_function, pools, activations), partial(_unstacked, nnx)
+    return Reader(kinds, otherwise, layers, containers=tuple(sequential), unstacked=unstacked)
+
+
+def _unstacked(nnx: Any, reader: Reader, module: Any, depth: int, place: str) -> list[Any]:
+    if not isinstance(module, nnx.Module):
+        raise TypeError(f"{place} must be a module of nnx, whose arrays have {depth} layers, got {named(type(module))}")
+    reader.hold(module, place)
+    form, random, arrays = nnx.split(module, nnx.RngState, ...)
+    return [nnx.merge(form, random, layer) for layer in by_layer(arrays, depth, place)]
 
 
 def linear_of(arrays: Mapping[str, Any], place: str) -> Affine:

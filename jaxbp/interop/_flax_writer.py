@@ -3,12 +3,14 @@
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp.activations import epsilon_of
 from jaxbp.connections import MaxPool, Shape
 from jaxbp.interop._activations import Activations, is_rms, to_function
+from jaxbp.interop._axes import spelled_out
 from jaxbp.interop._flax_own import own_modules
 from jaxbp.interop._layers import (
     Affine,
@@ -22,7 +24,6 @@ from jaxbp.interop._layers import (
     Pooling,
     SelfAttention,
     TransposedConvolution,
-    spelled_out,
 )
 from jaxbp.interop._reading import as_array
 from jaxbp.interop._writing import lacking
@@ -42,6 +43,13 @@ class FlaxWriter:
     def sum(self, branches: list[list[Any]]) -> Any:
         """The module of a sum."""
         return own_modules(self.nnx).Sum([self.nnx.Sequential(*branch) for branch in branches])
+
+    def stack(self, layers: list[list[Any]], depth: int) -> Any:
+        """The module of a stack."""
+        made, shared = [self.nnx.Sequential(*layer) for layer in layers], len(layers) < depth
+        if not shared:
+            self.nnx.update(made[0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(self.nnx.state, made)))
+        return own_modules(self.nnx).Stack(made[0], depth, shared)
 
     def write(self, place: str, layer: Layer, source: Shape) -> list[Any]:
         """The modules of a layer."""

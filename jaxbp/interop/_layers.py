@@ -5,13 +5,11 @@ sees to that. `_assembled.py` makes a network of such a description, and `_taken
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
-
-import jax.numpy as jnp
 
 from jaxbp._attention import Attention
 from jaxbp.activations import Activation
@@ -28,10 +26,7 @@ from jaxbp.connections import (
     Scale,
     Shape,
 )
-from jaxbp.connections._windows import Windows, WindowSpec
-
-Ends = tuple[tuple[int, int], ...]
-"""What is added before and after along each spatial axis."""
+from jaxbp.interop._axes import Ends, alike, plain, spelled_out
 
 
 class Layer(ABC):
@@ -40,6 +35,15 @@ class Layer(ABC):
     @abstractmethod
     def output(self, source: Shape) -> Shape:
         """The shape that it makes of a source's, for one example."""
+
+    @property
+    def inside(self) -> "tuple[Steps, ...]":
+        """The sequences of layers in it."""
+        return ()
+
+    def within(self, change: "Callable[[Steps], Steps]") -> "Layer":
+        """The same with each sequence in it changed."""
+        return self
 
 
 class Step(NamedTuple):
@@ -298,6 +302,44 @@ class Summed(Layer):
             raise ValueError(f"adds up shapes that differ: {', '.join(map(str, shapes))}")
         return shapes[0]
 
+    @property
+    def inside(self) -> tuple[Steps, ...]:
+        """The branches."""
+        return self.branches
+
+    def within(self, change: Callable[[Steps], Steps]) -> "Summed":
+        """Other branches."""
+        return Summed(tuple(change(branch) for branch in self.branches))
+
+
+@dataclass(frozen=True)
+class Stacked(Layer):
+    """Sequences that differ in nothing but their weights, one after the other; or the same one `depth` times."""
+
+    layers: tuple[Steps, ...]
+    depth: int
+
+    @property
+    def shared(self) -> bool:
+        """Whether all layers are the same one."""
+        return len(self.layers) < self.depth
+
+    def output(self, source: Shape) -> Shape:
+        """The source's."""
+        for layer in self.layers:
+            if (shape := output(layer, source)) != source:
+                raise ValueError(f"is a stack, whose layers keep the shape, but one makes {shape} of {source}")
+        return source
+
+    @property
+    def inside(self) -> tuple[Steps, ...]:
+        """The layers."""
+        return self.layers
+
+    def within(self, change: Callable[[Steps], Steps]) -> "Stacked":
+        """Other layers."""
+        return Stacked(tuple(change(layer) for layer in self.layers), self.depth)
+
 
 def output(steps: Steps, shape: Shape) -> Shape:
     """The shape at the end of a sequence, whose misfits are refused by where they are."""
@@ -323,40 +365,3 @@ def placed(place: str) -> Generator[None]:
         misfit: Any = ValueError(f"{place}: {error}")
         misfit.has_place = True
         raise misfit from None
-
-
-# Numbers for each axis, and in short.
-
-
-def alike(values: Shape) -> int | Shape:
-    """One number where all axes have the same."""
-    return values[0] if len(set(values)) == 1 else values
-
-
-def plain(ends: Ends) -> Any:
-    """Padding in its shortest form: "VALID", one number, or what is added before and after along each axis."""
-    numbers = {number for pair in ends for number in pair}
-    if len(numbers) > 1:
-        return ends
-    return numbers.pop() or "VALID"
-
-
-def spelled_out(conv: Conv | MaxPool | AvgPool, spatial: Shape) -> Windows:
-    """Size, stride, padding and dilation of the windows of a convolution or a pool, each for every axis."""
-    if isinstance(conv, Conv):
-        spec = WindowSpec(conv.kernel, conv.stride, conv.padding, conv.dilation)
-    else:
-        spec = WindowSpec(conv.window, conv.window if conv.stride is None else conv.stride, conv.padding, 1)
-    return spec.over(spatial)
-
-
-def exchanged(W: Any, groups: int) -> Any:
-    """The weights of a transposed convolution as those of a convolution of its spread source, and the other way round.
-
-    JAX's libraries convolve the source with zeros between its elements, where we have the transpose of a convolution:
-    the kernel is flipped, and in each group inputs and outputs change places.
-    """
-    *kernel, d, c = W.shape
-    flipped = jnp.flip(W, tuple(range(len(kernel))))
-    grouped = jnp.reshape(flipped, (*kernel, d, groups, c // groups))
-    return jnp.reshape(jnp.swapaxes(grouped, -3, -1), (*kernel, c // groups, groups * d))

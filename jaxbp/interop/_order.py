@@ -25,6 +25,7 @@ from jaxbp.interop._layers import (
     Norm,
     Pooling,
     SelfAttention,
+    Stacked,
     Step,
     Steps,
     Summed,
@@ -71,10 +72,23 @@ def _walk(steps: Steps, state: _State, theirs: bool) -> tuple[list[Step], _State
             if isinstance(layer, Summed):
                 ends = [_walk(branch, state, theirs) for branch in layer.branches]
                 layer, state = Summed(tuple(inner for inner, _ in ends)), _met([end for _, end in ends])
+            elif isinstance(layer, Stacked):
+                layer, state = _stack(layer, state, theirs)
             else:
                 layer, state = _one(layer, state, theirs)
         done.append(Step(place, layer))
     return done, state
+
+
+def _stack(stack: Stacked, state: _State, theirs: bool) -> tuple[Stacked, _State]:
+    layers: list[Steps] = []
+    for layer in stack.layers:
+        before = state
+        steps, state = _walk(layer, before, theirs)
+        layers.append(steps)
+        if stack.shared and not _same(before.order, state.order):
+            raise ValueError("reads a flattened map in the first of its layers alone, but all have the same weights")
+    return Stacked(tuple(layers), stack.depth), state
 
 
 def _one(layer: Layer, state: _State, theirs: bool) -> tuple[Layer, _State]:
@@ -148,10 +162,8 @@ def _is_map(steps: Steps, shape: Shape) -> bool | None:
                 return False
             case Flattening():
                 return len(shape) > 2
-            case Summed(branches):
-                found = [_is_map(branch, shape) for branch in branches]
-                if any(is_map is not None for is_map in found):
-                    return next(is_map for is_map in found if is_map is not None)
             case _:
-                continue
+                found = [is_map for inner in layer.inside if (is_map := _is_map(inner, shape)) is not None]
+                if found:
+                    return found[0]
     return None

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp._attention import Attention
-from jaxbp._checks import check_floating, check_mapping, described
+from jaxbp._checks import check_floating, check_integer, check_mapping, described
 from jaxbp.activations import Activation
 from jaxbp.connections import AvgPool, Flatten, MaxPool
 from jaxbp.interop._activations import named
-from jaxbp.interop._layers import Applied, Flattening, Pooling, SelfAttention, Step, Summed
+from jaxbp.interop._layers import Applied, Flattening, Pooling, SelfAttention, Stacked, Step, Summed
 
 Layers = Mapping[Any, Callable[[Any], Any]]
 """What a user says of modules that are not known: the class, and a function from such a module to its parts."""
@@ -50,6 +50,41 @@ class Sum:
         self.branches = branches
 
 
+class Stack:
+    """Layers alike, one after the other, for `layers=`: they become one unit, a `jaxbp.stack`.
+
+    h_l = f_l(h_{l−1})
+
+    Args:
+        layers: A module, or a list of modules, for each layer; the same one everywhere is one that all layers share.
+        depth: Where `layers` is one module of equinox or nnx whose arrays have the layers as their first axis, as
+            `eqx.filter_vmap` and `nnx.vmap` make it: how many they are.
+
+    Example:
+        >>> import equinox as eqx, jax, jaxbp
+        >>> class Deep(eqx.Module):
+        ...     blocks: list[eqx.nn.Linear]
+        ...     def __call__(self, x, key=None):
+        ...         for block in self.blocks:
+        ...             x = jax.nn.relu(block(x))
+        ...         return x
+        >>> theirs = Deep([eqx.nn.Linear(3, 3, key=key) for key in jax.random.split(jax.random.key(0), 8)])
+        >>> layers = {Deep: lambda deep: [jaxbp.interop.Stack([[block, jax.nn.relu] for block in deep.blocks])]}
+        >>> net, params = jaxbp.interop.from_equinox(theirs, layers=layers)
+        >>> net.units["o"].depth, params["o"]["o"]["x"].shape
+        (8, (8, 3, 3))
+    """
+
+    def __init__(self, layers: Any, depth: int | None = None):
+        if depth is not None:
+            check_integer(depth, "depth", 1)
+        elif isinstance(layers, type | str) or not hasattr(layers, "__iter__"):
+            raise TypeError(f"layers must be a list of modules, or one with depth=, got {described(layers)}")
+        elif not (layers := tuple(layers)):
+            raise ValueError("a Stack has one layer at least, got none")
+        self.layers, self.depth = layers, None if depth is None else int(depth)
+
+
 class Causal:
     """Attention of rows to themselves and to those before them, for `layers=`, where a module is told when called.
 
@@ -78,6 +113,7 @@ class Reader:
         kinds: How modules of exactly these classes are read.
         containers: Classes among them of which subclasses are read alike, if they leave `method` as it is.
         otherwise: What reads anything else, an activation if it is known.
+        unstacked: `(reader, module, depth, place) -> modules`: the layers of a module that is all of them.
     """
 
     def __init__(
@@ -89,9 +125,10 @@ class Reader:
         containers: Sequence[Any] = (),
         method: str = "__call__",
         check: Callable[[Any, str], None] | None = None,
+        unstacked: Callable[["Reader", Any, int, str], Sequence[Any]],
     ):
         self.kinds, self.otherwise, self.containers, self.method = kinds, otherwise, containers, method
-        self.check = check
+        self.check, self.unstacked = check, unstacked
         self.layers = {} if layers is None else layers
         check_mapping(self.layers, "layers", "{Block: lambda block: [block.first, block.second]}")
         for theirs, parts in self.layers.items():
@@ -123,6 +160,10 @@ class Reader:
         for i, module in enumerate(modules):
             yield from self.read(module, f"{place}[{i}]")
 
+    def stack(self, modules: Sequence[Any], place: str) -> Step:
+        """The stack of modules that follow each other."""
+        return Step(place, _stacked(modules, lambda module, i: self.read(module, f"{place}[{i}]")))
+
     def hold(self, holder: Any, place: str) -> None:
         """Refuse an object with weights that an earlier layer has."""
         if any(holder is other for other in self._held):
@@ -150,6 +191,16 @@ class Reader:
                 outside = place.rpartition(".")[0]
                 branches = tuple(tuple(self._parts(branch, outside, module)) for branch in part.branches)
                 yield Step(outside, Summed(branches))
+            case Stack(layers=layers, depth=int(depth)):
+                place = f"{place.rpartition('.')[0]}.{name_in(module, layers) or 'layers'}"
+                yield self.stack(self.unstacked(self, layers, depth, place), place)
+            case Stack():
+                outside = place.rpartition(".")[0]
+
+                def layer(parts: Any, _: int) -> Iterator[Step]:
+                    return self._parts(parts if isinstance(parts, list | tuple) else [parts], outside, module)
+
+                yield Step(outside, _stacked(part.layers, layer))
             case Causal():
                 outside = place.rpartition(".")[0]
                 place = f"{outside}.{name_in(module, part.attention) or 'attention'}"
@@ -163,10 +214,31 @@ class Reader:
                 yield from self.read(part, place, told=part is not module)
 
 
+def _stacked(modules: Sequence[Any], read: Callable[[Any, int], Iterator[Step]]) -> Stacked:
+    """The layers of a stack, of which one that is used again and again is read once."""
+    first, *others = modules
+    distinct = modules if any(module is not first for module in others) else [first]
+    return Stacked(tuple(tuple(read(module, i)) for i, module in enumerate(distinct)), len(modules))
+
+
 def of_sum(reader: Reader, module: Any, place: str) -> Iterator[Step]:
     """The `Sum` that our own writer makes in each library."""
     branches = (reader.read(branch, f"{place}.branches[{i}]") for i, branch in enumerate(module.branches))
     yield Step(place, Summed(tuple(tuple(branch) for branch in branches)))
+
+
+def of_stack(reader: Reader, module: Any, place: str) -> Iterator[Step]:
+    """The `Stack` that our own writers make for JAX's libraries."""
+    layers, depth, place = module.layers, module.depth, f"{place}.layers"
+    yield reader.stack([layers] * depth if module.shared else reader.unstacked(reader, layers, depth, place), place)
+
+
+def by_layer(tree: Any, depth: int, place: str) -> list[Any]:
+    """A tree for each layer, of one whose arrays have the layers as their first axis."""
+    for leaf in jax.tree.leaves(tree):
+        if hasattr(leaf, "shape") and leaf.shape[:1] != (depth,):
+            raise ValueError(f"{place} has an array of shape {leaf.shape}, expected {depth} layers as its first axis")
+    return [jax.tree.map(lambda leaf, i=i: leaf[i] if hasattr(leaf, "shape") else leaf, tree) for i in range(depth)]
 
 
 def of_self_attention(reader: Reader, module: Any, place: str) -> Iterator[Step]:

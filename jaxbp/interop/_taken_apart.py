@@ -3,12 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+
 from jaxbp._attention import Attention
 from jaxbp._checks import quoted
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE
+from jaxbp._names import under
 from jaxbp._network import Network
 from jaxbp._parameters import Params, check_params
+from jaxbp._stack import Stack
 from jaxbp._unit import Unit
 from jaxbp.activations import epsilon_of, linear
 from jaxbp.connections import (
@@ -24,6 +28,7 @@ from jaxbp.connections import (
     Scale,
     Shape,
 )
+from jaxbp.interop._axes import spelled_out
 from jaxbp.interop._layers import (
     Affine,
     Applied,
@@ -36,10 +41,10 @@ from jaxbp.interop._layers import (
     Norm,
     Pooling,
     SelfAttention,
+    Stacked,
     Step,
     Summed,
     TransposedConvolution,
-    spelled_out,
 )
 
 
@@ -51,31 +56,46 @@ def steps_of(net: Network, params: Params, function: str) -> list[Step]:
     check_params(net, params)
     if len(net.inputs) > 1:
         raise ValueError(f"{function} takes a network with one input, but this one has the inputs {quoted(net.inputs)}")
-    for u in net.order:
-        for edge in net.plan.edges[u].values():
-            if edge.is_shared and edge.weight is not None:
-                raise ValueError(
-                    f"{function} takes weights that one connection uses, but unit {u!r} has the shared weights "
-                    f"{edge.weight[1]!r}"
-                )
-    [x] = net.inputs
-    return _norms_joined(_Parts(net, params, function, x).between(x, net.output))
+    return _norms_joined(_Parts(net, params, function).whole())
 
 
 class _Parts:
-    """How the units of one network hang together."""
+    """How the units of one network hang together.
 
-    def __init__(self, net: Network, params: Params, function: str, x: str):
-        self.net, self.params, self.function = net, params, function
-        self.via = _dominators(net, x)
+    Attributes:
+        around: The name of the stack whose block the network is; "" for the network itself.
+    """
+
+    def __init__(self, net: Network, params: Params, function: str, around: str = ""):
+        self.net, self.params, self.function, self.around = net, params, function, around
+        [self.x] = net.inputs
+        self.via = _dominators(net, self.x)
         self.done: set[str] = set()
+
+    def named(self, u: str) -> str:
+        """The name of a unit from outside of all stacks, for messages."""
+        return repr(under(self.around, u) if self.around else u)
+
+    def whole(self) -> list[Step]:
+        """The layers that lead from the input to the output."""
+        for u in self.net.order:
+            for edge in self.net.plan.edges[u].values():
+                if edge.is_shared and edge.weight is not None:
+                    raise ValueError(
+                        f"{self.function} takes weights that one connection uses, but unit {self.named(u)} has the "
+                        f"shared weights {edge.weight[1]!r}"
+                    )
+        return self.between(self.x, self.net.output)
 
     def between(self, start: str, end: str) -> list[Step]:
         """The layers that lead from one unit, or the input, to another that only it leads to."""
         if start == end:
             return []
-        place, node = f"unit {end!r}", self.net.units[end]
+        place, node = f"unit {self.named(end)}", self.net.units[end]
         self.once(end)
+        if isinstance(node, Stack):
+            stacked, [source] = self.stack(node, end), node.reads
+            return [*self.between(start, source), Step(place, stacked)]
         if not isinstance(node, Unit):
             raise ValueError(f"{self.function} takes no {_kind(node)}, but {place} is one")
         sources = list(node.connections)
@@ -92,13 +112,31 @@ class _Parts:
             steps.append(Step(place, Dropping(node.dropout)))
         return steps
 
+    def stack(self, stack: Stack, name: str) -> Stacked:
+        """The layers of a stack, of which the last one's output is read, and which read nothing but what they carry."""
+        block, params, place = stack.block, self.params[name], f"unit {self.named(name)}"
+        if len(block.inputs) > 1:
+            raise ValueError(
+                f"{self.function} takes a stack whose block has one input, but that of {place} has the inputs "
+                f"{quoted(block.inputs)}"
+            )
+        if stack.every_layer:
+            raise ValueError(
+                f"{self.function} takes what the last layer of a stack gives, but {place} is what every layer gives"
+            )
+        own = [] if stack.shared else [jax.tree.map(lambda W, i=i: W[i], params) for i in range(stack.depth)]
+        around = under(self.around, name) if self.around else name
+        return Stacked(
+            tuple(_Parts(block, params_l, self.function, around).whole() for params_l in own or [params]), stack.depth
+        )
+
     def sum(self, start: str, end: str, sources: Sequence[str]) -> Summed:
         """What the sources of a unit add up, all of them reached from one; the first with weights has the bias."""
         connections = self.net.plan.edges[end]
         holder = next((s for s in sources if isinstance(connections[s].linear, _WITH_BIAS)), None)
         if ONE in connections and holder is None:
             raise ValueError(
-                f"{self.function} takes no bias of a sum, but unit {end!r} has one and no weights beside it"
+                f"{self.function} takes no bias of a sum, but unit {self.named(end)} has one and no weights beside it"
             )
         return Summed(tuple(self.along(start, end, s, with_bias=s == holder) for s in sources))
 
@@ -109,7 +147,7 @@ class _Parts:
         connection, node = edges[source].linear, self.net.units.get(source)
         if b is not None and b.ndim > 1:
             raise ValueError(
-                f"{self.function} takes a bias for each channel, but unit {end!r} has one for all elements"
+                f"{self.function} takes a bias for each channel, but unit {self.named(end)} has one for all elements"
             )
         if isinstance(node, FunctionUnit) and isinstance(node.function, Attention) and type(connection) is Dense:
             return self.attention(start, source, node, node.function, Affine(W, b))
@@ -117,13 +155,14 @@ class _Parts:
         layer = _layer(connection, self.net.shapes[source], W, b)
         if layer is None:
             raise ValueError(
-                f"{self.function} has no counterpart of {connection!r}, by which unit {end!r} reads {source!r}"
+                f"{self.function} has no counterpart of {connection!r}, by which unit {self.named(end)} reads "
+                f"{source!r}"
             )
-        return steps if isinstance(layer, tuple) else [*steps, Step(f"unit {end!r}", layer)]
+        return steps if isinstance(layer, tuple) else [*steps, Step(f"unit {self.named(end)}", layer)]
 
     def attention(self, start: str, name: str, node: FunctionUnit, attention: Attention, o: Affine) -> list[Step]:
         """The layers up to what queries, keys and values are made of, and the attention between them."""
-        place = f"unit {name!r}"
+        place = f"unit {self.named(name)}"
         self.once(name)
         what = f"{self.function} takes attention of what one unit gives to itself"
         if len(node.sources) > 3:
@@ -159,8 +198,8 @@ class _Parts:
         if name in self.done:
             readers = quoted(self.net.plan.readers[name])
             raise ValueError(
-                f"{self.function} takes layers that follow each other, and sums of such, but unit {name!r} is read by "
-                f"{readers}, and the ways from there do not meet before other ways join them"
+                f"{self.function} takes layers that follow each other, and sums of such, but unit {self.named(name)} "
+                f"is read by {readers}, and the ways from there do not meet before other ways join them"
             )
         self.done.add(name)
 
@@ -199,10 +238,9 @@ def _layer(connection: Connection, source: Shape, W: Any, b: Any) -> Layer | tup
 def _norms_joined(steps: Sequence[Step]) -> list[Step]:
     """A norm and the gain that follows it as one layer."""
     joined: list[Step] = []
-    for step in steps:
-        layer = step.layer
-        if isinstance(layer, Summed):
-            step = Step(step.place, Summed(tuple(_norms_joined(branch) for branch in layer.branches)))
+    for place, whole in steps:
+        layer = whole.within(_norms_joined)
+        step = Step(place, layer)
         last = joined[-1].layer if joined else None
         if isinstance(layer, Gain) and isinstance(last, Norm) and last.gain is None:
             step = Step(joined.pop().place, Norm(last.activation, layer.W, layer.b))

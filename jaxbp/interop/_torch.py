@@ -74,8 +74,9 @@ def to_torch(net: Network, params: Params, *, activations: Activations | None = 
     weight = Wᵀ
 
     It is an `nn.Sequential` on the CPU, whose weights require a gradient, and whose maps have channels first, as torch
-    has them. Sums of branches and attention of a sequence to itself are modules `Sum` and `SelfAttention` in it, which
-    torch has none of; `from_torch` knows them. The parameters must have a dtype that torch has.
+    has them. Sums of branches, stacks (an `nn.ModuleList` run in a loop) and attention of a sequence to itself are
+    modules `Sum`, `Stack` and `SelfAttention` in it, which torch has none of; `from_torch` knows them. The
+    parameters must have a dtype that torch has.
 
     Example:
         >>> import jax, jaxbp  # doctest: +SKIP
@@ -93,4 +94,4 @@ def to_torch(net: Network, params: Params, *, activations: Activations | None = 
     [shape] = (net.shapes[x] for x in net.inputs)
     steps = reordered(steps, shape, theirs=True)
     writer = TorchWriter(torch, activations)
-    return torch.nn.Sequential(*written(steps, shape, writer.write, writer.sum))
+    return torch.nn.Sequential(*written(steps, shape, writer))

@@ -23,6 +23,7 @@ from jaxbp.interop._activations import (
     told,
     unknown,
 )
+from jaxbp.interop._axes import alike, plain
 from jaxbp.interop._layers import (
     Affine,
     Applied,
@@ -37,8 +38,6 @@ from jaxbp.interop._layers import (
     Step,
     Summed,
     TransposedConvolution,
-    alike,
-    plain,
 )
 from jaxbp.interop._reading import Layers, Reader, as_array, imported, of_self_attention, of_sum, unsuited
 from jaxbp.interop._torch_own import own_modules
@@ -54,6 +53,7 @@ def reader_of(torch: Any, activations: Activations, layers: Layers | None) -> Re
         containers=(torch.nn.Sequential,),
         method="forward",
         check=_no_hooks,
+        unstacked=_unstacked,
     )
 
 
@@ -82,8 +82,13 @@ def _kinds(torch: Any) -> Any:
         nn.TransformerEncoder: _of_encoder,
         **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), _of_dropout),
         own.Sum: of_sum,
+        own.Stack: lambda reader, module, place: iter((reader.stack(list(module.layers), f"{place}.layers"),)),
         own.SelfAttention: of_self_attention,
     }
+
+
+def _unstacked(reader: Reader, module: Any, depth: int, place: str) -> list[Any]:
+    raise TypeError(f"{place} is one module for {depth} layers, which torch has none of; give a Stack the list of them")
 
 
 def _no_hooks(module: Any, place: str) -> None:
@@ -158,9 +163,8 @@ def padding_joined(steps: Sequence[Step]) -> list[Step]:
     """Zeros around a map as the padding of the convolution, or of the mean, that comes next."""
     joined: list[Step] = []
     for step in steps:
-        place, layer = step
-        if isinstance(layer, Summed):
-            step = Step(place, Summed(tuple(padding_joined(branch) for branch in layer.branches)))
+        place, layer = step.place, step.layer.within(padding_joined)
+        step = Step(place, layer)
         last = joined[-1] if joined else None
         if last is not None and isinstance(last.layer, Padded):
             joined.pop()

@@ -10,12 +10,12 @@ from jaxbp import activations as ours
 from jaxbp.activations import epsilon_of, linear
 from jaxbp.connections import MaxPool, Shape
 from jaxbp.interop._activations import Activations, Known, gelu_exact, is_rms, no_counterpart, slope_of, to_module
+from jaxbp.interop._axes import Ends, spelled_out
 from jaxbp.interop._layers import (
     Affine,
     Applied,
     Convolution,
     Dropping,
-    Ends,
     Flattening,
     Layer,
     Lookup,
@@ -23,7 +23,6 @@ from jaxbp.interop._layers import (
     Pooling,
     SelfAttention,
     TransposedConvolution,
-    spelled_out,
 )
 from jaxbp.interop._torch_own import own_modules
 from jaxbp.interop._writing import lacking
@@ -37,6 +36,10 @@ class TorchWriter:
 
     def sum(self, branches: list[list[Any]]) -> Any:
         return own_modules(self.torch).Sum(*(self.nn.Sequential(*branch) for branch in branches))
+
+    def stack(self, layers: list[list[Any]], depth: int) -> Any:
+        made = [self.nn.Sequential(*layer) for layer in layers]
+        return own_modules(self.torch).Stack(*(made * depth)[:depth])
 
     def write(self, place: str, layer: Layer, source: Shape) -> list[Any]:
         nn = self.nn
