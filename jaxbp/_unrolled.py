@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._function_unit import FunctionUnit, function_unit
+from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE, SHARED
-from jaxbp._names import under
+from jaxbp._names import Name, under
 from jaxbp._network import Network
 from jaxbp._plan import Place, at
 from jaxbp._stack import Stack
 from jaxbp._unit import Node, Unit
 from jaxbp.activations import linear
-from jaxbp.connections import Connection, Identity
-from jaxbp.connections._connection import Wrapper
+from jaxbp.connections import Connection, Identity, Shape
+from jaxbp.connections._connection import Wrapper, as_cotangent_of
 
 Index = tuple[int, ...]
 """A layer of each stack around something."""
@@ -26,13 +27,19 @@ Index = tuple[int, ...]
 class Unrolled:
     """A network without stacks that computes the same, and what its units and weights are called in the original.
 
+    A quantity of the original has the layers as its first axes: `delta.blocks.up[3]` is `delta.blocks/3/up`.
+
     Attributes:
+        stacked: The original.
         net: The network written out; what is in layer 3 of the stack `blocks` is called `blocks/3/up`.
+        order: Its units, layer after layer, each after all that it reads.
         units: Each of its inputs and units as (name in the original, layer).
         weights: Each of its weights as (place in the original, layer).
     """
 
+    stacked: Network
     net: Network
+    order: tuple[str, ...]
     units: Mapping[str, tuple[str, Index]]
     weights: Mapping[Place, tuple[Place, Index]]
 
@@ -45,20 +52,100 @@ class Unrolled:
 
         return self.net.plan.tree(one)
 
+    @property
+    def is_original(self) -> bool:
+        """Whether there are no stacks in the original, so that nothing has another name."""
+        return not any(self.stacked.plan.layers.values())
+
+    def original(self, name: Name) -> Name:
+        """What the original calls a quantity, or an element of one.
+
+        An input of a block is a unit here, and has no a and no δ there: they are its h and its Δ.
+        """
+        if name.is_of_unit:
+            u, layer = self.units[name.unit]
+            kind = name.kind if u in self.stacked.plan.nodes else _OF_INPUTS[name.kind]
+            return Name(kind, tuple(u.split(".")), (*layer, *name.index))
+        if name.path:
+            place, layer = self.weights[name.path]
+            return Name(name.kind, place, (*layer, *name.index))
+        return name
+
+    def written_out(self, name: Name) -> Name:
+        """The other way: an element of the original, or all that one layer has, as it is called here."""
+        if not name.path:
+            return name
+        n = len(self.stacks_around(name))
+        path = (name.unit,) if name.is_of_unit else name.path
+        return Name(name.kind, self._paths[path, name.index[:n]], name.index[n:])
+
+    def stacks_around(self, name: Name) -> tuple[tuple[str, int], ...]:
+        """The stacks whose layers are the first axes of a quantity of the original, each with its depth."""
+        if not name.path:
+            return ()
+        plan = self.stacked.plan
+        edge = None if name.is_of_unit else plan.uses[name.path][0]
+        unit = name.unit if edge is None else edge.unit
+        depths, parts = plan.layers[unit], unit.split(".")
+        own = [True] * len(depths) if edge is None else edge.layers
+        return tuple((".".join(parts[: i + 1]), depth) for i, depth in enumerate(depths) if own[i])
+
+    @cached_property
+    def _paths(self) -> dict[tuple[Place, Index], Place]:
+        units = {((original,), layer): (u,) for u, (original, layer) in self.units.items()}
+        return units | {original: place for place, original in self.weights.items()}
+
+
+_OF_INPUTS = {"a": "h", "h": "h", "delta": "Delta", "Delta": "Delta"}
+
 
 @dataclass(frozen=True)
-class _Slice:
-    """One layer's slice of a source."""
+class Slice(Connection):
+    """What one layer has of a source: a = h[…, layer, …], along an axis that is counted from the end."""
 
     layer: int
     axis: int
 
-    def __call__(self, source: Array) -> Array:
-        return jnp.take(source, self.layer, axis=self.axis)
+    @property
+    def _index(self) -> tuple[Any, ...]:
+        return (..., self.layer, *[slice(None)] * (-1 - self.axis))
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
+        """None."""
+        return None
+
+    def apply(self, W: None, h: Array) -> Array:
+        """The slice."""
+        return h[self._index]
+
+    def pull_back(self, W: None, h: Any, delta: Array) -> Array:
+        """δ at its place, and 0 elsewhere."""
+        return as_cotangent_of(h, self.placed(delta, h.shape[self.axis]))
+
+    def placed(self, part: Array, depth: int) -> Array:
+        """The slice among others, which are 0."""
+        axis = part.ndim + 1 + self.axis
+        return jnp.zeros((*part.shape[:axis], depth, *part.shape[axis:]), part.dtype).at[self._index].set(part)
 
 
-def _joined(*outputs: Array) -> Array:
-    return jnp.stack(outputs)
+@dataclass(frozen=True)
+class Joined(Connection):
+    """The output of one layer among those of all: the transpose of a `Slice`, along an axis of this length."""
+
+    slice: Slice
+    depth: int
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
+        """None."""
+        return None
+
+    def apply(self, W: None, h: Array) -> Array:
+        """The output at its place, and 0 elsewhere."""
+        return self.slice.placed(h, self.depth)
+
+    def pull_back(self, W: None, h: Any, delta: Array) -> Array:
+        """The slice of δ."""
+        return as_cotangent_of(h, self.slice.apply(None, delta))
 
 
 def unrolled(net: Network) -> Unrolled:
@@ -69,11 +156,13 @@ def unrolled(net: Network) -> Unrolled:
         TypeError: A stack whose layers share the weight of a connection without the field `share`.
     """
     if not any(net.plan.layers.values()):
-        return Unrolled(net, {s: (s, ()) for s in net.shapes}, {place: (place, ()) for place in net.plan.uses})
+        names = {s: (s, ()) for s in net.shapes}
+        return Unrolled(net, net, net.order, names, {place: (place, ()) for place in net.plan.uses})
     units: dict[str, Node] = {}
     names: dict[str, tuple[str, Index]] = {s: (s, ()) for s in net.inputs}
     weights: dict[Place, tuple[Place, Index]] = {}
-    for u, node in net.units.items():
+    for u in net.order:
+        node = net.units[u]
         if isinstance(node, Stack):
             _write_out(u, node, units, names, weights)
         else:
@@ -82,7 +171,7 @@ def unrolled(net: Network) -> Unrolled:
     for place in net.plan.uses:
         if not net.plan.uses[place][0].layers:
             weights[place] = (place, ())
-    return Unrolled(Network(net.inputs, units), names, weights)
+    return Unrolled(net, Network(net.inputs, units), tuple(units), names, weights)
 
 
 def _write_out(
@@ -108,7 +197,8 @@ def _write_out(
                     )
                 called[s] = source
             elif s in stack.slices:
-                units[called[s]] = function_unit(_Slice(layer, stack.slices[s]), (source,), shape)
+                one_layer = Slice(layer, stack.slices[s] - len(shape) - 1)
+                units[called[s]] = Unit(shape, linear, {source: one_layer}, bias=False)
             else:
                 units[called[s]] = Unit(shape, linear, {source: Identity()}, bias=False)
             names.setdefault(called[s], (under(u, s), (layer,)))
@@ -118,8 +208,8 @@ def _write_out(
             name = "/".join(place[1:] if place[0] == SHARED else place)
             return f"{u}/{name}" if stack.shared else f"{u}/{layer}/{name}" if place[0] == SHARED else None
 
-        for v, node in inner.net.units.items():
-            units[called[v]] = _called(node, inner.net, v, called, new_share)
+        for v in inner.order:
+            units[called[v]] = _called(inner.net.units[v], inner.net, v, called, new_share)
             original, index = inner.units[v]
             names[called[v]] = (under(u, original), (layer, *index))
         for place, (original, index) in inner.weights.items():
@@ -129,7 +219,8 @@ def _write_out(
         carried = called[block.output]
         outputs.append(carried)
     if stack.every_layer:
-        units[u] = function_unit(_joined, outputs, stack.shape)
+        joined = [Joined(Slice(layer, -len(stack.shape)), stack.depth) for layer in range(stack.depth)]
+        units[u] = Unit(stack.shape, linear, dict(zip(outputs, joined, strict=True)), bias=False)
     else:
         units[u] = Unit(stack.shape, linear, {carried: Identity()}, bias=False)
 
