@@ -172,20 +172,22 @@ class _Reader:
             raise _unknown(self._original(node), self.arrays)
         shape = self.arrays[name].shape
         if index and (len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True))):
-            raise ValueError(f"{name.at(index)} does not exist: {name} has shape {shape}")
-        return name.at(index)
+            raise ValueError(f"{name.at((*name.index, *index))} does not exist: {name} has shape {shape}")
+        return name.at((*name.index, *index))
 
     def _original(self, node: ast.expr) -> str:
         segment = ast.get_source_segment(self.source, node) or ""
         return re.sub(r"\w+", lambda match: str(self.found.get(match[0], match[0])), segment)
 
     def _derivative(self, of: Name, by: Name) -> Leaf:
-        if of.kind == "loss" and by.kind in DERIVATIVES:
-            return replace(by, kind=DERIVATIVES[by.kind])
-        if of.kind not in ("a", "h") or by.kind not in DERIVATIVES:
+        if of.kind not in ("loss", "a", "h") or by.kind not in DERIVATIVES:
             raise ValueError(f"{self.text}: d(…)/d(…) is of the loss, an a or an h, by an a, an h or a W")
+        if np.issubdtype(self.arrays[by.whole].dtype, np.integer):
+            raise ValueError(f"{self.text}: {by.whole} holds ids, by which nothing is differentiated")
+        if of.kind == "loss":
+            return replace(by, kind=DERIVATIVES[by.kind])
         for quantity in (of, by):
-            if not quantity.index and self.arrays[quantity].shape:
+            if self.arrays[quantity.whole][quantity.index].shape:
                 raise ValueError(f"{self.text}: say which element of {quantity} is meant, e.g. {quantity}[0]")
         return Partial(of, by)
 
@@ -216,7 +218,7 @@ def _terms(left: Expression) -> tuple[Expression, ...]:
 
 
 def _unknown(name: str, arrays: Mapping[Name, np.ndarray]) -> ValueError:
-    known = list(map(str, arrays))
+    known = [str(name) for name in arrays if not name.index]
     near = get_close_matches(name, known, n=3, cutoff=0.4)
     return ValueError(
         f"there is no quantity {brief(name)}; "
