@@ -107,7 +107,8 @@ class Slice(Connection):
     axis: int
 
     @property
-    def _index(self) -> tuple[Any, ...]:
+    def index(self) -> tuple[Any, ...]:
+        """Where it is in an array."""
         return (..., self.layer, *[slice(None)] * (-1 - self.axis))
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
@@ -116,7 +117,7 @@ class Slice(Connection):
 
     def apply(self, W: None, h: Array) -> Array:
         """The slice."""
-        return h[self._index]
+        return h[self.index]
 
     def pull_back(self, W: None, h: Any, delta: Array) -> Array:
         """δ at its place, and 0 elsewhere."""
@@ -125,7 +126,7 @@ class Slice(Connection):
     def placed(self, part: Array, depth: int) -> Array:
         """The slice among others, which are 0."""
         axis = part.ndim + 1 + self.axis
-        return jnp.zeros((*part.shape[:axis], depth, *part.shape[axis:]), part.dtype).at[self._index].set(part)
+        return jnp.zeros((*part.shape[:axis], depth, *part.shape[axis:]), part.dtype).at[self.index].set(part)
 
 
 @dataclass(frozen=True)
@@ -148,11 +149,41 @@ class Joined(Connection):
         return as_cotangent_of(h, self.slice.apply(None, delta))
 
 
+@dataclass(frozen=True)
+class OfSlice(Wrapper):
+    """A connection that reads ids, of what one layer has of them: no unit could hold that."""
+
+    connection: Connection
+    slice: Slice
+
+    @property
+    def reads_ids(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the connection does."""
+        return self.connection.reads_ids
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
+        """That of the connection, of a source without the axis of layers."""
+        axis = len(source) + self.slice.axis
+        return self.connection.weight_shape((*source[:axis], *source[axis + 1 :]), unit)
+
+    def apply(self, W: Any, h: Array) -> Array:
+        """What the connection makes of the slice."""
+        return self.connection.apply(W, self.slice.apply(None, h))
+
+    def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
+        """Refused as by the connection: nothing flows back into ids."""
+        return self.connection.pull_back(W, h, delta)
+
+    def contract(self, W: Any, h: Any, delta: Array) -> Array:
+        """What the connection makes of the slice and δ."""
+        return self.connection.contract(W, self.slice.apply(None, h), delta)
+
+
 def unrolled(net: Network) -> Unrolled:
     """The network with every stack written out.
 
     Raises:
-        ValueError: A stack whose layers read slices of ids, for which no unit can be written.
+        ValueError: A unit that reads the same ids by two inputs of its block, which no unit can.
         TypeError: A stack whose layers share the weight of a connection without the field `share`.
     """
     if not any(net.plan.layers.values()):
@@ -186,21 +217,17 @@ def _write_out(
     carried, outputs = stack.sources[stack.carried], []
     for layer in range(stack.depth):
         called = {v: f"{u}/{layer}/{v}" for v in (*block.inputs, *inner.net.units)}
+        of_ids: dict[str, Slice] = {}
         for s, shape in block.shapes.items():
             if s not in block.inputs:
                 continue
             source = carried if s == stack.carried else stack.sources[s]
+            one_layer = Slice(layer, stack.slices[s] - len(shape) - 1) if s in stack.slices else None
             if s in block.ids:
-                if s in stack.slices:
-                    raise ValueError(
-                        f"each layer of stack {u!r} reads a slice of the ids {source!r}, which no unit can"
-                    )
                 called[s] = source
-            elif s in stack.slices:
-                one_layer = Slice(layer, stack.slices[s] - len(shape) - 1)
-                units[called[s]] = Unit(shape, linear, {source: one_layer}, bias=False)
+                of_ids |= {} if one_layer is None else {s: one_layer}
             else:
-                units[called[s]] = Unit(shape, linear, {source: Identity()}, bias=False)
+                units[called[s]] = Unit(shape, linear, {source: one_layer or Identity()}, bias=False)
             names.setdefault(called[s], (under(u, s), (layer,)))
 
         def new_share(place: Place, called: Mapping[str, str] = called, layer: int = layer) -> str | None:
@@ -209,7 +236,7 @@ def _write_out(
             return f"{u}/{name}" if stack.shared else f"{u}/{layer}/{name}" if place[0] == SHARED else None
 
         for v in inner.order:
-            units[called[v]] = _called(inner.net.units[v], inner.net, v, called, new_share)
+            units[called[v]] = _called(inner.net.units[v], inner.net, v, called, of_ids, new_share)
             original, index = inner.units[v]
             names[called[v]] = (under(u, original), (layer, *index))
         for place, (original, index) in inner.weights.items():
@@ -225,14 +252,21 @@ def _write_out(
         units[u] = Unit(stack.shape, linear, {carried: Identity()}, bias=False)
 
 
-def _called(node: Node, net: Network, v: str, called: Mapping[str, str], new_share: Any) -> Node:
-    """A unit of a block, with the sources and the shared weights of one layer."""
+def _called(
+    node: Node, net: Network, v: str, called: Mapping[str, str], of_ids: Mapping[str, Slice], new_share: Any
+) -> Node:
+    """A unit of a block, with the sources, the slices of ids, and the shared weights of one layer."""
     if isinstance(node, FunctionUnit):
         return replace(node, sources=tuple(called[s] for s in node.sources))
     connections: dict[str, Connection] = {}
     for s, edge in net.plan.edges[v].items():
+        if called.get(s, s) in connections:
+            raise ValueError(
+                f"unit {v!r} reads the ids {called[s]!r} by two inputs of its block, which no unit outside of it can"
+            )
         share = None if edge.weight is None else new_share(edge.weight)
-        connections[called.get(s, s)] = edge.linear if share is None else _sharing(edge.linear, share)
+        connection = edge.linear if share is None else _sharing(edge.linear, share)
+        connections[called.get(s, s)] = OfSlice(connection, of_ids[s]) if s in of_ids else connection
     bias: Any = connections.pop(ONE, False)
     return Unit(node.width, node.activation, connections, bias, node.dropout)
 

@@ -183,6 +183,20 @@ TABLE = jaxbp.Network(
     },
 )
 
+WORDS = jaxbp.Network(  # of the ids each layer reads its own
+    {"x": 3, "words": jaxbp.ids((3,), 2)},
+    {
+        "o": jaxbp.stack(
+            jaxbp.Network(
+                {"x": 3, "word": jaxbp.ids((), 2)},
+                {"next": jaxbp.Unit(3, jaxbp.tanh, {"x": jaxbp.Dense(), "word": jaxbp.Embedding(2)}, bias=False)},
+            ),
+            *(3, {"x": "x", "word": "words"}),
+            shared=True,
+            slices={"word": 0},
+        )
+    },
+)
 TIED_TABLE = jaxbp.Network(  # of three ids two are equal at least
     {"t": jaxbp.ids(3, 2)},
     {
@@ -234,7 +248,7 @@ STACKS_CASE = Case("stacks", STACKS, jaxbp.squared_error, (2,))
 NESTED_CASE = Case("nested stacks", NESTED, jaxbp.squared_error, ())
 TIED_TABLE_CASE = Case("tied table", TIED_TABLE, jaxbp.squared_error, (2,))
 IN_PRINT = [TABLE_CASE, replace(STACKS_CASE, batch=())]
-IN_LAYERS = [STACKS_CASE, NESTED_CASE]
+IN_LAYERS = [STACKS_CASE, NESTED_CASE, Case("words", WORDS, jaxbp.squared_error, (2,))]
 WITH_IDS = [TABLE_CASE, TIED_TABLE_CASE]
 CASES = [*FROM_THE_TABLE, *OF_OTHERS]
 
@@ -596,8 +610,8 @@ def test_all_layers_are_shown_if_asked_for(case):
     assert worst_error(work) <= TOLERANCE
     shown = {equation.name for equation in equations(work)}
     names = [Name.parse(name).at(index) for name, array in known.items() for index in np.ndindex(array.shape)]
-    of_inputs = [f"Delta.{name}" for name in case.net.inputs]
-    assert shown == {str(name) for name in names if str(name.whole) not in of_inputs}
+    absent = [f"Delta.{name}" for name in case.net.inputs] + ["h.o.word"]
+    assert shown == {str(name) for name in names if str(name.whole) not in absent}
     assert "/" not in "".join(f"{step.name}{step.title}" for step in work.steps)
 
 

@@ -135,6 +135,24 @@ class Numbers:
             along[list(unit.reads).index(s)][i] = 1
             return np.asarray(_along(unit, h, along))
 
+    @cached_property
+    def row(self) -> Callable[[str, Index], np.ndarray]:
+        """∂h_u[i]/∂a_u, shaped like a_u, from u and i."""
+        return cache(self._row)
+
+    def _row(self, u: str, i: Index) -> np.ndarray:
+        a, h = self.trace.a[u], self.trace.h[u]
+        with jax.enable_x64(True):
+            # between neighbours the rules of the sweep are the derivative; Jᵀ times a unit vector is a row of J
+            return np.asarray(self.net.units[u].activation.pullback(a, h, jnp.zeros(h.shape).at[i].set(1)))
+
+    @cached_property
+    def trace(self) -> Trace:
+        """What the forward phase leaves behind, of the network written out."""
+        traced = ("a", self.net.units), ("h", self.net.shapes)
+        with jax.enable_x64(True):
+            return Trace(*({n: jnp.asarray(self.written_out[Name(k, (n,))]) for n in names} for k, names in traced))
+
     def elsewhere(self, seed: int) -> "Numbers":
         """The same network at another point: other weights and inputs, and the targets of other outputs.
 
@@ -173,13 +191,10 @@ class Numbers:
             split = len(self.batch)
             column = self.column(u, s, by_index[:split], by_index[split:])
             return float(column[of_index[split:]]) if of_index[:split] == by_index[:split] else 0.0
+        if kinds == ("h", "a") and u == s:
+            return float(self.row(u, of_index)[by_index])
         with jax.enable_x64(True):
-            traced = ("a", self.net.units), ("h", self.net.shapes)
-            trace = Trace(*({n: jnp.asarray(self.written_out[Name(k, (n,))]) for n in names} for k, names in traced))
-            one = jnp.zeros(self.written_out[leaf.of.whole].shape).at[of_index].set(1)
-            # between neighbours the rules of the sweep are the derivative; Jᵀ times a unit vector is a row of J
-            if kinds == ("h", "a") and u == s:
-                return float(self.net.units[u].activation.pullback(trace.a[u], trace.h[u], one)[by_index])
+            trace, one = self.trace, jnp.zeros(self.written_out[leaf.of.whole].shape).at[of_index].set(1)
             if edge is not None:
                 W = jax.tree.map(jnp.asarray, edge.weight_in(self.params))
                 return float(edge.linear.pull_back(W, trace.h[s], one)[by_index])

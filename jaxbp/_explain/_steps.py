@@ -15,6 +15,7 @@ from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, leaves
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._printing import Latex, Printer, rounded
+from jaxbp._explain._terms import looked_up
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
@@ -284,7 +285,8 @@ class Steps:
         edges = self.net.plan.uses[weight]
         if not all(edge.linear.reads_ids for edge in edges):
             return None
-        ids = np.unique(np.concatenate([np.ravel(self.numbers.x[edge.source]) for edge in edges]))
+        found = [np.ravel(looked_up(edge.linear, self.numbers.x[edge.source])) for edge in edges]
+        ids = np.unique(np.concatenate(found))
         return None if len(ids) == self.net.plan.weight_shapes[weight][0] else list(map(int, ids))
 
     def _steps(self, headings: Iterable[Heading], section: str) -> Iterator[Step]:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._explain._expressions import Index
-from jaxbp._unrolled import Joined, Slice
+from jaxbp._unrolled import Joined, OfSlice, Slice
 from jaxbp.connections import Bias, Connection, Dense, Embedding, Identity, Shape, Transposed
 
 _LARGEST_TABLE = 1_000_000
@@ -46,6 +46,8 @@ def terms_of(
     match connection:
         case Embedding() if ids is not None:
             return _LookedUpTerms(ids)
+        case OfSlice(inner) if ids is not None:
+            return terms_of(inner, weight, source, unit, ids[connection.slice.index])
         case Slice(layer, axis):
             return _SliceTerms(layer, axis)
         case Joined(Slice(layer, axis)):
@@ -62,6 +64,13 @@ def terms_of(
             raise ValueError(f"{connection!r} reads ids in a way of its own, so its work cannot be shown as a sum")
         case _:
             return _ProbedTerms(connection, weight, source, unit)
+
+
+def looked_up(connection: Connection, ids: np.ndarray) -> np.ndarray:
+    """The ids that a connection reads, of one that it is from."""
+    if not isinstance(connection, OfSlice):
+        return ids
+    return looked_up(connection.connection, ids[connection.slice.index])
 
 
 @dataclass(frozen=True)
