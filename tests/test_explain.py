@@ -511,6 +511,7 @@ def test_an_explanation_is_the_same_in_float32_mode():
         ({"learning_rate": float("nan")}, ValueError, "learning_rate must be at least 0 and finite, got nan"),
         ({"learning_rate": np.float32(-0.1)}, ValueError, "learning_rate must be at least 0 and finite, got -0.1"),
         ({"learning_rate": 10**400}, ValueError, "learning_rate must be at least 0 and finite, got 10000"),
+        ({"all_layers": 1}, TypeError, "all_layers must be True or False, got 1"),
         ({"claims": 0}, TypeError, "claims must be a dict such as {'a.o.0.': '0.5'}, got 0"),
         ({"claims": "a.o[0]"}, TypeError, "claims must be a dict .*, got 'a.o.0.'"),
     ],
@@ -682,7 +683,7 @@ def test_only_rows_that_ids_say_are_shown():
     rows = [e and e.quantity.index[0] for e in steps["grad.e.t"].equations]
     assert rows == [None, 1, 1, None, 4, 4, None, 7, None, 29, 29]
     assert [e and e.quantity.index[0] for e in steps["W.e.t"].equations] == [None, 1, 1, None, 4, 4, None, 29, 29]
-    assert steps["grad.e.t"].title == "Gradient of the weights from t to e, 0 in the rows that are not looked up"
+    assert steps["grad.e.t"].title == "Gradient of the weights from t to e; it is 0 in the rows that are not looked up"
     np.testing.assert_array_equal(np.flatnonzero(np.any(steps["grad.e.t"].value, axis=1)), [1, 4, 29])
     with pytest.raises(ValueError, match=r"h\.t holds ids, by which nothing is differentiated"):
         jaxbp.explain(TABLE, jaxbp.squared_error, params, x, y, claims={"d(loss)/d(h.t[0, 0])": "0"})

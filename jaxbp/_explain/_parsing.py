@@ -71,7 +71,7 @@ def parse(text: str, arrays: Mapping[Name, np.ndarray]) -> Expression:
     """
     check_length(text)
     # names of units need not be Python's, so quantities are taken out before the grammar is left to Python
-    known = {str(name): name for name in arrays}
+    known = {str(name): name for name in arrays if not name.index}
     found: dict[str, Name] = {}
     stem = "q"
     while stem in text:
@@ -171,9 +171,11 @@ class _Reader:
         if name is None:
             raise _unknown(self._original(node), self.arrays)
         shape = self.arrays[name].shape
-        if index and (len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True))):
-            raise ValueError(f"{name.at((*name.index, *index))} does not exist: {name} has shape {shape}")
-        return name.at((*name.index, *index))
+        if name.at(index) in self.arrays:
+            return name.at(index)  # the whole, or what a layer has of it
+        if len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True)):
+            raise ValueError(f"{name.at(index)} does not exist: {name} has shape {shape}")
+        return name.at(index)
 
     def _original(self, node: ast.expr) -> str:
         segment = ast.get_source_segment(self.source, node) or ""

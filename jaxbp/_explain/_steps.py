@@ -188,7 +188,7 @@ class Steps:
         yield Heading(Name("y"), "Target", "")
         for weight in self._weights():
             words, rows = self._words(weight), self._rows(weight)
-            which = "" if rows is None else ", the rows that are looked up"
+            which = "" if rows is None else "; the rows that are looked up"
             yield Heading(self._named("W", weight), f"{words[0].upper()}{words[1:]}{which}", "", rows=rows)
         if self.numbers.learning_rate is not None:
             yield Heading(Name("learning_rate"), "Learning rate", "")
@@ -247,7 +247,7 @@ class Steps:
             title, rows = f"Gradient of the {self._words(weight)}", self._rows(weight)
             rule = r"\frac{\partial L}{\partial W_{su}} = h_s^{\top} \delta_u"
             if rows is not None:
-                title += ", 0 in the rows that are not looked up"
+                title += "; it is 0 in the rows that are not looked up"
                 rule = r"\frac{\partial L}{\partial W_{su}[i]} = \sum_{p: \, h_s[p] = i} \delta_u[p]"
             elif weight[0] == SHARED:
                 rule = r"\frac{\partial L}{\partial W} = \sum_{s \Rightarrow u} h_s^{\top} \delta_u"
@@ -260,7 +260,7 @@ class Steps:
         rule = r"W \leftarrow W - \eta \, \frac{\partial L}{\partial W}"
         for weight in self._weights():
             title, rows = f"Update of the {self._words(weight)}", self._rows(weight)
-            which = "" if rows is None else ", none in the rows that are not looked up"
+            which = "" if rows is None else "; nothing changes in the rows that are not looked up"
             yield Heading(self._named("updated", weight), f"{title}{which}", rule, rows=rows)
 
     def _weights(self) -> list[Place]:
