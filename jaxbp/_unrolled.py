@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._function_unit import FunctionUnit, function_unit
+from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE, SHARED
-from jaxbp._names import under
+from jaxbp._names import Name, under
 from jaxbp._network import Network
 from jaxbp._plan import Place, at
 from jaxbp._stack import Stack
 from jaxbp._unit import Node, Unit
 from jaxbp.activations import linear
-from jaxbp.connections import Connection, Identity
-from jaxbp.connections._connection import Wrapper
+from jaxbp.connections import Connection, Identity, Shape
+from jaxbp.connections._connection import Wrapper, as_cotangent_of
 
 Index = tuple[int, ...]
 """A layer of each stack around something."""
@@ -26,13 +27,19 @@ Index = tuple[int, ...]
 class Unrolled:
     """A network without stacks that computes the same, and what its units and weights are called in the original.
 
+    A quantity of the original has the layers as its first axes: `delta.blocks.up[3]` is `delta.blocks/3/up`.
+
     Attributes:
+        stacked: The original.
         net: The network written out; what is in layer 3 of the stack `blocks` is called `blocks/3/up`.
+        order: Its units, layer after layer, each after all that it reads.
         units: Each of its inputs and units as (name in the original, layer).
         weights: Each of its weights as (place in the original, layer).
     """
 
+    stacked: Network
     net: Network
+    order: tuple[str, ...]
     units: Mapping[str, tuple[str, Index]]
     weights: Mapping[Place, tuple[Place, Index]]
 
@@ -45,35 +52,148 @@ class Unrolled:
 
         return self.net.plan.tree(one)
 
+    @property
+    def is_original(self) -> bool:
+        """Whether there are no stacks in the original, so that nothing has another name."""
+        return not any(self.stacked.plan.layers.values())
+
+    def original(self, name: Name) -> Name:
+        """What the original calls a quantity, or an element of one.
+
+        An input of a block is a unit here, and has no a and no δ there: they are its h and its Δ.
+        """
+        if name.is_of_unit:
+            u, layer = self.units[name.unit]
+            kind = name.kind if u in self.stacked.plan.nodes else _OF_INPUTS[name.kind]
+            return Name(kind, tuple(u.split(".")), (*layer, *name.index))
+        if name.path:
+            place, layer = self.weights[name.path]
+            return Name(name.kind, place, (*layer, *name.index))
+        return name
+
+    def written_out(self, name: Name) -> Name:
+        """The other way: an element of the original, or all that one layer has, as it is called here."""
+        if not name.path:
+            return name
+        n = len(self.stacks_around(name))
+        path = (name.unit,) if name.is_of_unit else name.path
+        return Name(name.kind, self._paths[path, name.index[:n]], name.index[n:])
+
+    def stacks_around(self, name: Name) -> tuple[tuple[str, int], ...]:
+        """The stacks whose layers are the first axes of a quantity of the original, each with its depth."""
+        if not name.path:
+            return ()
+        plan = self.stacked.plan
+        edge = None if name.is_of_unit else plan.uses[name.path][0]
+        unit = name.unit if edge is None else edge.unit
+        depths, parts = plan.layers[unit], unit.split(".")
+        own = [True] * len(depths) if edge is None else edge.layers
+        return tuple((".".join(parts[: i + 1]), depth) for i, depth in enumerate(depths) if own[i])
+
+    @cached_property
+    def _paths(self) -> dict[tuple[Place, Index], Place]:
+        units = {((original,), layer): (u,) for u, (original, layer) in self.units.items()}
+        return units | {original: place for place, original in self.weights.items()}
+
+
+_OF_INPUTS = {"a": "h", "h": "h", "delta": "Delta", "Delta": "Delta"}
+
 
 @dataclass(frozen=True)
-class _Slice:
-    """One layer's slice of a source."""
+class Slice(Connection):
+    """What one layer has of a source: a = h[…, layer, …], along an axis that is counted from the end."""
 
     layer: int
     axis: int
 
-    def __call__(self, source: Array) -> Array:
-        return jnp.take(source, self.layer, axis=self.axis)
+    @property
+    def index(self) -> tuple[Any, ...]:
+        """Where it is in an array."""
+        return (..., self.layer, *[slice(None)] * (-1 - self.axis))
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
+        """None."""
+        return None
+
+    def apply(self, W: None, h: Array) -> Array:
+        """The slice."""
+        return h[self.index]
+
+    def pull_back(self, W: None, h: Any, delta: Array) -> Array:
+        """δ at its place, and 0 elsewhere."""
+        return as_cotangent_of(h, self.placed(delta, h.shape[self.axis]))
+
+    def placed(self, part: Array, depth: int) -> Array:
+        """The slice among others, which are 0."""
+        axis = part.ndim + 1 + self.axis
+        return jnp.zeros((*part.shape[:axis], depth, *part.shape[axis:]), part.dtype).at[self.index].set(part)
 
 
-def _joined(*outputs: Array) -> Array:
-    return jnp.stack(outputs)
+@dataclass(frozen=True)
+class Joined(Connection):
+    """The output of one layer among those of all: the transpose of a `Slice`, along an axis of this length."""
+
+    slice: Slice
+    depth: int
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
+        """None."""
+        return None
+
+    def apply(self, W: None, h: Array) -> Array:
+        """The output at its place, and 0 elsewhere."""
+        return self.slice.placed(h, self.depth)
+
+    def pull_back(self, W: None, h: Any, delta: Array) -> Array:
+        """The slice of δ."""
+        return as_cotangent_of(h, self.slice.apply(None, delta))
+
+
+@dataclass(frozen=True)
+class OfSlice(Wrapper):
+    """A connection that reads ids, of what one layer has of them: no unit could hold that."""
+
+    connection: Connection
+    slice: Slice
+
+    @property
+    def reads_ids(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the connection does."""
+        return self.connection.reads_ids
+
+    def weight_shape(self, source: Shape, unit: Shape) -> Shape | None:
+        """That of the connection, of a source without the axis of layers."""
+        axis = len(source) + self.slice.axis
+        return self.connection.weight_shape((*source[:axis], *source[axis + 1 :]), unit)
+
+    def apply(self, W: Any, h: Array) -> Array:
+        """What the connection makes of the slice."""
+        return self.connection.apply(W, self.slice.apply(None, h))
+
+    def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
+        """Refused as by the connection: nothing flows back into ids."""
+        return self.connection.pull_back(W, h, delta)
+
+    def contract(self, W: Any, h: Any, delta: Array) -> Array:
+        """What the connection makes of the slice and δ."""
+        return self.connection.contract(W, self.slice.apply(None, h), delta)
 
 
 def unrolled(net: Network) -> Unrolled:
     """The network with every stack written out.
 
     Raises:
-        ValueError: A stack whose layers read slices of ids, for which no unit can be written.
+        ValueError: A unit that reads the same ids by two inputs of its block, which no unit can.
         TypeError: A stack whose layers share the weight of a connection without the field `share`.
     """
     if not any(net.plan.layers.values()):
-        return Unrolled(net, {s: (s, ()) for s in net.shapes}, {place: (place, ()) for place in net.plan.uses})
+        names = {s: (s, ()) for s in net.shapes}
+        return Unrolled(net, net, net.order, names, {place: (place, ()) for place in net.plan.uses})
     units: dict[str, Node] = {}
     names: dict[str, tuple[str, Index]] = {s: (s, ()) for s in net.inputs}
     weights: dict[Place, tuple[Place, Index]] = {}
-    for u, node in net.units.items():
+    for u in net.order:
+        node = net.units[u]
         if isinstance(node, Stack):
             _write_out(u, node, units, names, weights)
         else:
@@ -82,7 +202,7 @@ def unrolled(net: Network) -> Unrolled:
     for place in net.plan.uses:
         if not net.plan.uses[place][0].layers:
             weights[place] = (place, ())
-    return Unrolled(Network(net.inputs, units), names, weights)
+    return Unrolled(net, Network(net.inputs, units), tuple(units), names, weights)
 
 
 def _write_out(
@@ -97,20 +217,17 @@ def _write_out(
     carried, outputs = stack.sources[stack.carried], []
     for layer in range(stack.depth):
         called = {v: f"{u}/{layer}/{v}" for v in (*block.inputs, *inner.net.units)}
+        of_ids: dict[str, Slice] = {}
         for s, shape in block.shapes.items():
             if s not in block.inputs:
                 continue
             source = carried if s == stack.carried else stack.sources[s]
+            one_layer = Slice(layer, stack.slices[s] - len(shape) - 1) if s in stack.slices else None
             if s in block.ids:
-                if s in stack.slices:
-                    raise ValueError(
-                        f"each layer of stack {u!r} reads a slice of the ids {source!r}, which no unit can"
-                    )
                 called[s] = source
-            elif s in stack.slices:
-                units[called[s]] = function_unit(_Slice(layer, stack.slices[s]), (source,), shape)
+                of_ids |= {} if one_layer is None else {s: one_layer}
             else:
-                units[called[s]] = Unit(shape, linear, {source: Identity()}, bias=False)
+                units[called[s]] = Unit(shape, linear, {source: one_layer or Identity()}, bias=False)
             names.setdefault(called[s], (under(u, s), (layer,)))
 
         def new_share(place: Place, called: Mapping[str, str] = called, layer: int = layer) -> str | None:
@@ -118,8 +235,8 @@ def _write_out(
             name = "/".join(place[1:] if place[0] == SHARED else place)
             return f"{u}/{name}" if stack.shared else f"{u}/{layer}/{name}" if place[0] == SHARED else None
 
-        for v, node in inner.net.units.items():
-            units[called[v]] = _called(node, inner.net, v, called, new_share)
+        for v in inner.order:
+            units[called[v]] = _called(inner.net.units[v], inner.net, v, called, of_ids, new_share)
             original, index = inner.units[v]
             names[called[v]] = (under(u, original), (layer, *index))
         for place, (original, index) in inner.weights.items():
@@ -129,19 +246,27 @@ def _write_out(
         carried = called[block.output]
         outputs.append(carried)
     if stack.every_layer:
-        units[u] = function_unit(_joined, outputs, stack.shape)
+        joined = [Joined(Slice(layer, -len(stack.shape)), stack.depth) for layer in range(stack.depth)]
+        units[u] = Unit(stack.shape, linear, dict(zip(outputs, joined, strict=True)), bias=False)
     else:
         units[u] = Unit(stack.shape, linear, {carried: Identity()}, bias=False)
 
 
-def _called(node: Node, net: Network, v: str, called: Mapping[str, str], new_share: Any) -> Node:
-    """A unit of a block, with the sources and the shared weights of one layer."""
+def _called(
+    node: Node, net: Network, v: str, called: Mapping[str, str], of_ids: Mapping[str, Slice], new_share: Any
+) -> Node:
+    """A unit of a block, with the sources, the slices of ids, and the shared weights of one layer."""
     if isinstance(node, FunctionUnit):
         return replace(node, sources=tuple(called[s] for s in node.sources))
     connections: dict[str, Connection] = {}
     for s, edge in net.plan.edges[v].items():
+        if called.get(s, s) in connections:
+            raise ValueError(
+                f"unit {v!r} reads the ids {called[s]!r} by two inputs of its block, which no unit outside of it can"
+            )
         share = None if edge.weight is None else new_share(edge.weight)
-        connections[called.get(s, s)] = edge.linear if share is None else _sharing(edge.linear, share)
+        connection = edge.linear if share is None else _sharing(edge.linear, share)
+        connections[called.get(s, s)] = OfSlice(connection, of_ids[s]) if s in of_ids else connection
     bias: Any = connections.pop(ONE, False)
     return Unit(node.width, node.activation, connections, bias, node.dropout)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from cases import ALL, QUARTIC, SINE, Case, case_named
 import jaxbp
 from jaxbp._explain import _equations, _formulas, _numbers, _terms
 from jaxbp._explain._expressions import Number, evaluate
+from jaxbp._names import Name
+from jaxbp._names import named as by_name
+from jaxbp._unrolled import Unrolled
 
 pytestmark = pytest.mark.xdist_group("explain")  # one worker keeps what it has explained
 
@@ -146,6 +149,63 @@ ATTENTION = jaxbp.Network(
 )
 
 
+BLOCK = jaxbp.Network(
+    {"x": 3},
+    {
+        "up": jaxbp.Unit(3, jaxbp.tanh, {"x": jaxbp.Dense()}),
+        "sum": jaxbp.Unit(3, jaxbp.linear, {"up": jaxbp.Dense(), "x": jaxbp.Identity()}, bias=False),
+    },
+)
+STACKS = jaxbp.Network(  # of three layers, and of one
+    {"x": 3},
+    {
+        "blocks": jaxbp.stack(BLOCK, 3, "x"),
+        "last": jaxbp.stack(BLOCK, 1, "blocks"),
+        "o": jaxbp.Unit(3, jaxbp.linear, {"last": jaxbp.Dense(), "blocks": jaxbp.Identity()}, bias=False),
+    },
+)
+OUTER = jaxbp.Network(  # a stack in a block, and a weight that the block shares with itself
+    {"x": 3, "z": 3, "w": 3},
+    {
+        "inner": jaxbp.stack(BLOCK, 3, "x"),
+        "end": jaxbp.Unit(3, jaxbp.tanh, {s: jaxbp.Dense(share="W") for s in ("inner", "z", "w")}, bias=False),
+    },
+)
+NESTED = jaxbp.Network(  # of an input each layer reads its slice, another one all layers
+    {"x": 3, "z": (2, 3)},
+    {"outer": jaxbp.stack(OUTER, 2, {"x": "x", "z": "z", "w": "x"}, shared=True, slices={"z": 0}, every_layer=True)},
+)
+TABLE = jaxbp.Network(
+    {"t": jaxbp.ids(3, 30)},
+    {
+        "e": jaxbp.Unit((3, 2), jaxbp.linear, {"t": jaxbp.Embedding(30)}, bias=False),
+        "o": jaxbp.Unit((3, 2), jaxbp.linear, {"e": jaxbp.Dense()}),
+    },
+)
+
+WORDS = jaxbp.Network(  # of the ids each layer reads its own
+    {"x": 3, "words": jaxbp.ids((3,), 2)},
+    {
+        "o": jaxbp.stack(
+            jaxbp.Network(
+                {"x": 3, "word": jaxbp.ids((), 2)},
+                {"next": jaxbp.Unit(3, jaxbp.tanh, {"x": jaxbp.Dense(), "word": jaxbp.Embedding(2)}, bias=False)},
+            ),
+            *(3, {"x": "x", "word": "words"}),
+            shared=True,
+            slices={"word": 0},
+        )
+    },
+)
+TIED_TABLE = jaxbp.Network(  # of three ids two are equal at least
+    {"t": jaxbp.ids(3, 2)},
+    {
+        "e": jaxbp.Unit((3, 2), jaxbp.tanh, {"t": jaxbp.Embedding(2, share="E")}),
+        "o": jaxbp.Unit((3, 2), jaxbp.linear, {"e": jaxbp.Transposed(jaxbp.Dense(share="E"))}, bias=False),
+    },
+)
+
+
 def of(hidden, output=jaxbp.linear, loss=jaxbp.squared_error, targets="normal", batch=(5,), widths=(3, 4, 4, 2)):
     name = f"{widths} {hidden} {output} {loss} {targets} {batch}"
     return Case(name, jaxbp.layered(widths, hidden=hidden, output=output), loss, batch, targets)
@@ -183,6 +243,13 @@ OF_OTHERS = [
     ATTENTION_CASE,
     ELIDED,
 ]
+TABLE_CASE = Case("table", TABLE, jaxbp.squared_error, (2,))
+STACKS_CASE = Case("stacks", STACKS, jaxbp.squared_error, (2,))
+NESTED_CASE = Case("nested stacks", NESTED, jaxbp.squared_error, ())
+TIED_TABLE_CASE = Case("tied table", TIED_TABLE, jaxbp.squared_error, (2,))
+IN_PRINT = [TABLE_CASE, replace(STACKS_CASE, batch=())]
+IN_LAYERS = [STACKS_CASE, NESTED_CASE, Case("words", WORDS, jaxbp.squared_error, (2,))]
+WITH_IDS = [TABLE_CASE, TIED_TABLE_CASE]
 CASES = [*FROM_THE_TABLE, *OF_OTHERS]
 
 
@@ -215,9 +282,9 @@ def quantities(case: Case) -> dict[str, np.ndarray]:
     known = {name: np.asarray(array) for name, array in back.quantities().items()}
     known["y"] = np.asarray(case.loss.targets(back.trace.h[case.net.output], y))
     known["learning_rate"] = np.asarray(RATE)
-    for u, s in weights(case.net):
-        known[f"W.{u}.{s}"] = np.asarray(params[u][s])
-        known[f"updated.{u}.{s}"] = known[f"W.{u}.{s}"] - RATE * known[f"grad.{u}.{s}"]
+    for name, W in by_name(params, "W").items():
+        known[str(name)] = np.asarray(W)
+        known[str(Name("updated", name.path))] = W - RATE * known[str(Name("grad", name.path))]
     if np.prod(case.batch) > 1:
         rows = case.loss.value(back.trace.h[case.net.output], jnp.asarray(known["y"]))
         known["losses"] = np.asarray(rows).reshape(*case.batch, -1).sum(axis=-1)
@@ -269,7 +336,7 @@ def test_the_cases_cover_every_kind():
     assert {case.targets for case in CASES} >= {case.targets for case in ALL} - {"one_hot", "masked"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=repr)
+@pytest.mark.parametrize("case", [*CASES, *WITH_IDS, *IN_LAYERS], ids=repr)
 def test_every_formula_gives_the_number_beside_it(case):
     assert worst_error(explained(case)) <= TOLERANCE
 
@@ -285,7 +352,7 @@ def test_every_step_is_there_in_order_with_a_formula_for_every_number(case):
         assert shown == step.value.size or (step.value.size > 24 and None in step.equations)
 
 
-@pytest.mark.parametrize("case", CASES, ids=repr)
+@pytest.mark.parametrize("case", [*CASES, *WITH_IDS, *IN_LAYERS], ids=repr)
 def test_every_number_is_the_engines(case):
     known = quantities(case)
     for step in explained(case).steps:
@@ -300,6 +367,16 @@ def test_every_number_is_the_engines(case):
 
 
 SOFT = of(jaxbp.tanh, jaxbp.softmax, jaxbp.cross_entropy, "soft")
+
+
+def _first_layer(right):
+    def original(self, name):
+        found = right(self, name)
+        return found.at((0, *found.index[1:])) if name.kind == "W" and found.path[0] == "blocks" else found
+
+    return original
+
+
 BUGS = {  # in which case, where, and what becomes of what is right
     "forget phi prime": (SIGMOID, _formulas._DERIVATIVES, jaxbp.sigmoid.phi, lambda right: lambda a, h: h),
     "take another value": (
@@ -320,6 +397,21 @@ BUGS = {  # in which case, where, and what becomes of what is right
     "take the wrong simplification": (
         *(SOFT, _equations, "simplified"),
         lambda right: lambda loss, activation, a, o, y, j, value_of: o[j],
+    ),
+    "look up another row": (
+        *(TABLE_CASE, _terms._LookedUpTerms, "into"),
+        lambda right: lambda self, unit: [t._replace(weight=(0, t.weight[1])) for t in right(self, unit)],
+    ),
+    "forget that an id repeats": (
+        TIED_TABLE_CASE,
+        _terms._LookedUpTerms,
+        "of",
+        lambda right: lambda *of: right(*of)[:1],
+    ),
+    "take the weights of another layer": (STACKS_CASE, Unrolled, "original", _first_layer),
+    "take another slice": (
+        *(NESTED_CASE, _terms._SliceTerms, "into"),
+        lambda right: lambda self, unit: right(replace(self, layer=0), unit),
     ),
     "transpose the jacobian": (
         *(of([SINE, RUNNING_SUM]), _formulas, "derivative"),
@@ -419,6 +511,7 @@ def test_an_explanation_is_the_same_in_float32_mode():
         ({"learning_rate": float("nan")}, ValueError, "learning_rate must be at least 0 and finite, got nan"),
         ({"learning_rate": np.float32(-0.1)}, ValueError, "learning_rate must be at least 0 and finite, got -0.1"),
         ({"learning_rate": 10**400}, ValueError, "learning_rate must be at least 0 and finite, got 10000"),
+        ({"all_layers": 1}, TypeError, "all_layers must be True or False, got 1"),
         ({"claims": 0}, TypeError, "claims must be a dict such as {'a.o.0.': '0.5'}, got 0"),
         ({"claims": "a.o[0]"}, TypeError, "claims must be a dict .*, got 'a.o.0.'"),
     ],
@@ -507,6 +600,93 @@ def test_large_networks_are_elided_but_for_what_is_claimed():
     shown = [equation and equation.quantity.index for equation in weights.equations]
     at = shown.index((300, 60))
     assert shown[at - 2 : at + 3] == [(1, 127), None, (300, 60), None, (782, 0)]
+
+
+# Layers of stacks, and rows of tables.
+
+
+@pytest.mark.parametrize("case", IN_LAYERS, ids=repr)
+def test_all_layers_are_shown_if_asked_for(case):
+    work, known = explain(case, all_layers=True), quantities(case)
+    assert worst_error(work) <= TOLERANCE
+    shown = {equation.name for equation in equations(work)}
+    names = [Name.parse(name).at(index) for name, array in known.items() for index in np.ndindex(array.shape)]
+    absent = [f"Delta.{name}" for name in case.net.inputs] + ["h.o.word"]
+    assert shown == {str(name) for name in names if str(name.whole) not in absent}
+    assert "/" not in "".join(f"{step.name}{step.title}" for step in work.steps)
+
+
+def test_layers_between_the_first_and_the_last_are_left_out():
+    work, whole = explained(STACKS_CASE), explain(STACKS_CASE, all_layers=True)
+    left_out = [step for step in work.steps if step.name == "blocks[1]"]
+    assert {step.title for step in left_out} == {"Layer 1 of blocks, left out"}
+    assert {step.equations for step in left_out} == {(None,)}
+    assert [step.section for step in left_out] == [
+        "Given", *["Example 0"] * 2, *["Example 1"] * 2, *["Mean over all 2 examples"] * 2
+    ]  # fmt: skip
+
+    def within(step):
+        name = Name.parse(step.name)
+        return name.path[:1] == ("blocks",) and len(name.path) > 1 and name.index[0] == 1
+
+    assert [s.name for s in work.steps if s.name != "blocks[1]"] == [s.name for s in whole.steps if not within(s)]
+    assert line_of(work, "h.blocks.x[2, 0, 1]")[0].startswith("h.blocks.x[2, 0, 1] = h.blocks.sum[1, 0, 1] ")
+    in_both = [step.name for step in explained(NESTED_CASE).steps if step.equations == (None,)]
+    assert in_both == ["outer.inner[1]", *(f"outer.inner[{i}, 1]" for i in (0, 1, 1, 0)), *["outer.inner[1]"] * 2]
+
+
+def test_a_layer_of_which_something_is_claimed_is_shown():
+    phi = "(1 - h.blocks.up[1]**2) * Delta.blocks.up[1]"
+    claims = {
+        "delta.blocks.up[1]": phi,  # of all that the layer has
+        "grad.blocks.up.bias[1, 0]": "delta.blocks.up[1, 0, 0] + delta.blocks.up[0, 1, 0]",  # one of another layer
+        "d(a.blocks.up[1, 0, 0])/d(h.blocks.x[1, 0, 2])": "W.blocks.up.x[1, 2, 0]",
+        "d(a.blocks.up[2, 0, 0])/d(a.blocks.up[1, 0, 0])": "0",
+    }
+    work = explain(STACKS_CASE, claims=claims)
+    assert [(claim.holds, claim.general) for claim in work.claims] == [(True, True)] * 6 + [
+        (False, None), (True, True), (False, None)
+    ]  # fmt: skip
+    assert [claim.name for claim in work.claims[5:7]] == ["delta.blocks.up[1, 1, 2]", "grad.blocks.up.bias[1, 0]"]
+    assert not [step for step in work.steps if None in step.equations]
+    assert worst_error(work) <= TOLERANCE
+    shown = [claim for equation in equations(work) for claim in equation.claims]
+    assert sorted(shown, key=repr) == sorted(work.claims, key=repr)
+    with pytest.raises(ValueError, match=r"delta\.blocks\.up\[3, 0, 0\] does not exist: .* has shape \(3, 2, 3\)"):
+        explain(STACKS_CASE, claims={"delta.blocks.up[3, 0, 0]": "0"})
+
+
+def test_symbols_are_of_a_stack_of_its_arrays_or_of_a_layer():
+    names = {"blocks.up": "u", "W.blocks.up.x[0]": "V", "W.blocks.sum.up": "S", "a.last.up[0, 1]": "z"}
+    work = explain(STACKS_CASE, names=names)
+    for name, text in {
+        "a.blocks.up[0, 0, 1]": "a^u_(0,0,1) = V_(0,1)·h.blocks.x[0, 0, 0] + ",
+        "a.blocks.up[2, 0, 1]": "a^u_(2,0,1) = W^(blocks.x → u)_(2,0,1)·h.blocks.x[2, 0, 0] + ",
+        "a.blocks.sum[0, 0, 0]": "a.blocks.sum[0, 0, 0] = S_(0,0,0)·h^u_(0,0,0) + ",
+        "grad.blocks.up.x[0, 1, 2]": "∂L/∂V_(1,2) = ",
+        "h.last.up[0, 1, 1]": "h.last.up[0, 1, 1] = tanh(z[1]) = ",
+    }.items():
+        assert line_of(work, name)[0].startswith(text)
+
+
+def test_only_rows_that_ids_say_are_shown():
+    params, _, y, _ = TABLE_CASE.arguments(jnp.float64)
+    x, x[1] = np.full((2, 3), 4), (1, 29, 4)
+    claims = {"grad.e.t[7, 0]": "0", "a.e[1, 1, 0]": "W.e.t[29, 0]", "d(a.e[0, 0, 1])/d(W.e.t[4, 1])": "1"}
+    work = jaxbp.explain(TABLE, jaxbp.squared_error, params, x, y, RATE, claims)
+    assert [(claim.holds, claim.general) for claim in work.claims] == [(True, None), (True, True), (True, None)]
+    assert worst_error(work) <= TOLERANCE
+    assert line_of(work, "a.e[1, 1, 0]")[0].startswith("a.e[1, 1, 0] = W.e.t[29, 0] ")
+    at_four = " + ".join(f"δ.e[{p}, 0]" for p in ("0, 0", "0, 1", "0, 2", "1, 2"))
+    assert line_of(work, "grad.e.t[4, 0]")[0].startswith(f"∂L/∂W.e.t[4, 0] = {at_four} = ")
+    steps = {step.name: step for step in work.steps}
+    rows = [e and e.quantity.index[0] for e in steps["grad.e.t"].equations]
+    assert rows == [None, 1, 1, None, 4, 4, None, 7, None, 29, 29]
+    assert [e and e.quantity.index[0] for e in steps["W.e.t"].equations] == [None, 1, 1, None, 4, 4, None, 29, 29]
+    assert steps["grad.e.t"].title == "Gradient of the weights from t to e; it is 0 in the rows that are not looked up"
+    np.testing.assert_array_equal(np.flatnonzero(np.any(steps["grad.e.t"].value, axis=1)), [1, 4, 29])
+    with pytest.raises(ValueError, match=r"h\.t holds ids, by which nothing is differentiated"):
+        jaxbp.explain(TABLE, jaxbp.squared_error, params, x, y, claims={"d(loss)/d(h.t[0, 0])": "0"})
 
 
 # Symbols.
@@ -654,6 +834,11 @@ def test_every_step_and_every_claim_is_on_the_page(render):
     page = render(worked()).replace(r"\_", "_")
     at = [page.index(step.title) for step in worked().steps]
     assert at == sorted(at)
+    for case in IN_PRINT:
+        page, end = render(explained(case)).replace(r"\_", "_"), 0
+        for step in explained(case).steps:
+            end = page.index(step.title, end) + 1
+    page = render(worked())
     assert "3 claims: 2 right, 1 wrong" in page
     for place in ("slide 1", "slide 2"):
         assert place in page
@@ -668,10 +853,11 @@ def test_markdown_is_as_committed():
 
 @pytest.mark.parametrize("render", ["markdown", "latex"])
 def test_maths_is_balanced(render):
-    page = RENDERERS[render](named(BOOK, claims=CLAIMS))
-    for opening, closing in (("{", "}"), (r"\left(", r"\right)"), (r"\[", r"\]"), (r"\begin{", r"\end{")):
-        assert page.count(opening) == page.count(closing)
-    assert all(line.count("$") % 2 == 0 and line.count("$$") in (0, 2) for line in page.splitlines())
+    for work in (named(BOOK, claims=CLAIMS), *map(explained, IN_PRINT)):
+        page = RENDERERS[render](work)
+        for opening, closing in (("{", "}"), (r"\left(", r"\right)"), (r"\[", r"\]"), (r"\begin{", r"\end{")):
+            assert page.count(opening) == page.count(closing)
+        assert all(line.count("$") % 2 == 0 and line.count("$$") in (0, 2) for line in page.splitlines())
 
 
 def test_powers_of_fractions_are_in_parentheses():
@@ -704,12 +890,16 @@ def test_a_page_needs_nothing_else():
     assert re.findall('href="([^#"]*)', page) == ["data:,"] + [""] * page.count('href="#')
 
 
-def test_every_formula_of_a_page_is_typeset():
-    work = named(BOOK, claims=CLAIMS)
+@pytest.mark.parametrize(
+    ("work", "in_the_table"),  # the claim that is wrong, and what is right
+    [(lambda: named(BOOK, claims=CLAIMS), 2), *((partial(explained, case), 0) for case in IN_PRINT)],
+    ids=["book", *map(repr, IN_PRINT)],
+)
+def test_every_formula_of_a_page_is_typeset(work, in_the_table):
+    work = work()
     formulas = [latex for equation in equations(work) for latex in equation.latex]
     page = work.html()
     rules = sum(bool(step.rule) for step in work.steps)
-    in_the_table = 2  # the claim that is wrong, and what is right
     assert page.count("<math ") == page.count("</math>") == len(formulas) + rules + len(work.claims) + in_the_table
     outside_of_maths = re.sub("<style>.*?</style>|<math .*?</math>|<[^>]*>", "", page, flags=re.DOTALL)
     assert not re.search(r"[\\$^{}]", outside_of_maths)

@@ -344,6 +344,14 @@ def test_what_does_not_fit_is_refused_by_name():
         ValueError, match=r"unit 'blocks' cannot read 'z' of shape \(2, 3\): .* takes \(2, 5, 3\), a slice"
     ):
         Network(two.inputs, {"blocks": jaxbp.stack(two, 5, {"x": "x", "z": "z"}, slices={"z": 1})})
+    cell = Network({"x": 4, "i": jaxbp.ids((), 9), "j": jaxbp.ids((), 9)}, {
+        "o": Unit(4, jaxbp.linear, {"x": Dense(), "i": jaxbp.Embedding(9), "j": jaxbp.Embedding(9)})
+    })  # fmt: skip
+    twice = jaxbp.stack(cell, 2, {"x": "x", "i": "i", "j": "i"})
+    with pytest.raises(
+        ValueError, match="unit 'o' reads the ids 'i' by two inputs of its block, which no unit outside"
+    ):
+        unrolled(Network({"x": 4, "i": jaxbp.ids((), 9)}, {"o": twice}))
     params = jaxbp.init_params(jax.random.key(0), net_of(3))
     with pytest.raises(
         ValueError, match=r"params\['blocks'\]\['up'\]\['x'\] has shape \(3, 4, 8\), expected \(2, 4, 8\)"

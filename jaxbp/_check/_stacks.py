@@ -18,6 +18,7 @@ from jaxbp._unrolled import Unrolled
 
 _OF_INPUTS = ("h", "Delta")
 _OF_UNITS = ("a", "h", "Delta", "delta")
+_OF_WEIGHTS = ("grad", "W")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +85,10 @@ class Layers:
 
     def _quantities(self, mine: Mapping[str, Any]) -> dict[str, Any]:
         whole: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
-        for written_out, (name, layer) in self._names.items():
+        for written_out, name in self._names.items():
             if name.kind != "W":
-                whole.setdefault(str(name), []).append((written_out, layer))
-        alone = {str(name.at(layer)): written_out for written_out, (name, layer) in self._names.items() if layer}
+                whole.setdefault(str(name.whole), []).append((written_out, name.index))
+        alone = {str(name): written_out for written_out, name in self._names.items() if name.index}
         found: dict[str, Any] = {}
         for said, value in mine.items():
             if said == "loss":
@@ -110,20 +111,16 @@ class Layers:
         return np.asarray(array[layer])
 
     @cached_property
-    def _names(self) -> dict[str, tuple[Name, tuple[int, ...]]]:
-        """Every quantity of the network written out, as (the quantity in the original, layer)."""
-        units = {
-            str(Name(kind, (u,))): (Name(kind, tuple(name.split("."))), layer)
-            for u, (name, layer) in self.flat.units.items()
-            for kind in (_OF_UNITS if name in self.net.plan.nodes else _OF_INPUTS)
-        }
-        kinds = ("grad", "W")
-        weights = {
-            str(Name(kind, place)): (Name(kind, original), layer)
-            for place, (original, layer) in self.flat.weights.items()
-            for kind in kinds
-        }
-        return units | weights
+    def _names(self) -> dict[str, Name]:
+        """Every quantity of the network written out, as one layer of a quantity of the original."""
+        nodes = self.net.plan.nodes
+        units = [
+            Name(kind, (u,))
+            for u, (original, _) in self.flat.units.items()
+            for kind in (_OF_UNITS if original in nodes else _OF_INPUTS)
+        ]
+        weights = [Name(kind, place) for place in self.flat.weights for kind in _OF_WEIGHTS]
+        return {str(name): self.flat.original(name) for name in (*units, *weights)}
 
     def _said(self, text: str) -> str:
         """A sentence, with the names of the original."""
@@ -131,7 +128,7 @@ class Layers:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        names = [name for name, (_, layer) in self._names.items() if "/" in name or layer]
+        names = [name for name, original in self._names.items() if "/" in name or original.index]
         bare = [u for u, (_, layer) in self.flat.units.items() if layer]
         longest_first = sorted(map(re.escape, (*names, *bare)), key=len, reverse=True)
         return re.compile(rf"({'|'.join(longest_first)})(?:\[([\d, ]+)\])?(?![\w/])")
@@ -139,7 +136,7 @@ class Layers:
     def _original(self, found: re.Match[str]) -> str:
         name, index = found[1], tuple(map(int, found[2].split(","))) if found[2] else ()
         if name in self._names:
-            original, layer = self._names[name]
-            return str(original.at((*layer, *index)))
+            original = self._names[name]
+            return str(original.at((*original.index, *index)))
         unit, layer = self.flat.units[name]
         return f"{unit}[{', '.join(map(str, (*layer, *index)))}]"

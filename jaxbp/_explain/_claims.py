@@ -114,7 +114,7 @@ def _close(claimed: float, value: float, precision: float) -> bool:
 def _read(
     quantity: Leaf, said: Any, arrays: Mapping[Name, np.ndarray], where: str | None = None, depth: int = 0
 ) -> Iterator[Statement]:
-    shape = () if isinstance(quantity, Partial) or quantity.index else arrays[quantity.whole].shape
+    shape = () if isinstance(quantity, Partial) else arrays[quantity.whole][quantity.index].shape
     if depth > DEEPEST:
         raise ValueError(f"what is claimed of {quantity} is nested more than {DEEPEST} deep")
     if isinstance(said, Mapping):
@@ -141,21 +141,21 @@ def _read(
 
 
 def _at(quantity: Leaf, index: Index) -> Leaf:
-    return quantity.at(index) if index and isinstance(quantity, Name) else quantity
+    return quantity.at((*quantity.index, *index)) if index and isinstance(quantity, Name) else quantity
 
 
 def _element(leaf: Leaf, index: Index, shape: Index, said: str, arrays: Mapping[Name, np.ndarray]) -> Leaf:
     """What an unindexed quantity in a formula means for one element of an array that is claimed as a whole."""
-    if isinstance(leaf, Partial) or leaf.index or not arrays[leaf.whole].shape:
+    own = () if isinstance(leaf, Partial) else arrays[leaf.whole][leaf.index].shape
+    if not own:
         return leaf
-    own = arrays[leaf.whole].shape
     if own != shape:
-        example = leaf.at((0,) * len(own))
+        example = _at(leaf, (0,) * len(own))
         raise ValueError(
             f"{brief(said)} is claimed of something of shape {shape}, but {leaf} has shape {own}; say which of "
             f"its elements is meant, e.g. {example}"
         )
-    return leaf.at(index)
+    return _at(leaf, index)
 
 
 def _elements(quantity: Leaf, said: Any, shape: Index) -> Iterator[tuple[Index, Any]]:

@@ -1,5 +1,6 @@
 """The formula behind each quantity of a network: what an element of it is made of."""
 
+from collections.abc import Callable
 from functools import cache
 from math import prod
 
@@ -20,6 +21,7 @@ from jaxbp._explain._expressions import (
     Quotient,
     Sum,
     magnitude,
+    mapped,
 )
 from jaxbp._explain._formulas import (
     ONE,
@@ -50,9 +52,9 @@ class Equations:
 
     def __init__(self, numbers: Numbers):
         self.numbers = numbers
-        self.net = numbers.net
+        self.flat, self.net = numbers.flat, numbers.net
         self.examples = prod(numbers.batch)
-        self._terms = cache(self._find_terms)
+        self._found = cache(self._find_terms)
         self._made = cache(self._make)
         self.value = cache(self._value)
 
@@ -74,6 +76,13 @@ class Equations:
 
     def forms(self, quantity: Leaf) -> tuple[Expression, ...]:
         """Equal formulas for one element, the simplest last; none for what is given, or has no short one."""
+        if self.flat.is_original:
+            return self._forms(quantity)
+        forms = self._forms(_called(quantity, self.flat.written_out))
+        return mapped(forms, lambda leaf: _called(leaf, self.flat.original))
+
+    def _forms(self, quantity: Leaf) -> tuple[Expression, ...]:
+        """The same in the names of the network written out, as all that follows."""
         if isinstance(quantity, Partial):
             return self._local_derivative(quantity)
         split = len(self.numbers.batch)
@@ -81,6 +90,8 @@ class Equations:
         match quantity:
             case Name("a", (u,)):
                 return (self._pre_activation(u, example, element),)
+            case Name("h", (u,)) if u in self.net.units and self.flat.units[u][0] not in self.flat.stacked.plan.nodes:
+                return (self._pre_activation(u, example, element),)  # an input of a block is what it reads
             case Name("h", (u,)) if u in self.net.units:
                 row = self._row("a", u, example, element)
                 return (activated(self.net.units[u].activation, row, element[-1]),)
@@ -109,7 +120,7 @@ class Equations:
             [
                 self._product(edge, term, example, "W", "h")
                 for edge in self.net.plan.edges[u].values()
-                for term in self._terms(edge).into(j)
+                for term in self._terms(edge, example).into(j)
             ]
         )
 
@@ -156,7 +167,7 @@ class Equations:
             if edge.connection is None:
                 terms += self._through_function(v, s, example, i)
             else:
-                terms += [self._product(edge, t, example, "W", "delta") for t in self._terms(edge).out_of(i)]
+                terms += [self._product(edge, t, example, "W", "delta") for t in self._terms(edge, example).out_of(i)]
         return summed(terms)
 
     def _through_function(self, v: str, s: str, example: Index, i: Index) -> list[Expression]:
@@ -188,7 +199,7 @@ class Equations:
                 self._product(edge, term, example, "h", "delta")
                 for edge in self._uses(group, name)
                 for example in np.ndindex(self.numbers.batch)
-                for term in self._terms(edge).of(k)
+                for term in self._terms(edge, example).of(k)
             ]
         )
 
@@ -212,13 +223,15 @@ class Equations:
             return () if form == leaf else (form,)
         edges = self.numbers.edges_by(u, by) if (kind, by_kind) == ("a", "W") else []
         if edges:
-            terms = [(edge, t) for edge in edges for t in self._terms(edge).into(j) if t.weight == leaf.by.index]
+            terms = [
+                (edge, t) for edge in edges for t in self._terms(edge, example).into(j) if t.weight == leaf.by.index
+            ]
             return (summed([self._product(edge, t, example, "h") for edge, t in terms]),)
         if kind == "a" and isinstance(self.net.units[u], FunctionUnit):
             return ()
         if kind == "a" and by_kind == "h" and by[0] in self.net.plan.edges[u]:
             edge, same = self.net.plan.edges[u][by[0]], leaf.by.index[:batch] == example
-            terms = [t for t in self._terms(edge).into(j) if same and t.source == leaf.by.index[batch:]]
+            terms = [t for t in self._terms(edge, example).into(j) if same and t.source == leaf.by.index[batch:]]
             return (summed([self._product(edge, t, example, "W") for t in terms]),)
         return ()
 
@@ -231,10 +244,15 @@ class Equations:
     def _targets(self, example: Index, j: Index) -> list[Name]:
         return [Name("y", (), (*example, *j[:-1], i)) for i in range(self.net.shapes[self.net.output][-1])]
 
-    def _find_terms(self, edge: Edge) -> Terms:
+    def _terms(self, edge: Edge, example: Index) -> Terms:
+        """The terms of a connection, which only ids make others for each example."""
+        return self._found(edge, example if edge.linear.reads_ids else None)
+
+    def _find_terms(self, edge: Edge, example: Index | None) -> Terms:
         weights = self.net.plan.weight_shapes
         weight = None if edge.weight is None else weights[edge.weight]
-        return terms_of(edge.linear, weight, edge.shape, self.net.shapes[edge.unit])
+        ids = None if example is None else self.numbers.x[edge.source][example]
+        return terms_of(edge.linear, weight, edge.shape, self.net.shapes[edge.unit], ids)
 
     def _product(self, edge: Edge, term: Term, example: Index, *kinds: str) -> Expression:
         """The factors of these kinds in a term: its weight and its source, where it has them, and δ of its unit."""
@@ -247,3 +265,7 @@ class Equations:
             elif kind == "h" and term.source is not None:
                 factors.append(Name("h", (edge.source,), (*example, *term.source)))
         return times(*factors)
+
+
+def _called(leaf: Leaf, name: Callable[[Name], Name]) -> Leaf:
+    return Partial(name(leaf.of), name(leaf.by)) if isinstance(leaf, Partial) else name(leaf)

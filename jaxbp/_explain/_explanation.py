@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxbp._check._session import Session
-from jaxbp._checks import check_kind, check_mapping, check_number, is_known, quoted, suggestion
+from jaxbp._checks import check_flag, check_kind, check_mapping, check_number, is_known, quoted, suggestion
 from jaxbp._explain import _html, _markup, _text
 from jaxbp._explain._claims import Claim, judged, statements
 from jaxbp._explain._equations import Equations
@@ -79,6 +79,7 @@ def explain(
     claims: Mapping[str, Any] | None = None,
     *,
     names: Mapping[str, str] | None = None,
+    all_layers: bool = False,
 ) -> Explanation:
     r"""A network's own worked example: each step's formula in symbols, with its numbers, and its result.
 
@@ -86,8 +87,10 @@ def explain(
     ∂L/∂W_su = h_sᵀ δ_u,  W ← W − η ∂L/∂W
 
     Everything is computed in float64, without dropout. Several examples are shown one by one, and then the gradient of
-    their mean; δ and Δ are those of the mean. Large arrays and long sums are elided. Without a learning rate η nothing
-    is updated. Besides the errors of `backprop`, a ValueError tells of a claim or a name that cannot be read.
+    their mean; δ and Δ are those of the mean. Large arrays and long sums are elided, and of a stack all layers but the
+    first and the last; what something is claimed of is shown, with all of its layer. Of a table that ids look up only
+    the rows that they say are shown. Without a learning rate η nothing is updated. Besides the errors of `backprop`, a
+    ValueError tells of an id that is out of range, and of a claim or a name that cannot be read.
 
     Args:
         claims: What a book or a student says, by the name of a quantity: a number, of which as many digits are
@@ -96,11 +99,13 @@ def explain(
             the name is that of an array, an array of them.
             Names are those of `Backprop.quantities` with an index where one element is meant, and `y`,
             `W.o.h1[0, 1]`, `losses[0]`, `learning_rate`, `updated.o.h1[0, 1]`, `d(h.o[0])/d(a.o[1])`. A weight that
-            several connections share is `W.shared.NAME`, and its gradient `grad.shared.NAME`.
-        names: Symbols in LaTeX notation, by unit (`"h1"`), by array (`"W.o.h1"`) or by element without a batch index
-            (`"a.h1[0]"`); the quantity's own name otherwise. A symbol is made of letters, digits and other signs,
-            scripts as in `w_{10}` and `z^{(4)}`, primes, Greek letters and a few more signs as in `\alpha`, accents
-            as in `\hat y`, and fonts as in `\mathrm{in}`.
+            several connections share is `W.shared.NAME`, and its gradient `grad.shared.NAME`. What is in a stack has
+            its layer before all other indices, and `delta.blocks.up[3]` is an array, that of one layer.
+        names: Symbols in LaTeX notation, by unit (`"h1"`, `"blocks.up"`), by array (`"W.o.h1"`, `"W.blocks.up.x[3]"`)
+            or by element without a batch index (`"a.h1[0]"`); the quantity's own name otherwise. A symbol is made of
+            letters, digits and other signs, scripts as in `w_{10}` and `z^{(4)}`, primes, Greek letters and a few more
+            signs as in `\alpha`, accents as in `\hat y`, and fonts as in `\mathrm{in}`.
+        all_layers: Whether all layers of stacks are shown.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -125,23 +130,18 @@ def explain(
         raise TypeError("explain shows numbers, and under jit, grad or vmap there are none yet: call it outside")
     if learning_rate is not None:
         check_number(learning_rate, "learning_rate", least=0, finite=True)
+    check_flag(all_layers, "all_layers")
     check_params(net, params)
     check_inputs(net, x)
-    stacks = [u for u, unit in net.units.items() if unit.stacked is not None]
-    if stacks:
-        raise ValueError(
-            f"explain shows unit after unit, and not yet the layers of stacks, as {quoted(stacks)} are; explain one "
-            "layer, the block with its part of the parameters, or write the layers out"
-        )
-    shown = as_shown(net)
-    with Session.of(shown, loss, params, x, y).undisturbed():
-        numbers = Numbers.of(shown, loss, params, x, y, learning_rate)
+    flat = as_shown(net)
+    with Session.of(flat.net, loss, flat.params(params), x, y).undisturbed():
+        numbers = Numbers.of(flat, loss, params, x, y, learning_rate)
         symbols = {} if names is None else _symbols(names, net, numbers)
-        notation = Notation(symbols, tuple(net.inputs), len(numbers.batch))
+        notation = Notation(symbols, tuple(net.inputs), len(numbers.batch), lambda name: len(flat.stacks_around(name)))
         stated = [] if claims is None else statements(claims, numbers.arrays)
         verdicts = judged(stated, Equations(numbers).forms, numbers)
         about = [(statement.quantity, claim) for statement, claim in zip(stated, verdicts, strict=True)]
-        steps = Steps(numbers, notation, about)
+        steps = Steps(numbers, notation, about, all_layers)
         work = Explanation(tuple(steps), tuple(verdicts), steps.typesetting)
         str(work)  # computes every number that is ever printed
     return work
@@ -151,19 +151,22 @@ def _symbols(names: Mapping[str, str], net: Network, numbers: Numbers) -> dict[s
     """The given symbols, by the names that quantities have."""
     check_mapping(names, "names", "{'W.o.h1': 'w'}")
     # one element of a batch is named like that of a single example
-    single = {name: array[(0,) * batch_axes(name, len(numbers.batch))] for name, array in numbers.arrays.items()}
+    single: dict[Name, Any] = {}
+    for name, array in numbers.arrays.items():
+        layers = len(numbers.flat.stacks_around(name)) - len(name.index)
+        single[name] = array[(*[slice(None)] * layers, *[0] * batch_axes(name, len(numbers.batch)))]
     symbols: dict[str, Symbol] = {}
     for name, symbol in names.items():
         check_kind(name, str, "a key of names", "the name of a unit or of a quantity, such as 'W.o.h1'")
         check_kind(symbol, str, f"names[{brief(name)}]", "LaTeX notation, such as 'w_1'")
         try:
-            symbols[name if name in net.shapes else _quantity(name, single)] = parse_symbol(symbol)
+            symbols[name if name in net.plan.shapes else _quantity(name, single)] = parse_symbol(symbol)
         except SymbolError as error:
             raise ValueError(f"names[{brief(name)}] is {brief(symbol)}, which {error}") from None
         except ValueError as error:
-            hint = suggestion(name, net.shapes)
+            hint = suggestion(name, net.plan.shapes)
             raise ValueError(
-                f"names holds {brief(name)}, but {error}; units and inputs are {quoted(net.shapes)}{hint}"
+                f"names holds {brief(name)}, but {error}; units and inputs are {quoted(net.plan.shapes)}{hint}"
             ) from None
     return symbols
 

@@ -1,6 +1,6 @@
 """Notation: what a quantity is called in print, by default or as a book has it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from jaxbp._explain._escaping import visible
@@ -17,13 +17,15 @@ _BY = {derivative: kind for kind, derivative in DERIVATIVES.items()}
 class Notation:
     """Symbols for quantities.
 
-    They are given by the name of a unit (`"h1"`), of an array (`"W.o.h1"`) or of an element (`"a.h1[0]"`, an index
-    without batch axes). The h of an input is written as the input itself.
+    They are given by the name of a unit (`"h1"`), of an array (`"W.o.h1"`), of what a layer has of one
+    (`"W.blocks.up.x[3]"`) or of an element (`"a.h1[0]"`, an index without batch axes). The h of an input is written as
+    the input itself.
     """
 
     names: Mapping[str, Symbol]
     inputs: tuple[str, ...]
     batch: int = 0
+    layers: Callable[[Name], int] = lambda name: 0
 
     def latex(self, leaf: Leaf) -> str:
         """The symbol in LaTeX."""
@@ -46,7 +48,7 @@ class Notation:
         if given is not None:
             return in_text(given)
         shown = self._shown_as(leaf)
-        if any(part in self.names for part in shown.path):
+        if any(part in self.names for part in _units_of(shown)):
             return in_text(self._default(leaf))
         if self._is_input(shown):
             return visible(str(Name(shown.unit, (), shown.index)))
@@ -64,13 +66,15 @@ class Notation:
         return by if leaf.kind == "grad" or self._given(by) is not None else None
 
     def _given(self, leaf: Name) -> Symbol | None:
-        split = batch_axes(leaf, self.batch)
-        example, element = leaf.index[:split], leaf.index[split:]
-        if (single := str(leaf.at(element))) in self.names:
+        n = self.layers(leaf)
+        split = n + batch_axes(leaf, self.batch)
+        layer, example, element = leaf.index[:n], leaf.index[n:split], leaf.index[split:]
+        if (single := str(leaf.at((*layer, *element)))) in self.names:
             symbol = self.names[single]
             return scripted(Group((symbol,)), below=word(f"[{_joined(example)}]")) if example else symbol
-        if (whole := str(leaf.whole)) in self.names:
-            return scripted(self.names[whole], below=_index(leaf.index))
+        for known in dict.fromkeys((n, 0)):
+            if (whole := str(leaf.at(layer[:known]))) in self.names:
+                return scripted(self.names[whole], below=_index(leaf.index[known:]))
         shown_as = self._shown_as(leaf)
         return None if shown_as == leaf else self._given(shown_as)
 
@@ -82,17 +86,25 @@ class Notation:
         kind, path, below = shown.kind, shown.path, _index(leaf.index)
         if self._is_input(shown):
             return scripted(self._unit(shown.unit), below=below)
-        if kind == "W" and path[0] == SHARED:
-            return scripted(literal(path[1]), below=below)
-        if kind == "W" and path[1] == ONE:
-            return scripted(Sign("b"), grouped(self._unit(path[0])), below)
+        if kind == "W" and path[-2] == SHARED:
+            return scripted(literal(".".join((*path[:-2], path[-1]))), below=below)
+        above = [self._unit(name) for name in _units_of(shown)]
+        if kind == "W" and path[-1] == ONE:
+            return scripted(Sign("b"), grouped(*above[:1]), below)
         if kind == "W":
-            return scripted(Sign("W"), grouped(self._unit(path[1]), Sign("→"), self._unit(path[0])), below)
-        above = grouped(self._unit(path[0])) if path else None
-        return scripted(Sign(_LETTERS.get(kind, kind)), above, below)
+            return scripted(Sign("W"), grouped(above[1], Sign("→"), above[0]), below)
+        return scripted(Sign(_LETTERS.get(kind, kind)), grouped(*above) if above else None, below)
 
     def _unit(self, name: str) -> Symbol:
         return self.names.get(name, literal(name))
+
+
+def _units_of(leaf: Name) -> tuple[str, ...]:
+    """The unit or input of a quantity; of a weight its unit, and what that reads by it."""
+    if leaf.is_of_unit or not leaf.path:
+        return (leaf.unit,) if leaf.path else ()
+    *stacks, group, name = leaf.path
+    return () if group == SHARED else (leaf.unit, ".".join((*stacks, name)))
 
 
 def batch_axes(leaf: Name, batch: int) -> int:

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._backprop import backprop
-from jaxbp._checks import quoted
 from jaxbp._dropout import without_dropout
 from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._forward import Trace, batch_of, forward, sources
@@ -20,19 +19,22 @@ from jaxbp._function_unit import FunctionUnit
 from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import example_losses
-from jaxbp._plan import Edge
+from jaxbp._plan import Edge, at
 from jaxbp._unit import Node
+from jaxbp._unrolled import Unrolled, unrolled
 from jaxbp.losses import Loss
+from jaxbp.losses._class_ids import complaint_about_ids
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
     """A network at one point: parameters, inputs and targets in float64, and all that follows from them.
 
-    The network is the one that is shown: without dropout, and with all pull-backs of functions by autodiff.
+    The network is the one that is shown: without dropout, with all pull-backs of functions by autodiff, and with its
+    stacks written out. Quantities are called as in the network with stacks.
     """
 
-    net: Network
+    flat: Unrolled
     loss: Loss
     params: dict[str, dict[str, np.ndarray]]
     x: dict[str, np.ndarray]
@@ -40,9 +42,10 @@ class Numbers:
     learning_rate: float | None
 
     @classmethod
-    def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any, learning_rate: float | None) -> "Numbers":
+    def of(cls, flat: Unrolled, loss: Loss, params: Any, x: Any, y: Any, learning_rate: float | None) -> "Numbers":
         """The numbers for arguments as they are given to `backprop`."""
-        wide = {u: {s: _widened(params[u][s]) for s in weights} for u, weights in net.weight_shapes.items()}
+        net = flat.net
+        wide = flat.params(flat.stacked.plan.tree(lambda place: _widened(at(place, params))))
         with jax.enable_x64(True):
             trace = forward(net, jax.tree.map(jnp.asarray, wide), x)  # refuses what does not fit
             targets = loss.targets(trace.h[net.output], y)
@@ -51,24 +54,45 @@ class Numbers:
             complaint = loss.complaint_about(np.reshape(y, (-1, *shape[:-1])), shape)
             if complaint is not None:
                 raise ValueError(f"y: {complaint}")
-        if net.ids:
-            raise ValueError(
-                f"explain writes out sums of products, and shows not yet what the ids of {quoted(net.ids)} look up; "
-                "explain a network that reads one-hot rows by Dense() in their place"
-            )
         named = x if isinstance(x, Mapping) else dict.fromkeys(net.inputs, x)
+        for name, size in net.ids.items():
+            if complaint := complaint_about_ids(np.asarray(named[name]), size, "id"):
+                raise ValueError(f"{name}: {complaint}")
         return cls(
-            net,
+            flat,
             loss,
             wide,
-            {name: _widened(named[name]) for name in net.inputs},
+            {name: np.asarray(named[name]) if name in net.ids else _widened(named[name]) for name in net.inputs},
             _widened(y) if jnp.issubdtype(y.dtype, jnp.floating) else np.asarray(targets),
             None if learning_rate is None else float(_widened(learning_rate)),
         )
 
+    @property
+    def net(self) -> Network:
+        """The network that is shown."""
+        return self.flat.net
+
     @cached_property
     def arrays(self) -> dict[Name, np.ndarray]:
-        """Every quantity by name: those of `Backprop.quantities`, the weights, what is given, and the updates."""
+        """Every quantity by name: those of `Backprop.quantities`, the weights, what is given, and the updates.
+
+        Of what is in a stack there are the whole, with the layers as the first axis, and what each layer has.
+        """
+        if self.flat.is_original:
+            return self.written_out
+        arrays: dict[Name, np.ndarray] = {}
+        for name, array in self.written_out.items():
+            named = self.flat.original(name)
+            if named.index:
+                depths = [depth for _, depth in self.flat.stacks_around(named)]
+                whole = arrays.setdefault(named.whole, np.empty((*depths, *array.shape), array.dtype))
+                whole[named.index] = array
+            arrays[named] = array
+        return arrays
+
+    @cached_property
+    def written_out(self) -> dict[Name, np.ndarray]:
+        """The same by the names of the network written out."""
         with jax.enable_x64(True):
             params = jax.tree.map(jnp.asarray, self.params)
             back = backprop(self.net, self.loss, params, jax.tree.map(jnp.asarray, self.x), jnp.asarray(self.y))
@@ -105,16 +129,35 @@ class Numbers:
     def _column(self, u: str, s: str, example: Index, i: Index) -> np.ndarray:
         unit = self.net.units[u]
         with jax.enable_x64(True):
-            h = [jnp.asarray(self.arrays[Name("h", (t,))][example]) for t in unit.reads]
+            h = [jnp.asarray(self.written_out[Name("h", (t,))][example]) for t in unit.reads]
             # a whole Jacobian of a large unit would not fit into memory
             along = [np.zeros(array.shape) for array in h]
             along[list(unit.reads).index(s)][i] = 1
             return np.asarray(_along(unit, h, along))
 
+    @cached_property
+    def row(self) -> Callable[[str, Index], np.ndarray]:
+        """∂h_u[i]/∂a_u, shaped like a_u, from u and i."""
+        return cache(self._row)
+
+    def _row(self, u: str, i: Index) -> np.ndarray:
+        a, h = self.trace.a[u], self.trace.h[u]
+        with jax.enable_x64(True):
+            # between neighbours the rules of the sweep are the derivative; Jᵀ times a unit vector is a row of J
+            return np.asarray(self.net.units[u].activation.pullback(a, h, jnp.zeros(h.shape).at[i].set(1)))
+
+    @cached_property
+    def trace(self) -> Trace:
+        """What the forward phase leaves behind, of the network written out."""
+        traced = ("a", self.net.units), ("h", self.net.shapes)
+        with jax.enable_x64(True):
+            return Trace(*({n: jnp.asarray(self.written_out[Name(k, (n,))]) for n in names} for k, names in traced))
+
     def elsewhere(self, seed: int) -> "Numbers":
         """The same network at another point: other weights and inputs, and the targets of other outputs.
 
-        An input of nothing but ones stays: it is the constant unit behind a bias.
+        An input of nothing but ones stays, it is the constant unit behind a bias; and so do ids, which say what is
+        connected.
         """
         rng = np.random.default_rng(seed)
 
@@ -123,10 +166,10 @@ class Numbers:
             return rng.choice([-1, 1], array.shape) * array + rng.normal(0, fan_in**-0.5, array.shape)
 
         return Numbers(
-            self.net,
+            self.flat,
             self.loss,
             jax.tree.map(lambda W: moved(W, prod(W.shape[:-1])), self.params),
-            {name: x if np.all(x == 1) else moved(x) for name, x in self.x.items()},
+            {name: x if name in self.net.ids or np.all(x == 1) else moved(x) for name, x in self.x.items()},
             self._other_targets(),
             self.learning_rate,
         )
@@ -140,6 +183,7 @@ class Numbers:
         return self.y
 
     def _partial(self, leaf: Partial) -> float:
+        leaf = Partial(self.flat.written_out(leaf.of), self.flat.written_out(leaf.by))
         kinds, u, of_index = (leaf.of.kind, leaf.by.kind), leaf.of.unit, leaf.of.index
         s, by_index = leaf.by.path[0], leaf.by.index
         edge = self.net.plan.edges.get(u, {}).get(s) if kinds == ("a", "h") else None
@@ -147,13 +191,10 @@ class Numbers:
             split = len(self.batch)
             column = self.column(u, s, by_index[:split], by_index[split:])
             return float(column[of_index[split:]]) if of_index[:split] == by_index[:split] else 0.0
+        if kinds == ("h", "a") and u == s:
+            return float(self.row(u, of_index)[by_index])
         with jax.enable_x64(True):
-            traced = ("a", self.net.units), ("h", self.net.shapes)
-            trace = Trace(*({n: jnp.asarray(self.arrays[Name(k, (n,))]) for n in names} for k, names in traced))
-            one = jnp.zeros(self.arrays[leaf.of.whole].shape).at[of_index].set(1)
-            # between neighbours the rules of the sweep are the derivative; Jᵀ times a unit vector is a row of J
-            if kinds == ("h", "a") and u == s:
-                return float(self.net.units[u].activation.pullback(trace.a[u], trace.h[u], one)[by_index])
+            trace, one = self.trace, jnp.zeros(self.written_out[leaf.of.whole].shape).at[of_index].set(1)
             if edge is not None:
                 W = jax.tree.map(jnp.asarray, edge.weight_in(self.params))
                 return float(edge.linear.pull_back(W, trace.h[s], one)[by_index])
@@ -173,16 +214,17 @@ class Numbers:
             moved = forward(self.net, params, self.x, offsets=offsets)
             return getattr(moved, leaf.of.kind)[leaf.of.unit][leaf.of.index]
 
-        zeros = jax.tree.map(jnp.zeros_like, trace)
-        by_params, by_offsets = jax.grad(element, (0, 1))(jax.tree.map(jnp.asarray, self.params), zeros)
+        params = jax.tree.map(jnp.asarray, self.params)
+        by_params, by_offsets = jax.grad(element, (0, 1))(params, trace.zeros())
         found = named({"W": by_params, "a": by_offsets.a, "h": by_offsets.h})
         return float(found[leaf.by.whole][leaf.by.index])
 
 
-def as_shown(net: Network) -> Network:
-    """The network without noise, and without pull-backs by hand: these may be wrong."""
-    units = without_dropout(net).units.items()
-    return Network(net.inputs, {u: replace(v, rule=None) if isinstance(v, FunctionUnit) else v for u, v in units})
+def as_shown(net: Network) -> Unrolled:
+    """The network with its stacks written out, without noise, and without pull-backs by hand: these may be wrong."""
+    flat = unrolled(without_dropout(net))
+    units = {u: replace(v, rule=None) if isinstance(v, FunctionUnit) else v for u, v in flat.net.units.items()}
+    return replace(flat, net=Network(net.inputs, units))
 
 
 @partial(jax.jit, static_argnums=0)

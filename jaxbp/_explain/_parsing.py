@@ -71,7 +71,7 @@ def parse(text: str, arrays: Mapping[Name, np.ndarray]) -> Expression:
     """
     check_length(text)
     # names of units need not be Python's, so quantities are taken out before the grammar is left to Python
-    known = {str(name): name for name in arrays}
+    known = {str(name): name for name in arrays if not name.index}
     found: dict[str, Name] = {}
     stem = "q"
     while stem in text:
@@ -171,7 +171,9 @@ class _Reader:
         if name is None:
             raise _unknown(self._original(node), self.arrays)
         shape = self.arrays[name].shape
-        if index and (len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True))):
+        if name.at(index) in self.arrays:
+            return name.at(index)  # the whole, or what a layer has of it
+        if len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True)):
             raise ValueError(f"{name.at(index)} does not exist: {name} has shape {shape}")
         return name.at(index)
 
@@ -180,12 +182,14 @@ class _Reader:
         return re.sub(r"\w+", lambda match: str(self.found.get(match[0], match[0])), segment)
 
     def _derivative(self, of: Name, by: Name) -> Leaf:
-        if of.kind == "loss" and by.kind in DERIVATIVES:
-            return replace(by, kind=DERIVATIVES[by.kind])
-        if of.kind not in ("a", "h") or by.kind not in DERIVATIVES:
+        if of.kind not in ("loss", "a", "h") or by.kind not in DERIVATIVES:
             raise ValueError(f"{self.text}: d(…)/d(…) is of the loss, an a or an h, by an a, an h or a W")
+        if np.issubdtype(self.arrays[by.whole].dtype, np.integer):
+            raise ValueError(f"{self.text}: {by.whole} holds ids, by which nothing is differentiated")
+        if of.kind == "loss":
+            return replace(by, kind=DERIVATIVES[by.kind])
         for quantity in (of, by):
-            if not quantity.index and self.arrays[quantity].shape:
+            if self.arrays[quantity.whole][quantity.index].shape:
                 raise ValueError(f"{self.text}: say which element of {quantity} is meant, e.g. {quantity}[0]")
         return Partial(of, by)
 
@@ -216,7 +220,7 @@ def _terms(left: Expression) -> tuple[Expression, ...]:
 
 
 def _unknown(name: str, arrays: Mapping[Name, np.ndarray]) -> ValueError:
-    known = list(map(str, arrays))
+    known = [str(name) for name in arrays if not name.index]
     near = get_close_matches(name, known, n=3, cutoff=0.4)
     return ValueError(
         f"there is no quantity {brief(name)}; "

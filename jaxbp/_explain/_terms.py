@@ -4,10 +4,11 @@ A connection is linear in W and in h_s, so three questions tell all of it: which
 unit, which lead out of an element of the source, and which belong to a weight.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,8 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxbp._explain._expressions import Index
-from jaxbp.connections import Bias, Connection, Dense, Identity, Shape, Transposed
+from jaxbp._unrolled import Joined, OfSlice, Slice
+from jaxbp.connections import Bias, Connection, Dense, Embedding, Identity, Shape, Transposed
 
 _LARGEST_TABLE = 1_000_000
 
@@ -37,9 +39,19 @@ class Terms(Protocol):
     def of(self, weight: Index) -> list[Term]: ...
 
 
-def terms_of(connection: Connection, weight: Shape | None, source: Shape, unit: Shape) -> Terms:
-    """The terms of a connection between a source and a unit of these shapes."""
+def terms_of(
+    connection: Connection, weight: Shape | None, source: Shape, unit: Shape, ids: np.ndarray | None = None
+) -> Terms:
+    """The terms of a connection between a source and a unit of these shapes; which they are, ids say for an example."""
     match connection:
+        case Embedding() if ids is not None:
+            return _LookedUpTerms(ids)
+        case OfSlice(inner) if ids is not None:
+            return terms_of(inner, weight, source, unit, ids[connection.slice.index])
+        case Slice(layer, axis):
+            return _SliceTerms(layer, axis)
+        case Joined(Slice(layer, axis)):
+            return _JoinedTerms(_SliceTerms(layer, axis))
         case Dense():
             return _DenseTerms(source, unit)
         case Transposed():
@@ -48,8 +60,17 @@ def terms_of(connection: Connection, weight: Shape | None, source: Shape, unit: 
             return _IdentityTerms()
         case Bias():
             return _BiasTerms(unit, weight or ())
+        case _ if ids is not None:
+            raise ValueError(f"{connection!r} reads ids in a way of its own, so its work cannot be shown as a sum")
         case _:
             return _ProbedTerms(connection, weight, source, unit)
+
+
+def looked_up(connection: Connection, ids: np.ndarray) -> np.ndarray:
+    """The ids that a connection reads, of one that it is from."""
+    if not isinstance(connection, OfSlice):
+        return ids
+    return looked_up(connection.connection, ids[connection.slice.index])
 
 
 @dataclass(frozen=True)
@@ -82,6 +103,59 @@ class _TransposedTerms(Terms):
 
     def of(self, weight: Index) -> list[Term]:
         return [_swapped(term) for term in self.matrix.of(weight[::-1])]
+
+
+@dataclass(frozen=True)
+class _LookedUpTerms(Terms):
+    """The rows that the ids of an example say."""
+
+    ids: np.ndarray
+
+    def into(self, unit: Index) -> list[Term]:
+        *place, j = unit
+        return [Term(1, (int(self.ids[tuple(place)]), j), None, unit)]
+
+    def out_of(self, source: Index) -> list[Term]:
+        return []
+
+    def of(self, weight: Index) -> list[Term]:
+        i, j = weight
+        return [Term(1, weight, None, (*place, j)) for place in map(_integers, np.argwhere(self.ids == i))]
+
+
+@dataclass(frozen=True)
+class _SliceTerms(Terms):
+    """Elements of a source whose index along an axis, counted from the end, is that of a layer."""
+
+    layer: int
+    axis: int
+
+    def into(self, unit: Index) -> list[Term]:
+        at = len(unit) + 1 + self.axis
+        return [Term(1, None, (*unit[:at], self.layer, *unit[at:]), unit)]
+
+    def out_of(self, source: Index) -> list[Term]:
+        at = len(source) + self.axis
+        return [Term(1, None, source, (*source[:at], *source[at + 1 :]))] if source[at] == self.layer else []
+
+    def of(self, weight: Index) -> list[Term]:
+        return []
+
+
+@dataclass(frozen=True)
+class _JoinedTerms(Terms):
+    """The other way round: an element of a layer's output is one of all outputs."""
+
+    slice: _SliceTerms
+
+    def into(self, unit: Index) -> list[Term]:
+        return [_exchanged(term) for term in self.slice.out_of(unit)]
+
+    def out_of(self, source: Index) -> list[Term]:
+        return [_exchanged(term) for term in self.slice.into(source)]
+
+    def of(self, weight: Index) -> list[Term]:
+        return []
 
 
 @dataclass(frozen=True)
@@ -173,5 +247,15 @@ def _swapped(term: Term) -> Term:
     return term._replace(weight=None if term.weight is None else term.weight[::-1])
 
 
+def _exchanged(term: Term) -> Term:
+    """A term without a weight, from its unit to its source."""
+    (source, unit) = (term.unit, term.source or ())
+    return term._replace(source=source, unit=unit)
+
+
 def _unravelled(flat: int, shape: Shape) -> Index:
-    return tuple(map(int, np.unravel_index(flat, shape)))
+    return _integers(np.unravel_index(flat, shape))
+
+
+def _integers(index: Iterable[Any]) -> Index:
+    return tuple(map(int, index))
