@@ -26,6 +26,36 @@ devices of a mesh change the order of sums.
 
 A step and an epoch are compiled once for a gradient and an optimizer, so make both before the loop.
 
+What every loop has is optax's, or a line:
+
+    >>> import jax, jax.numpy as jnp, jaxbp, optax
+    >>> net = jaxbp.layered([3, 8, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
+    >>> x = jax.random.normal(jax.random.key(1), (64, 3))
+    >>> y = (x[:, 0] > 0).astype(int)
+    >>> def matrices(params):  # weight decay of matrices alone
+    ...     return jax.tree.map(lambda W: W.ndim > 1, params)
+    >>> optimizer = optax.chain(
+    ...     optax.clip_by_global_norm(1.0),
+    ...     optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-2, 10, 160), weight_decay=0.1, mask=matrices),
+    ...     jaxbp.train.averaged(0.9),  # an average of the parameters
+    ... )
+    >>> gradient = jaxbp.value_and_grad(net, jaxbp.cross_entropy)
+    >>> gradient = jaxbp.train.computed_in(gradient, jnp.bfloat16)  # parameters stay in float32
+    >>> gradient = jaxbp.train.accumulated(gradient, 4)  # each batch in four parts
+    >>> running = jaxbp.train.run(
+    ...     net, jaxbp.cross_entropy, x, y, optimizer=optimizer, gradient=gradient, batch_size=16,
+    ...     every=10,  # look after ten steps each, and evaluate
+    ...     epochs=40,
+    ...     score=lambda params: jaxbp.train.evaluate(net, jaxbp.cross_entropy, params, x, y),
+    ... )
+    >>> for done in running:
+    ...     if done.scores["accuracy"] > 0.9:  # stop early
+    ...         break
+    >>> jaxbp.train.average_of(done.state.opt_state)["h1"]["x"].shape
+    (3, 8)
+
+`fit` stops early with `patience=`, and calls a `callback=` with each `Epoch`.
+
 `_state.py` has what a step changes, `_steps.py` a step and many of them, `_running.py` the loop around these, and
 `_loop.py` what users call. `_data.py` has where batches come from, `_placement.py` where everything lies,
 `_checkpoints.py` what is kept on a disk, and `_processes.py` what several processes need. `_arguments.py` looks at the
@@ -35,10 +65,12 @@ was not finite. `_gradients.py` and `_averaging.py` make gradients and optimizer
 """
 
 from jaxbp.train._arguments import check_data
+from jaxbp.train._averaging import average_of, averaged
 from jaxbp.train._checkpoints import Checkpoints, restore
 from jaxbp.train._divergence import DivergedError
 from jaxbp.train._epoch import Epoch, Fit
 from jaxbp.train._evaluation import evaluate
+from jaxbp.train._gradients import accumulated, computed_in
 from jaxbp.train._kolen_pollack import kolen_pollack
 from jaxbp.train._loop import fit, run
 from jaxbp.train._masking import keep_masked
@@ -54,7 +86,11 @@ __all__ = [
     "Gradient",
     "Steps",
     "TrainState",
+    "accumulated",
+    "average_of",
+    "averaged",
     "check_data",
+    "computed_in",
     "epoch",
     "evaluate",
     "fit",
