@@ -32,6 +32,7 @@ NOT_CALLED = {
     *("feedback.DirectFeedback", "feedback.Feedback", "Params", "textbook.Update", "train.Gradient"),
 }
 ELSEWHERE = {
+    "train.until_terminated": "nothing is passed to it",
     "explain": "test_explain.py and test_claims.py",
     "interop.from_torch": "test_interop.py, where torch is",
     "interop.to_torch": "test_interop.py, where torch is",

@@ -6,6 +6,7 @@ A call that is right stands beside its parameters; each wrong call replaces one 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -29,6 +30,10 @@ TRACE = jaxbp.forward(NET, PARAMS, X)
 SGD = optax.sgd(0.1)
 GRADIENT = jaxbp.value_and_grad(NET, jaxbp.cross_entropy)
 STATE = train.init_state(KEY, NET, SGD)
+ONE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+MESH = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
+CHECKPOINTS = train.Checkpoints("nowhere", every=1)
+AVERAGED = train.averaged(0.5).init(PARAMS)
 
 
 @dataclass(frozen=True)
@@ -330,6 +335,29 @@ KINDS: dict[str, list[Value]] = {
     "epochs": no_integer(0),
     "seed": no_integer(0),
     "keyed": no_flag(),
+    "drop_last": no_flag(),
+    "resume": no_flag(),
+    "best": no_flag(),
+    "chunk": no_integer(1),
+    "every": no_integer(1),
+    "keep": no_integer(1),
+    "parts": no_integer(1),
+    "patience": no_integer(1),
+    "processes": no_integer(1),
+    "index": no_integer(0),
+    "seconds": no_number(),
+    "decay": [*no_number(zero=False), *(value_error(v, "decay must be", "got") for v in (1, 1.5))],
+    "score": no_function("params")[1:],
+    "callback": no_function("epoch")[1:],
+    "stop": [type_error(v, "stop must be a function such as lambda", "got") for v in (True, "SIGTERM", 3)],
+    "mesh": [
+        type_error(v, "mesh must be a jax.sharding.Mesh such as jax.make_mesh", "got") for v in (4, "data", [1], ONE)
+    ],
+    "layout": [value_error(v, "layout must be 'replicated', 'sharded', or a function") for v in ("shard", 3, None)],
+    "checkpoints": [type_error(v, "checkpoints must be jaxbp.train.Checkpoints") for v in ("runs", Path("runs"), 3)],
+    "folder": [type_error(v, "folder must be a path, got") for v in (None, 3, ["runs"])],
+    "mode": [value_error(v, "mode must be 'least' or 'greatest', got") for v in ("min", None, 1)],
+    "coordinator": no_text(),
     "state": NO_STATE,
     "validation": NO_PAIR,
     "activation": no_activation(),
@@ -441,6 +469,10 @@ def iterated(**arguments: Any) -> Any:
 # all examples are looked at as a whole first, in other words where they hold no numbers
 WRONG_X = [v for v in NO_INPUT if "<U1" not in v.says[0] and "object" not in v.says[0] and "complex" not in v.says[0]]
 WRONG_X += NO_EXAMPLES
+NO_RUN_TARGETS = [
+    *(v for v in NO_TARGETS if v.value is not None),
+    type_error(None, "y is None, and x is nothing that yields batches"),
+]
 WRONG_WEIGHTS = [v for v in NO_WEIGHTS if "complex" not in v.says[0]]
 WRONG_WEIGHTS += [type_error(jnp.ones(5, complex), "weights has dtype complex128, expected real numbers")]
 LEARN = {"net": NET, "loss": jaxbp.cross_entropy}
@@ -805,14 +837,17 @@ CALLS: dict[str, Call] = {
     ),
     "train.step": Call(
         train.step,
-        {"state": STATE, "x": X, "y": Y, "gradient": GRADIENT, "optimizer": SGD, "keyed": False, "weights": None},
+        {
+            "state": STATE, "x": X, "y": Y, "gradient": GRADIENT, "optimizer": SGD, "keyed": False, "weights": None,
+            "mesh": MESH, "layout": "replicated",
+        },
         kinds={"x": NO_EXAMPLES, "y": NO_Y, "weights": NO_WEIGHTS[:3]},
     ),
     "train.epoch": Call(
         train.epoch,
         {
             "state": STATE, "x": X, "y": Y, "gradient": GRADIENT, "optimizer": SGD, "batch_size": 2, "observe": None,
-            "keyed": False, "weights": None,
+            "keyed": False, "weights": None, "drop_last": False, "mesh": MESH, "layout": "replicated",
         },
         kinds={"x": NO_EXAMPLES, "y": NO_Y, "weights": NO_WEIGHTS[:3]},
     ),
@@ -820,17 +855,20 @@ CALLS: dict[str, Call] = {
         iterated,
         LEARN | {
             "x": X, "y": Y, "optimizer": SGD, "batch_size": 2, "state": None, "key": None, "gradient": None,
-            "observe": None, "keyed": None, "weights": None,
+            "observe": None, "keyed": None, "weights": None, "drop_last": False, "chunk": None, "every": None,
+            "epochs": None, "score": None, "mesh": MESH, "layout": "replicated", "checkpoints": None, "resume": False,
+            "stop": None,
         },
-        kinds={"x": WRONG_X, "weights": WRONG_WEIGHTS},
+        kinds={"x": WRONG_X, "y": NO_RUN_TARGETS, "weights": WRONG_WEIGHTS},
     ),
     "train.fit": Call(
         train.fit,
         ALL | {
             "params": None, "optimizer": None, "epochs": 1, "batch_size": 2, "seed": 0, "validation": None,
-            "state": None, "weights": None,
+            "patience": None, "callback": None, "state": None, "weights": None, "drop_last": False, "chunk": None,
+            "every": None, "mesh": MESH, "layout": "replicated", "checkpoints": None, "resume": False, "stop": None,
         },
-        kinds={"x": WRONG_X, "weights": WRONG_WEIGHTS},
+        kinds={"x": WRONG_X, "y": NO_RUN_TARGETS, "weights": WRONG_WEIGHTS},
     ),
     "train.evaluate": Call(
         train.evaluate,
@@ -841,6 +879,30 @@ CALLS: dict[str, Call] = {
         "y": [*NO_TARGETS, value_error(jnp.full(5, 2), "class id 2 at example 0 is outside 0…1")],
     }),
     "train.kolen_pollack": Call(train.kolen_pollack, LEARN | {"reduction": "mean"}),
+    "train.Checkpoints": Call(
+        train.Checkpoints,
+        {"folder": "runs", "every": None, "seconds": None, "keep": 1, "best": "loss", "mode": "least"},
+        kinds={"best": [type_error(v, "best must be a non-empty string", "got") for v in (3, True, "")]},
+    ),
+    "train.restore": Call(train.restore, {"checkpoints": CHECKPOINTS, "state": STATE, "best": False}),
+    "train.initialize": Call(
+        lambda **arguments: train.initialize(**arguments).__enter__(),
+        {"coordinator": "127.0.0.1:1", "processes": 1, "index": 0, "patience": 30},
+    ),
+    "train.accumulated": Call(train.accumulated, {"gradient": GRADIENT, "parts": 2, "reduction": "mean"}),
+    "train.computed_in": Call(train.computed_in, {"gradient": GRADIENT, "dtype": float}),
+    "train.averaged": Call(train.averaged, {"decay": 0.5}),
+    "train.average_of": Call(
+        train.average_of,
+        {"opt_state": AVERAGED},
+        kinds={
+            "opt_state": [
+                value_error(SGD.init(PARAMS), "opt_state is", "holds no averages; expected the state of an optimizer"),
+                value_error((AVERAGED, AVERAGED), "holds 2 averages"),
+                value_error(None, "opt_state is None, which holds no averages"),
+            ]
+        },
+    ),
     "train.keep_masked": Call(train.keep_masked, {"net": NET}),
     # the textbook
     **{

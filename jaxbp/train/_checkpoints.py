@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxbp._checks import check_flag, check_integer, check_kind, check_number, described
+from jaxbp._checks import check_flag, check_integer, check_kind, check_number, check_text, described
 from jaxbp.train._processes import agreed
 from jaxbp.train._state import TrainState, check_state
 
@@ -64,6 +64,8 @@ class Checkpoints:
         if self.seconds is not None:
             check_number(self.seconds, "seconds", above=0)
         check_integer(self.keep, "keep", 1)
+        if self.best is not None:
+            check_text(self.best, "best")
         if self.mode not in ("least", "greatest"):
             raise ValueError(f"mode must be 'least' or 'greatest', got {self.mode!r}")
         if self.every is None and self.seconds is None and self.best is None:

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxbp._backprop import value_and_grad
-from jaxbp._checks import check_batch_size, check_flag, check_integer, check_kind, takes
+from jaxbp._checks import check_batch_size, check_flag, check_integer, check_kind, check_takes, takes
 from jaxbp._dropout import noisy_units, without_dropout
 from jaxbp._network import Network
 from jaxbp._objective import check_objective, objective
@@ -111,6 +111,10 @@ def run(
             check_integer(number, name, 0 if name == "epochs" else 1)
     gradient = value_and_grad(net, loss) if gradient is None else gradient
     check_functions(gradient, observe)
+    if score is not None:
+        check_takes(score, "score", ("params",), "lambda params: {…}", hashable=False)
+    if stop is not None:
+        check_takes(stop, "stop", (), "lambda: False", hashable=False)
     if checkpoints is not None:
         check_kind(checkpoints, Checkpoints, "checkpoints", "jaxbp.train.Checkpoints(folder, every=…)")
     elif resume:
@@ -125,7 +129,9 @@ def run(
     placement = placement_of(mesh, layout, start.params)
     if placement is None:
         check_one_device(x=x if y is not None else None, y=y, weights=weights, state=start)
-    if keyed is None:
+    if keyed is not None:
+        check_flag(keyed, "keyed")
+    else:
         keyed = bool(noisy_units(net)) and takes(gradient, "key")
     if y is not None:
         jax.eval_shape(objective(without_dropout(net), loss), start.params, x, y, weights)
@@ -221,6 +227,8 @@ def fit(
     if validation is not None:
         check_validation(validation)
         check_data(net, loss, *validation)
+    if callback is not None:
+        check_takes(callback, "callback", ("epoch",), "lambda epoch: …", hashable=False)
     if patience is not None:
         check_integer(patience, "patience", 1)
         if validation is None:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxbp._checks import check_integer
+from jaxbp._checks import check_integer, check_text
 
 
 @contextmanager
@@ -37,6 +37,7 @@ def initialize(coordinator: str, processes: int, index: int, *, patience: int = 
         index: Which one this is, from 0.
         patience: Seconds without a sign of life after which a process counts as dead.
     """
+    check_text(coordinator, "coordinator")
     check_integer(processes, "processes", 1)
     check_integer(index, "index", 0)
     check_integer(patience, "patience", 1)
