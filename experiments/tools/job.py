@@ -1,7 +1,8 @@
 """A training run: its data, its network and what trains it, and what it shows and writes while it does."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Job:
             save_params(reached, folder / "params.npz")
             return "config.json, metrics.jsonl, curves.png, params.npz"
 
-        started = time.perf_counter()
+        started, running = time.perf_counter(), None
         try:
             console.print("explicit gradient against jax.grad on the first batch, largest relative error of each unit:")
             console.print(self.proof())
@@ -77,25 +78,30 @@ class Job:
             started = time.perf_counter()
             with _progress(console) as progress, jaxbp.train.until_terminated() as stop:
                 task = progress.add_task("", total=config.epochs, scores="")
-                for done in self.running(folder, mesh, stop):
-                    reached = jax.device_get(done.state.params)
+                running = self.running(folder, mesh, stop)
+                for done in running:
+                    reached = jax.tree.map(_on_one_device, done.state.params)
                     row = log.add(self.row(done.number, reached, done.loss, done.seconds))
                     progress.update(task, completed=done.number, scores=_in_words(row))
         except jaxbp.train.DivergedError:
             finish()
             raise
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"by Ctrl-C {log.reached(config.epochs)}; wrote {folder}/: {finish()}") from None
+            if running is not None:
+                with suppress(KeyboardInterrupt):
+                    running.throw(KeyboardInterrupt())  # it writes a last checkpoint, wherever it was stopped
+            raise KeyboardInterrupt(
+                f"by Ctrl-C {log.reached(config.epochs)}; wrote {folder}/: {finish()}; go on with --resume {folder}"
+            ) from None
         if log.rows[-1]["epoch"] < config.epochs:
-            console.print(
-                f"ended by SIGTERM {log.reached(config.epochs)}; wrote {folder}/: {finish()}; go on with --resume"
-            )
+            console.print(f"ended by SIGTERM {log.reached(config.epochs)}; wrote {folder}/: {finish()}")
+            console.print(f"go on with --resume {folder}")
             raise SystemExit(TERMINATED)
         console.print(_summary(log.rows, config, time.perf_counter() - started))
         console.print(f"wrote {folder}/: {finish()}")
         return log.rows
 
-    def running(self, folder: Path, mesh: Mesh | None, stop: Callable[[], bool]) -> Iterator[jaxbp.train.Epoch]:
+    def running(self, folder: Path, mesh: Mesh | None, stop: Callable[[], bool]) -> Generator[jaxbp.train.Epoch]:
         """The epochs from the last checkpoint on."""
         every = self.config.checkpoint_every
         seconds = SECONDS_BETWEEN_CHECKPOINTS if every is None else None
@@ -126,6 +132,11 @@ class Job:
 
 
 _probe = jax.jit(jaxbp.backprop, static_argnums=(0, 1))
+
+
+def _on_one_device(W: Array) -> Array:
+    """A parameter as this process alone has it, however many share it."""
+    return W if W.is_fully_addressable else jnp.asarray(np.asarray(W))
 
 
 def _targets(y: np.ndarray, classes: int | None, loss: jaxbp.Loss, dtype: Any) -> Array:

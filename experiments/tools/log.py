@@ -16,16 +16,23 @@ class Log:
 
     def __init__(self, folder: Path, *, writes: bool = True):
         self.path, self.writes, self.rows = folder / NAME, writes, rows_in(folder)
+        if self.path.exists():
+            self._keep(self.rows)
 
     def add(self, row: Row) -> Row:
         """Add the row of an epoch; those of it and of later ones, from before a restart, are gone over."""
         kept = [old for old in self.rows if old["epoch"] < row["epoch"]]
+        if len(kept) < len(self.rows):
+            self._keep(kept)
         if self.writes:
-            if len(kept) < len(self.rows):
-                write_whole(self.path, "".join(f"{as_json(old)}\n" for old in kept))
             append_line(self.path, as_json(row))
-        self.rows[:] = [*kept, row]
+        self.rows.append(row)
         return row
+
+    def _keep(self, rows: list[Row]) -> None:
+        if self.writes:
+            write_whole(self.path, "".join(f"{as_json(row)}\n" for row in rows))
+        self.rows[:] = rows
 
     def reached(self, epochs: int) -> str:
         """How far it came, in words."""

@@ -78,7 +78,8 @@ def run(
         epochs: After how many epochs to end, those before a restart too; for ever when None.
         score: `params -> scores` by name, called before each yield.
         checkpoints: Where and when to write what another run needs to go on.
-        resume: Whether to go on from the last of these checkpoints, if there is one.
+        resume: Whether to go on from the last of these checkpoints, if there is one. Where it was written right after
+            an epoch, that one is yielded once more, without its steps.
         stop: Asked after each chunk of steps whether to write a checkpoint and end, as `until_terminated` gives it.
 
     Raises:

@@ -65,13 +65,27 @@ class Loop:
     def __call__(self, start: TrainState, position: Position, writer: Writer | None) -> Iterator[Epoch]:
         """Go on from a state and its position, until a number of epochs is done, or for ever."""
         epoch, within, history, before = position
+        if history and history[-1]["step"] == start.step:
+            yield _last(start, history)  # it may have ended before anybody took note
         if self.epochs is not None and epoch >= self.epochs:
-            if history:  # it went on from where it ended
-                yield _last(start, history)
             return
         span = Span(start, epoch, within, [], time.perf_counter(), before)
-        state, step = copied(start), int(start.step)
-        for chunk in self.source.chunks(start.key, epoch, within):
+        looked = position
+        try:
+            for done, at in self._steps(span, history, writer):
+                span, looked = span._replace(base=done.state), at
+                yield done
+        except KeyboardInterrupt:
+            # what was looked at last is whole, and what came after it is not
+            if writer is not None and looked is not position:
+                writer.save(span.base, looked)
+            raise
+
+    def _steps(
+        self, span: Span, history: list[dict[str, Any]], writer: Writer | None
+    ) -> Iterator[tuple[Epoch, Position]]:
+        state, step, within = copied(span.base), int(span.base.step), span.within
+        for chunk in self.source.chunks(span.base.key, span.epoch, within):
             while (left := chunk.start + chunk.steps - within) > 0:
                 number = self._steps_until(step, left, writer)
                 state, seen = self._some(self.rule, state, chunk, within - chunk.start, number)
@@ -91,7 +105,7 @@ class Loop:
                     writer.save(state, Position(*place, history, NOTHING if done else span.so_far()))
                 if done is not None:
                     span = Span(state, *place, [], 0.0)
-                    yield done
+                    yield done, Position(*place, history)
                 if over or stopping:
                     return
                 if done is not None:
@@ -144,7 +158,7 @@ class Loop:
 
 
 def _last(state: TrainState, history: list[dict[str, Any]]) -> Epoch:
-    """The last epoch of a run that was over before it was resumed; its steps are not kept."""
+    """The last epoch of a run that was ended right after it; its steps are not kept."""
     row, none = history[-1], jnp.zeros(0)
     scores = {name: score for name, score in row.items() if name not in ("epoch", "step", "loss", "seconds")}
     return Epoch(row["epoch"], row["loss"], state, Steps(none, none, None), row["seconds"], scores, history)

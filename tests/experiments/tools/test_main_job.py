@@ -4,7 +4,10 @@ import errno
 import io
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import jaxbp
 from experiments.common import plots, runs
 from experiments.common.command_line import command_line
 from experiments.common.runs import make_folder, save_params
-from experiments.tools import train
+from experiments.tools import job, log
 from experiments.tools.config import Config
 from experiments.tools.train import main
 
@@ -42,7 +45,8 @@ def test_digits_reach_97_percent_and_the_run_is_written(tmp_path):
     assert [row["epoch"] for row in rows] == list(range(31))
     assert json.loads((folder / "config.json").read_text())["learning_rate"] == 0.05
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert {path.name for path in folder.iterdir()} == {"config.json", "metrics.jsonl", "curves.png", "params.npz"}
+    files = {"config.json", "metrics.jsonl", "curves.png", "params.npz", "checkpoints"}
+    assert {path.name for path in folder.iterdir()} == files
     assert "explicit gradient against jax.grad" in printed
     assert "epoch 30/30" in printed
 
@@ -176,7 +180,7 @@ def test_a_folder_of_any_name_gives_a_plain_one(tmp_path):
 
 
 def test_what_is_not_finite_is_null_in_the_metrics(monkeypatch):
-    monkeypatch.setattr(train, "_scores", lambda *of: {"loss": float("nan"), "r2": -float("inf")})
+    monkeypatch.setattr(job, "_scores", lambda *of: {"loss": float("nan"), "r2": -float("inf")})
     rows, _ = run(name="odd", data="iris", epochs=1)
     assert np.isnan(rows[-1]["test_loss"])
     for line in Path("runs/odd/metrics.jsonl").read_text().splitlines():
@@ -189,8 +193,8 @@ def test_what_is_not_finite_is_null_in_the_metrics(monkeypatch):
     [
         ("config.json", []),
         ("metrics.jsonl", ["config.json"]),
-        ("curves.png", ["config.json", "metrics.jsonl"]),
-        ("params.npz", ["config.json", "curves.png", "metrics.jsonl"]),
+        ("curves.png", ["checkpoints", "config.json", "metrics.jsonl"]),
+        ("params.npz", ["checkpoints", "config.json", "curves.png", "metrics.jsonl"]),
     ],
 )
 def test_a_full_disk_is_an_error_that_names_the_file_which_is_whole_or_not_there(monkeypatch, capsys, full, left):
@@ -202,7 +206,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_which_is_whole_or_not_there
 
         return write
 
-    for module, name in ((runs, "write_whole"), (plots, "write_whole"), (train, "append_line")):
+    for module, name in ((runs, "write_whole"), (plots, "write_whole"), (log, "append_line")):
         monkeypatch.setattr(module, name, writer(getattr(module, name)))
     monkeypatch.setattr(sys, "argv", ["train", "--name", "full", "--data", "iris", "--epochs", "1"])
     with pytest.raises(SystemExit) as ended:
@@ -219,23 +223,30 @@ def test_ctrl_c_ends_with_a_sentence_and_what_was_done(monkeypatch, capsys, afte
     def interrupted(*of, **options):
         raise KeyboardInterrupt
 
+    def until(after, epochs):
+        for epoch in epochs:
+            if epoch.number > after:
+                interrupted()
+            yield epoch
+
     if after is None:
-        monkeypatch.setattr(train, "_proof", interrupted)
+        monkeypatch.setattr(job.Job, "proof", interrupted)
     else:
         running = jaxbp.train.run
         monkeypatch.setattr(
             jaxbp.train,
             "run",
-            lambda *of, **options: (interrupted() if e.number > after else e for e in running(*of, **options)),
+            lambda *of, **options: until(after, running(*of, **options)),
         )
     monkeypatch.setattr(sys, "argv", ["train", "--name", "short", "--data", "iris", "--epochs", "5"])
     with pytest.raises(SystemExit) as ended:
         command_line(main, Config, succeeded=lambda rows: True)
     assert ended.value.code == 130
     wrote = "config.json" if files != "all" else "config.json, metrics.jsonl, curves.png, params.npz"
-    assert capsys.readouterr().err == f"stopped: by Ctrl-C after {after or 0} of 5 epochs; wrote runs/short/: {wrote}\n"
+    stopped = f"stopped: by Ctrl-C after {after or 0} of 5 epochs; wrote runs/short/: {wrote}"
+    assert capsys.readouterr().err == f"{stopped}; go on with --resume runs/short\n"
     folder = Path("runs/short")
-    assert {path.name for path in folder.iterdir()} == set(wrote.split(", "))
+    assert {path.name for path in folder.iterdir()} - {"checkpoints"} == set(wrote.split(", "))
     if files == "all":
         assert len((folder / "metrics.jsonl").read_text().splitlines()) == after + 1
         with np.load(folder / "params.npz") as params:
@@ -245,6 +256,73 @@ def test_ctrl_c_ends_with_a_sentence_and_what_was_done(monkeypatch, capsys, afte
                 "W.o.h1": (128, 3),
                 "W.o.bias": (3,),
             }
+
+
+def without_seconds(rows):
+    return [{**row, "seconds": 0} for row in rows]
+
+
+def test_a_run_that_was_ended_goes_on_with_the_same_numbers(monkeypatch):
+    options = {"data": "iris", "epochs": 4, "checkpoint_every": 2}
+    whole, _ = run(name="whole", **options)
+    saw = log.Log.add
+
+    def ended(self, row):
+        if row["epoch"] == 3:
+            raise KeyboardInterrupt
+        return saw(self, row)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log.Log, "add", ended)
+        with pytest.raises(KeyboardInterrupt, match=r"after 2 of 4 epochs; .* go on with --resume runs/part"):
+            run(name="part", **options)
+    folder = Path("runs/part")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "train_lo')  # a kill in the middle of a line
+    rows, printed = run(resume=folder)
+    assert "going on with runs/part/" in printed
+    assert without_seconds(rows) == without_seconds(whole)
+    assert [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] == rows
+    again, _ = run(resume=folder)
+    assert without_seconds(again) == without_seconds(whole)
+    ours, theirs = (np.load(Path("runs") / name / "params.npz") for name in ("part", "whole"))
+    for name in theirs:
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_what_cannot_be_resumed_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere holds no run: there is no config\.json in it"):
+        run(resume=Path("nowhere"))
+    with pytest.raises(ValueError, match="a run that is resumed has its own epochs; leave --epochs out"):
+        run(resume=Path("nowhere"), epochs=3)
+    (tmp_path / "config.json").write_text('{"text": null, "layers": 4}')
+    with pytest.raises(ValueError, match=r"config.json is not that of a training run: KeyError: 'hidden'"):
+        run(resume=tmp_path)
+    with pytest.raises(ValueError, match="batch_size must be a multiple of processes, got 32 and 3"):
+        run(processes=3)
+
+
+@pytest.mark.slow
+def test_processes_that_die_are_started_again(tmp_path):
+    """One of two is killed; the run ends as if none had been."""
+    command = [sys.executable, "-m", "experiments.train", "--data", "wine", "--epochs", "60", "--drop-last"]
+    command += ["--checkpoint-every", "10", "--processes", "2", "--name", "pair"]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(Path(jaxbp.__file__).parents[1])}
+    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    checkpoints = Path("runs/pair/checkpoints")
+    until = time.monotonic() + 120
+    while not (checkpoints.exists() and any(part.name.isdecimal() for part in checkpoints.iterdir())):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-f", "together.* 1 runs/pair"], capture_output=True, text=True, check=True)
+    os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    assert "a process ended with exit code -9; all start again from step" in said
+    rows = [json.loads(line) for line in Path("runs/pair/metrics.jsonl").read_text().splitlines()]
+    alone, _ = run(name="alone", data="wine", epochs=60, drop_last=True)
+    np.testing.assert_allclose([row["train_loss"] for row in rows], [row["train_loss"] for row in alone], rtol=1e-3)
+    assert [row["epoch"] for row in rows] == list(range(61))
 
 
 def test_parameters_that_numpy_has_no_format_for_are_written_in_one_that_holds_them(tmp_path):
