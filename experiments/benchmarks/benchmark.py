@@ -9,6 +9,7 @@ python -m experiments.benchmark check          a whole report on a hand gradient
 python -m experiments.benchmark collectors     the collectors against the plain gradient, vmap(jax.grad) and their peers
 python -m experiments.benchmark sequences      norms and clipped gradients of sequences against the same
 python -m experiments.benchmark stacks         stacks of equal blocks against jax.grad of a plain scan
+python -m experiments.benchmark training       what data from elsewhere, checkpoints and meshes cost a run
 python -m experiments.benchmark language       a GPT of characters against the same in torch, `--text FILE` for its text
 """
 
@@ -39,6 +40,7 @@ from experiments.benchmarks.graphs import eager, graph_tables
 from experiments.benchmarks.sequences import sequence_tables
 from experiments.benchmarks.stacks import stack_tables
 from experiments.benchmarks.timing import alternate, in_words, quartiles, seconds
+from experiments.benchmarks.training import training_tables
 from jaxbp import train
 
 GRADIENTS = {
@@ -65,7 +67,17 @@ class Benchmark:
 
     what: tyro.conf.Positional[
         Literal[
-            "all", "gradient", "matmul", "epochs", "graphs", "check", "collectors", "sequences", "stacks", "language"
+            "all",
+            "gradient",
+            "matmul",
+            "epochs",
+            "graphs",
+            "check",
+            "collectors",
+            "sequences",
+            "stacks",
+            "training",
+            "language",
         ]
     ] = "all"
     rounds: int = 31
@@ -103,6 +115,9 @@ def main(config: Benchmark) -> None:
             console.print(table)
     if config.what in ("all", "stacks"):
         for table in stack_tables(config.rounds):
+            console.print(table)
+    if config.what in ("all", "training"):
+        for table in training_tables(config.epoch_rounds, config.examples):
             console.print(table)
     if config.what in ("all", "language"):
         console.print(language_table(config.text, config.steps))

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from jaxbp._graph import check_share
@@ -73,7 +75,7 @@ class Connection(ABC):
     def gram(self, W: Any, h: Any, delta: Array) -> Array:
         """The inner products ⟨g_i, g_j⟩, `(N, N)`."""
         gradients = self.contract_each(W, h, delta).reshape(delta.shape[0], -1)
-        return gradients @ gradients.T
+        return inner_products(gradients)
 
 
 class Wrapper(Connection):
@@ -169,8 +171,22 @@ def check_weight(connection: Connection) -> None:
 
 
 def as_cotangent_of(primal: Array, cotangent: Array) -> Array:
-    """What autodiff does to a cotangent in passing: the primal's dtype, summed over the shards that share it."""
+    """What autodiff does to a cotangent in passing: the dtype and sharding of the primal, and a sum over its shards."""
     varying = jax.typeof(cotangent).manual_axis_type.varying - jax.typeof(primal).manual_axis_type.varying
     if varying:
         cotangent = lax.psum(cotangent, tuple(sorted(varying)))
+    ours, theirs = (jax.typeof(array).sharding for array in (cotangent, primal))
+    if ours.spec != theirs.spec:  # where shardings are part of types
+        cotangent = jax.sharding.reshard(cotangent, theirs)
     return cotangent.astype(primal.dtype)
+
+
+def inner_products(rows: Array) -> Array:
+    """⟨r_i, r_j⟩ of all rows, `(N, N)`, divided among devices as the rows are."""
+    sharding = jax.typeof(rows).sharding
+    return jnp.einsum("is,js->ij", rows, rows, out_sharding=NamedSharding(sharding.mesh, P(sharding.spec[0], None)))
+
+
+def whole(like: Array) -> NamedSharding:
+    """The sharding of what every device has, on the mesh of an array."""
+    return NamedSharding(jax.typeof(like).sharding.mesh, P())

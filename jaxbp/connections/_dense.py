@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxbp.connections._connection import Connection, Shape, as_cotangent_of, check_weight, is_split
+from jaxbp.connections._connection import Connection, Shape, as_cotangent_of, check_weight, inner_products, is_split
 
 _TERM_BY_TERM = 32
 
@@ -110,4 +110,4 @@ class Dense(Connection):
         self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
     ) -> Float[Array, "n n"]:
         """(h hᵀ) ⊙ (δ δᵀ)."""
-        return (h @ h.T) * (delta @ delta.T) if h.ndim == 2 else super().gram(W, h, delta)
+        return inner_products(h) * inner_products(delta) if h.ndim == 2 else super().gram(W, h, delta)
