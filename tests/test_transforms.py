@@ -238,6 +238,63 @@ def test_data_parallel_over_a_mesh(name, axis_type):
     assert back.delta["o"].sharding.spec[0] == "data"
 
 
+COLLECTORS = {
+    "each": collect.per_example_gradient,
+    "norms": collect.squared_norm,
+    "clipped": collect.clipped(0.5),
+    "noise": collect.gradient_noise_scale,
+    "ratio": collect.signal_to_noise,
+    "gram": collect.gram,
+    "diagonal": collect.sampled_diagonal_ggn(jax.random.key(1)),
+}
+FACTORS = {"factors": collect.kronecker, "ggn": collect.sampled_kronecker_ggn(jax.random.key(2))}
+
+
+@needs_devices
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("weights", FACTORS),
+        ("convolution", {}),
+        pytest.param("tied convolution", {}, marks=pytest.mark.slow),
+        pytest.param("weights by row", {}, marks=pytest.mark.slow),
+        pytest.param("stacks", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_collectors_on_explicit_axes(name, more):
+    """There each product has to say how its result lies, and autodiff does."""
+    case = case_named(name)
+    params, *data = case.arguments(jnp.float64)
+    data = jax.tree.map(lambda v: jnp.concatenate([v, v, v, v]), data)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Explicit,))
+
+    @jax.jit
+    def everything(params, x, y, weights):
+        extra = {} if weights is None else {"weights": weights}
+        return jaxbp.backprop(case.net, case.loss, params, x, y, collect=COLLECTORS | more, **extra).collected
+
+    alone = everything(params, *data)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(data, NamedSharding(mesh, P("data")))
+        together = everything(jax.device_put(params, NamedSharding(mesh, P())), *placed)
+    assert_equal(together, alone)
+
+
+@needs_devices
+def test_gradients_on_explicit_axes_lie_as_their_parameters_do():
+    net = jaxbp.layered([4, 8], hidden=(), output=jaxbp.tanh)
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    params, x, y = jaxbp.init_params(jax.random.key(0), net), jnp.ones((8, 4)), jnp.ones((8, 8))
+    lies = {"o": {"bias": P("model"), "x": P(None, "model")}}
+    gradient = jax.jit(jaxbp.value_and_grad(net, jaxbp.squared_error))
+    whole = gradient(params, x, y)[1]
+    with jax.set_mesh(mesh):
+        placed = jax.tree.map(lambda W, spec: jax.device_put(W, NamedSharding(mesh, spec)), params, lies)
+        _, grads = gradient(placed, *jax.device_put((x, y), NamedSharding(mesh, P("data"))))
+    assert jax.tree.map(lambda g: g.sharding.spec, grads) == lies
+    chex.assert_trees_all_close(grads, whole, rtol=1e-12)
+
+
 @needs_devices
 @pytest.mark.parametrize("name", ["skip connection", "two inputs", "residual", "convolution", "tied convolution"])
 def test_inside_shard_map_it_sums_what_jax_grad_sums(name):

@@ -13,7 +13,7 @@ from jaxbp.collect._pair import over_examples
 from jaxbp.collect._sweep import Sweep, for_each
 from jaxbp.collect._weight import LayerWeight, Weight
 from jaxbp.connections import Bias, Dense, Shape
-from jaxbp.connections._connection import whole
+from jaxbp.connections._connection import on_every_device
 
 
 class KroneckerFactors(NamedTuple):
@@ -61,7 +61,7 @@ class Kronecker:
         def of_source(weight: LayerWeight) -> Array:
             (pair,) = weight.pairs
             h = _rows(pair.h)
-            return jnp.einsum("ns,nt->st", h, p.astype(h.dtype) * h, out_sharding=whole(h))
+            return jnp.einsum("ns,nt->st", h, p.astype(h.dtype) * h, out_sharding=on_every_device(h))
 
         def of_unit(_: LayerWeight, delta: Sequence[Array]) -> Array:
             return _second_moment(delta[0], factors)
@@ -102,7 +102,7 @@ def _check(weight: Weight) -> None:
 def _second_moment(signals: Array, factors: Array) -> Array:
     signals = jnp.reshape(signals, (signals.shape[0], -1, signals.shape[-1]))
     weighted = signals * over_examples(jnp.reshape(factors, -1), signals[0])[None]
-    return jnp.einsum("knu,knv->uv", weighted, weighted, out_sharding=whole(weighted))
+    return jnp.einsum("knu,knv->uv", weighted, weighted, out_sharding=on_every_device(weighted))
 
 
 def _rows(h: Array) -> Array:

@@ -22,7 +22,7 @@ from jaxbp.collect._pair import (
     times_largest,
 )
 from jaxbp.collect._range import either, largest, squares_fit, sum_of_squares
-from jaxbp.connections._connection import a_few_at_a_time, as_cotangent_of, is_split
+from jaxbp.connections._connection import a_few_at_a_time, as_cotangent_of, inner_products, is_split
 
 
 class LayerWeight(NamedTuple):
@@ -194,7 +194,7 @@ class LayerWeight(NamedTuple):
         pairs = self._in_a_row()
         if len(pairs) > 1:
             each = jnp.reshape(self.gradients(), (self.scale.size, -1))
-            return each @ each.T
+            return inner_products(each)
         return pairs[0].connection.gram(self.value, pairs[0].h, pairs[0].delta)
 
     def sum_of_squares(self, deltas: Sequence[Array], factors: Array) -> Array:

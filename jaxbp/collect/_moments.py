@@ -11,6 +11,7 @@ from jaxbp._precision import widened
 from jaxbp.collect._gradient import Tree
 from jaxbp.collect._sweep import Sweep, by_unit, for_each, total
 from jaxbp.collect._weight import Weight
+from jaxbp.connections._connection import on_every_device
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class GradientNoiseScale:
 
         def second(weight: Weight) -> Array:
             squares = weight.squared_norms()
-            return squares @ own.astype(squares.dtype)
+            return jnp.einsum("...n,n->...", squares, own.astype(squares.dtype), out_sharding=on_every_device(squares))
 
         def first(weight: Weight) -> Array:
             mean = widened(weight.gradient_of_each()) / whole

@@ -187,6 +187,6 @@ def inner_products(rows: Array) -> Array:
     return jnp.einsum("is,js->ij", rows, rows, out_sharding=NamedSharding(sharding.mesh, P(sharding.spec[0], None)))
 
 
-def whole(like: Array) -> NamedSharding:
+def on_every_device(like: Array) -> NamedSharding:
     """The sharding of what every device has, on the mesh of an array."""
     return NamedSharding(jax.typeof(like).sharding.mesh, P())

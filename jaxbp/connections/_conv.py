@@ -129,12 +129,15 @@ class Conv(Connection):
         windows = self._spec.over(h.shape[1:-1])
 
         def rows(array: Array) -> Array:
-            return jnp.reshape(array, (array.shape[0], -1, self.groups, array.shape[-1] // self.groups))
+            # one axis after the other: where shardings are part of types, no reshape may do both at once
+            flat = jnp.reshape(array, (array.shape[0], -1, array.shape[-1]))
+            return jnp.reshape(flat, (*flat.shape[:2], self.groups, array.shape[-1] // self.groups))
 
         # (n, p, g, i) and (n, p, g, j): the channels of the source and the unit in each group
         signal = rows(delta)
         each = [jnp.einsum("npgi,npgj->nigj", rows(seen), signal) for seen in views(h, windows, 0.0)]
-        return jnp.reshape(jnp.stack(each, axis=1), (h.shape[0], *W.shape))
+        stacked = jnp.stack(each, axis=1)
+        return jnp.reshape(jnp.reshape(stacked, (*stacked.shape[:3], W.shape[-1])), (h.shape[0], *W.shape))
 
 
 def _convolution(
