@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxbp
 from jaxbp import train
-from jaxbp.train._data import Batch
+from jaxbp.train._data import Batch, divided
 from jaxbp.train._placement import Placement
 from jaxbp.train._steps import Rule, _compiled_step, compiled_steps
 
@@ -165,6 +165,19 @@ def test_a_divergence_on_a_mesh_names_the_unit(axis_type):
     blows_up = optax.scale_by_schedule(lambda count: jnp.where(count == 1, jnp.nan, 0.0))
     with pytest.raises(train.DivergedError, match="in epoch 1 at step 3: up is the first"):
         trained(mesh=mesh_of("2x2", axis_type), layout=megatron, optimizer=blows_up)
+
+
+@pytest.mark.parametrize("axis_type", KINDS)
+def test_validation_data_are_divided_too(axis_type):
+    """Of any number of examples."""
+    net = jaxbp.layered([8, 4], hidden=(), output=jaxbp.softmax)
+    options = {"batch_size": 8, "epochs": 1, "validation": (X[:27], Y[:27]), "drop_last": True}
+    alone, together = (train.fit(net, LOSS, X, Y, **options, **on) for on in ({}, {"mesh": mesh_of("4", axis_type)}))
+    for name in ("validation_loss", "validation_accuracy"):
+        assert together.history[-1][name] == pytest.approx(alone.history[-1][name], rel=1e-12)
+    data = divided(Batch(X[:27], Y[:27]), Placement(mesh_of("4"), "replicated"))
+    assert data.x.sharding.shard_shape(data.x.shape) == (7, 8)
+    assert data.weights.tolist() == [1.0] * 27 + [0.0]
 
 
 REFUSED = [

@@ -260,6 +260,19 @@ def _shapes(batch: Batch) -> Any:
     return jax.tree.map(lambda v: (v.shape, v.dtype), batch)
 
 
+def divided(batch: Batch, placement: Placement) -> Batch:
+    """Examples of any number, divided among devices: some that weigh nothing fill the last part up."""
+    examples = batch.y.shape[0]
+    missing = -examples % placement.parts
+    if missing:
+        ones = np.ones(examples, jax.dtypes.canonicalize_dtype(float))
+        weights = ones if batch.weights is None else np.asarray(batch.weights)
+        rows = np.arange(examples + missing) % examples
+        batch = jax.tree.map(lambda v: np.asarray(v)[rows], Batch(batch.x, batch.y, weights))
+        batch.weights[examples:] = 0
+    return placement.put(batch, jax.tree.map(lambda _: placement.rows(), batch))
+
+
 def source_of(
     x: Any,
     y: Any,

@@ -28,10 +28,10 @@ from jaxbp.train._arguments import (
     check_weights,
 )
 from jaxbp.train._checkpoints import Checkpoints, Position, check_empty, has_any, identity_of, latest, opened
-from jaxbp.train._data import Source, source_of
+from jaxbp.train._data import Batch, Source, divided, source_of
 from jaxbp.train._epoch import Epoch, Fit, Score
 from jaxbp.train._evaluation import evaluate
-from jaxbp.train._placement import Layout, placement_of
+from jaxbp.train._placement import Layout, Placement, placement_of
 from jaxbp.train._running import Loop
 from jaxbp.train._state import TrainState, check_state, init_state
 from jaxbp.train._steps import Gradient, Observe, Rule
@@ -240,10 +240,12 @@ def fit(
     elif params is not None:
         raise ValueError("params are where a fresh state starts, and a state has its own; pass one of the two")
     history: list[dict[str, Any]] = []
+    placement = placement_of(mesh, layout, state.params)
+    score = None if validation is None else _on(net, loss, validation, placement)
     running = run(
         net, loss, x, y, optimizer=optimizer, batch_size=batch_size, state=state, weights=weights, drop_last=drop_last,
-        chunk=chunk, every=every, epochs=epochs, score=None if validation is None else _on(net, loss, validation),
-        mesh=mesh, layout=layout, checkpoints=checkpoints, resume=resume, stop=stop,
+        chunk=chunk, every=every, epochs=epochs, score=score, mesh=mesh, layout=layout, checkpoints=checkpoints,
+        resume=resume, stop=stop,
     )  # fmt: skip
     for done in running:
         state, history = done.state, done.history
@@ -254,12 +256,21 @@ def fit(
     return Fit(state.params, history, state)
 
 
-def _on(net: Network, loss: Loss, validation: tuple[Any, ...]) -> Score:
-    """What `evaluate` says of the validation data."""
+def _on(net: Network, loss: Loss, validation: tuple[Any, ...], placement: Placement | None) -> Score:
+    """What `evaluate` says of the validation data, which the devices of a mesh divide."""
+    x, y, weights = (*validation, None)[:3]
+    if placement is not None:
+        x, y, weights = divided(Batch(x, y, weights), placement)
 
     def score(params: Params) -> dict[str, Any]:
-        scores = evaluate(net, loss, params, *validation[:2], weights=(*validation, None)[2])
-        return {f"validation_{name}": value for name, value in scores.items()}
+        def scores(params: Params, x: Any, y: Any, weights: Any) -> dict[str, Array]:
+            return evaluate(net, loss, params, x, y, weights=weights)
+
+        if placement is not None:
+            found = placement.automatic(scores, placement.replicated)(params, x, y, weights)
+        else:
+            found = scores(params, x, y, weights)
+        return {f"validation_{name}": value for name, value in found.items()}
 
     return score
 
