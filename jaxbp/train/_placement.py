@@ -13,10 +13,10 @@ from jax.sharding import PartitionSpec as P
 
 from jaxbp._checks import check_kind, described
 
-Rule = Callable[[str, tuple[int, ...]], P | None]
+ByName = Callable[[str, tuple[int, ...]], P | None]
 """From the name of a parameter, as `"o.h1"`, and its shape to how it lies on the mesh; None where it is replicated."""
 
-Layout = Literal["replicated", "sharded"] | Rule
+Layout = Literal["replicated", "sharded"] | ByName
 """How parameters, and what the optimizer keeps of each, lie on a mesh."""
 
 BATCH_AXIS = "data"
