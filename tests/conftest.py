@@ -1,6 +1,8 @@
 """Settings of every test: float64 at hand, no silent rank promotion, full matmul precision, shapes checked."""
 
+import gc
 import os
+from collections import Counter
 from importlib.metadata import version
 
 # Before jax is first used: devices for the sharding tests, and machine code that is compiled faster than it runs, since
@@ -34,3 +36,26 @@ with install_import_hook([f"jaxbp.{name}" for name in ANNOTATED], "beartype.bear
 
 unknown = [name for name in ANNOTATED if f"jaxbp.{name}" not in sys.modules]
 assert not unknown, f"the hook looked for modules that are gone: {unknown}"
+
+
+CLEARS = "clears what JAX keeps"
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # by the order below
+
+
+def pytest_collection_modifyitems(items):
+    """First what clears all that JAX keeps, which the others would have to compile again; then the largest groups."""
+
+    def group(item):
+        mark = item.get_closest_marker("xdist_group")
+        return mark.args[0] if mark else None
+
+    sizes = Counter(map(group, items)) | {None: 1}
+    items.sort(key=lambda item: (group(item) != CLEARS, -sizes[group(item)]))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # modules stay, so that no collection has to walk through them
+    gc.set_threshold(1000, 10, 100)  # programs stay too, and most of what is collected among them is little
