@@ -60,7 +60,7 @@ def test_the_facts_at_the_kinks():
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
 def test_softmax_pullback_is_the_transposed_jacobian(batch):
     rng = np.random.default_rng(0)
-    a, Delta = (jnp.asarray(rng.normal(size=(*batch, 5))) for _ in range(2))
+    a, Delta = (jax.device_put(rng.normal(size=(*batch, 5))) for _ in range(2))
     h, vjp = jax.vjp(jax.nn.softmax, a)
     np.testing.assert_allclose(jaxbp.softmax.pullback(a, h, Delta), vjp(Delta)[0], rtol=1e-12, atol=1e-16)
 
@@ -73,7 +73,7 @@ def test_a_norm_with_any_epsilon_is_that_of_its_equation(norm, epsilon):
         return a / jnp.sqrt(jnp.mean(a**2, -1, keepdims=True) + epsilon)
 
     rng = np.random.default_rng(0)
-    a, Delta = (jnp.asarray(rng.normal(size=(3, 5))) for _ in range(2))
+    a, Delta = (jax.device_put(rng.normal(size=(3, 5))) for _ in range(2))
     ours = jaxbp.activations.with_epsilon(norm, epsilon)
     h, vjp = jax.vjp(plain, a)
     np.testing.assert_allclose(ours.value(a), h, rtol=1e-12, atol=1e-14)

@@ -219,7 +219,7 @@ def quantities(case: Case) -> dict[str, np.ndarray]:
         known[f"W.{u}.{s}"] = np.asarray(params[u][s])
         known[f"updated.{u}.{s}"] = known[f"W.{u}.{s}"] - RATE * known[f"grad.{u}.{s}"]
     if np.prod(case.batch) > 1:
-        rows = case.loss.value(back.trace.h[case.net.output], jnp.asarray(known["y"]))
+        rows = case.loss.value(back.trace.h[case.net.output], jax.device_put(known["y"]))
         known["losses"] = np.asarray(rows).reshape(*case.batch, -1).sum(axis=-1)
     return known
 

@@ -94,7 +94,7 @@ def both(net: Network, depth: int) -> tuple[Any, Any]:
     weights = in_our_tree({name: W.detach().numpy() for name, W in inner.items()}, depth)
     gradient = in_our_tree({name: W.grad.numpy() for name, W in inner.items()}, depth)
 
-    params = {group: {s: jnp.asarray(W) for s, W in weights.get(group, {}).items()} for group in net.weight_shapes}
+    params = {group: {s: jax.device_put(W) for s, W in weights.get(group, {}).items()} for group in net.weight_shapes}
     run = jax.jit(lambda *arguments: jaxbp.backprop(net, jaxbp.cross_entropy, *arguments))
     back = run(params, jnp.asarray(tokens[:, :-1]), jnp.asarray(tokens[:, 1:]))
     # ours is the sum over the rows of an example, theirs the mean

@@ -59,7 +59,7 @@ NETWORKS = {
 def parameters(net, dtype=np.float64):
     draw = np.random.default_rng(0).normal
     return {
-        u: {s: jnp.asarray(draw(size=shape), dtype) for s, shape in group.items()}
+        u: {s: jax.device_put(draw(size=shape).astype(dtype)) for s, shape in group.items()}
         for u, group in net.weight_shapes.items()
     }
 
@@ -83,7 +83,7 @@ def outputs(library, module, x):
 
 
 def assert_same_outputs(theirs, net, params, x):
-    ours = jaxbp.apply(net, params, jnp.asarray(x))
+    ours = jaxbp.apply(net, params, jax.device_put(x))
     assert theirs.dtype == ours.dtype
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=TOLERANCE[ours.dtype])
 
@@ -132,7 +132,11 @@ def test_every_activation_has_its_counterpart(library):
         params = {"o": {"x": jnp.eye(3)}}
         module = to(library, net, params)
         np.testing.assert_allclose(
-            outputs(library, module, x), activation.value(jnp.asarray(x)), rtol=0, atol=1e-12, err_msg=str(activation)
+            outputs(library, module, x),
+            activation.value(jax.device_put(x)),
+            rtol=0,
+            atol=1e-12,
+            err_msg=str(activation),
         )
         assert back(library, module)[0] == net
 

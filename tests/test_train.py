@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import TWO_INPUTS, case_named
+from cases import TWO_INPUTS, case_named, params_of
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -29,7 +29,7 @@ AUTO = jax.jit(jax.value_and_grad(jaxbp.objective(NET, LOSS)))
 def data(examples=10, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(examples, 4))
-    return jnp.asarray(x), jnp.asarray(np.argmax(x[:, :3], axis=1))
+    return jax.device_put((x, np.argmax(x[:, :3], axis=1)))
 
 
 def a_state(optimizer, seed=0):
@@ -101,8 +101,8 @@ def test_the_last_partial_batch_is_trained_on_and_weighed_by_its_size():
 
 def test_several_inputs():
     rng = np.random.default_rng(0)
-    x = {"image": jnp.asarray(rng.normal(size=(9, 4))), "text": jnp.asarray(rng.normal(size=(9, 3)))}
-    y = jnp.asarray(rng.integers(0, 2, 9))
+    x = {"image": jax.device_put(rng.normal(size=(9, 4))), "text": jax.device_put(rng.normal(size=(9, 3)))}
+    y = jax.device_put(rng.integers(0, 2, 9))
     fitted = train.fit(TWO_INPUTS, LOSS, x, y, epochs=20, batch_size=4)
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
 
@@ -159,7 +159,7 @@ def test_fit_learns_and_reports():
 
 def test_fit_starts_from_given_parameters_and_leaves_them_alone():
     x, y = data()
-    params = jaxbp.init_params(jax.random.key(5), NET)
+    params = params_of(NET)
     still = train.fit(NET, LOSS, x, y, epochs=2, optimizer=STILL, params=params)
     chex.assert_trees_all_equal(still.params, params)
 
@@ -194,7 +194,7 @@ def test_accuracy_by_hand(net, loss, params, x, y, accuracy):
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 10, 12])
 def test_batches_say_what_the_whole_says(batch_size):
     net = jaxbp.layered([4, 3], hidden=(), output=jaxbp.softmax)
-    params, (x, y) = jaxbp.init_params(jax.random.key(0), net), data()
+    params, (x, y) = params_of(net), data()
     whole = train.evaluate(net, jaxbp.cross_entropy, params, x, y)
     parts = train.evaluate(net, jaxbp.cross_entropy, params, x, y, batch_size=batch_size)
     chex.assert_trees_all_close(parts, whole, rtol=1e-12)
@@ -202,7 +202,7 @@ def test_batches_say_what_the_whole_says(batch_size):
 
 def test_a_regression_has_no_accuracy():
     net = jaxbp.layered([4, 1], hidden=(), output=jaxbp.linear)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     assert set(train.evaluate(net, jaxbp.squared_error, params, data()[0], jnp.ones((10, 1)))) == {"loss"}
 
 
@@ -403,7 +403,7 @@ def test_a_logarithm_of_what_is_no_probability_is_refused_before_training(loss):
 @pytest.mark.parametrize("loss", [jaxbp.cross_entropy, jaxbp.perceptron], ids=repr)
 def test_targets_that_do_not_exist_have_no_accuracy(loss):
     net = jaxbp.layered([4, 3], output=jaxbp.softmax if loss == jaxbp.cross_entropy else jaxbp.linear)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     x = jnp.ones((2, 4))
     for bad in (3, -1, 2**32):
         y = np.array([0, bad])
