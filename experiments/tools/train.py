@@ -96,7 +96,7 @@ def main(config: Config, console: Console | None = None) -> list[Row]:
     try:
         console.print("explicit gradient against jax.grad on the first batch, largest relative error of each unit:")
         console.print(_proof(explicit, auto, state.params, x[first], y[first]))
-        record(0, state.params, float(jaxbp.objective(net, loss)(state.params, x, y)), 0.0)
+        record(0, state.params, float(jax.jit(jaxbp.objective(net, loss))(state.params, x, y)), 0.0)
         started = time.perf_counter()
         with _progress(console) as progress:
             task = progress.add_task("", total=config.epochs, scores="")
@@ -147,7 +147,7 @@ def _scores(
     scores = {name: float(score) for name, score in jaxbp.train.evaluate(net, loss, params, x, y).items()}
     if "accuracy" in scores:
         return scores
-    o, targets = (np.asarray(v, np.float64) for v in (jaxbp.apply(net, params, x), y))
+    o, targets = (np.asarray(v, np.float64) for v in (jax.jit(jaxbp.apply, static_argnums=0)(net, params, x), y))
     if classification:
         scores["accuracy"] = float(np.mean(o.argmax(axis=-1) == targets.argmax(axis=-1)))
     else:
