@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import LLAMA, MASKED, RESIDUAL, SINE, SKIP, TWO_INPUTS
+from cases import LLAMA, MASKED, RESIDUAL, SINE, SKIP, TWO_INPUTS, swept
 from flax import linen, nnx
 
 import jaxbp
@@ -83,7 +83,7 @@ def outputs(library, module, x):
 
 
 def assert_same_outputs(theirs, net, params, x):
-    ours = jaxbp.apply(net, params, jax.device_put(x))
+    ours = jax.jit(jaxbp.apply, static_argnums=0)(net, params, x)
     assert theirs.dtype == ours.dtype
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=TOLERANCE[ours.dtype])
 
@@ -356,7 +356,7 @@ def test_the_gradient_is_that_of_the_library(library):
     module = to(library, net, params)
     theirs = GRADIENT[library](module, x, y)
     net, params = back(library, module)
-    grads = jaxbp.backprop(net, jaxbp.squared_error, params, x, y).grads
+    grads = swept(net, jaxbp.squared_error, params, x, y).grads
     ours = [(grads[u][s], grads[u]["bias"]) for s, u in (("x", "h1"), ("h1", "h2"), ("h2", "o"))]
     for (W, b), (their_W, their_b) in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(W, their_W, rtol=1e-11, atol=1e-13)

@@ -318,9 +318,9 @@ def test_outputs_and_gradients_are_those_of_the_library(name):
     back = jax.jit(partial(jaxbp.backprop, net, jaxbp.squared_error, reduction="sum"))(params, x, jax.device_put(y))
     np.testing.assert_allclose(back.trace.h[net.output], out, rtol=TOLERANCE, atol=TOLERANCE)
     # a reader is linear in the weights, so it translates their gradient as it does them
-    expected = convert(library, "from", gradient, shape=case.shape, **case.options)[1]
+    expected = jax.device_get(convert(library, "from", gradient, shape=case.shape, **case.options)[1])
     assert set(back.grads) == set(expected)
-    for u, group in back.grads.items():
+    for u, group in jax.device_get(back.grads).items():
         # in units of all of a unit's, because that of a key's bias is 0
         size = np.sqrt(sum(np.sum(g**2) for g in expected[u].values()))
         assert not group or size > 0
