@@ -32,23 +32,14 @@ class Case:
     """Whether central differences over every coordinate are affordable."""
 
     def params(self, dtype: Any) -> Any:
-        rng = np.random.default_rng(len(self.name))
-
-        def draw(place: tuple[str, ...]) -> Any:
-            # biases of zero would hide a gradient that depends on them
-            shape, layers = plan.weight_shapes[place], sum(plan.uses[place][0].layers)
-            scale = shape[layers] ** -0.5 if len(shape) > layers + 1 else 0.3
-            return _exact(scale * rng.normal(size=shape), dtype)
-
-        plan = self.net.plan
-        return plan.tree(draw)
+        return _drawn(self.net, np.random.default_rng(len(self.name)), lambda W: _exact(W, dtype))
 
     def x(self, dtype: Any) -> Any:
         rng = np.random.default_rng(1)
         arrays = {
             name: _exact(rng.normal(size=(*self.batch, *self.net.shapes[name])), dtype)
             if name not in self.net.ids
-            else jnp.asarray(rng.integers(0, self.net.ids[name], (*self.batch, *self.net.shapes[name])))
+            else jax.device_put(rng.integers(0, self.net.ids[name], (*self.batch, *self.net.shapes[name])))
             for name in self.net.inputs
         }
         return arrays if len(arrays) > 1 else arrays.popitem()[1]
@@ -70,7 +61,7 @@ class Case:
         }
         if self.targets == "masked":
             ids = np.where(self._counted(ids.shape), ids, np.where(ids == 0, -100, ids + width))
-        return jnp.asarray(ids) if self.targets in ("ids", "masked") else _exact(values[self.targets](), dtype)
+        return jax.device_put(ids) if self.targets in ("ids", "masked") else _exact(values[self.targets](), dtype)
 
     def weights(self, dtype: Any) -> Any:
         if not self.weighted:
@@ -91,11 +82,35 @@ class Case:
         return self.name
 
 
+def params_of(net: Network, dtype: Any = float, seed: int = 0) -> Any:
+    """Parameters for a test to which it does not matter how they start: nothing compiles, as `init_params` does."""
+    return _drawn(net, np.random.default_rng(seed), lambda W: jax.device_put(W.astype(dtype)))
+
+
+_backprop = jax.jit(jaxbp.backprop, static_argnums=(0, 1), static_argnames="reduction")
+
+
+def swept(net: Network, loss: jaxbp.Loss, params: Any, x: Any, y: Any, **options: Any) -> jaxbp.Backprop:
+    """`backprop` as one program, on the host: step by step JAX compiles a program for each operation."""
+    return jax.device_get(_backprop(net, loss, params, x, y, **options))
+
+
+def _drawn(net: Network, rng: np.random.Generator, array: Callable[[np.ndarray], Any]) -> Any:
+    plan = net.plan
+
+    def draw(place: tuple[str, ...]) -> Any:
+        # biases of zero would hide a gradient that depends on them
+        shape, layers = plan.weight_shapes[place], sum(plan.uses[place][0].layers)
+        scale = shape[layers] ** -0.5 if len(shape) > layers + 1 else 0.3
+        return array(scale * rng.normal(size=shape))
+
+    return plan.tree(draw)
+
+
 def _exact(values: np.ndarray, dtype: Any) -> Any:
     """Values that bfloat16 and float16 hold without rounding, so that all dtypes start from the same numbers."""
-    return jnp.asarray(
-        (np.clip(np.round(values * 64), -255, 255) / 64).astype(dtype)
-    )  # cast by numpy: nothing compiles
+    # cast by numpy, and put: nothing compiles, where jnp.asarray compiles a program for each shape
+    return jax.device_put((np.clip(np.round(values * 64), -255, 255) / 64).astype(dtype))
 
 
 def _of(activation: jaxbp.activations.Activation, bias: bool = True) -> Network:

@@ -1,7 +1,10 @@
 """Settings of every test: float64 at hand, no silent rank promotion, full matmul precision, shapes checked."""
 
+import gc
 import os
+from collections import Counter
 from importlib.metadata import version
+from pathlib import Path
 
 # Before jax is first used: devices for the sharding tests, and machine code that is compiled faster than it runs, since
 # the tests compile a thousand programs and run each once. XLA's own passes stay as they are. XLA aborts at a flag that
@@ -16,6 +19,7 @@ os.environ.setdefault(
 import sys
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
@@ -30,7 +34,40 @@ ANNOTATED = [
     *(f"connections.{kind}" for kind in ("_bias", "_dense", "_identity", "_scale")),
 ]
 with install_import_hook([f"jaxbp.{name}" for name in ANNOTATED], "beartype.beartype"):
-    import jaxbp  # noqa: F401
+    import jaxbp
 
 unknown = [name for name in ANNOTATED if f"jaxbp.{name}" not in sys.modules]
 assert not unknown, f"the hook looked for modules that are gone: {unknown}"
+
+
+CLEARS = "clears what JAX keeps"
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # by the order below
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """One worker runs all tests of a file, and all examples of the library, which share what JAX compiles for them.
+
+    What clears all that JAX keeps comes first, then the largest groups.
+    """
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            examples = item.path.is_relative_to(Path(jaxbp.__file__).parent)
+            item.add_marker(pytest.mark.xdist_group("examples" if examples else item.path.name))
+
+    def group(item):
+        return item.get_closest_marker("xdist_group").args[0]
+
+    sizes = Counter()
+    for item in items:
+        many = item.path.suffix == ".md" or getattr(getattr(item, "function", None), "is_hypothesis_test", False)
+        sizes[group(item)] += 30 if many else 1
+    items.sort(key=lambda item: (group(item) != CLEARS, -sizes[group(item)], group(item)))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # modules stay, so that no collection has to walk through them
+    gc.set_threshold(1000, 10, 100)  # programs stay too, and most of what is collected among them is little

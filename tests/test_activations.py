@@ -26,14 +26,14 @@ def derivatives(activation, a):
     def ours(a):
         return activation.pullback(a, activation.value(a), jnp.ones_like(a))
 
-    return ours(a), jax.vmap(jax.grad(REFERENCE[activation]))(a)
+    return ours(a), jax.jit(jax.vmap(jax.grad(REFERENCE[activation])))(a)
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("activation", REFERENCE, ids=repr)
 def test_derivative_at_kinks_and_extremes_is_that_of_jax_nn(activation, dtype, compiled):
-    a = jnp.asarray(KINKS, dtype)
+    a = jax.device_put(np.array(KINKS).astype(dtype))
     function = jax.jit(derivatives, static_argnums=0) if compiled else derivatives
     ours, theirs = function(activation, a)
     assert ours.dtype == dtype
@@ -43,7 +43,7 @@ def test_derivative_at_kinks_and_extremes_is_that_of_jax_nn(activation, dtype, c
 
 @pytest.mark.parametrize("activation", REFERENCE, ids=repr)
 def test_derivative_on_a_fine_grid_is_that_of_jax_nn(activation):
-    ours, theirs = derivatives(activation, jnp.linspace(-9, 9, 2001))
+    ours, theirs = jax.jit(derivatives, static_argnums=0)(activation, np.linspace(-9, 9, 2001))
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
@@ -60,9 +60,14 @@ def test_the_facts_at_the_kinks():
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
 def test_softmax_pullback_is_the_transposed_jacobian(batch):
     rng = np.random.default_rng(0)
-    a, Delta = (jnp.asarray(rng.normal(size=(*batch, 5))) for _ in range(2))
-    h, vjp = jax.vjp(jax.nn.softmax, a)
-    np.testing.assert_allclose(jaxbp.softmax.pullback(a, h, Delta), vjp(Delta)[0], rtol=1e-12, atol=1e-16)
+    a, Delta = rng.normal(size=(2, *batch, 5))
+
+    @jax.jit
+    def both(a, Delta):
+        h, vjp = jax.vjp(jax.nn.softmax, a)
+        return jaxbp.softmax.pullback(a, h, Delta), vjp(Delta)[0]
+
+    np.testing.assert_allclose(*both(a, Delta), rtol=1e-12, atol=1e-16)
 
 
 @pytest.mark.parametrize("epsilon", [1e-5, 1e-6, 0.5])
@@ -73,11 +78,16 @@ def test_a_norm_with_any_epsilon_is_that_of_its_equation(norm, epsilon):
         return a / jnp.sqrt(jnp.mean(a**2, -1, keepdims=True) + epsilon)
 
     rng = np.random.default_rng(0)
-    a, Delta = (jnp.asarray(rng.normal(size=(3, 5))) for _ in range(2))
+    a, Delta = rng.normal(size=(2, 3, 5))
     ours = jaxbp.activations.with_epsilon(norm, epsilon)
-    h, vjp = jax.vjp(plain, a)
-    np.testing.assert_allclose(ours.value(a), h, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(ours.pullback(a, h, Delta), vjp(Delta)[0], rtol=1e-12, atol=1e-14)
+
+    @jax.jit
+    def both(a, Delta):
+        h, vjp = jax.vjp(plain, a)
+        return (ours.value(a), h), (ours.pullback(a, h, Delta), vjp(Delta)[0])
+
+    for mine, expected in both(a, Delta):
+        np.testing.assert_allclose(mine, expected, rtol=1e-12, atol=1e-14)
     assert ours == jaxbp.activations.with_epsilon(norm, epsilon)
     assert (ours == norm) == (epsilon == 1e-5)
 

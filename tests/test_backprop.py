@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, SKIP, Case, case_named
+from cases import CASES, SKIP, Case, case_named, params_of
 from reference import autodiff, central_differences, relative_error
 
 import jaxbp
@@ -200,7 +200,7 @@ def test_every_quantity_has_its_name():
 
 def test_matlab_rule_of_the_question_is_our_delta():
     net = jaxbp.layered([3, 4, 2], hidden=jaxbp.sigmoid, output=jaxbp.sigmoid)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     x, y = jax.random.normal(jax.random.key(1), (3,)), jnp.array([0.0, 1.0])
     back = jaxbp.backprop(net, jaxbp.squared_error, params, x, y)
     o = back.trace.h["o"]
@@ -209,7 +209,7 @@ def test_matlab_rule_of_the_question_is_our_delta():
 
 def test_softmax_delta_is_o_minus_y():
     net = jaxbp.layered([3, 4, 2], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     x, y = jax.random.normal(jax.random.key(1), (3,)), jnp.array([0.0, 1.0])
     back = jaxbp.backprop(net, jaxbp.cross_entropy, params, x, y)
     # to the last digit but one: o − y itself rounds, and the sweep does not form it

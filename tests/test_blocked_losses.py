@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import params_of
 from reference import relative_error
 
 import jaxbp
@@ -118,11 +119,11 @@ def heads(block):
 @pytest.mark.parametrize("weighted", ["examples", "rows"])
 def test_a_network_has_the_same_gradient_in_blocks_of_its_output(weighted):
     net, loss = heads(3)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     rng = np.random.default_rng(0)
-    x = {"tokens": jnp.asarray(rng.integers(0, 7, (5, 4))), "x": jnp.asarray(rng.normal(size=(5, 4, 3)))}
-    y = jnp.asarray(rng.integers(0, 7, (5, 4)))
-    weights = jnp.asarray(rng.uniform(size=(5, 4) if weighted == "rows" else 5))
+    x = {"tokens": jax.device_put(rng.integers(0, 7, (5, 4))), "x": jax.device_put(rng.normal(size=(5, 4, 3)))}
+    y = jax.device_put(rng.integers(0, 7, (5, 4)))
+    weights = jax.device_put(rng.uniform(size=(5, 4) if weighted == "rows" else 5))
     if weighted == "rows":
         weights, y = weights.at[0, 2].set(0.0), y.at[0, 2].set(-100)
     collectors = {"grads": jaxbp.collect.gradient, "norms": jaxbp.collect.squared_norm}
@@ -166,11 +167,11 @@ def test_what_cannot_be_made_in_blocks_is_made_at_once():
         (jaxbp.Unit(4, jaxbp.softmax, {"h": dense}), jnp.eye(4)[ids]),  # rows for targets
     ]:
         net = jaxbp.Network({"x": 3}, {"h": jaxbp.Unit(4, jaxbp.tanh, {"x": dense}), "o": outputs})
-        params = jaxbp.init_params(jax.random.key(0), net)
+        params = params_of(net)
         ours, theirs = (jaxbp.value_and_grad(net, of)(params, x, y) for of in (loss, jaxbp.cross_entropy))
         chex.assert_trees_all_equal(ours, theirs)
     net = jaxbp.layered([3, 4], output=jaxbp.softmax)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     feedback = jax.tree.map(lambda W: W + 1, params)
     ours, theirs = (jaxbp.backprop(net, of, params, x, ids, feedback=feedback) for of in (loss, jaxbp.cross_entropy))
     chex.assert_trees_all_equal(ours, theirs)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import params_of, swept
 from wrong_networks import NETWORKS, Problem, draw, example
 from wrong_passes import (
     Wrong,
@@ -294,9 +295,9 @@ _lying_tanh.defjvp(lambda primals, tangents: (jnp.tanh(primals[0]), 0.5 * tangen
 def test_references_that_disagree_are_reported():
     activation = jaxbp.elementwise(_lying_tanh, lambda a, h: 1 - h**2, name="lying_tanh")
     net = jaxbp.layered([2, 3, 1], hidden=activation, output=jaxbp.linear)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     x, y = jnp.array([[1.0, -0.5]]), jnp.array([[0.25]])
-    report = check(net, jaxbp.squared_error, params, x, y, jaxbp.backprop(net, jaxbp.squared_error, params, x, y).grads)
+    report = check(net, jaxbp.squared_error, params, x, y, swept(net, jaxbp.squared_error, params, x, y).grads)
     assert report.verdict == "wrong"
     assert "the two references disagree at grad.h1.x" in str(report)
 
@@ -314,14 +315,14 @@ def as_lists(tree):
 
 FORMS = {
     "numpy": gradient_tree(RIGHT),
-    "jax": jax.tree.map(jnp.asarray, gradient_tree(RIGHT)),
+    "jax": jax.device_put(gradient_tree(RIGHT)),
     "lists": as_lists(gradient_tree(RIGHT)),
     "everything": dict(RIGHT),
     "one quantity": {"delta.h1": RIGHT["delta.h1"]},
     "the loss": {"loss": float(RIGHT["loss"])},
     "a function": lambda params, x, y: gradient_tree(RIGHT),
     "a function with the value": lambda params, x, y: (RIGHT["loss"], gradient_tree(RIGHT)),
-    "our own": lambda *arguments: jaxbp.value_and_grad(SMALL.net, SMALL.loss)(*jax.tree.map(jnp.asarray, arguments)),
+    "our own": lambda *arguments: jaxbp.value_and_grad(SMALL.net, SMALL.loss)(*jax.device_put(arguments)),
     "six decimals": jax.tree.map(lambda g: np.round(g, 6), gradient_tree(RIGHT)),
 }
 
@@ -336,10 +337,10 @@ def test_every_form_is_read(form):
 @pytest.mark.parametrize("batch", [(), (1,), (5,), (2, 3)])
 def test_every_batch_is_read(batch):
     net = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(*batch, 3)), rng.integers(0, 2, size=batch)
-    back = jaxbp.backprop(net, jaxbp.cross_entropy, params, jnp.asarray(x), jnp.asarray(y))
+    back = swept(net, jaxbp.cross_entropy, params, x, y)
     named = {name: np.asarray(array) for name, array in back.quantities().items()}
     assert check(net, jaxbp.cross_entropy, params, x, y, named).ok
     named["delta.h1"] = named["Delta.h1"]
@@ -471,7 +472,7 @@ def test_one_example_may_not_tell_two_mistakes_apart():
         "o": {"h1": np.array([[1.5], [0.5]]), "bias": np.array([0.3])},
     }
     x, y = np.array([[1.0, 2.0]]), np.array([[-1.0]])  # the second unit is off
-    back = jaxbp.backprop(net, jaxbp.squared_error, *jax.tree.map(jnp.asarray, (params, x, y)))
+    back = swept(net, jaxbp.squared_error, params, x, y)
     delta = back.Delta["h1"]
     mine = {"h1": {"x": x.T @ delta, "bias": delta.sum(0)}, "o": back.grads["o"]}
     report = check(net, jaxbp.squared_error, params, x, y, mine)
@@ -553,15 +554,15 @@ def test_activations_and_connections_of_ones_own():
             "o": Unit(2, jaxbp.linear, {"h2": Dense(), "one": SharedBias(2)}, bias=False),
         },
     )
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     params["o"]["one"] = jnp.asarray(0.25)
     rng = np.random.default_rng(0)
-    x = {"x": jnp.asarray(rng.normal(size=(4, 3))), "one": jnp.ones((4, 1))}
-    y = jnp.asarray(rng.normal(size=(4, 2)))
+    x = {"x": rng.normal(size=(4, 3)), "one": np.ones((4, 1))}
+    y = rng.normal(size=(4, 2))
     args = (net, jaxbp.squared_error, params, x, y)
-    grads = jax.grad(jaxbp.objective(net, jaxbp.squared_error))(params, x, y)
+    grads = jax.jit(jax.grad(jaxbp.objective(net, jaxbp.squared_error)))(params, x, y)
     assert check(*args, grads).ok
-    back = jaxbp.backprop(net, jaxbp.squared_error, params, x, y)
+    back = swept(net, jaxbp.squared_error, params, x, y)
     delta = back.Delta["h1"]
     mine = {**grads, "h1": {"x": x["x"].T @ delta, "bias": delta.sum(0)}}
     report = check(*args, mine)
@@ -591,9 +592,9 @@ def test_a_rule_of_the_network_itself_is_named_where_it_is_what_was_followed(nam
     activation, connection, unit, says = OWN_RULES[name]
     output = Unit(2, jaxbp.linear, {"h": Dense(), "one": connection})
     net = Network({"x": 4, "one": 1}, {"h": Unit(3, activation, {"x": Dense()}), "o": output})
-    params = jaxbp.init_params(jax.random.key(0), net)
-    args = (net, jaxbp.squared_error, params, {"x": X, "one": jnp.ones((len(X), 1))}, jnp.ones((len(X), 2)))
-    report = check(*args, jaxbp.backprop(*args).grads)
+    params = params_of(net)
+    args = (net, jaxbp.squared_error, params, {"x": X, "one": np.ones((len(X), 1))}, np.ones((len(X), 2)))
+    report = check(*args, swept(*args).grads)
     assert [(m.slug, m.unit) for m in report.explanations] == [("wrong-pull-back", unit)]
     assert says in report.explanations[0].text
     assert f"because:\n  wrong-pull-back: {report.explanations[0].text}" in str(report)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import BLOCK
+from cases import BLOCK, params_of, swept
 from wrong_networks import example, gate_pullback, gated
 from wrong_passes import gradients, wrong_passes
 
@@ -36,9 +36,9 @@ SMALL_BLOCK = Network(
 
 def autoencoding():
     """The arguments of check, and the two parts of the gradient of the shared weight."""
-    params = jaxbp.init_params(jax.random.key(0), TIED)
-    x = np.asarray(jax.random.normal(jax.random.key(1), (5, 4)))
-    back = jaxbp.backprop(TIED, jaxbp.squared_error, params, x, x)
+    params = params_of(TIED)
+    x = np.random.default_rng(1).normal(size=(5, 4))
+    back = swept(TIED, jaxbp.squared_error, params, x, x)
     parts = x.T @ back.delta["code"], back.delta["o"].T @ back.trace.h["code"]
     return (TIED, jaxbp.squared_error, params, x, x), back.grads, parts
 
@@ -80,9 +80,9 @@ def test_two_uses_of_three_are_left_out():
             "o": Unit(3, jaxbp.linear, {"h2": ENCODER}),
         },
     )
-    params = jaxbp.init_params(jax.random.key(0), net)
-    x, y = (np.asarray(jax.random.normal(jax.random.key(i), (5, 3))) for i in (1, 2))
-    back = jaxbp.backprop(net, jaxbp.squared_error, params, x, y)
+    params = params_of(net)
+    x, y = np.random.default_rng(1).normal(size=(2, 5, 3))
+    back = swept(net, jaxbp.squared_error, params, x, y)
     mine = {**back.grads, "shared": {"W": x.T @ back.delta["h1"]}}  # as by grads["W"] = … where += is meant
     (mistake,) = check(net, jaxbp.squared_error, params, x, y, mine).explanations
     assert mistake.text.startswith("the uses from h1 to h2 and from h2 to o are left out: grad.shared.W = ")
@@ -186,9 +186,8 @@ def test_a_pull_back_by_hand_that_is_wrong_is_named():
 
     net = gated(wrong)
     problem = example("gated, by hand", 0)
-    x = jnp.asarray(problem.x["x"])
-    back = jaxbp.backprop(net, jaxbp.squared_error, jax.tree.map(jnp.asarray, problem.params), x, problem.y)
-    report = check(net, jaxbp.squared_error, problem.params, x, problem.y, back.grads)
+    given = net, jaxbp.squared_error, problem.params, problem.x["x"], problem.y
+    report = check(*given, swept(*given).grads)
     assert report.first_wrong == "grad.switch.x"
     assert report.explanations[0].slug == "wrong-pull-back"
     assert report.explanations[0].text.startswith("the pull-back of gate is not that of autodiff, in what it sends to ")

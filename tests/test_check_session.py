@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import params_of
 
 import jaxbp
 from jaxbp._check._session import compiled
 
-pytestmark = pytest.mark.xdist_group("check_session")  # what JAX keeps is cleared in one worker alone
+pytestmark = pytest.mark.xdist_group("clears what JAX keeps")
 
 N = 4
 TURN = np.random.default_rng(0).normal(size=(N, N))
@@ -105,10 +106,10 @@ X, Y = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32), np.array
 def test_a_unit_that_holds_a_numpy_array_is_checked_before_and_after_a_float32_step(before):
     array = TURN[0].copy()
     net = network(lambda h: h * array)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
 
     def gradient(params, x, y):
-        return jax.jit(jaxbp.value_and_grad(net, jaxbp.cross_entropy))(params, jnp.asarray(x), jnp.asarray(y))[1]
+        return jax.jit(jaxbp.value_and_grad(net, jaxbp.cross_entropy))(params, jax.device_put(x), jax.device_put(y))[1]
 
     if before:
         gradient(params, X, Y)
@@ -143,10 +144,10 @@ def holding_in_its_function():
 )
 def test_what_holds_a_numpy_array_is_explained_before_and_after_a_float32_step(make, before):
     net, claims = make(), {"d(h.s[0, 1])/d(a.h[0, 2])": "1", "delta.h[1, 3]": "Delta.h[1, 3]"}
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
 
     def gradient():
-        return jax.jit(jaxbp.value_and_grad(net, jaxbp.cross_entropy))(params, jnp.asarray(X), jnp.asarray(Y))[1]
+        return jax.jit(jaxbp.value_and_grad(net, jaxbp.cross_entropy))(params, jax.device_put(X), jnp.asarray(Y))[1]
 
     if before:
         gradient()
@@ -162,7 +163,7 @@ def test_what_holds_a_numpy_array_is_explained_before_and_after_a_float32_step(m
 
 def test_what_works_in_place_changes_nothing_of_the_callers():
     net = jaxbp.layered([3, 2], output=jaxbp.linear)
-    params = jax.tree.map(np.array, jaxbp.init_params(jax.random.key(0), net))
+    params = jax.tree.map(np.array, params_of(net))
     given = params, X.copy(), np.ones((5, 2), np.float32)
     before = jax.tree.map(np.copy, given)
 
@@ -189,7 +190,7 @@ def test_jax_keeps_nothing_of_a_network_that_was_checked():
         value = lambda a: jnp.sin(a)  # noqa: E731  a new one
         sine = jaxbp.elementwise(value, lambda a, h: jnp.cos(a))
         net = jaxbp.layered([3, N, 2], hidden=sine, output=jaxbp.softmax)
-        params = jaxbp.init_params(jax.random.key(0), net)
+        params = params_of(net)
         assert not jaxbp.check(net, jaxbp.cross_entropy, params, X, Y, jax.tree.map(jnp.ones_like, params)).ok
         return weakref.ref(value)
 

@@ -100,7 +100,7 @@ def test_numbers_that_float32_computed_hold():
 
 
 def true_values() -> dict[str, np.ndarray]:
-    back = jaxbp.backprop(SOFTMAX, jaxbp.cross_entropy, jax.tree.map(jnp.asarray, PARAMS), X, Y)
+    back = jaxbp.backprop(SOFTMAX, jaxbp.cross_entropy, jax.device_put(PARAMS), X, Y)
     return {name: np.asarray(array) for name, array in back.quantities().items()}
 
 
@@ -236,7 +236,7 @@ def test_an_input_of_ones_is_a_bias_elsewhere_too():
 @cache
 def jacobians() -> dict[tuple[str, str], np.ndarray]:
     """Derivatives by autodiff: of what a quantity is, by something added to another."""
-    params, x = jax.tree.map(jnp.asarray, PARAMS), jnp.asarray(X)
+    params, x = jax.device_put(PARAMS), jax.device_put(X)
     trace = jaxbp.forward(SOFTMAX, params, x)
 
     def everything(params, offsets):

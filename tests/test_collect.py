@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import Case, case_named
+from cases import Case, case_named, params_of
 from reference import relative_error
 
 import jaxbp
@@ -222,7 +222,7 @@ def test_no_example_adds_more_than_the_bound(kind, dtype):
         "convolution": {"o": jaxbp.Unit((4, 2), jaxbp.linear, {"x": jaxbp.Conv((3,))})},
     }
     net = jaxbp.Network(inputs={"x": {"dense": 3, "few rows": (2, 5)}.get(kind, rows)}, units=units[kind])
-    params = jax.tree.map(jnp.zeros_like, jaxbp.init_params(jax.random.key(0), net, dtype))
+    params = jax.tree.map(jnp.zeros_like, params_of(net, dtype))
     rng = np.random.default_rng(0)
     C, N = 0.5, 300
     x, y = (whole_range(rng, (N, *net.shapes[name]), dtype) for name in ("x", net.output))
@@ -391,7 +391,7 @@ def test_kronecker_factors_of_one_example_are_its_outer_product():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_kronecker_factors_are_the_fisher_matrix_where_h_and_delta_are_independent(weighted):
     net = jaxbp.layered([2, 2], output=jaxbp.linear)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     h, r, p, q = (jax.random.normal(jax.random.key(k), (3, 2)) for k in range(4))
     x, residual = jnp.repeat(h, 3, axis=0), jnp.tile(r, (3, 1))  # every h with every δ
     y = jaxbp.apply(net, params, x) - residual

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import case_named
+from cases import case_named, params_of
 from jax import lax
 from reference import relative_error
 
@@ -60,7 +60,7 @@ def errors(connection, source, unit, draw=drawn, forward=None):
         rules = (connection.pull_back, connection.contract, connection.contract_each)
         return [rule(W, h, delta) for rule in rules], [by_h, by_W, jax.vmap(of_all)(h, delta)[0]]
 
-    ours, theirs = both(*jax.tree.map(jnp.asarray, (W, h, delta)))
+    ours, theirs = both(*jax.device_put((W, h, delta)))
     assert [a.shape for a in ours] == [b.shape for b in theirs]
     return [relative_error(a, b) for a, b in zip(ours, theirs, strict=True)]
 
@@ -132,13 +132,13 @@ def by_loops(connection, pads, W, h):
 )
 def test_a_convolution_is_its_equation(connection, pads):
     h, W = drawn((BATCH, 6, 7, 2)), drawn((*connection.kernel, 2 // connection.groups, 4), 1)
-    ours = connection.apply(jnp.asarray(W), jnp.asarray(h))
+    ours = connection.apply(jax.device_put(W), jax.device_put(h))
     assert relative_error(ours, by_loops(connection, np.array(pads), W, h)) <= EXACT
 
 
 def test_any_number_of_batch_axes():
     """With none and with two, every rule of windows gives what it gives one by one."""
-    h, delta, W = jnp.asarray(drawn((2, 3, 4, 2))), jnp.asarray(drawn((2, 3, 4, 2), 1)), jnp.asarray(drawn((3, 2, 2)))
+    h, delta, W = jax.device_put((drawn((2, 3, 4, 2)), drawn((2, 3, 4, 2), 1), drawn((3, 2, 2))))
     conv, pool = Conv((3,)), MaxPool((3,), stride=1, padding="SAME")
 
     @jax.jit
@@ -243,13 +243,13 @@ def test_both_halves_are_the_vjp_of_the_forward_one(connection, source, unit):
 
 def test_flatten_puts_the_last_axis_first():
     h = np.arange(24.0).reshape(2, 3, 2, 2)
-    assert Flatten().apply(None, jnp.asarray(h)).tolist() == h.reshape(2, 12).tolist()
+    assert Flatten().apply(None, jax.device_put(h)).tolist() == h.reshape(2, 12).tolist()
 
 
 def test_scale_and_transposed_are_their_equations():
     h, w, W = drawn((2, 5, 3)), drawn((3,), 1), drawn((4, 3), 2)
-    assert relative_error(Scale().apply(jnp.asarray(w), jnp.asarray(h)), h * w) <= EXACT
-    assert relative_error(Transposed(Dense()).apply(jnp.asarray(W), jnp.asarray(h)), h @ W.T) <= EXACT
+    assert relative_error(Scale().apply(jnp.asarray(w), jax.device_put(h)), h * w) <= EXACT
+    assert relative_error(Transposed(Dense()).apply(jax.device_put(W), jax.device_put(h)), h @ W.T) <= EXACT
     assert jaxbp.init_params(jax.random.key(0), _only(Scale(), 3, 3))["o"]["x"].tolist() == [1, 1, 1]
 
 
@@ -259,7 +259,7 @@ def test_a_transposed_convolution_is_the_transposed_matrix(stride, padding, grou
     shape = (6, 5, 2)
     conv = Conv((3, 2), stride, padding, groups=groups)
     windows = conv.output_shape(shape, 4)
-    W, h, z = (jnp.asarray(drawn(s, i)) for i, s in enumerate((conv.weight_shape(shape, windows), windows, shape)))
+    W, h, z = (jax.device_put(drawn(s, i)) for i, s in enumerate((conv.weight_shape(shape, windows), windows, shape)))
     forth, back = conv.apply(W, z), ConvTransposed(conv, shape).apply(W, h)
     assert abs(jnp.vdot(back, z) / jnp.vdot(h, forth) - 1) <= EXACT
 
@@ -270,7 +270,7 @@ def _only(connection, source, unit, **options):
 
 def test_what_is_masked_counts_for_nothing():
     """Whatever W holds there, the result is that of W ⊙ M, and the gradient is 0 there."""
-    W, h, delta = (jnp.asarray(a) for a in (drawn(MASK.shape), drawn((BATCH, 4)), drawn((BATCH, 3))))
+    W, h, delta = (jax.device_put(a) for a in (drawn(MASK.shape), drawn((BATCH, 4)), drawn((BATCH, 3))))
     masked, inner, kept = Masked(Dense(), MASK), Dense(), jnp.where(MASK, W, 0)
     assert relative_error(masked.apply(W, h), inner.apply(kept, h)) <= EXACT
     assert relative_error(masked.pull_back(W, h, delta), inner.pull_back(kept, h, delta)) <= EXACT
@@ -352,8 +352,8 @@ LINE = Network(
 
 
 def on_a_line():
-    params = jaxbp.init_params(jax.random.key(0), LINE)
-    return LINE, jaxbp.squared_error, params, jnp.asarray(drawn((4, 1))), jnp.ones(1)
+    params = params_of(LINE)
+    return LINE, jaxbp.squared_error, params, jax.device_put(drawn((4, 1))), jnp.ones(1)
 
 
 def test_check_finds_the_wrong_step_below_a_convolution():
@@ -410,7 +410,7 @@ def _factors(arguments):
             "for layered networks .* but unit 'h' has the shared weights 'W'",
         ),
         (
-            lambda: jaxbp.interop.to_equinox(CHAIN, jaxbp.init_params(jax.random.key(0), CHAIN)),
+            lambda: jaxbp.interop.to_equinox(CHAIN, params_of(CHAIN)),
             "to_equinox takes .* unit 'h' has the shared weights 'W'",
         ),
         (

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cases import params_of
 from reference import relative_error
 
 import jaxbp
@@ -17,7 +18,7 @@ NET = jaxbp.Network(
         "o": jaxbp.Unit(3, jaxbp.softmax, {"h2": jaxbp.Dense(), "h1": jaxbp.Dense()}),
     },
 )
-PARAMS = jaxbp.init_params(jax.random.key(0), NET)
+PARAMS = params_of(NET)
 X, Y = jax.random.normal(jax.random.key(1), (5, 4)), jnp.array([0, 1, 2, 1, 0])
 KEY = jax.random.key(2)
 
@@ -57,7 +58,7 @@ def test_noise_keeps_its_share_and_its_mean_and_depends_on_key_and_unit():
             "o": jaxbp.Unit(1, jaxbp.linear, {"h1": jaxbp.Dense(), "h2": jaxbp.Dense()}),
         },
     )
-    params = jaxbp.init_params(jax.random.key(0), wide)
+    params = params_of(wide)
     noise = jaxbp.forward(wide, params, X, key=KEY).noise
     first = np.asarray(noise["h1"])
     assert set(np.unique(first)) == {0.0, 1 / 0.75}
@@ -68,7 +69,7 @@ def test_noise_keeps_its_share_and_its_mean_and_depends_on_key_and_unit():
 
 
 def test_there_is_none_without_a_key():
-    trace = jaxbp.forward(NET, PARAMS, X)
+    trace = jax.jit(jaxbp.forward, static_argnums=0)(NET, PARAMS, X)
     assert trace.noise is None
     h1 = jax.nn.sigmoid(X @ PARAMS["h1"]["x"] + PARAMS["h1"]["bias"][None])
     np.testing.assert_allclose(trace.h["h1"], h1, rtol=1e-12)
@@ -87,7 +88,7 @@ def test_training_draws_fresh_noise_in_every_step():
 
 
 def test_the_same_noise_reaches_curvature_and_angles():
-    v = jax.tree.map(jnp.cos, PARAMS)
+    v = jax.tree.map(np.cos, PARAMS)
     value = jaxbp.objective(NET, jaxbp.cross_entropy)
 
     @jax.jit
@@ -97,7 +98,8 @@ def test_the_same_noise_reaches_curvature_and_angles():
         return found, jax.jvp(gradient, (params,), (v,))[1]
 
     assert relative_error(*both(PARAMS)) <= 1e-10
-    angles = jaxbp.feedback.alignment_angles(NET, jaxbp.cross_entropy, PARAMS, PARAMS, X, Y, key=KEY)
+    angles_of = jax.jit(jaxbp.feedback.alignment_angles, static_argnums=(0, 1))
+    angles = angles_of(NET, jaxbp.cross_entropy, PARAMS, PARAMS, X, Y, key=KEY)
     assert max(angles.values()) < 1e-5
 
 

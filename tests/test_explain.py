@@ -286,7 +286,7 @@ def quantities(case: Case) -> dict[str, np.ndarray]:
         known[str(name)] = np.asarray(W)
         known[str(Name("updated", name.path))] = W - RATE * known[str(Name("grad", name.path))]
     if np.prod(case.batch) > 1:
-        rows = case.loss.value(back.trace.h[case.net.output], jnp.asarray(known["y"]))
+        rows = case.loss.value(back.trace.h[case.net.output], jax.device_put(known["y"]))
         known["losses"] = np.asarray(rows).reshape(*case.batch, -1).sum(axis=-1)
     return known
 

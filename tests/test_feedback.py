@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import case_named
+from cases import case_named, params_of, swept
 from reference import relative_error
 
 import jaxbp
@@ -16,7 +16,7 @@ PARAMS, X, Y, _ = CASE.arguments(jnp.float64)
 
 
 def sweep(feedback, net=NET, params=PARAMS, x=X, y=Y, loss=LOSS):
-    return jaxbp.backprop(net, loss, params, x, y, feedback=feedback)
+    return swept(net, loss, params, x, y, feedback=feedback)
 
 
 def test_random_feedback_replaces_every_matrix_of_the_recursion_and_nothing_else():
@@ -52,7 +52,7 @@ def test_direct_feedback_sends_the_outputs_signal_to_each_unit():
 
 def test_direct_feedback_through_the_products_of_a_linear_network_is_backpropagation():
     net = jaxbp.layered([3, 4, 5, 2], hidden=jaxbp.linear, output=jaxbp.linear)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     x, y = jax.random.normal(jax.random.key(1), (5, 3)), jnp.ones((5, 2))
     W2, W3 = params["h2"]["h1"], params["o"]["h2"]
     B = jaxbp.feedback.DirectFeedback({"h1": (W2 @ W3).T, "h2": W3.T})
@@ -103,7 +103,7 @@ def test_an_example_without_a_signal_has_no_angle():
 def test_feedback_alignment_aligns_and_fresh_feedback_does_not():
     """What is claimed of it: the weights come to fit the feedback, so the angle falls well below 90°."""
     net = jaxbp.layered([10, 20, 4], hidden=jaxbp.linear, output=jaxbp.linear, bias=False)
-    params = jax.tree.map(lambda W: 0.01 * W, jaxbp.init_params(jax.random.key(0), net))
+    params = jax.tree.map(lambda W: 0.01 * W, params_of(net))
     x = jax.random.normal(jax.random.key(1), (64, 10))
     y = x @ jax.random.normal(jax.random.key(2), (10, 4))
     B = jaxbp.feedback.random_feedback(jax.random.key(3), net)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import FILTERS, LLAMA, MASKED, NESTED, RESIDUAL, SINE, SKIP, TWO_INPUTS
+from cases import FILTERS, LLAMA, MASKED, NESTED, RESIDUAL, SINE, SKIP, TWO_INPUTS, swept
 from flax import linen, nnx
 
 import jaxbp
@@ -59,7 +59,7 @@ NETWORKS = {
 def parameters(net, dtype=np.float64):
     draw = np.random.default_rng(0).normal
     return {
-        u: {s: jnp.asarray(draw(size=shape), dtype) for s, shape in group.items()}
+        u: {s: jax.device_put(draw(size=shape).astype(dtype)) for s, shape in group.items()}
         for u, group in net.weight_shapes.items()
     }
 
@@ -83,7 +83,7 @@ def outputs(library, module, x):
 
 
 def assert_same_outputs(theirs, net, params, x):
-    ours = jaxbp.apply(net, params, jnp.asarray(x))
+    ours = jax.jit(jaxbp.apply, static_argnums=0)(net, params, x)
     assert theirs.dtype == ours.dtype
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=TOLERANCE[ours.dtype])
 
@@ -132,7 +132,11 @@ def test_every_activation_has_its_counterpart(library):
         params = {"o": {"x": jnp.eye(3)}}
         module = to(library, net, params)
         np.testing.assert_allclose(
-            outputs(library, module, x), activation.value(jnp.asarray(x)), rtol=0, atol=1e-12, err_msg=str(activation)
+            outputs(library, module, x),
+            activation.value(jax.device_put(x)),
+            rtol=0,
+            atol=1e-12,
+            err_msg=str(activation),
         )
         assert back(library, module)[0] == net
 
@@ -352,7 +356,7 @@ def test_the_gradient_is_that_of_the_library(library):
     module = to(library, net, params)
     theirs = GRADIENT[library](module, x, y)
     net, params = back(library, module)
-    grads = jaxbp.backprop(net, jaxbp.squared_error, params, x, y).grads
+    grads = swept(net, jaxbp.squared_error, params, x, y).grads
     ours = [(grads[u][s], grads[u]["bias"]) for s, u in (("x", "h1"), ("h1", "h2"), ("h2", "o"))]
     for (W, b), (their_W, their_b) in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(W, their_W, rtol=1e-11, atol=1e-13)

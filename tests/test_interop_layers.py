@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import params_of
 from flax import linen, nnx
 
 import jaxbp
@@ -262,7 +263,7 @@ def made(name):
     rng, make, library = np.random.default_rng(0), CASES[name].make, library_of(name)
 
     def draw(leaf):
-        return jnp.asarray(rng.normal(size=leaf.shape) / 2) if hasattr(leaf, "shape") else leaf
+        return jax.device_put(rng.normal(size=leaf.shape) / 2) if hasattr(leaf, "shape") else leaf
 
     if library == "equinox":
         return jax.tree.map(draw, eqx.filter_eval_shape(make))
@@ -306,7 +307,7 @@ def theirs(case, library, module, y=None):
         return last(out, library) if case.maps_out else out
     jit, function = (eqx.filter_jit, jax.vmap) if library == "equinox" else (nnx.jit, lambda m: m)
     if y is None:
-        out = np.asarray(jit(lambda m, x: function(m)(x))(module, jnp.asarray(x)))
+        out = np.asarray(jit(lambda m, x: function(m)(x))(module, jax.device_put(x)))
         return last(out, library) if case.maps_out else out
     y = jnp.asarray(first(y, library) if case.maps_out else y)
 
@@ -315,7 +316,7 @@ def theirs(case, library, module, y=None):
         return jnp.sum((o - y) ** 2) / 2, o
 
     grad = eqx.filter_grad if library == "equinox" else nnx.grad
-    of, out = jit(grad(loss, has_aux=True))(module, jnp.asarray(x), y)
+    of, out = jit(grad(loss, has_aux=True))(module, jax.device_put(x), y)
     out = last(np.asarray(out), library) if case.maps_out else np.asarray(out)
     if library == "equinox":
         return out, eqx.combine(of, module)
@@ -352,7 +353,7 @@ def test_outputs_and_gradients_are_those_of_the_library(name):
     case, library = CASES[name], library_of(name)
     module = made(name)
     net, params = convert(library, "from", module, shape=case.shape, **case.options)
-    x = jnp.asarray(case.x())
+    x = jax.device_put(case.x())
     y = np.random.default_rng(2).normal(size=(len(x), *net.shapes[net.output]))
     out, gradient = theirs(case, library, module, y)
     back = sweep_of_sum(net)(params, x, jnp.asarray(y))
@@ -452,11 +453,11 @@ def test_our_networks_in_every_library(name, library):
     x = case.x()
     module = convert(library, "to", net, params)
     tolerance = ROUNDED.get((name, library), TOLERANCE)
-    ours = np.asarray(jax.jit(partial(jaxbp.apply, net))(params, jnp.asarray(x)))
+    ours = np.asarray(jax.jit(partial(jaxbp.apply, net))(params, jax.device_put(x)))
     np.testing.assert_allclose(theirs(case, library, module), ours, rtol=tolerance, atol=tolerance)
     again, of = convert(library, "from", module, shape=shape)
     if again != net:  # some are read in another form
-        ours_again = jax.jit(partial(jaxbp.apply, again))(of, jnp.asarray(x))
+        ours_again = jax.jit(partial(jaxbp.apply, again))(of, jax.device_put(x))
         np.testing.assert_allclose(ours_again, ours, rtol=1e-12, atol=1e-12)
     else:
         jax.tree.map(np.testing.assert_array_equal, of, params)
@@ -521,7 +522,7 @@ def test_active_dropout_is_that_of_a_unit():
     )  # fmt: skip
     assert {u: unit.dropout for u, unit in net.units.items()} == {"h1": 0.25, "h2": 0.25, "o": 0}
     for library in ("equinox", "flax"):
-        params = jaxbp.init_params(KEY, net)
+        params = params_of(net)
         assert_same(convert(library, "from", convert(library, "to", net, params)), (net, params))
 
 
@@ -534,7 +535,7 @@ def test_linen_has_the_same_layers():
     tokens = jnp.array([[0, 6, 2, 2, 1]])
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(module.init, KEY, tokens)
-    variables = jax.tree.map(lambda W: jnp.asarray(rng.normal(size=W.shape)), shapes)
+    variables = jax.tree.map(lambda W: jax.device_put(rng.normal(size=W.shape)), shapes)
     net, params = interop.from_flax(module, variables, shape=5)
     np.testing.assert_allclose(
         jax.jit(partial(jaxbp.apply, net))(params, tokens),

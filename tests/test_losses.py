@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import Case
+from cases import Case, params_of
 from reference import autodiff, relative_error
 
 import jaxbp
 
 RNG = np.random.default_rng(0)
-PROBABILITIES = jnp.asarray(RNG.dirichlet(np.ones(3), size=5))
+PROBABILITIES = jax.device_put(RNG.dirichlet(np.ones(3), size=5))
 TARGETS = {
     jaxbp.squared_error: RNG.normal(size=(5, 3)),
     jaxbp.cross_entropy: RNG.dirichlet(np.ones(3), size=5),
@@ -26,7 +26,7 @@ FUSED = [(jaxbp.cross_entropy, jaxbp.softmax), (jaxbp.binary_cross_entropy, jaxb
 
 @pytest.mark.parametrize("loss", TARGETS, ids=repr)
 def test_gradient_is_that_of_the_value(loss):
-    y = jnp.asarray(TARGETS[loss])
+    y = jax.device_put(TARGETS[loss])
     expected = jax.grad(lambda o: jnp.sum(loss.value(o, y)))(PROBABILITIES)
     np.testing.assert_allclose(loss.gradient(PROBABILITIES, y), expected, rtol=1e-12, atol=1e-15)
 
@@ -42,8 +42,8 @@ def test_values_by_hand():
 @pytest.mark.parametrize(("loss", "activation"), FUSED, ids=repr)
 @pytest.mark.parametrize("targets", ["one-hot", "soft"])
 def test_fused_equals_unfused_where_the_product_is_finite(loss, activation, targets):
-    a = jnp.asarray(RNG.normal(size=(5, 3)) * 3)
-    y = jnp.eye(3)[jnp.array([0, 1, 2, 1, 0])] if targets == "one-hot" else jnp.asarray(TARGETS[loss])
+    a = jax.device_put(RNG.normal(size=(5, 3)) * 3)
+    y = jnp.eye(3)[jnp.array([0, 1, 2, 1, 0])] if targets == "one-hot" else jax.device_put(TARGETS[loss])
     o = activation.value(a)
     rule = loss.at(activation).simplification
     np.testing.assert_allclose(rule.value(a, y), loss.value(o, y), rtol=1e-12)
@@ -59,11 +59,11 @@ def test_fused_is_finite_and_right_at_logits_of_1e4(loss, activation, dtype):
     net = jaxbp.layered([2, 2], hidden=(), output=activation, bias=False)
     params = {"o": {"x": jnp.eye(2, dtype=dtype)}}
     x, y = jnp.array([1e4, -1e4], dtype), jnp.array([0.0, 1.0], dtype)
-    value, grads = jaxbp.value_and_grad(net, loss)(params, x, y)
+    value, grads = jax.jit(jaxbp.value_and_grad(net, loss))(params, x, y)
     logit, delta = float(x[0]), jnp.array([1.0, -1.0], dtype)
     assert float(value) == (2 * logit if dtype != jnp.bfloat16 else float(jnp.asarray(2 * logit, dtype)))
     np.testing.assert_array_equal(grads["o"]["x"], jnp.outer(x, delta))
-    unfused = jaxbp.value_and_grad(net, jaxbp.unfused(loss))(params, x, y)[0]
+    unfused = jax.jit(jaxbp.value_and_grad(net, jaxbp.unfused(loss)))(params, x, y)[0]
     assert not np.isfinite(float(unfused))
 
 
@@ -112,7 +112,7 @@ def test_a_simplification_goes_by_what_the_activation_computes(loss, activation,
     assert loss.at(jaxbp.tanh).simplification is None
     net = jaxbp.layered([2, 2], output=other, bias=False)
     x, y = jnp.array([1e4, -1e4]), jnp.array([0.0, 1.0])
-    value, grads = jaxbp.value_and_grad(net, loss)({"o": {"x": jnp.eye(2)}}, x, y)
+    value, grads = jax.jit(jaxbp.value_and_grad(net, loss))({"o": {"x": jnp.eye(2)}}, x, y)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
@@ -200,7 +200,7 @@ def test_good_targets_give_no_complaint(loss):
 
 def test_a_loss_of_the_wrong_shape_is_refused():
     net = jaxbp.layered([3, 2], hidden=(), output=jaxbp.linear)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     x, y = jnp.ones((5, 3)), jnp.ones((5, 2))
     scalar = jaxbp.Loss(lambda o, y: jnp.sum((o - y) ** 2), lambda o, y: 2 * (o - y), name="total")
     with pytest.raises(ValueError, match=r"value of loss 'total' has shape \(\) .* expected \(5,\): sum it over the"):
@@ -228,9 +228,10 @@ KINDS = [
     for i, loss in enumerate(OUTPUTS)
     for kind in (["rows"] if loss.encode is None else ["rows", "ids"])
 ]
-X = jnp.asarray(RNG.normal(size=(4, 3, 2)))
-BY_ROW = jnp.asarray(RNG.uniform(0.5, 2, (4, 3))).at[jnp.array([0, 2, 2, 2]), jnp.array([1, 0, 1, 2])].set(0)
-PARAMS = {"o": {"x": jnp.asarray(RNG.normal(size=(2, 2)))}}
+X = jax.device_put(RNG.normal(size=(4, 3, 2)))
+BY_ROW = RNG.uniform(0.5, 2, (4, 3))
+BY_ROW[[0, 2, 2, 2], [1, 0, 1, 2]] = 0
+PARAMS = {"o": {"x": jax.device_put(RNG.normal(size=(2, 2)))}}
 
 
 @pytest.mark.parametrize(("loss", "kind"), KINDS)

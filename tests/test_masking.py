@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cases import params_of
 
 import jaxbp
 from jaxbp import train
@@ -27,7 +28,7 @@ NET = jaxbp.Network(
     },
 )
 GRADIENT = jaxbp.value_and_grad(NET, jaxbp.cross_entropy)
-X, Y = jnp.asarray(RNG.normal(size=(12, 4))), jnp.asarray(RNG.integers(0, 3, 12))
+X, Y = jax.device_put(RNG.normal(size=(12, 4))), jax.device_put(RNG.integers(0, 3, 12))
 PLACES = {"x": ("h", "x"), "h": ("o", "h"), "W": ("shared", "W")}
 
 
@@ -82,7 +83,7 @@ def test_weights_that_are_not_zero_become_so_in_one_step_and_the_other_updates_a
 
 def test_it_needs_the_parameters_of_this_network():
     optimizer = train.keep_masked(NET)
-    params = jaxbp.init_params(jax.random.key(0), NET)
+    params = params_of(NET)
     with pytest.raises(
         ValueError, match=r"keep_masked needs the parameters .* optimizer\.update\(grads, state, params\)"
     ):

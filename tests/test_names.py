@@ -3,9 +3,9 @@
 import pickle
 from dataclasses import FrozenInstanceError, replace
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
+from cases import params_of, swept
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,8 +171,8 @@ def test_the_leaves_of_nested_dicts_are_named():
 
 def test_the_quantities_of_a_network_have_names():
     net = jaxbp.layered([2, 3, 1], hidden=jaxbp.tanh, output=jaxbp.linear)
-    params = jaxbp.init_params(jax.random.key(0), net)
-    back = jaxbp.backprop(net, jaxbp.squared_error, params, jnp.ones((4, 2)), jnp.ones((4, 1)))
+    params = params_of(net)
+    back = swept(net, jaxbp.squared_error, params, np.ones((4, 2)), np.ones((4, 1)))
     quantities = {Name.parse(text): array for text, array in back.quantities().items()}
     assert quantities[Name("Delta", ("x",))] is back.Delta["x"]
     assert quantities[Name("grad", ("o", "bias"))] is back.grads["o"]["bias"]

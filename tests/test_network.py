@@ -53,7 +53,7 @@ def test_specifications_are_immutable():
 
 def test_forward_by_hand():
     params = {"h1": {"x": np.ones((3, 4)), "bias": np.arange(4.0)}, "o": {"h1": np.ones((4, 2)), "bias": np.zeros(2)}}
-    params = jax.tree.map(jnp.asarray, params)
+    params = jax.device_put(params)
     x = jnp.array([[1.0, 2.0, 3.0]])
     trace = jaxbp.forward(LAYERED, params, x)
     np.testing.assert_array_equal(trace.a["h1"], [[6, 7, 8, 9]])

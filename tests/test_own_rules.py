@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import pytest
+from cases import params_of
 from reference import relative_error
 
 import jaxbp
@@ -72,7 +73,7 @@ WRONG = {
 @pytest.mark.parametrize(("make", "message"), WRONG.values(), ids=WRONG)
 def test_what_would_broadcast_is_refused(make, message):
     net = make()
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     x, y = jnp.ones((5, 3)), jnp.ones((5, 2))
     with pytest.raises((TypeError, ValueError), match=message):
         jaxbp.value_and_grad(net, jaxbp.squared_error)(params, x, y)
@@ -83,7 +84,7 @@ def test_what_would_broadcast_is_refused(make, message):
 
 def test_the_rules_are_right_otherwise():
     net = network(connection=Narrow())
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     jaxbp.value_and_grad(net, jaxbp.squared_error)(params, jnp.ones((5, 3)), jnp.ones((5, 2)))
 
 
@@ -96,7 +97,7 @@ def test_a_function_of_integers_is_refused():
 def test_more_batch_axes_than_letters():
     axes = 30
     net = jaxbp.layered([3, 2], output=jaxbp.softmax)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     x, y = jnp.ones((*[1] * axes, 2, 3)), jnp.zeros((*[1] * axes, 2), int)
 
     @jax.jit

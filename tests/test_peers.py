@@ -106,7 +106,7 @@ COLLECTORS = {
 
 def sweep(case: Case, reduction: str = "mean") -> dict[str, Any]:
     """What every collector makes of the case."""
-    params, x, y = jax.tree.map(jnp.asarray, case.data)
+    params, x, y = jax.device_put(case.data)
 
     @jax.jit
     def run(params: Any, x: Any, y: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from cases import Case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -108,10 +109,20 @@ def block_of(activation, width, others, dropout):
     )
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=18, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(recipes())
 def test_any_graph_has_the_gradient_of_jax_grad(recipe):
-    case = build(*recipe)
+    compared(build(*recipe))
+
+
+@pytest.mark.slow  # each is a program of its own; the 18 above run by default
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(recipes())
+def test_many_graphs_have_the_gradient_of_jax_grad(recipe):
+    compared(build(*recipe))
+
+
+def compared(case):
 
     def errors(params, x, y, weights, key):
         back = jaxbp.backprop(case.net, case.loss, params, x, y, weights=weights, key=key)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import NESTED, Case, case_named
+from cases import NESTED, Case, case_named, params_of, swept
 from reference import autodiff, relative_error
 
 import jaxbp
@@ -49,7 +49,7 @@ def everything(net, case, params, x, y, weights, other, products):
 @pytest.mark.parametrize("case", STACKS)
 def test_a_stack_is_the_network_written_out(case):
     flat, (params, x, y, weights) = unrolled(case.net), case.arguments(jnp.float64)
-    other = jax.tree.map(lambda W: jnp.cos(W + 1), params)
+    other = jax.tree.map(lambda W: np.cos(np.asarray(W) + 1), params)
     products = (jaxbp.curvature.ggn_vector_product,) if case.net is NESTED else ()
 
     @jax.jit
@@ -57,7 +57,8 @@ def test_a_stack_is_the_network_written_out(case):
         mine = everything(case.net, case, params, x, y, weights, other, products)
         return mine, everything(flat.net, case, flat.params(params), x, y, weights, flat.params(other), products)
 
-    (ours, our_trees), (theirs, their_trees) = both(params, other, x, y, weights)
+    # on the host, where a layer is taken out of an array without a program for it
+    (ours, our_trees), (theirs, their_trees) = jax.device_get(both(params, other, x, y, weights))
 
     def named(by_unit):
         """What there is of each unit or input, by its name in the network written out."""
@@ -130,11 +131,15 @@ def net_of(depth, block=BLOCK, **options):
 )
 def test_noise_is_new_in_each_layer_and_the_same_on_the_way_back(options):
     net, key = net_of(3, **options), jax.random.key(2)
-    params, y = jaxbp.init_params(jax.random.key(0), net), jnp.ones((6, *net.shapes["blocks"]))
-    back = jaxbp.backprop(net, LOSS, params, X, y, key=key)
-    ours = (back.value, back.grads, back.Delta, back.delta)
+    params, y = params_of(net), jnp.ones((6, *net.shapes["blocks"]))
     case = Case("noise", net, LOSS)
-    assert relative_error(ours, autodiff(case, params, X, y, None, key)) <= 1e-12
+
+    @jax.jit
+    def both(params, key):
+        return jaxbp.backprop(net, LOSS, params, X, y, key=key), autodiff(case, params, X, y, None, key)
+
+    back, theirs = jax.device_get(both(params, key))
+    assert relative_error((back.value, back.grads, back.Delta, back.delta), theirs) <= 1e-12
     noise = back.trace.noise["blocks.up"]
     assert noise.shape == (3, 6, 8)
     assert not np.any(np.all(noise[:, None] == noise[None], axis=(2, 3)) ^ np.eye(3, dtype=bool))
@@ -145,7 +150,7 @@ def test_noise_is_new_in_each_layer_and_the_same_on_the_way_back(options):
 def test_one_program_serves_every_depth():
     def size(depth):
         net = net_of(depth)
-        params = jaxbp.init_params(jax.random.key(0), net)
+        params = params_of(net)
         jaxpr = jax.make_jaxpr(jaxbp.value_and_grad(net, LOSS))(params, X, Y, key=jax.random.key(0))
         return len(str(jaxpr.pretty_print(use_color=False)).splitlines())
 
@@ -222,10 +227,10 @@ def test_an_lstm_is_a_block_of_a_few_lines():
             value += jnp.sum((jnp.concatenate([h, c], axis=1) - y[:, t]) ** 2) / 2 / len(y)
         return value
 
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = params_of(net)
     draw = np.random.default_rng(0).normal
-    x = {"start": jnp.asarray(draw(size=(4, 2 * width))), "tokens": jnp.asarray(draw(size=(4, steps, given)))}
-    y = jnp.asarray(draw(size=(4, steps, 2 * width)))
+    x = {"start": jax.device_put(draw(size=(4, 2 * width))), "tokens": jax.device_put(draw(size=(4, steps, given)))}
+    y = jax.device_put(draw(size=(4, steps, 2 * width)))
     ours = jax.jit(jaxbp.value_and_grad(net, LOSS))(params, x, y)
     assert relative_error(ours, jax.jit(jax.value_and_grad(plain))(params, x, y)) <= 1e-12
 
@@ -237,7 +242,7 @@ def joined(*parts):
 def test_a_wrong_layer_is_named():
     case = case_named("stacks")
     params, x, y, _ = case.arguments(jnp.float64)
-    back = jaxbp.backprop(case.net, case.loss, params, x, y)
+    back = swept(case.net, case.loss, params, x, y)
     assert jaxbp.check(case.net, case.loss, params, x, y, lambda *_: (back.value, back.grads)).verdict == "right"
     grads = jax.tree.map(np.array, back.grads)
     grads["blocks"]["up"]["bias"][1] /= 5
@@ -258,7 +263,7 @@ def test_a_wrong_layer_is_named():
 def test_feedback_reaches_into_the_layers():
     case = case_named("stacks")
     params, x, y, _ = case.arguments(jnp.float64)
-    flat, other = unrolled(case.net), jax.tree.map(lambda W: W + 1, params)
+    flat, other = unrolled(case.net), jax.tree.map(lambda W: np.asarray(W) + 1, params)
     direct = jaxbp.feedback.direct_feedback(jax.random.key(0), case.net)
 
     @jax.jit
@@ -269,7 +274,7 @@ def test_feedback_reaches_into_the_layers():
         back = jaxbp.backprop(case.net, case.loss, params, x, y, feedback=direct)
         return (ours[0], flat.params(ours[1])), theirs, angles, back
 
-    ours, theirs, angles, back = under(params, other, direct)
+    ours, theirs, angles, back = jax.device_get(under(params, other, direct))
     assert relative_error(ours, theirs) <= 1e-12
     assert angles["blocks.up"].shape == (2,)
     assert all(np.all(np.abs(angle) < 1e-5) for angle in angles.values())
@@ -286,7 +291,7 @@ def test_feedback_reaches_into_the_layers():
 def test_kronecker_factors_are_those_of_each_layer():
     block = jaxbp.layered([4, 3, 4], hidden=jaxbp.tanh, output=jaxbp.tanh)
     net = Network({"x": 4}, {"blocks": jaxbp.stack(block, 3, "x"), "o": Unit(2, jaxbp.linear, {"blocks": Dense()})})
-    flat, params = unrolled(net), jaxbp.init_params(jax.random.key(0), net)
+    flat, params = unrolled(net), params_of(net)
     collectors = {"empirical": collect.kronecker, "ggn": collect.kronecker_ggn}
 
     @jax.jit
@@ -295,7 +300,7 @@ def test_kronecker_factors_are_those_of_each_layer():
             flat.net, LOSS, flat.params(params), X, Y[:, :2], collect=collectors
         ).collected
 
-    ours, theirs = factors(params)
+    ours, theirs = jax.device_get(factors(params))
     for name in collectors:
         for part in ("source", "unit"):
             of = jax.tree.map(lambda f, p=part: getattr(f, p), ours[name], is_leaf=lambda f: hasattr(f, "unit"))
@@ -305,7 +310,7 @@ def test_kronecker_factors_are_those_of_each_layer():
                 np.testing.assert_allclose(mine, of_flat[group][weight], rtol=1e-12, atol=1e-15)
     shared = Network({"x": 4}, {"blocks": jaxbp.stack(block, 3, "x", shared=True)})
     with pytest.raises(ValueError, match=r"kronecker got a weight of 'blocks\.h1' that layers share"):
-        jaxbp.backprop(shared, LOSS, jaxbp.init_params(jax.random.key(0), shared), X, Y, collect=collectors)
+        jaxbp.backprop(shared, LOSS, params_of(shared), X, Y, collect=collectors)
 
 
 def test_the_first_number_that_is_not_finite_is_found_by_layer():
@@ -352,7 +357,7 @@ def test_what_does_not_fit_is_refused_by_name():
         ValueError, match="unit 'o' reads the ids 'i' by two inputs of its block, which no unit outside"
     ):
         unrolled(Network({"x": 4, "i": jaxbp.ids((), 9)}, {"o": twice}))
-    params = jaxbp.init_params(jax.random.key(0), net_of(3))
+    params = params_of(net_of(3))
     with pytest.raises(
         ValueError, match=r"params\['blocks'\]\['up'\]\['x'\] has shape \(3, 4, 8\), expected \(2, 4, 8\)"
     ):

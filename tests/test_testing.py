@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import params_of
 
 import jaxbp
 
 pytestmark = pytest.mark.xdist_group("testing")  # one worker compiles what all of them run
 
 NET = jaxbp.layered([3, 2], output=jaxbp.softmax)
-PARAMS = jaxbp.init_params(jax.random.key(0), NET)
+PARAMS = params_of(NET)
 X, Y = np.array([[1.0, 2.0, 0.5], [0.3, 1.0, -1.0]]), np.array([0, 1])
 
 

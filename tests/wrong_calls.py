@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from cases import params_of
 from flax import nnx
 
 import jaxbp
@@ -24,7 +25,7 @@ NET = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
 OTHER = jaxbp.layered([3, 5, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
 BLOCK = jaxbp.Network(inputs={"x": 3, "z": 2}, units={"o": Unit(3, jaxbp.tanh, {"x": Dense(), "z": Dense()})})
 KEY = jax.random.key(0)
-PARAMS = jaxbp.init_params(KEY, NET)
+PARAMS = params_of(NET)
 X, Y = jnp.ones((5, 3)), jnp.zeros(5, int)
 TRACE = jaxbp.forward(NET, PARAMS, X)
 SGD = optax.sgd(0.1)
@@ -178,7 +179,7 @@ NO_PARAMS = [
     type_error(NET, "{} is of type Network, expected a dict by unit"),
     value_error({}, "{} holds the units none, but the network has 'h1', 'o'"),
     value_error(PARAMS | {"o2": PARAMS["o"]}, "{} holds the units 'h1', 'o', 'o2'", "did you mean 'o'?"),
-    value_error(jaxbp.init_params(KEY, OTHER), "{}['h1']['x'] has shape (3, 5), expected (3, 4)"),
+    value_error(params_of(OTHER), "{}['h1']['x'] has shape (3, 5), expected (3, 4)"),
     type_error(jax.tree.map(lambda W: W.astype(int), PARAMS), "{}['h1']['x'] has dtype int64, expected a floating one"),
     type_error(in_params("o", "h1", [[0.0, 0.0]] * 4), "{}['o']['h1'] is of type list; pass an array"),
     type_error(in_params("o", "h1", None), "{}['o']['h1'] is None; pass an array"),
@@ -235,7 +236,7 @@ NO_DTYPE = [type_error(v, "floating dtype", "got") for v in (jnp.int32, "floatt"
 NO_FEEDBACK = [
     type_error([], "feedback is of type list, expected a dict by unit"),
     type_error("B", "feedback is of type str, expected a dict by unit"),
-    value_error(jaxbp.init_params(KEY, OTHER), "feedback['h1']['x'] has shape (3, 5), expected (3, 4)"),
+    value_error(params_of(OTHER), "feedback['h1']['x'] has shape (3, 5), expected (3, 4)"),
     type_error(DirectFeedback([]), "feedback.matrices is of type list, expected a dict by unit"),
     type_error(DirectFeedback({"h1": [1.0]}), "feedback.matrices['h1'] is of type list; pass an array"),
     value_error(DirectFeedback({}), "direct feedback holds matrices to none, but below its output the network"),
@@ -522,7 +523,7 @@ CALLS: dict[str, Call] = {
         feedback.sign_symmetric,
         {"params": PARAMS, "magnitudes": PARAMS},
         kinds={"params": NO_FREE_TREE, "magnitudes": [
-            *NO_FREE_TREE, value_error(jaxbp.init_params(KEY, OTHER), "magnitudes", "take both from the same network"),
+            *NO_FREE_TREE, value_error(params_of(OTHER), "magnitudes", "take both from the same network"),
         ]},
     ),
     "constrain": Call(jaxbp.constrain, {"net": NET, "params": PARAMS}),

@@ -46,10 +46,9 @@ class Problem:
         """The median norm of an example's own gradient: clipping to it changes half of them."""
         collectors = {"norms": collect.squared_norm}
         # of a sum, what an example adds is its own gradient
-        back = jaxbp.backprop(
-            self.net, jaxbp.cross_entropy, self.params, self.x, self.y, reduction="sum", collect=collectors
-        )
-        return float(jnp.median(jnp.sqrt(back.collected["norms"].total)))
+        back = partial(jaxbp.backprop, self.net, jaxbp.cross_entropy, reduction="sum", collect=collectors)
+        norms = jax.jit(lambda *data: back(*data).collected["norms"].total)(self.params, self.x, self.y)
+        return float(jnp.median(jnp.sqrt(norms)))
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Job:
             console.print("explicit gradient against jax.grad on the first batch, largest relative error of each unit:")
             console.print(self.proof())
             if not log.rows:
-                first_loss = float(jaxbp.objective(net, self.loss)(self.state.params, self.x, self.y))
+                first_loss = float(jax.jit(jaxbp.objective(net, self.loss))(self.state.params, self.x, self.y))
                 log.add(self.row(0, self.state.params, first_loss, 0.0))
             started = time.perf_counter()
             with _progress(console) as progress, jaxbp.train.until_terminated() as stop:
@@ -168,7 +168,7 @@ def _scores(
     scores = {name: float(score) for name, score in jaxbp.train.evaluate(net, loss, params, x, y).items()}
     if "accuracy" in scores:
         return scores
-    o, targets = (np.asarray(v, np.float64) for v in (jaxbp.apply(net, params, x), y))
+    o, targets = (np.asarray(v, np.float64) for v in (jax.jit(jaxbp.apply, static_argnums=0)(net, params, x), y))
     if classification:
         scores["accuracy"] = float(np.mean(o.argmax(axis=-1) == targets.argmax(axis=-1)))
     else:
