@@ -39,6 +39,7 @@ from jaxbp.train._checkpoints import Checkpoints, restore
 from jaxbp.train._divergence import DivergedError
 from jaxbp.train._epoch import Epoch, Fit
 from jaxbp.train._evaluation import evaluate
+from jaxbp.train._fused import fused
 from jaxbp.train._kolen_pollack import kolen_pollack
 from jaxbp.train._loop import fit, run
 from jaxbp.train._masking import keep_masked
@@ -58,6 +59,7 @@ __all__ = [
     "epoch",
     "evaluate",
     "fit",
+    "fused",
     "init_state",
     "initialize",
     "keep_masked",
