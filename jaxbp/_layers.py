@@ -6,7 +6,7 @@ never holds the signals of more than one layer. Where something else is to becom
 update of the layer's own weights, that is done there too, and no two layers' gradients exist together.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -137,7 +137,7 @@ def downwards(
         elif form is not None:
             grads = form.make(grads, W_l, kept_l)
         if written is not None:
-            written, grads = written.over(i, grads), None
+            written, grads = written.over(i, grads, signals[stack.carried]), None
         return (signals[stack.carried], into_alike, total, written), (signals, back.delta, grads)
 
     signalled = [s for s in read.alike if jnp.issubdtype(read.alike[s].dtype, jnp.floating)]
@@ -164,8 +164,7 @@ class _Written(NamedTuple):
 
     Attributes:
         whole: The tree.
-        at: What the next layer reads. It is taken out after the layer above was written, never from the tree before
-            that: two versions of the tree would be alive, and the compiler would copy all of it for each layer.
+        at: What the next layer reads.
     """
 
     whole: Any
@@ -173,12 +172,25 @@ class _Written(NamedTuple):
 
     @classmethod
     def of(cls, whole: Any, i: Any) -> "_Written":
+        """The tree, of which this layer is the next one."""
         return cls(whole, jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), whole))
 
-    def over(self, i: Array, made: Any) -> "_Written":
-        """With what was made of a layer in its place, and the layer below to be read."""
+    def over(self, i: Array, made: Any, back: Array) -> "_Written":
+        """With what was made of a layer in its place, and the layer below to be read; back is what flows there."""
         whole = jax.tree.map(lambda a, new: lax.dynamic_update_index_in_dim(a, new, i, 0), self.whole, made)
-        return self.of(whole, jnp.maximum(i - 1, 0))
+        # out of the tree as it is now: with two versions of it alive the compiler would copy all of it for each layer
+        return self.of(whole, _known_after(i - 1, [*jax.tree.leaves(whole), back]))
+
+
+def _known_after(i: Array, arrays: Sequence[Array]) -> Array:
+    """The number i, which the compiler does not know before the arrays are complete.
+
+    Else it may read the next layer before this one is done, and keeps a copy of each for that. A barrier would say it,
+    but on the CPU barriers are gone before it is decided what is copied.
+    """
+    ends = [lax.dynamic_index_in_dim(jnp.ravel(a), 0, keepdims=False) for a in arrays if a.size]
+    is_nan = jnp.any(jnp.stack([end != end for end in ends])).astype(i.dtype)
+    return jnp.minimum(i, i + is_nan)
 
 
 def by_source(
