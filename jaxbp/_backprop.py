@@ -176,9 +176,7 @@ def backprop(
     start = Start.of(net, loss, params, x, y, weights, reduction, key, in_blocks=feedback is None)
     trace, y, scale, blocks = start.trace, start.y, start.scale, start.blocks
     a, o = trace.a[net.output], trace.h[net.output]
-    Delta, delta, formed = signals_under(
-        feedback, net, params, trace, start.Delta_o, start.delta_o, key, start.known
-    )
+    Delta, delta, formed = signals_under(feedback, net, params, trace, start.Delta_o, start.delta_o, key, start.known)
 
     def loss_root() -> Array:
         columns = scale.own(head(net, loss).root(a, o, y))

@@ -22,6 +22,8 @@ from jaxbp.feedback import DirectFeedback
 NET = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
 OTHER = jaxbp.layered([3, 5, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
 BLOCK = jaxbp.Network(inputs={"x": 3, "z": 2}, units={"o": Unit(3, jaxbp.tanh, {"x": Dense(), "z": Dense()})})
+REPEATED = jaxbp.Network(inputs={"x": 3}, units={"o": Unit(3, jaxbp.tanh, {"x": Dense()})})
+DEEP = jaxbp.Network(inputs={"x": 3}, units={"o": jaxbp.stack(REPEATED, 2, "x")})
 KEY = jax.random.key(0)
 PARAMS = jaxbp.init_params(KEY, NET)
 X, Y = jnp.ones((5, 3)), jnp.zeros(5, int)
@@ -828,7 +830,7 @@ CALLS: dict[str, Call] = {
         train.fit,
         ALL | {
             "params": None, "optimizer": None, "epochs": 1, "batch_size": 2, "seed": 0, "validation": None,
-            "state": None, "weights": None,
+            "state": None, "gradient": None, "weights": None,
         },
         kinds={"x": WRONG_X, "weights": WRONG_WEIGHTS},
     ),
@@ -841,6 +843,14 @@ CALLS: dict[str, Call] = {
         "y": [*NO_TARGETS, value_error(jnp.full(5, 2), "class id 2 at example 0 is outside 0…1")],
     }),
     "train.kolen_pollack": Call(train.kolen_pollack, LEARN | {"reduction": "mean"}),
+    "train.fused": Call(
+        train.fused,
+        LEARN | {"net": DEEP, "reduction": "mean", "clip_norm": 1.0},
+        kinds={
+            "net": [*NO_NETWORK, value_error(NET, "no stack whose layers have weights of their own", "value_and_grad")],
+            "clip_norm": [v for v in no_number(infinite=True) if v.value is not None],
+        },
+    ),
     "train.keep_masked": Call(train.keep_masked, {"net": NET}),
     # the textbook
     **{

@@ -86,7 +86,7 @@ def compared(
         program = jax.jit(step, donate_argnums=(0, 1)).lower(*state, x, y).compile()
         compiled.append(program)
         runs.append(partial(_again, program, [*state], x, y))
-    cpu, wall, seconds = paired(*runs, rounds)
+    cpu, wall, seconds = paired(runs[0], runs[1], rounds)
     ours, theirs = (program.memory_analysis().temp_size_in_bytes for program in compiled)
     memory = f"{ours / theirs:.3f} ({ours / MEBI:.0f} of {theirs / MEBI:.0f} MiB)"
     return [f"{1e3 * seconds:.0f}", in_words(cpu), in_words(wall), memory]

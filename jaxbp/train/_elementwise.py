@@ -14,13 +14,15 @@ import numpy as np
 import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-ELEMENTWISE = frozenset(
-    """
-    abs add add_any and atan2 cbrt ceil clamp convert_element_type copy copy_p cos cosh div eq erf exp exp2 expm1 floor
-    ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg nextafter not optimization_barrier or pow
-    real reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient sub tan tanh xor
-    """.split()
-)
+# fmt: off
+ELEMENTWISE = frozenset((
+    "abs", "add", "add_any", "and", "atan2", "cbrt", "ceil", "clamp", "convert_element_type", "copy", "cos",
+    "cosh", "div", "eq", "erf", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le",
+    "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not",
+    "optimization_barrier", "or", "pow", "real", "reduce_precision", "rem", "round", "rsqrt", "select_n",
+    "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
+))
+# fmt: on
 SAME_SHAPE = frozenset(("broadcast_in_dim", "reshape", "squeeze", "expand_dims"))
 
 
@@ -106,80 +108,89 @@ def _transformation(eqn: Any) -> str | None:
 
 
 def refuse_joint(
-    optimizer: optax.GradientTransformation, params: Any, opt_state: Any, of_state: Sequence[int | None],
-    fused: Sequence[bool], depths: Sequence[int], clips: str,
-) -> None:  # fmt: skip
+    optimizer: optax.GradientTransformation,
+    params: Any,
+    opt_state: Any,
+    weights: Sequence[int | None],
+    depths: Sequence[int | None],
+    clips: str,
+) -> None:
     """Refuse an optimizer whose update of one layer is not what it makes of that layer among all.
 
     Args:
         optimizer: The optimizer.
         params: The parameters, or their shapes.
         opt_state: Its state, or its shapes.
-        of_state: For each leaf of the state the number of the weight that it is kept of, an element for each of its; or
-            None.
-        fused: For each weight, whether it is updated layer by layer.
-        depths: For each weight, the number of layers, where it is updated so.
+        weights: For each leaf of the state the number of the weight that it has an element for each of; or None.
+        depths: For each weight the number of layers, where it is updated layer by layer; else None.
         clips: What to do instead of clipping by the norm of all.
     """
-    name = optimizer.update.__qualname__.split(".<locals>")[0]
-    weights, tree = jax.tree.flatten(jax.tree.map(_shape_of, params))
-    kept, state_tree = jax.tree.flatten(jax.tree.map(_shape_of, opt_state))
-
-    def made(depth: int | None) -> list[Made]:
-        """What the update is made of, with all layers or with one of the stacks of this depth."""
-
-        def cut(leaf: Any, number: int | None) -> Any:
-            alone = depth is not None and number is not None and fused[number] and depths[number] == depth
-            return jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype) if alone else leaf
-
-        W = tree.unflatten([cut(leaf, i) for i, leaf in enumerate(weights)])
-        state = state_tree.unflatten([cut(leaf, i) for leaf, i in zip(kept, of_state, strict=True)])
-        program = jax.make_jaxpr(optimizer.update)(W, state, W)
-        numbers = [*range(len(weights)), *of_state, *range(len(weights))]
-        inputs = [
-            Made(frozenset(() if number is None else (number,)), form=hash(("input", i)))
-            for i, number in enumerate(numbers)
-        ]
-        return Tracer(name).through(program.jaxpr, program.consts, inputs)
-
-    results = [*range(len(weights)), *of_state]
-    whole = made(None)
-    layers = {i for i, layer_by_layer in enumerate(fused) if layer_by_layer}
-    for number, value in zip(results, whole, strict=True):
-        _check(number, value, layers, name, clips)
-    for depth in {depths[i] for i in layers}:
-        alone = made(depth)
-        for number, one, among in zip(results, alone, whole, strict=True):
-            if number in layers and depths[number] == depth and one.form != among.form:
+    name = getattr(optimizer.update, "__qualname__", "the optimizer").split(".<locals>")[0]
+    numbers = [*range(len(depths)), *weights]
+    layered = {i for i, depth in enumerate(depths) if depth is not None}
+    among_all = _made(name, optimizer, params, opt_state, numbers, frozenset())
+    for number, value in zip(numbers, among_all, strict=True):
+        _check(number, value, layered, name, clips)
+    for depth in {depths[i] for i in layered}:
+        cut = frozenset(i for i in layered if depths[i] == depth)
+        try:
+            alone = _made(name, optimizer, params, opt_state, numbers, cut)
+        except Exception as error:
+            raise ValueError(f"{name} cannot update one layer alone, {OTHERWISE}: {error}") from error
+        for number, one, all_ in zip(numbers, alone, among_all, strict=True):
+            if number in cut and one.form != all_.form:
                 raise ValueError(
                     f"{name} makes something else of the weights of one layer than of those of all in one array: their "
                     f"shape matters to it, {OTHERWISE}"
                 )
 
 
+def _made(
+    name: str,
+    optimizer: optax.GradientTransformation,
+    params: Any,
+    opt_state: Any,
+    numbers: list[int | None],
+    cut: frozenset[int],
+) -> list[Made]:
+    """What an update and the state after it are made of, where there is one layer only of some weights."""
+
+    def of(tree: Any, numbers: Sequence[int | None]) -> Any:
+        leaves, structure = jax.tree.flatten(tree)
+        shapes = (
+            jax.ShapeDtypeStruct((1, *leaf.shape[1:]) if number in cut else leaf.shape, leaf.dtype)
+            for leaf, number in zip(leaves, numbers, strict=True)
+        )
+        return structure.unflatten(shapes)
+
+    own = numbers[: len(jax.tree.leaves(params))]
+    W, state = of(params, own), of(opt_state, numbers[len(own) :])
+    program = jax.make_jaxpr(optimizer.update)(W, state, W)
+    inputs = [
+        Made(frozenset(() if number is None else (number,)), form=hash(("input", i)))
+        for i, number in enumerate([*numbers, *own])
+    ]
+    return Tracer(name).through(program.jaxpr, program.consts, inputs)
+
+
 OTHERWISE = "so its updates cannot be fused; use gradient=jaxbp.value_and_grad(net, loss)"
 
 
-def _check(number: int | None, value: Made, layers: set[int], name: str, clips: str) -> None:
-    others = value.of - {number}
+def _check(number: int | None, value: Made, layered: set[int], name: str, clips: str) -> None:
     # what is not updated layer by layer is updated together, at the end
-    if number in layers and others or others & layers:
+    if value.of - {number} if number in layered else value.of & layered:
         clipping = f"; {clips}" if (value.met or "").startswith("clip_by_global_norm") else ""
         raise ValueError(
             f"fused updates have the gradient of one layer at a time, but {value.met or name} needs those of several "
             f"weights together, {OTHERWISE}{clipping}"
         )
-    if number in layers and value.met:
+    if number in layered and value.met:
         raise ValueError(
             f"fused updates have the gradient of one layer at a time, but {value.met} takes the elements of a weight "
             f"together, and those of all layers are in one array, {OTHERWISE}"
         )
-    if number in layers and value.own:
+    if number in layered and value.own:
         raise ValueError(
             f"{value.own} brings in values of its own for each place in an array with all layers, such as noise or a "
             f"mask, {OTHERWISE}"
         )
-
-
-def _shape_of(leaf: Any) -> Any:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)

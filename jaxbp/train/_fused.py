@@ -1,5 +1,6 @@
 """Updates inside the backward scan: each layer of a stack is updated where its gradient is formed, and drops it."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +41,7 @@ class Fused:
     ) -> tuple[Array, Params]:
         """The value and the gradient of all weights, clipped where they are to be."""
         value, grads = value_and_grad(self.net, self.loss, self.reduction)(params, x, y, weights, key=key)
-        factor = self._factor(_squared_norm(grads))
-        return value, grads if factor is None else jax.tree.map(lambda grad: grad * factor.astype(grad.dtype), grads)
+        return value, grads if self.clip_norm is None else _scaled(grads, self._factor(_squared_norm(grads)))
 
     @property
     def stacks(self) -> list[str]:
@@ -50,10 +50,9 @@ class Fused:
 
     def check(self, optimizer: optax.GradientTransformation, params: Params, opt_state: Any) -> None:
         """Refuse an optimizer whose update of a layer needs more than what is there at this layer."""
-        paths = [_keys(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         depth_of = {u: stack.depth for u in self.stacks if isinstance(stack := self.net.units[u], Stack)}
-        fused, depths = [path[0] in depth_of for path in paths], [depth_of.get(path[0], 0) for path in paths]
-        refuse_joint(optimizer, params, opt_state, _weights_in(opt_state, params), fused, depths, CLIPS)
+        depths = [depth_of.get(path[0]) for path in _paths(params)]
+        refuse_joint(optimizer, params, opt_state, weights_in(opt_state, params), depths, CLIPS)
 
     def update(
         self,
@@ -62,56 +61,25 @@ class Fused:
         opt_state: Any,
         x: Any,
         y: Any,
-        weights: Any = None,
-        *,
-        key: Array | None = None,
+        extra: Mapping[str, Any],
     ) -> tuple[Array, Params, Any]:
-        """The value, and parameters and state of the optimizer after one update."""
-        net = self.net
-        check_key(net, key)
+        """The value, and parameters and state of the optimizer after one update; weights and a key may be extra."""
+        weights, key = extra.get("weights"), extra.get("key")
+        check_key(self.net, key)
         self.check(optimizer, params, opt_state)
-        start = Start.of(net, self.loss, params, x, y, weights, self.reduction, key)
+        start = Start.of(self.net, self.loss, params, x, y, weights, self.reduction, key)
         factor = None
         if self.clip_norm is not None:
             norms, grads = self._swept(start, params, key, dict.fromkeys(self.stacks, Formed(_norm_of_layer)))
             factor = self._factor(_squared_norm(grads) + sum(jnp.sum(norms[u]) for u in self.stacks))
-
-        def scaled(grads: Any) -> Any:
-            return grads if factor is None else jax.tree.map(lambda grad: grad * factor.astype(grad.dtype), grads)
-
-        before, tree = jax.tree.flatten(opt_state)
-        stack_of = [None if i is None else _groups(params)[i] for i in _weights_in(opt_state, params)]
-        stack_of = [u if u in self.stacks else None for u in stack_of]
-
-        def updated(grads: dict[str, Any], W: dict[str, Any], state: list[Any]) -> tuple[Any, list[Any]]:
-            """The parameters and the state after an update; what has no gradient gets one of 0, and nobody reads it."""
-            grads = {u: grads[u] if u in grads else jax.tree.map(jnp.zeros_like, W[u]) for u in W}
-            updates, after = optimizer.update(grads, tree.unflatten(state), W)
-            return optax.apply_updates(W, updates), jax.tree.leaves(after)
-
-        def of_stack(u: str) -> Formed:
-            own = [i for i, stack in enumerate(stack_of) if stack == u]
-
-            def one(grads: Any, W: Any, kept: list[Any]) -> tuple[Any, list[Any]]:
-                # the axis of layers stays, of length 1: a rule that looks at the number of axes finds as many as before
-                grads, W, kept = jax.tree.map(lambda leaf: leaf[None], (grads, W, kept))
-                here = {v: W if v == u else jax.tree.map(jnp.zeros_like, params[v]) for v in params}
-                state = [leaf if stack is None else jnp.zeros_like(leaf) for leaf, stack in zip(before, stack_of, strict=True)]
-                for i, leaf in zip(own, kept, strict=True):
-                    state[i] = leaf
-                after, state = updated({u: scaled(grads)}, here, state)
-                return jax.tree.map(lambda leaf: leaf[0], (after[u], [state[i] for i in own]))
-
-            return Formed(one, [before[i] for i in own])
-
-        written, grads = self._swept(start, params, key, {u: of_stack(u) for u in self.stacks})
+        before = _Parts.of(optimizer, params, opt_state, factor)
+        written, grads = self._swept(start, params, key, {u: before.layer_by_layer(u) for u in self.stacks})
         # here, and not in the layers, the optimizer counts its steps
-        after, state = updated(scaled(grads), params, before)
-        for u, (W, kept) in written.items():
+        after, kept = before.updated(grads, params, before.kept)
+        for u, (W, of_stack) in written.items():
             after[u] = W
-            for i, leaf in zip([i for i, stack in enumerate(stack_of) if stack == u], kept, strict=True):
-                state[i] = leaf
-        return start.value, after, tree.unflatten(state)
+            kept = before.replaced(kept, u, of_stack)
+        return start.value, after, before.tree.unflatten(kept)
 
     def _swept(
         self, start: Start, params: Params, key: Array | None, forms: dict[str, Formed]
@@ -129,9 +97,65 @@ class Fused:
 
     def _factor(self, squared_norm: Array) -> Array | None:
         """What the gradient is to be multiplied by, so that its norm is at most C."""
-        if self.clip_norm is None:
-            return None
-        return jnp.minimum(1, self.clip_norm / jnp.sqrt(squared_norm))
+        return None if self.clip_norm is None else jnp.minimum(1, self.clip_norm / jnp.sqrt(squared_norm))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Parameters and what an optimizer keeps, which is updated a part at a time; every part is a whole tree.
+
+    So a mask sees all names, wherever it looks. What is not in the part has a gradient of 0, and nobody reads what
+    becomes of it, so that no program computes it.
+
+    Attributes:
+        optimizer: The optimizer.
+        params: The parameters.
+        kept: The leaves of its state.
+        tree: How they hang together.
+        units: The unit or stack with the weight that each leaf is kept of; None for counts and the like.
+        factor: What the gradients are multiplied by; None for 1.
+    """
+
+    optimizer: optax.GradientTransformation
+    params: Params
+    kept: list[Any]
+    tree: Any
+    units: list[str | None]
+    factor: Array | None
+
+    @classmethod
+    def of(
+        cls, optimizer: optax.GradientTransformation, params: Params, opt_state: Any, factor: Array | None
+    ) -> "_Parts":
+        paths = _paths(params)
+        units = [None if i is None else paths[i][0] for i in weights_in(opt_state, params)]
+        return cls(optimizer, params, *jax.tree.flatten(opt_state), units, factor)
+
+    def updated(self, grads: Mapping[str, Any], params: Mapping[str, Any], kept: list[Any]) -> tuple[Any, list[Any]]:
+        """The parameters and the leaves of the state after an update with the gradients of a part."""
+        whole = {
+            u: _scaled(grads[u], self.factor) if u in grads else jax.tree.map(jnp.zeros_like, W)
+            for u, W in params.items()
+        }
+        updates, state = self.optimizer.update(whole, self.tree.unflatten(kept), dict(params))
+        return optax.apply_updates(dict(params), updates), jax.tree.leaves(state)
+
+    def layer_by_layer(self, u: str) -> Formed:
+        """The update of a layer of a stack, from its gradient, its weights and what is kept of these."""
+        own = [i for i, unit in enumerate(self.units) if unit == u]
+
+        def update(*of_layer: Any) -> tuple[Any, list[Any]]:
+            # the axis of layers stays, of length 1, for rules that look at the number of axes
+            grads, W, kept = jax.tree.map(lambda leaf: leaf[None], of_layer)
+            after, leaves = self.updated({u: grads}, {**self.params, u: W}, self.replaced(self.kept, u, kept))
+            return jax.tree.map(lambda leaf: leaf[0], (after[u], [leaves[i] for i in own]))
+
+        return Formed(update, [self.kept[i] for i in own])
+
+    def replaced(self, leaves: list[Any], u: str, of_stack: Iterable[Any]) -> list[Any]:
+        """The leaves of a state, with others for those that are kept of the weights in a stack."""
+        others = iter(of_stack)
+        return [next(others) if unit == u else leaf for leaf, unit in zip(leaves, self.units, strict=True)]
 
 
 def fused(net: Network, loss: Loss, reduction: Reduction = "mean", *, clip_norm: float | None = None) -> Fused:
@@ -173,8 +197,8 @@ def fused(net: Network, loss: Loss, reduction: Reduction = "mean", *, clip_norm:
     """
     check_objective(net, loss, reduction)
     if clip_norm is not None:
-        check_number(clip_norm, "clip_norm")
-    made = Fused(net, loss, reduction, clip_norm)
+        check_number(clip_norm, "clip_norm", above=0, finite=True)
+    made = Fused(net, loss, reduction, None if clip_norm is None else float(clip_norm))
     if not made.stacks:
         raise ValueError(
             "the network has no stack whose layers have weights of their own, so there is nothing to fuse; use "
@@ -196,29 +220,29 @@ def _squared_norm(tree: Any) -> Array:
     return total
 
 
-def _keys(path: Any) -> tuple[str, ...]:
-    return tuple(key.key if hasattr(key, "key") else "" for key in path)
+def _scaled(tree: Any, factor: Array | None) -> Any:
+    return tree if factor is None else jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), tree)
 
 
-def _groups(params: Params) -> list[str]:
-    """The unit, stack or group of shared weights that each leaf is in."""
-    return [_keys(path)[0] for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-
-
-def _weights_in(opt_state: Any, params: Params) -> list[int | None]:
+def weights_in(opt_state: Any, params: Params) -> list[int | None]:
     """For each leaf of an optimizer's state the number of the weight that it has an element for each of; or None.
 
     An optimizer keeps such leaves in trees like the parameters, so a leaf's path ends like the weight's.
     """
-    weights = jax.tree_util.tree_leaves_with_path(params)
-    number_of = {_keys(path): (i, W.shape) for i, (path, W) in enumerate(weights)}
+    number_of = {path: i for i, path in enumerate(_paths(params))}
+    shapes = [W.shape for W in jax.tree.leaves(params)]
 
-    def number(path: Any, leaf: Any) -> int | None:
-        keys = _keys(path)
-        for start in range(len(keys)):
-            i, shape = number_of.get(keys[start:], (None, None))
-            if i is not None:
-                return i if leaf.shape == shape else None
-        return None
+    def number(path: tuple[str, ...], leaf: Any) -> int | None:
+        found = (number_of[path[start:]] for start in range(len(path)) if path[start:] in number_of)
+        i = next(found, None)
+        return None if i is None or leaf.shape != shapes[i] else i
 
-    return [number(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state)]
+    return list(map(number, _paths(opt_state), jax.tree.leaves(opt_state)))
+
+
+def _paths(tree: Any) -> list[tuple[str, ...]]:
+    """The keys of dicts on the way to each leaf; what is no dict has none."""
+    return [
+        tuple(key.key if isinstance(key, jax.tree_util.DictKey) else "" for key in path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    ]

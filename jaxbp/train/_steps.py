@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -78,12 +79,15 @@ class Rule:
         return after, seen if place is None else place.constrained(seen, place.all(seen))
 
     def _updated(self, state: TrainState, x: Any, y: Any, extra: dict[str, Any]) -> tuple[Array, Any, Any]:
+        place = self.placement
         if isinstance(self.gradient, Fused):
-            return self.gradient.update(self.optimizer, state.params, state.opt_state, x, y, **extra)
-        if self.placement is None:
+            update = partial(self.gradient.update, self.optimizer)
+            arguments = state.params, state.opt_state, x, y, extra
+            return update(*arguments) if place is None else place.updated(update, self.optimizer, state, arguments)
+        if place is None:
             loss, grads = self.gradient(state.params, x, y, **extra)
         else:
-            loss, grads = self.placement.gradient(self.gradient, state.params, x, y, extra)
+            loss, grads = place.gradient(self.gradient, state.params, x, y, extra)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         return loss, optax.apply_updates(state.params, updates), opt_state
 
