@@ -188,7 +188,7 @@ def _known_after(i: Array, arrays: Sequence[Array]) -> Array:
     Else it may read the next layer before this one is done, and keeps a copy of each for that. A barrier would say it,
     but on the CPU barriers are gone before it is decided what is copied.
     """
-    ends = [lax.dynamic_index_in_dim(jnp.ravel(a), 0, keepdims=False) for a in arrays if a.size]
+    ends = [jnp.reshape(lax.slice(a, (0,) * a.ndim, (1,) * a.ndim), ()) for a in arrays if a.size]
     is_nan = jnp.any(jnp.stack([end != end for end in ends])).astype(i.dtype)
     return jnp.minimum(i, i + is_nan)
 

@@ -14,7 +14,9 @@ from experiments.benchmarks.timing import in_words, paired
 from jaxbp import train
 
 DEPTH, WIDTH, BATCH = 48, 1024, 16
-OPTIMIZERS = {"SGD": optax.sgd(1e-3), "Adam": optax.adam(1e-3)}
+ADAM = optax.adam(1e-3)
+OPTIMIZERS = {"SGD": (optax.sgd(1e-3), None), "Adam": (ADAM, None), "Adam, clipped by the norm of all": (ADAM, 1.0)}
+"""The optimizer, and the most that the norm of all gradients may be."""
 MEBI = 2**20
 
 
@@ -30,9 +32,11 @@ def network(depth: int = DEPTH, width: int = WIDTH) -> jaxbp.Network:
     return jaxbp.Network(inputs={"x": width}, units={"blocks": jaxbp.stack(block, depth, "x")})
 
 
-def fused_step(net: jaxbp.Network, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
+def fused_step(
+    net: jaxbp.Network, optimizer: optax.GradientTransformation, clip_norm: float | None = None
+) -> Callable[..., Any]:
     """`(params, opt_state, x, y) -> (params, opt_state, loss)` as `train.step` makes it of a fused gradient."""
-    gradient = train.fused(net, jaxbp.squared_error)
+    gradient = train.fused(net, jaxbp.squared_error, clip_norm=clip_norm)
     zero, key = jnp.zeros((), jnp.int32), jax.random.key(0)
 
     def step(params: Any, opt_state: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
@@ -69,18 +73,20 @@ def fused_table(rounds: int) -> Table:
     for column in (f"{DEPTH} layers of {WIDTH}, batch {BATCH}", "milliseconds", "CPU time", "wall time", "temporaries"):
         table.add_column(column, justify="right")
     net = network()
-    for name, optimizer in OPTIMIZERS.items():
-        table.add_row(name, *compared((fused_step(net, optimizer), plain_step(optimizer)), net, optimizer, rounds))
+    for name, (optimizer, most) in OPTIMIZERS.items():
+        whole = optimizer if most is None else optax.chain(optax.clip_by_global_norm(most), optimizer)
+        both = (fused_step(net, optimizer, most), optimizer), (plain_step(whole), whole)
+        table.add_row(name, *compared(both, net, rounds))
     return table
 
 
 def compared(
-    steps: tuple[Callable[..., Any], ...], net: jaxbp.Network, optimizer: optax.GradientTransformation, rounds: int
+    steps: tuple[tuple[Callable[..., Any], optax.GradientTransformation], ...], net: jaxbp.Network, rounds: int
 ) -> list[str]:
     """Milliseconds of the first of two steps, and the ratios of CPU time, wall time and memory."""
     x, y = jax.random.normal(jax.random.key(1), (2, BATCH, WIDTH), jnp.float32)
     compiled, runs = [], []
-    for step in steps:
+    for step, optimizer in steps:
         params = jax.tree.map(lambda W: W / 8, jaxbp.init_params(jax.random.key(0), net, jnp.float32))
         state = params, optimizer.init(params)
         program = jax.jit(step, donate_argnums=(0, 1)).lower(*state, x, y).compile()

@@ -165,7 +165,8 @@ def fused(net: Network, loss: Loss, reduction: Reduction = "mean", *, clip_norm:
 
     The numbers are those of `value_and_grad(net, loss, reduction)` as the gradient, and so is the state; what lies
     beside one layer's weights, gradient and what the optimizer keeps of it is what the forward phase left behind.
-    That is for stacks whose layers have weights of their own; all others are updated afterwards, together.
+    That is for stacks whose layers have weights of their own; all others are updated afterwards, together. Where the
+    state is not donated, as in `step` outside of a `jit` with `donate_argnums`, its copy is as large as all gradients.
 
     Args:
         net: The network, with a stack at least.
