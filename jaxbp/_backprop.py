@@ -7,14 +7,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxbp import collect as collectors
-from jaxbp._blocked_output import output_in_blocks
+from jaxbp._blocked_output import BlockedOutput, output_in_blocks
 from jaxbp._cache import bounded_cache
 from jaxbp._contraction import weights_of
 from jaxbp._direct_feedback import Feedback, check_feedback, signals_under
@@ -22,7 +22,7 @@ from jaxbp._dropout import check_key
 from jaxbp._forward import Trace, forward
 from jaxbp._names import named
 from jaxbp._network import Network
-from jaxbp._objective import Reduction, check_objective, head, row_losses, scale_of
+from jaxbp._objective import LossScale, Reduction, check_objective, head, row_losses, scale_of
 from jaxbp._parameters import Params
 from jaxbp._recursion import Signals, error_signals
 from jaxbp.collect import Collector, Sweep
@@ -70,6 +70,57 @@ class Backprop:
         forward = {"loss": self.value, "a": self.trace.a, "h": self.trace.h}
         backward = {"Delta": self.Delta, "delta": self.delta, "grad": {} if self.gradient is None else self.grads}
         return {str(name): array for name, array in named({**forward, **backward}).items()}
+
+
+class Start(NamedTuple):
+    """What the backward phase starts from.
+
+    Attributes:
+        trace: The forward phase.
+        y: The targets, as the loss has made them.
+        scale: What each example counts.
+        value: The loss over the batch.
+        Delta_o: ∂L/∂o of the value.
+        delta_o: ∂L/∂a_o of the value.
+        blocks: What there is of an output that is looked at in blocks; None where it is looked at as a whole.
+    """
+
+    trace: Trace
+    y: Array
+    scale: LossScale
+    value: Array
+    Delta_o: Array
+    delta_o: Array
+    blocks: BlockedOutput | None
+
+    @property
+    def known(self) -> Signals | None:
+        """What the output contributes to the Δ of what it reads, where that is known."""
+        return None if self.blocks is None else self.blocks.signals
+
+    @classmethod
+    def of(
+        cls,
+        net: Network,
+        loss: Loss,
+        params: Params,
+        x: Any,
+        y: Any,
+        weights: Any,
+        reduction: Reduction,
+        key: Array | None,
+        *,
+        in_blocks: bool = True,
+    ) -> "Start":
+        """The forward phase, and the signals at the output."""
+        trace = forward(net, params, x, key=key)
+        a, o = trace.a[net.output], trace.h[net.output]
+        scale = scale_of(net, trace, weights, reduction)
+        given, y = y, scale.targets(loss, o, y)
+        blocks = output_in_blocks(net, loss, params, trace, given, scale) if in_blocks else None
+        value = scale.total(row_losses(net, loss, trace, y) if blocks is None else blocks.losses)
+        Delta_o, delta_o = head(net, loss).signals(a, o, y)
+        return cls(trace, y, scale, value, scale.weighed(Delta_o, like=o), scale.weighed(delta_o, like=a), blocks)
 
 
 def backprop(
@@ -120,20 +171,12 @@ def backprop(
     check_key(net, key)
     wanted = {"grads": collectors.gradient} if collect is None else collect
     check_collectors(wanted)
-    trace = forward(net, params, x, key=key)
-    a, o = trace.a[net.output], trace.h[net.output]
-    scale = scale_of(net, trace, weights, reduction)
-    given, y = y, scale.targets(loss, o, y)
     if feedback is not None:
         check_feedback(net, feedback)
-    blocks = output_in_blocks(net, loss, params, trace, given, scale) if feedback is None else None
-    value = scale.total(row_losses(net, loss, trace, y) if blocks is None else blocks.losses)
-
-    Delta_o, delta_o = head(net, loss).signals(a, o, y)
-    known = None if blocks is None else blocks.signals
-    Delta, delta, formed = signals_under(
-        feedback, net, params, trace, scale.weighed(Delta_o, like=o), scale.weighed(delta_o, like=a), key, known
-    )
+    start = Start.of(net, loss, params, x, y, weights, reduction, key, in_blocks=feedback is None)
+    trace, y, scale, blocks = start.trace, start.y, start.scale, start.blocks
+    a, o = trace.a[net.output], trace.h[net.output]
+    Delta, delta, formed = signals_under(feedback, net, params, trace, start.Delta_o, start.delta_o, key, start.known)
 
     def loss_root() -> Array:
         columns = scale.own(head(net, loss).root(a, o, y))
@@ -159,7 +202,7 @@ def backprop(
     sweep = Sweep(found, nodes, layers, trace.a, trace.h, Delta, delta, of_examples, loss_root, from_output, forms_each)
     collected = {name: collector(sweep) for name, collector in wanted.items()}
     gradient = next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
-    return Backprop(value, trace, Delta, delta, collected, gradient)
+    return Backprop(start.value, trace, Delta, delta, collected, gradient)
 
 
 def value_and_grad(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callable[..., tuple[Array, Params]]:

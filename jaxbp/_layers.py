@@ -2,10 +2,11 @@
 
 Upwards every layer leaves its own trace, stacked; what nobody reads XLA does not keep. Downwards a layer takes its
 trace from there, or makes it again of what entered (`remat`), and contracts its own gradient, so that a plain gradient
-never holds the signals of more than one layer.
+never holds the signals of more than one layer. Where something else is to become of it than to be kept, such as an
+update of the layer's own weights, that is done there too, and no two layers' gradients exist together.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +45,19 @@ class Read(NamedTuple):
         return {s: jnp.broadcast_to(h, (depth, *h.shape)) for s, h in self.alike.items()} | self.slices
 
 
+class Formed(NamedTuple):
+    """What becomes of the gradient of each layer where it is formed, in place of being kept.
+
+    Attributes:
+        make: `(grads, W, kept) -> made` of one layer. What is made is kept, or written over `(W, kept)` of the layer.
+        kept: What each layer has beside its weights to be written over, the layers as the first axis of everything;
+            None where nothing is to be.
+    """
+
+    make: Callable[[Any, Any, Any], Any]
+    kept: Any = None
+
+
 def upwards(stack: Stack, phase: Phase, W: Any, read: Read, batch: Shape, offsets: Any, key: Array | None) -> Any:
     """What the stack makes, and the traces of all layers, the layers as the first axis of everything."""
     floats = [leaf.dtype for leaf in jax.tree.leaves((W, read)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
@@ -77,8 +91,9 @@ def downwards(
     Delta: Array,
     batch: Shape,
     key: Array | None,
+    form: Formed | None = None,
 ) -> tuple[dict[str, Array], Any]:
-    """What flows back into each source, and Δ, δ and gradients of all layers.
+    """What flows back into each source, and Δ, δ and gradients of all layers, or what is made of these.
 
     Args:
         stack: The stack.
@@ -91,15 +106,20 @@ def downwards(
         Delta: Δ of the stack.
         batch: The batch shape.
         key: The key of the stack's noise.
+        form: What becomes of the gradients, where not all are to be kept; nothing of those that layers share.
     """
     block, kept = stack.block, stack.kept
     at_output = jnp.moveaxis(Delta, len(batch), 0) if stack.every_layer else None
-    own = None if stack.shared else (W, feedback)
+    over = None if form is None or form.kept is None else _Written.of((W, form.kept), stack.depth - 1)
+    own = (None if stack.shared or over else W, None if stack.shared else feedback)
 
     def layer(carried: Any, of_layer: Any) -> tuple[Any, Any]:
-        Delta, into_alike, total = carried
-        own, at_output, slices, x, rest, key = of_layer
+        Delta, into_alike, total, written = carried
+        i, own, at_output, slices, x, rest, key = of_layer
         W_l, feedback_l = (W, feedback) if stack.shared else own
+        kept_l = None
+        if written is not None:
+            W_l, kept_l = written.at
         if at_output is not None:
             Delta = Delta + at_output
         h = {stack.carried: x, **read.alike, **slices}
@@ -111,24 +131,66 @@ def downwards(
         back = sweep(block, W_l, trace, batch, Delta, feedback=feedback_l, key=key)
         signals = back.Delta
         into_alike = {s: into + signals[s] for s, into in into_alike.items()}
+        grads = back.formed
         if stack.shared:
-            total = jax.tree.map(jnp.add, total, back.formed)
-        return (signals[stack.carried], into_alike, total), (signals, back.delta, None if stack.shared else back.formed)
+            total, grads = jax.tree.map(jnp.add, total, grads), None
+        elif form is not None:
+            grads = form.make(grads, W_l, kept_l)
+        if written is not None:
+            written, grads = written.over(i, grads, signals[stack.carried]), None
+        return (signals[stack.carried], into_alike, total, written), (signals, back.delta, grads)
 
-    numbers = [s for s in read.alike if jnp.issubdtype(read.alike[s].dtype, jnp.floating)]
+    signalled = [s for s in read.alike if jnp.issubdtype(read.alike[s].dtype, jnp.floating)]
     start = (
         jnp.zeros_like(at_output[0]) if at_output is not None else Delta,
-        {s: jnp.zeros_like(read.alike[s]) for s in numbers},
+        {s: jnp.zeros_like(read.alike[s]) for s in signalled},
         jax.tree.map(jnp.zeros_like, W) if stack.shared else None,
+        over,
     )
     rest = trace if kept is None else _only(trace, kept)
     rest = rest._replace(h={u: h for u, h in rest.h.items() if u not in block.inputs})
-    layers = (own, at_output, read.slices, trace.h[stack.carried], rest, keys_of_layers(stack, key))
-    (into_first, into_alike, total), (Delta_of, delta_of, grads) = lax.scan(
+    numbers = None if over is None else jnp.arange(stack.depth)
+    layers = (numbers, own, at_output, read.slices, trace.h[stack.carried], rest, keys_of_layers(stack, key))
+    (into_first, into_alike, total, written), (Delta_of, delta_of, grads) = lax.scan(
         layer, start, layers, stack.depth, reverse=True
     )
     into = by_source(stack, into_first, into_alike, Delta_of, batch)
-    return into, (Delta_of, delta_of, total if stack.shared else grads)
+    formed = total if stack.shared else grads if written is None else written.whole
+    return into, (Delta_of, delta_of, formed)
+
+
+class _Written(NamedTuple):
+    """A tree that is written over layer by layer, the layers as its first axis.
+
+    Attributes:
+        whole: The tree.
+        at: What the next layer reads.
+    """
+
+    whole: Any
+    at: Any
+
+    @classmethod
+    def of(cls, whole: Any, i: Any) -> "_Written":
+        """The tree, of which this layer is the next one."""
+        return cls(whole, jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), whole))
+
+    def over(self, i: Array, made: Any, back: Array) -> "_Written":
+        """With what was made of a layer in its place, and the layer below to be read; back is what flows there."""
+        whole = jax.tree.map(lambda a, new: lax.dynamic_update_index_in_dim(a, new, i, 0), self.whole, made)
+        # out of the tree as it is now: with two versions of it alive the compiler would copy all of it for each layer
+        return self.of(whole, _known_after(i - 1, [*jax.tree.leaves(whole), back]))
+
+
+def _known_after(i: Array, arrays: Sequence[Array]) -> Array:
+    """The number i, which the compiler does not know before the arrays are complete.
+
+    Else it may read the next layer before this one is done, and keeps a copy of each for that. A barrier would say it,
+    but on the CPU barriers are gone before it is decided what is copied.
+    """
+    ends = [jnp.reshape(lax.slice(a, (0,) * a.ndim, (1,) * a.ndim), ()) for a in arrays if a.size]
+    is_nan = jnp.any(jnp.stack([end != end for end in ends])).astype(i.dtype)
+    return jnp.minimum(i, i + is_nan)
 
 
 def by_source(

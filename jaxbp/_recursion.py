@@ -14,7 +14,7 @@ from jaxbp._checks import check_made
 from jaxbp._contraction import gradient_from
 from jaxbp._forward import Trace, batch_shape, phase, phi
 from jaxbp._graph import ONE
-from jaxbp._layers import Read, downwards
+from jaxbp._layers import Formed, Read, downwards
 from jaxbp._names import under
 from jaxbp._network import Network
 from jaxbp._parameters import Params
@@ -31,7 +31,8 @@ class Swept(NamedTuple):
     Attributes:
         Delta: Δ of every unit and input.
         delta: δ of every unit.
-        formed: The gradients of the weights in each stack, by its name, which each layer forms on the way.
+        formed: The gradients of the weights in each stack, by its name, which each layer forms on the way, or what is
+            made of them there.
     """
 
     Delta: Signals
@@ -49,6 +50,7 @@ def error_signals(
     feedback: Params | None = None,
     key: Array | None = None,
     known: Signals | None = None,
+    forms: Mapping[str, Formed] | None = None,
 ) -> Swept:
     """Δ of every unit and input, and δ of every unit, from those of the output.
 
@@ -61,6 +63,7 @@ def error_signals(
         feedback: What stands in for the weights on the way back, if anything does.
         key: The key of the forward phase, with which stacks make again what they did not keep.
         known: What the output contributes to the Δ of what it reads, where that is known already.
+        forms: What becomes of the gradients in a stack, by its name, where they are not to be kept.
     """
     W = params if feedback is None else feedback
     Delta, delta, formed = {net.output: Delta_o}, {net.output: delta_o}, {}
@@ -69,7 +72,8 @@ def error_signals(
             delta[u] = through_unit(net, trace, u, Delta[u])
         if isinstance(stack := net.units[u], Stack):
             subkey = None if key is None else jax.random.fold_in(key, i)
-            signals, inside = through_layers(net, stack, params, feedback, trace, u, delta[u], subkey)
+            form = None if forms is None else forms.get(u)
+            signals, inside = through_layers(net, stack, params, feedback, trace, u, delta[u], subkey, form)
             Delta |= {under(u, v): signal for v, signal in inside.Delta.items()}
             delta |= {under(u, v): signal for v, signal in inside.delta.items()}
             formed[u] = inside.formed
@@ -107,11 +111,12 @@ def through_layers(
     v: str,
     Delta: Array,
     key: Array | None,
+    form: Formed | None,
 ) -> tuple[Signals, Swept]:
     """The contributions of a stack to the Δ of all that it reads, and what the recursion found in its block."""
     batch = batch_shape(net, trace)
     read, theirs = Read.of(stack, trace.h, batch), None if feedback is None else feedback[v]
-    into, found = downwards(stack, _of_layer, phase, params[v], theirs, trace.inside(v), read, Delta, batch, key)
+    into, found = downwards(stack, _of_layer, phase, params[v], theirs, trace.inside(v), read, Delta, batch, key, form)
     return {s: signal.astype(trace.h[s].dtype) for s, signal in into.items()}, Swept(*found)
 
 

@@ -24,6 +24,8 @@ from jaxbp.feedback import DirectFeedback
 NET = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
 OTHER = jaxbp.layered([3, 5, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
 BLOCK = jaxbp.Network(inputs={"x": 3, "z": 2}, units={"o": Unit(3, jaxbp.tanh, {"x": Dense(), "z": Dense()})})
+REPEATED = jaxbp.Network(inputs={"x": 3}, units={"o": Unit(3, jaxbp.tanh, {"x": Dense()})})
+DEEP = jaxbp.Network(inputs={"x": 3}, units={"o": jaxbp.stack(REPEATED, 2, "x")})
 KEY = jax.random.key(0)
 PARAMS = params_of(NET)
 X, Y = jnp.ones((5, 3)), jnp.zeros(5, int)
@@ -866,7 +868,8 @@ CALLS: dict[str, Call] = {
         train.fit,
         ALL | {
             "params": None, "optimizer": None, "epochs": 1, "batch_size": 2, "seed": 0, "validation": None,
-            "patience": None, "callback": None, "state": None, "weights": None, "drop_last": False, "chunk": None,
+            "patience": None, "callback": None, "state": None, "gradient": None, "weights": None, "drop_last": False,
+            "chunk": None,
             "every": None, "mesh": MESH, "layout": "replicated", "checkpoints": None, "resume": False, "stop": None,
         },
         kinds={"x": WRONG_X, "y": NO_RUN_TARGETS, "weights": WRONG_WEIGHTS},
@@ -902,6 +905,14 @@ CALLS: dict[str, Call] = {
                 value_error((AVERAGED, AVERAGED), "holds 2 averages"),
                 value_error(None, "opt_state is None, which holds no averages"),
             ]
+        },
+    ),
+    "train.fused": Call(
+        train.fused,
+        LEARN | {"net": DEEP, "reduction": "mean", "clip_norm": 1.0},
+        kinds={
+            "net": [*NO_NETWORK, value_error(NET, "no stack whose layers have weights of their own", "value_and_grad")],
+            "clip_norm": [v for v in no_number(infinite=True) if v.value is not None],
         },
     ),
     "train.keep_masked": Call(train.keep_masked, {"net": NET}),

@@ -1,4 +1,4 @@
-"""What training adds to its steps: data from elsewhere, checkpoints, and the division of the work among devices."""
+"""What training adds to its steps: data from elsewhere, checkpoints, the division of the work, and fused updates."""
 
 import os
 import subprocess
@@ -17,6 +17,7 @@ import optax
 from rich.table import Table
 
 import jaxbp
+from experiments.benchmarks.fused import fused_table
 from experiments.benchmarks.timing import in_words, paired
 from jaxbp import train
 from jaxbp.train._steps import Batch, Placement, Rule, compiled_steps
@@ -29,7 +30,7 @@ DEVICES = 4
 
 
 def training_tables(rounds: int, examples: int) -> Iterator[Table]:
-    """Epochs from other places than the device, epochs with checkpoints, and the work of one of four devices."""
+    """Epochs from elsewhere than the device, with checkpoints, the work of one of four devices, and fused updates."""
     x, y = random_data(examples)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -54,6 +55,7 @@ def training_tables(rounds: int, examples: int) -> Iterator[Table]:
             table.add_row(name, against, in_words(cpu), in_words(wall), f"{seconds:.2f}")
         yield table
     yield divided_table()
+    yield fused_table(rounds)
 
 
 def random_data(examples: int) -> tuple[np.ndarray, np.ndarray]:

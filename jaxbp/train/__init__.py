@@ -9,7 +9,8 @@ data, and `step` is one update. An argument means the same in all of them:
     drop_last   whether that last, smaller batch is left out
     weights     one weight for each example, or for each row of its output, for a gradient that takes `weights=`
     optimizer   any optax optimizer
-    gradient    `(params, x, y) -> (value, grads)`, such as `jaxbp.value_and_grad(net, loss)`
+    gradient    `(params, x, y) -> (value, grads)`, such as `jaxbp.value_and_grad(net, loss)`; or `fused(net, loss)`,
+                which has each layer of a stack updated where its gradient is
     keyed       whether the gradient also gets a fresh `key=` in each step, as that of a network with dropout wants
     observe     `(params, x, y) -> pytree`, called before each update and stacked over the steps;
                 where there are weights it also gets them as `weights=`, if it takes these
@@ -60,8 +61,9 @@ What every loop has is optax's, or a line:
 `_loop.py` what users call. `_data.py` has where batches come from, `_placement.py` where everything lies,
 `_checkpoints.py` what is kept on a disk, and `_processes.py` what several processes need. `_arguments.py` looks at the
 arguments before anything is compiled, `_evaluation.py` at the network on other data, and `_divergence.py` finds what
-was not finite. `_gradients.py` and `_averaging.py` make gradients and optimizers of others, `_masking.py` and
-`_kolen_pollack.py` are for those of their own kind.
+was not finite. `_fused.py` updates layers on the way back, and `_elementwise.py` says for which optimizers.
+`_gradients.py` and `_averaging.py` make gradients and optimizers of others, `_masking.py` and `_kolen_pollack.py` are
+for those of their own kind.
 """
 
 from jaxbp.train._arguments import check_data
@@ -70,6 +72,7 @@ from jaxbp.train._checkpoints import Checkpoints, restore
 from jaxbp.train._divergence import DivergedError
 from jaxbp.train._epoch import Epoch, Fit
 from jaxbp.train._evaluation import evaluate
+from jaxbp.train._fused import fused
 from jaxbp.train._gradients import accumulated, computed_in
 from jaxbp.train._kolen_pollack import kolen_pollack
 from jaxbp.train._loop import fit, run
@@ -94,6 +97,7 @@ __all__ = [
     "epoch",
     "evaluate",
     "fit",
+    "fused",
     "init_state",
     "initialize",
     "keep_masked",

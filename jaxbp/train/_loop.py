@@ -31,6 +31,7 @@ from jaxbp.train._checkpoints import Checkpoints, Position, check_empty, has_any
 from jaxbp.train._data import Batch, Source, divided, source_of
 from jaxbp.train._epoch import Epoch, Fit, Score
 from jaxbp.train._evaluation import evaluate
+from jaxbp.train._fused import Fused
 from jaxbp.train._placement import Layout, Placement, placement_of
 from jaxbp.train._running import Loop
 from jaxbp.train._state import TrainState, check_state, init_state
@@ -140,6 +141,8 @@ def run(
         check_weights(weights)
     source = source_of(x, y, weights, batch_size=batch_size, drop_last=drop_last, chunk=chunk, placement=placement)
     _check_source(net, loss, start.params, source)
+    if isinstance(gradient, Fused):
+        gradient.check(optimizer, start.params, start.opt_state)
     rule = Rule(gradient, optimizer, keyed, observe, placement)
     shardings = None if placement is None else placement.of_state(optimizer, start)
     identity = identity_of(start, network=repr(net), loss=loss, batch_size=batch_size, steps_in_an_epoch=source.steps)
@@ -185,6 +188,7 @@ def fit(
     patience: int | None = None,
     callback: Callable[[Epoch], Any] | None = None,
     state: TrainState | None = None,
+    gradient: Gradient | None = None,
     weights: Any = None,
     drop_last: bool = False,
     chunk: int | None = None,
@@ -243,9 +247,9 @@ def fit(
     placement = placement_of(mesh, layout, state.params)
     score = None if validation is None else _on(net, loss, validation, placement)
     running = run(
-        net, loss, x, y, optimizer=optimizer, batch_size=batch_size, state=state, weights=weights, drop_last=drop_last,
-        chunk=chunk, every=every, epochs=epochs, score=score, mesh=mesh, layout=layout, checkpoints=checkpoints,
-        resume=resume, stop=stop,
+        net, loss, x, y, optimizer=optimizer, batch_size=batch_size, state=state, gradient=gradient, weights=weights,
+        drop_last=drop_last, chunk=chunk, every=every, epochs=epochs, score=score, mesh=mesh, layout=layout,
+        checkpoints=checkpoints, resume=resume, stop=stop,
     )  # fmt: skip
     for done in running:
         state, history = done.state, done.history

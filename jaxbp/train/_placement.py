@@ -108,6 +108,13 @@ class Placement:
         value, grads = computed(seen, x, y, extra)
         return value, self.constrained(grads, lie)
 
+    def updated(
+        self, update: Callable[..., Any], optimizer: optax.GradientTransformation, state: Any, arguments: Any
+    ) -> Any:
+        """The value, and parameters and state of the optimizer, which lie as before, of an update that is one piece."""
+        lie = self.of_state(optimizer, state)
+        return self.automatic(update, (self.replicated, lie.params, lie.opt_state))(*arguments)
+
     def observed(self, observe: Callable[..., Any], params: Any, x: Any, y: Any, extra: dict[str, Any]) -> Any:
         """What is looked at, on every device."""
         return self.automatic(lambda params, x, y, extra: observe(params, x, y, **extra), self.replicated)(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from jaxbp._cache import bounded_cache
 from jaxbp._checks import check_batch_size, check_flag, takes
 from jaxbp.train._arguments import check_arrays, check_examples, check_functions, check_one_device, check_optimizer
 from jaxbp.train._data import Batch
+from jaxbp.train._fused import Fused
 from jaxbp.train._order import key_of_step, order_of_epoch
 from jaxbp.train._placement import Layout, Placement, placement_of
 from jaxbp.train._state import TrainState, check_state
@@ -68,17 +70,26 @@ class Rule:
         extra: dict[str, Any] = {"key": key_of_step(state.key, state.step)} if self.keyed else {}
         if weights is not None:
             extra["weights"] = weights
-        if place is None:
-            loss, grads = self.gradient(state.params, x, y, **extra)
-        else:
-            loss, grads = place.gradient(self.gradient, state.params, x, y, extra)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        after = TrainState(optax.apply_updates(state.params, updates), opt_state, state.key, state.step + 1)  # pyright: ignore[reportArgumentType]
+        loss, params, opt_state = self._updated(state, x, y, extra)
+        after = TrainState(params, opt_state, state.key, state.step + 1)
         if place is not None:
             after = place.constrained(after, place.of_state(self.optimizer, after))
         weight = jnp.asarray(_examples(y), jnp.float32) if weights is None else jnp.sum(weights)
         seen = Steps(loss, weight, observed)
         return after, seen if place is None else place.constrained(seen, place.all(seen))
+
+    def _updated(self, state: TrainState, x: Any, y: Any, extra: dict[str, Any]) -> tuple[Array, Any, Any]:
+        place = self.placement
+        if isinstance(self.gradient, Fused):
+            update = partial(self.gradient.update, self.optimizer)
+            arguments = state.params, state.opt_state, x, y, extra
+            return update(*arguments) if place is None else place.updated(update, self.optimizer, state, arguments)
+        if place is None:
+            loss, grads = self.gradient(state.params, x, y, **extra)
+        else:
+            loss, grads = place.gradient(self.gradient, state.params, x, y, extra)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        return loss, optax.apply_updates(state.params, updates), opt_state
 
     def _observed(self, params: Any, batch: Batch) -> Any:
         assert self.observe is not None
