@@ -92,7 +92,7 @@ def compiled_step(mesh, layout, gradient=None):
     gradient = gradient or jaxbp.value_and_grad(net, LOSS)
     place = Placement(mesh, layout)
     state = train.init_state(KEY, net, ADAM)
-    state = jax.device_put(state, place.of_state(ADAM, state))
+    state = jax.device_put(state, place.of_state(state))
     batch = jax.device_put(Batch(jnp.asarray(X[:8]), jnp.asarray(Y[:8])), place.rows())
     return _compiled_step(Rule(gradient, ADAM, False, None, place)).lower(state, batch).compile(), state
 
@@ -178,6 +178,30 @@ def test_validation_data_are_divided_too(axis_type):
     data = divided(Batch(X[:27], Y[:27]), Placement(mesh_of("4"), "replicated"))
     assert data.x.sharding.shard_shape(data.x.shape) == (7, 8)
     assert data.weights.tolist() == [1.0] * 27 + [0.0]
+
+
+def matrices(params):
+    return jax.tree.map(lambda W: W.ndim > 1, params)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.masked(optax.adam(1e-2), matrices),
+        optax.multi_transform(
+            {True: optax.adam(1e-2), False: optax.sgd(0.1)}, lambda params: jax.tree.map(bool, matrices(params))
+        ),
+        optax.adafactor(1e-2),
+    ],
+    ids=["masked", "one of several", "adafactor"],
+)
+def test_what_an_optimizer_keeps_lies_as_the_parameters_whatever_its_form(optimizer):
+    net = jaxbp.layered([8, 16, 4], hidden=jaxbp.tanh, output=jaxbp.softmax)
+    alone = trained(net, optimizer=optimizer, epochs=1)
+    together = trained(net, optimizer=optimizer, epochs=1, mesh=mesh_of("4"), layout="sharded")
+    chex.assert_trees_all_close(together.state.params, alone.state.params, rtol=1e-11, atol=1e-13)
+    of_matrix = [v for v in jax.tree.leaves(together.state.opt_state) if v.shape == (8, 16)]
+    assert not any(v.sharding.is_fully_replicated for v in of_matrix)
 
 
 REFUSED = [

@@ -23,6 +23,7 @@ from jaxbp.collect import Weight
 from jaxbp.collect._sweep import map_weights
 from jaxbp.losses import Loss
 from jaxbp.train._elementwise import refuse_joint
+from jaxbp.train._kept import kept_of, paths
 
 CLIPS = "or leave it out and use jaxbp.train.fused(net, loss, clip_norm=…), which goes through the layers twice"
 
@@ -51,8 +52,8 @@ class Fused:
     def check(self, optimizer: optax.GradientTransformation, params: Params, opt_state: Any) -> None:
         """Refuse an optimizer whose update of a layer needs more than what is there at this layer."""
         depth_of = {u: stack.depth for u in self.stacks if isinstance(stack := self.net.units[u], Stack)}
-        depths = [depth_of.get(path[0]) for path in _paths(params)]
-        refuse_joint(optimizer, params, opt_state, weights_in(opt_state, params), depths, CLIPS)
+        depths = [depth_of.get(path[0].key) for path in paths(params)]
+        refuse_joint(optimizer, params, opt_state, kept_of(opt_state, params), depths, CLIPS)
 
     def update(
         self,
@@ -127,8 +128,8 @@ class _Parts:
     def of(
         cls, optimizer: optax.GradientTransformation, params: Params, opt_state: Any, factor: Array | None
     ) -> "_Parts":
-        paths = _paths(params)
-        units = [None if i is None else paths[i][0] for i in weights_in(opt_state, params)]
+        unit_of = [path[0].key for path in paths(params)]
+        units = [None if i is None else unit_of[i] for i in kept_of(opt_state, params)]
         return cls(optimizer, params, *jax.tree.flatten(opt_state), units, factor)
 
     def updated(self, grads: Mapping[str, Any], params: Mapping[str, Any], kept: list[Any]) -> tuple[Any, list[Any]]:
@@ -223,27 +224,3 @@ def _squared_norm(tree: Any) -> Array:
 
 def _scaled(tree: Any, factor: Array | None) -> Any:
     return tree if factor is None else jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), tree)
-
-
-def weights_in(opt_state: Any, params: Params) -> list[int | None]:
-    """For each leaf of an optimizer's state the number of the weight that it has an element for each of; or None.
-
-    An optimizer keeps such leaves in trees like the parameters, so a leaf's path ends like the weight's.
-    """
-    number_of = {path: i for i, path in enumerate(_paths(params))}
-    shapes = [W.shape for W in jax.tree.leaves(params)]
-
-    def number(path: tuple[str, ...], leaf: Any) -> int | None:
-        found = (number_of[path[start:]] for start in range(len(path)) if path[start:] in number_of)
-        i = next(found, None)
-        return None if i is None or leaf.shape != shapes[i] else i
-
-    return list(map(number, _paths(opt_state), jax.tree.leaves(opt_state)))
-
-
-def _paths(tree: Any) -> list[tuple[str, ...]]:
-    """The keys of dicts on the way to each leaf; what is no dict has none."""
-    return [
-        tuple(key.key if isinstance(key, jax.tree_util.DictKey) else "" for key in path)
-        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
-    ]

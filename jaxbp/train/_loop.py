@@ -144,7 +144,7 @@ def run(
     if isinstance(gradient, Fused):
         gradient.check(optimizer, start.params, start.opt_state)
     rule = Rule(gradient, optimizer, keyed, observe, placement)
-    shardings = None if placement is None else placement.of_state(optimizer, start)
+    shardings = None if placement is None else placement.of_state(start)
     identity = identity_of(start, network=repr(net), loss=loss, batch_size=batch_size, steps_in_an_epoch=source.steps)
     position = Position(*divmod(int(start.step), source.steps), []) if source.steps else Position(0, 0, [])
     until = None if epochs is None else position.epoch + epochs

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxbp._checks import check_kind, described
+from jaxbp.train._kept import kept_of
 
 ByName = Callable[[str, tuple[int, ...]], P | None]
 """From the name of a parameter, as `"o.h1"`, and its shape to how it lies on the mesh; None where it is replicated."""
@@ -69,16 +69,12 @@ class Placement:
         longest = max(axes, key=lambda i: (shape[i], i))
         return P(*[self.axis if i == longest else None for i in range(longest + 1)])
 
-    def of_state(self, optimizer: optax.GradientTransformation, state: Any) -> Any:
+    def of_state(self, state: Any) -> Any:
         """The sharding of each leaf of a state: what the optimizer keeps of a parameter lies as the parameter does."""
         of_params = self.of_params(state.params)
-        of_optimizer = optax.tree.map_params(
-            optimizer,
-            lambda _, sharding: sharding,
-            state.opt_state,
-            of_params,
-            transform_non_params=lambda _: self.replicated,
-        )
+        lie, leaves = jax.tree.leaves(of_params), kept_of(state.opt_state, state.params)
+        of_optimizer = [self.replicated if i is None else lie[i] for i in leaves]
+        of_optimizer = jax.tree.unflatten(jax.tree.structure(state.opt_state), of_optimizer)
         return type(state)(of_params, of_optimizer, self.replicated, self.replicated)
 
     def put(self, tree: Any, shardings: Any) -> Any:
@@ -108,11 +104,9 @@ class Placement:
         value, grads = computed(seen, x, y, extra)
         return value, self.constrained(grads, lie)
 
-    def updated(
-        self, update: Callable[..., Any], optimizer: optax.GradientTransformation, state: Any, arguments: Any
-    ) -> Any:
+    def updated(self, update: Callable[..., Any], state: Any, arguments: Any) -> Any:
         """The value, and parameters and state of the optimizer, which lie as before, of an update that is one piece."""
-        lie = self.of_state(optimizer, state)
+        lie = self.of_state(state)
         return self.automatic(update, (self.replicated, lie.params, lie.opt_state))(*arguments)
 
     def observed(self, observe: Callable[..., Any], params: Any, x: Any, y: Any, extra: dict[str, Any]) -> Any:

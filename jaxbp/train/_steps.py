@@ -73,7 +73,7 @@ class Rule:
         loss, params, opt_state = self._updated(state, x, y, extra)
         after = TrainState(params, opt_state, state.key, state.step + 1)
         if place is not None:
-            after = place.constrained(after, place.of_state(self.optimizer, after))
+            after = place.constrained(after, place.of_state(after))
         weight = jnp.asarray(_examples(y), jnp.float32) if weights is None else jnp.sum(weights)
         seen = Steps(loss, weight, observed)
         return after, seen if place is None else place.constrained(seen, place.all(seen))
@@ -83,7 +83,7 @@ class Rule:
         if isinstance(self.gradient, Fused):
             update = partial(self.gradient.update, self.optimizer)
             arguments = state.params, state.opt_state, x, y, extra
-            return update(*arguments) if place is None else place.updated(update, self.optimizer, state, arguments)
+            return update(*arguments) if place is None else place.updated(update, state, arguments)
         if place is None:
             loss, grads = self.gradient(state.params, x, y, **extra)
         else:
@@ -142,7 +142,7 @@ def step(
         placement.check_batch(_examples(y))
     rule, batch = Rule(gradient, optimizer, keyed, None, placement), Batch(x, y, weights)
     if placement is not None:
-        lie = placement.of_state(optimizer, state), jax.tree.map(lambda _: placement.rows(), batch)
+        lie = placement.of_state(state), jax.tree.map(lambda _: placement.rows(), batch)
         state, batch = placement.put((state, batch), lie)
     return _compiled_step(rule)(state, batch)
 
@@ -200,7 +200,7 @@ def epoch(
     rule = Rule(gradient, optimizer, keyed, observe, placement)
     data = Batch(x, y, weights)
     if placement is not None:
-        lie = placement.of_state(optimizer, state), placement.all(data)
+        lie = placement.of_state(state), placement.all(data)
         state, data = placement.put((state, data), lie)
     return _compiled_epoch(rule, batch_size, drop_last)(state, data)
 
