@@ -112,22 +112,26 @@ def test_a_sharded_step_gathers_parameters_and_sums_gradients(axis_type):
     assert compiled.memory_analysis().argument_size_in_bytes < held / 2
 
 
-def flops(mesh):
+def flops(mesh, within):
+    """Of the program that one device has of a step, as `run` compiles it, or within a program of the caller's."""
     net = jaxbp.layered([64, 256, 64, 16], hidden=jaxbp.tanh, output=jaxbp.softmax)
     place = None if mesh is None else Placement(mesh, "replicated")
-    rule = Rule(jaxbp.value_and_grad(net, LOSS), optax.sgd(0.1), False, None, place)
-    state = train.init_state(KEY, net, optax.sgd(0.1))
-    data = Batch(jnp.ones((256, 64)), jnp.zeros(256, int))
+    gradient, sgd = jaxbp.value_and_grad(net, LOSS), optax.sgd(0.1)
+    state, data = train.init_state(KEY, net, sgd), Batch(jnp.ones((256, 64)), jnp.zeros(256, int))
+    if within:
+        step = jax.jit(partial(train.step, gradient=gradient, optimizer=sgd, mesh=mesh))
+        return step.lower(state, data.x, data.y).compile().cost_analysis()["flops"]
     rows = jnp.arange(256).reshape(1, 256)
     if place is not None:
         state, data, rows = jax.device_put((state, data, rows), place.replicated)
-    analysis = compiled_steps(rule).lower(state, data, rows, 0, 1).compile().cost_analysis()
-    return analysis["flops"]
+    program = compiled_steps(Rule(gradient, sgd, False, None, place)).lower(state, data, rows, 0, 1)
+    return program.compile().cost_analysis()["flops"]
 
 
-def test_four_devices_share_the_work():
+@pytest.mark.parametrize("within", [False, True], ids=["run", "a step within jit"])
+def test_four_devices_share_the_work(within):
     """A program of each computes a quarter; where nothing is divided, each computes all."""
-    assert flops(mesh_of("4")) <= 0.27 * flops(None)
+    assert flops(mesh_of("4"), within) <= 0.27 * flops(None, within)
 
 
 @pytest.mark.parametrize("axis_type", KINDS)

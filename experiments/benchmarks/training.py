@@ -20,7 +20,6 @@ import jaxbp
 from experiments.benchmarks.fused import fused_table
 from experiments.benchmarks.timing import in_words, paired
 from jaxbp import train
-from jaxbp.train._steps import Batch, Placement, Rule, compiled_steps
 
 NET, BATCH = jaxbp.layered([784, 128, 10], hidden=jaxbp.relu, output=jaxbp.softmax), 128
 LOSS, OPTIMIZER = jaxbp.cross_entropy, optax.sgd(0.1, momentum=0.9)
@@ -109,12 +108,8 @@ def divided_table() -> Table:
 
 def flops(mesh: jax.sharding.Mesh | None) -> float:
     """The flops of a step, as one device of the mesh has it."""
-    placement = None if mesh is None else Placement(mesh, "replicated")
-    state, data, rows = started(), Batch(*map(jnp.asarray, random_data(BATCH))), jnp.arange(BATCH).reshape(1, BATCH)
-    if placement is not None:
-        state, data, rows = jax.device_put((state, data, rows), placement.replicated)
-    program = compiled_steps(Rule(GRADIENT, OPTIMIZER, placement=placement))
-    return program.lower(state, data, rows, 0, 1).compile().cost_analysis()["flops"]
+    step = jax.jit(partial(train.step, gradient=GRADIENT, optimizer=OPTIMIZER, mesh=mesh))
+    return step.lower(started(), *map(jnp.asarray, random_data(BATCH))).compile().cost_analysis()["flops"]
 
 
 if __name__ == "__main__":

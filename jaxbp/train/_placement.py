@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxbp._checks import check_kind, described
+from jaxbp._checks import check_kind, described, is_known
 from jaxbp.train._kept import kept_of
 
 ByName = Callable[[str, tuple[int, ...]], P | None]
@@ -79,6 +79,8 @@ class Placement:
 
     def put(self, tree: Any, shardings: Any) -> Any:
         """A tree whose leaves lie so; of what is on the host each process puts its own part on its own devices."""
+        if not all(map(is_known, jax.tree.leaves(tree))):  # within a program of the caller's
+            return self.constrained(tree, shardings)
         if jax.process_count() == 1:
             return jax.device_put(tree, shardings)
         return jax.tree.map(_part_of, tree, shardings)
