@@ -185,7 +185,7 @@ def _traced(step: Step) -> Any:
     devices = np.array(devices_of(topology))
     parts, names = ((-1,), ("data",)) if step.layout != "megatron" else ((2, -1), ("data", "model"))
     mesh = Mesh(devices.reshape(parts), names, axis_types=(AxisType.Auto,) * len(names))
-    layout = {"data": "replicated", "sharded": "sharded", "megatron": megatron(of)}[step.layout]
+    layout: Any = {"data": "replicated", "sharded": "sharded", "megatron": megatron(of)}[step.layout]
 
     def run(state: Any, x: Any, y: Any) -> Any:
         return jaxbp.train.step(state, x, y, gradient=gradient, optimizer=optimizer, mesh=mesh, layout=layout)

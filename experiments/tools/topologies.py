@@ -1,6 +1,7 @@
 """Accelerators that need not be there: what is compiled for, with whose compiler, and how much memory each has."""
 
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,13 +90,17 @@ TOPOLOGIES = {
 }
 
 
-def missing(platform: str) -> str | None:
-    """What to install for a platform, in a sentence; None where its compiler is there."""
+def installed(platform: str) -> bool:
+    """Whether the compiler of a platform is there."""
+    return importlib.util.find_spec(PLATFORMS[platform].package) is not None
+
+
+def to_install(platform: str, asked: Iterable[str]) -> str:
+    """What a platform lacks, and which of the topologies that were asked for it costs, in a sentence."""
     of = PLATFORMS[platform]
-    if importlib.util.find_spec(of.package) is not None:
-        return None
-    names = ", ".join(name for name, topology in TOPOLOGIES.items() if topology.platform == platform)
-    return f"{of.package} is not installed, so nothing is compiled for {names}: pip install 'jaxbp[{of.extra}]'"
+    return (
+        f"{of.package} is not installed, so nothing is compiled for {', '.join(asked)}: pip install 'jaxbp[{of.extra}]'"
+    )
 
 
 def devices_of(topology: Topology) -> list[Any]:
