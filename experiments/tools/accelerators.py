@@ -193,12 +193,16 @@ def _compile_all(
     for gradient in GRADIENTS:
         of = dataclasses.replace(steps[-1], layout=steps[0].layout, gradient=gradient)
 
-        def needs(size: int, of: Step = of) -> int | None:
+        other: dict[int, str] = {}
+
+        def needs(size: int, of: Step = of, other: dict[int, str] = other) -> int | None:
             done = one(dataclasses.replace(of, **{config.grow: size}), "largest")
+            if done.refused and not done.too_large:
+                other[size] = done.refused
             return None if done.refused else done.peak
 
         found = largest(needs, TOPOLOGIES[name].memory, start=getattr(of, config.grow))
-        result.found.append(Found(of, config.grow, found))
+        result.found.append(Found(of, config.grow, found, other))
     console.print(largest_table(result.found, name).rich())
 
 

@@ -90,6 +90,11 @@ class Compiled:
     sent: dict[str, Sent] = field(default_factory=dict)
     seconds: float = 0.0
 
+    @property
+    def too_large(self) -> bool:
+        """Whether it was refused because it needs more memory than there is."""
+        return self.refused is not None and "RESOURCE_EXHAUSTED" in self.refused
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -264,9 +269,7 @@ class Compiler:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            code = self._process.wait()
-            self._process = None
-            why = f"the compiler's process ended with exit code {code}; see {self.log}"
+            why = f"the compiler's process ended with exit code {self._ended(self._process)}; see {self.log}"
             return Compiled(step, refused=why, seconds=time.perf_counter() - began)
         read = json.loads(answer)
         sent = {kind: Sent(*of) for kind, of in read.pop("sent").items()}
@@ -276,8 +279,12 @@ class Compiler:
         """End the process."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
-            self._process = None
+            self._ended(self._process)
+
+    def _ended(self, process: subprocess.Popen[str]) -> int:
+        process.communicate()  # closes the pipes
+        self._process = None
+        return process.returncode
 
     def _started(self) -> subprocess.Popen[str]:
         environment = os.environ | PLATFORMS[self.platform].environment | {"JAX_PLATFORMS": "cpu"}

@@ -15,9 +15,11 @@ from experiments.tools.largest import Largest
 from experiments.tools.on_device import Ran
 from experiments.tools.topologies import TOPOLOGIES
 
+WIDTH = 80
 MEBI, GIGA = 2**20, 10**9
 MOST_MEMORY, MOST_FLOPS = 0.6, 1.0
-COLUMNS = ("split", "gradient", "peak MiB", "arguments MiB", "products GFLOP", "XLA's GFLOP", "collectives")
+COLUMNS = ("split", "gradient", "peak\nMiB", "args\nMiB", "prod.\nGFLOP", "XLA\nGFLOP", "collectives")
+LEFT = ("split", "gradient", "collectives", "network")
 NOTES = """Peak and arguments are the memory of one device. Products are the floating-point operations in matrix
 products and convolutions of a step on all devices together, those of a loop as often as it runs; XLA's own number is of
 all operations on one device, the body of a loop counted once, and there is none for CUDA. Collectives: how often in a
@@ -35,10 +37,11 @@ class Tabular:
 
     def rich(self) -> Table:
         """For a terminal of 80 columns."""
-        table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), width=WIDTH)
         for column in self.columns:
-            right = column not in ("split", "gradient", "collectives", "network")
-            table.add_column(column, justify="right" if right else "left", overflow="fold")
+            left = column in LEFT
+            ratio = 1 if column in ("collectives", "network") else None
+            table.add_column(column, justify="left" if left else "right", overflow="fold", ratio=ratio)
         for row in self.rows:
             table.add_row(*row)
         return table
@@ -52,11 +55,19 @@ class Tabular:
 
 @dataclass(frozen=True)
 class Found:
-    """The largest size of a step that fits."""
+    """The largest size of a step that fits.
+
+    Attributes:
+        step: The step that grew.
+        grown: What of it did, "batch" or "depth".
+        largest: What was found.
+        other: Why sizes were refused for other reasons than memory.
+    """
 
     step: Step
     grown: str
     largest: Largest
+    other: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -171,12 +182,15 @@ def largest_table(found: Iterable[Found], topology: str) -> Tabular:
             fits, too_large, needs = one.largest
             peak = needs.get(fits)
             size = f"{fits}" if one.largest.known else f"{fits} or more"
+            beyond = "-" if too_large is None else str(too_large)
+            if too_large in one.other:
+                beyond += ", not for memory"
             rows.append(
                 (
                     f"{one.step.network}, {one.step.dtype}, {one.step.layout}",
                     one.step.gradient,
                     size,
-                    "-" if too_large is None else str(too_large),
+                    beyond,
                     "-" if peak is None else f"{peak / 2**30:.2f}",
                     str(len(needs)),
                 )
@@ -250,7 +264,7 @@ def _ratios(ours: Compiled, theirs: Compiled) -> tuple[str, ...]:
         f"{ours.arguments / theirs.arguments:.3f}",
         f"{ours.products / theirs.products:.3f}",
         flops,
-        f"{_over(_times(ours), _times(theirs)):.3f}, bytes {_over(_sent(ours), _sent(theirs)):.3f}",
+        f"{_over(_times(ours), _times(theirs)):.3f}×, bytes {_over(_sent(ours), _sent(theirs)):.3f}",
     )
 
 

@@ -26,7 +26,7 @@ class Largest(NamedTuple):
         return self.too_large is not None and self.too_large - self.fits <= max(1, int(WITHIN * self.fits))
 
 
-def largest(needs: Callable[[int], int | None], memory: int, start: int, most: int = 2**16) -> Largest:
+def largest(needs: Callable[[int], int | None], memory: int, start: int, most: int = 2**22) -> Largest:
     """The largest size whose need is within a memory.
 
     Memory grows along a line, nearly: two sizes say where to look, and the next ones are beside it. Where the compiler
@@ -67,5 +67,5 @@ def _next(low: int, high: int | None, seen: dict[int, int | None], memory: int, 
         slope = (of_other - of) / (other - size)
         guess = int(size + (memory - of) / slope) if slope > 0 else 2 * low
     if high is None:
-        return min(max(guess, low + little), 64 * low, most)
+        return min(max(guess, low + little), 1024 * low, most)
     return guess if low < guess < high else low + little if guess <= low else max(high - little, low + 1)
