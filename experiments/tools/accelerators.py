@@ -120,8 +120,9 @@ class Result:
 
     @property
     def succeeded(self) -> bool:
-        """Whether no proof fails, and nothing that was run."""
-        return all(proof.holds for proof in self.proofs) and all(not ran.code for ran in self.ran)
+        """Whether no proof fails, nothing that was run, and no compilation but for memory."""
+        compiled = all(done.refused is None or done.too_large for done in self.compiled)
+        return compiled and not any(proof.holds is False for proof in self.proofs) and not any(r.code for r in self.ran)
 
 
 def main(config: Accelerators, console: Console | None = None) -> Result:
@@ -151,7 +152,7 @@ def main(config: Accelerators, console: Console | None = None) -> Result:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"by Ctrl-C; wrote {folder}/: {_write(config, result, folder)}") from None
     for proof in result.proofs:
-        console.print(proof.decision, style="green" if proof.holds else "red", highlight=False)
+        console.print(proof.decision, style={True: "green", False: "red", None: "yellow"}[proof.holds], highlight=False)
     console.print(f"wrote {folder}/: {_write(config, result, folder)}")
     return result
 

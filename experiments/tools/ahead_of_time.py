@@ -127,7 +127,7 @@ NETWORKS = {
     # every second layer of an MLP is divided by columns, and the next by rows, so that what is between stays divided
     "mlp": Kind(_mlp, 4, 512, lambda u: u[1:].isdigit() and int(u[1:]) % 2 == 1, lambda u: u[1:].isdigit()),
     "convolutional": Kind(
-        lambda depth, vocabulary: convolutional(28, 10), None, 512, lambda u: u in ("c1", "h"), lambda u: u in ("c2",)
+        lambda depth, vocabulary: convolutional(28, 10), None, 32, lambda u: u in ("c1", "h"), lambda u: u in ("c2",)
     ),
     "gpt": Kind(
         _gpt,

@@ -99,17 +99,19 @@ class Proof:
     refused: bool = False
 
     @property
-    def holds(self) -> bool:
-        """Whether memory, operations and collectives are within their bounds."""
+    def holds(self) -> bool | None:
+        """Whether memory, operations and collectives are within their bounds; None where a step was not compiled."""
+        if self.refused:
+            return None
         flops = max(self.products, self.flops or 0.0)
         few = self.times <= 1 and self.sent <= 1
-        return not self.refused and self.memory <= MOST_MEMORY and flops <= MOST_FLOPS and few
+        return self.memory <= MOST_MEMORY and flops <= MOST_FLOPS and few
 
     @property
     def decision(self) -> str:
         """The numbers beside their bounds."""
         if self.refused:
-            return f"{self.topology}, {self.network}: a step was not compiled: {in_a_word(False)}"
+            return f"{self.topology}, {self.network}: not decided, for a step was not compiled"
         flops = "not counted" if self.flops is None else f"{self.flops:.3f}"
         return (
             f"{self.topology}, {self.network}, explicit / jax.grad, the worst of {self.pairs}: memory "

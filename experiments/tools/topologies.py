@@ -48,6 +48,7 @@ PLATFORMS = {
             "TPU_SKIP_MDS_QUERY": "1",
             "TPU_WORKER_HOSTNAMES": "localhost",
             "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+            "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # the lock is for who runs on a TPU
         },
     ),
     "cuda": Platform("jax_cuda12_plugin", "cuda", {"CUDA_VISIBLE_DEVICES": ""}),

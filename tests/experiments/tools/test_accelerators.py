@@ -169,10 +169,12 @@ def test_a_proof_holds_only_within_all_of_its_bounds():
         {"flops": 1.01e11},
         {"sent": {"all-reduce": Sent(15, 3 * 10**8)}},
         {"sent": {"all-reduce": Sent(14, 3 * 10**8), "all-gather": Sent(1, 8)}},
-        {"refused": "RESOURCE_EXHAUSTED"},
     ):
         assert proofs_of("v5e:2x2", "gpt", compiled(**wrong)).decision.endswith(": does not hold")
     assert proofs_of("v5e:2x2", "gpt", compiled(flops=None)).holds
+    refused = proofs_of("v5e:2x2", "gpt", compiled(refused="INTERNAL: no"))
+    assert refused.holds is None
+    assert "not decided" in refused.decision
     assert proofs_of("h100:4", "gpt", compiled()) is None
     assert proofs_of("v5e:2x2", "gpt", compiled()[:1]) is None
 
