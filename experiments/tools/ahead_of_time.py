@@ -127,7 +127,11 @@ NETWORKS = {
     # every second layer of an MLP is divided by columns, and the next by rows, so that what is between stays divided
     "mlp": Kind(_mlp, 4, 512, lambda u: u[1:].isdigit() and int(u[1:]) % 2 == 1, lambda u: u[1:].isdigit()),
     "convolutional": Kind(
-        lambda depth, vocabulary: convolutional(28, 10), None, 32, lambda u: u in ("c1", "h"), lambda u: u in ("c2",)
+        lambda depth, vocabulary: convolutional(28, 10),
+        None,
+        32,  # for hundreds of them libtpu takes minutes, whatever the gradient
+        lambda u: u in ("c1", "h"),
+        lambda u: u in ("c2",),
     ),
     "gpt": Kind(
         _gpt,
@@ -188,7 +192,9 @@ def _traced(step: Step) -> Any:
     explicit = step.gradient == "explicit"
     gradient = jaxbp.value_and_grad(net, LOSS) if explicit else jax.value_and_grad(jaxbp.objective(net, LOSS))
     devices = np.array(devices_of(topology))
-    parts, names = ((-1,), ("data",)) if step.layout != "megatron" else ((2, -1), ("data", "model"))
+    parts, names = (
+        ((-1,), ("data",)) if step.layout != "megatron" else ((-1, math.isqrt(topology.devices)), ("data", "model"))
+    )
     mesh = Mesh(devices.reshape(parts), names, axis_types=(AxisType.Auto,) * len(names))
     layout: Any = {"data": "replicated", "sharded": "sharded", "megatron": megatron(of)}[step.layout]
 

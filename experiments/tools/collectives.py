@@ -17,6 +17,10 @@ KINDS = (
 )
 BITS = re.compile(r"(?:bf|[a-z])(\d+)")
 INSTRUCTION = re.compile(rf"\s*(?:ROOT )?%?[\w.\-]+ = (.*?) ({'|'.join(KINDS)})(-start)?\(")
+ROOT = re.compile(r"\s*ROOT %?[\w.\-]+ = (.*?) [\w\-]+\(")
+CHANNEL = re.compile(r"channel_id=(\d+)")
+SCATTERED = "all-reduce-scatter"
+"""What libtpu calls a fusion of an all-reduce and the choice of each device's part: a reduce-scatter."""
 COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 CALLED = re.compile(r"(body|condition|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
@@ -47,15 +51,25 @@ def collectives(text: str) -> dict[str, Sent]:
     """
     computations, entry = _computations(text)
     runs = _runs(computations, entry)
+    fused = {name for lines in computations.values() for line in lines if " fusion(" in line for name in _called(line)}
     times: Counter[str] = Counter()
     size: Counter[str] = Counter()
+    channels: set[tuple[str, str]] = set()
     for name, lines in computations.items():
         for line in lines:
             found = INSTRUCTION.match(line)
             if found is None or (found[3] and "calls=" in line):  # the computation that is called has the collective
                 continue
-            times[found[2]] += runs[name]
-            size[found[2]] += runs[name] * _size(_result(found[1], found[2], started=bool(found[3])))
+            if name in fused and (channel := CHANNEL.search(line)):
+                # on TPUs the beginning, the middle and the end of one collective are in three fusions
+                if (found[2], channel[1]) in channels:
+                    continue
+                channels.add((found[2], channel[1]))
+            kind, sent = found[2], _result(found[1], found[2], started=bool(found[3]))
+            if name.startswith(SCATTERED):
+                kind, sent = "reduce-scatter", next(root[1] for row in lines if (root := ROOT.match(row)))
+            times[kind] += runs[name]
+            size[kind] += runs[name] * _size(sent)
     return {kind: Sent(times[kind], size[kind]) for kind in KINDS if times[kind]}
 
 

@@ -23,7 +23,7 @@ LEFT = ("split", "gradient", "collectives", "network")
 NOTES = """Peak and arguments are the memory of one device. Products are the floating-point operations in matrix
 products and convolutions of a step on all devices together, those of a loop as often as it runs; XLA's own number is of
 all operations on one device, the body of a loop counted once, and there is none for CUDA. Collectives: how often in a
-step, and the bytes of their results on one device, added up.
+step, and the bytes of their results on one device, added up. The peak of a small step on a TPU is memory on the chip.
 """
 
 
@@ -199,7 +199,7 @@ def largest_table(found: Iterable[Found], topology: str) -> Tabular:
             )
     of = {one.grown for one in found if one.step.topology == topology}
     what = "depth" if of == {"depth"} else "batch for each device"
-    columns = ("network", "gradient", f"largest {what}", "too large", "peak GiB", "compiled")
+    columns = ("network", "gradient", "largest", "too\nlarge", "peak\nGiB", "compiled")
     return Tabular(f"{described(topology)}: the largest {what} that fits", columns, rows)
 
 

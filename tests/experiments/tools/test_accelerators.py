@@ -64,7 +64,23 @@ TPU_TEXT = """
   %while.1 = (s32[]{:T(128)}, f32[4]{0:T(8,128)(2,1)}) while(%t), condition=%cond.2_spmd, body=%inner.3_spmd.sunk
 }
 
+%all-reduce-scatter.1 (input: f32[8,4], at: s32[]) -> f32[2,4] {
+  %all-reduce.9 = f32[8,4]{1,0:T(8,128)} all-reduce(%input), channel_id=9, to_apply=%add
+  ROOT %dynamic-slice = f32[2,4]{1,0:T(8,128)} dynamic-slice(%all-reduce.9, %at, %zero), dynamic_slice_sizes={2,4}
+}
+
+%fused_computation.57 (param_0: bf16[2]) -> (bf16[8], u32[]) {
+  %all-gather.26 = bf16[8]{0} all-gather(%param_0), channel_id=3, dimensions={0}
+}
+
+%async_collective_fusion.39 (param_1: bf16[2]) -> bf16[8] {
+  %all-gather.28 = bf16[8]{0} all-gather(%param_1), channel_id=3, dimensions={0}
+}
+
 ENTRY %main.4_spmd (param.2: f32[4]) -> f32[4] {
+  %fusion.1 = f32[2,4]{1,0:T(8,128)S(1)} fusion(%f, %at), kind=kCustom, calls=%all-reduce-scatter.1
+  %fusion.2 = (bf16[8], u32[]) fusion(%param.2), kind=kCustom, calls=%fused_computation.57
+  %fusion.3 = bf16[8]{0} fusion(%fusion.2), kind=kOutput, calls=%async_collective_fusion.39
   %while.2 = (s32[]{:T(128)}, f32[4]{0:T(8,128)(2,1)}) while(%t), condition=%cond.2_spmd, body=%outer.3_spmd.sunk
 }
 """
@@ -79,6 +95,8 @@ def test_collectives_are_counted_as_often_as_they_run_and_by_what_comes_out():
     }
     assert collectives(TPU_TEXT) == {
         "all-reduce": Sent(25, 25 * (512 * 2 + 2 * 4)),
+        "all-gather": Sent(1, 8 * 2),
+        "reduce-scatter": Sent(1, 2 * 4 * 4),
         "all-to-all": Sent(25 * 25, 25 * 25 * 6 * 4),
     }
     assert collectives("") == {}
