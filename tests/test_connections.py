@@ -26,7 +26,7 @@ from jaxbp import (
     Transposed,
     Unit,
 )
-from jaxbp.train._divergence import diagnosis
+from jaxbp.train._divergence import first_bad
 
 EXACT = 1e-12
 BATCH = 2
@@ -428,7 +428,7 @@ def test_shared_weights_are_refused_by_name_where_there_is_no_rule(ask, message)
 def test_a_shared_weight_that_is_not_finite_is_named():
     params = {u: {s: np.zeros(shape) for s, shape in CHAIN.weight_shapes[u].items()} for u in CHAIN.weight_shapes}
     params["shared"]["W"][1, 2] = np.nan
-    assert diagnosis(CHAIN, 3, np.ones((4, 3), bool), params).where == "params.shared.W"
+    assert first_bad(CHAIN, np.ones((4, 3), bool), [*CHAIN.order, "loss"], params) == (3, "params.shared.W")
 
 
 # Bad input.

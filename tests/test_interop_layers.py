@@ -482,7 +482,9 @@ STACKS = network(
 """A stack of maps, then one whose first layer reads a flattened map, with one of shared weights in it."""
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    "library", [name if name != "flax" else pytest.param(name, marks=pytest.mark.slow) for name in LIBRARIES]
+)
 def test_stacks_and_their_gradients_in_every_library(library):
     params, case = random_params(STACKS), Case(dict, (3, 2, 2), maps=True)
     x = case.x()

@@ -71,7 +71,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(checkpoints, uninterrupted):
     assert steps_in(checkpoints) == [12, 16, 18]  # the last ones, and the end
 
 
-@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("chunk", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_size_of_chunks_may_change_at_a_restart(checkpoints, uninterrupted, chunk):
     assert_bit_equal(finished(checkpoints, resume=True, chunk=chunk).state, uninterrupted.state)
 
@@ -83,7 +83,7 @@ def test_a_stream_goes_on_where_it_was(tmp_path):
     assert_bit_equal(last.state, finished(tmp_path / "whole", batches, None).state)
 
 
-@pytest.mark.parametrize("layout", ["replicated", "sharded"])
+@pytest.mark.parametrize("layout", [pytest.param("replicated", marks=pytest.mark.slow), "sharded"])
 def test_a_run_goes_on_on_another_mesh(checkpoints, uninterrupted, layout):
     mesh = mesh_of("2")
     last = finished(checkpoints, resume=True, mesh=mesh, layout=layout)
@@ -143,7 +143,7 @@ def survives(folder, uninterrupted, rng):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1))
 def test_a_flipped_bit_is_found_and_the_checkpoint_before_is_taken(checkpoints, uninterrupted, seed):
     survives(checkpoints, uninterrupted, random.Random(seed))
 

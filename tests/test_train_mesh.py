@@ -67,8 +67,15 @@ def on_one_device():
     return trained()
 
 
+def in_the_quick_run(name):
+    """Four devices; fewer are in the slow run."""
+    return [] if name in ("4", "2x2") else [pytest.mark.slow]
+
+
 @pytest.mark.parametrize("axis_type", KINDS)
-@pytest.mark.parametrize(("name", "layout"), PLACES)
+@pytest.mark.parametrize(
+    ("name", "layout"), [pytest.param(*place, marks=in_the_quick_run(place[0])) for place in PLACES]
+)
 def test_100_steps_on_a_mesh_are_those_on_one_device(on_one_device, name, layout, axis_type):
     mesh = mesh_of(name, axis_type)
     done = trained(mesh=mesh, layout=layout, chunk=3 if name == "4" else None)
@@ -148,8 +155,17 @@ def test_step_and_epoch_take_a_mesh(axis_type, layout):
         chex.assert_trees_all_close(together.params, alone.params, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("axis_type", KINDS)
-@pytest.mark.parametrize("name", ["stacks", "tied convolution", "padded tokens"])
+@pytest.mark.parametrize(
+    ("name", "axis_type"),
+    [
+        ("padded tokens", AxisType.Explicit),
+        pytest.param("padded tokens", AxisType.Auto, marks=pytest.mark.slow),
+        pytest.param("tied convolution", AxisType.Auto, marks=pytest.mark.slow),
+        pytest.param("tied convolution", AxisType.Explicit, marks=pytest.mark.slow),
+        pytest.param("stacks", AxisType.Auto, marks=pytest.mark.slow),
+        pytest.param("stacks", AxisType.Explicit, marks=pytest.mark.slow),
+    ],
+)
 def test_any_network_trains_on_a_mesh(name, axis_type):
     case = case_named(name)
     params, x, y, weights = case.arguments(jnp.float64)

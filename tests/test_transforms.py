@@ -264,7 +264,7 @@ FACTORS = {"factors": collect.kronecker, "ggn": collect.sampled_kronecker_ggn(ja
     ("name", "more"),
     [
         ("weights", FACTORS),
-        ("convolution", {}),
+        pytest.param("convolution", {}, marks=pytest.mark.slow),
         pytest.param("tied convolution", {}, marks=pytest.mark.slow),
         pytest.param("weights by row", {}, marks=pytest.mark.slow),
         pytest.param("stacks", {}, marks=pytest.mark.slow),

@@ -42,6 +42,7 @@ def main(folder, result, coordinator=None, processes="1", index="0"):
 
 
 def train_until_done(folder, result, mesh):
+    """Go on from the folder's checkpoints to the end, or until SIGTERM."""
     x, y = data()
     checkpoints = train.Checkpoints(folder, every=EVERY)
     with train.until_terminated() as stop:

@@ -85,7 +85,7 @@ def _reached(folder: Path) -> int:
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
-def main(place: str, processes: str, index: str, folder: str) -> None:
+def one_of_them(place: str, processes: str, index: str, folder: str) -> None:
     """One of the processes."""
     with jaxbp.train.initialize(place, int(processes), int(index)):
         mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -95,4 +95,4 @@ def main(place: str, processes: str, index: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    one_of_them(*sys.argv[1:])

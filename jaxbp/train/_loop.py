@@ -239,10 +239,11 @@ def fit(
         if validation is None:
             raise ValueError("patience waits for a better validation loss; pass validation= too")
     optimizer = optimizer or DEFAULT_OPTIMIZER
-    if state is None:
-        state = init_state(jax.random.key(seed), net, optimizer, params=params)
-    elif params is not None:
-        raise ValueError("params are where a fresh state starts, and a state has its own; pass one of the two")
+    if state is not None:
+        check_state(state)
+        if params is not None:
+            raise ValueError("params are where a fresh state starts, and a state has its own; pass one of the two")
+    state = state or init_state(jax.random.key(seed), net, optimizer, params=params)
     history: list[dict[str, Any]] = []
     placement = placement_of(mesh, layout, state.params)
     score = None if validation is None else _on(net, loss, validation, placement)
