@@ -326,7 +326,11 @@ def theirs(case, library, module, y=None):
 
 
 def marked(names):
-    return [pytest.param(name, marks=[needs_torch] * name.startswith("torch")) for name in names]
+    slow = ("flax words",)  # equinox has the same network in the quick run
+    return [
+        pytest.param(name, marks=[needs_torch] * name.startswith("torch") + [pytest.mark.slow] * (name in slow))
+        for name in names
+    ]
 
 
 def assert_same(got, expected):

@@ -141,8 +141,15 @@ def test_four_devices_share_the_work(within):
     assert flops(mesh_of("4"), within) <= 0.27 * flops(None, within)
 
 
-@pytest.mark.parametrize("axis_type", KINDS)
-@pytest.mark.parametrize("layout", ["replicated", "sharded"])
+@pytest.mark.parametrize(
+    ("layout", "axis_type"),
+    [
+        ("sharded", AxisType.Explicit),
+        ("replicated", AxisType.Auto),
+        pytest.param("sharded", AxisType.Auto, marks=pytest.mark.slow),
+        pytest.param("replicated", AxisType.Explicit, marks=pytest.mark.slow),
+    ],
+)
 def test_step_and_epoch_take_a_mesh(axis_type, layout):
     gradient = jaxbp.value_and_grad(NET, LOSS)
     step = partial(train.step, gradient=gradient, optimizer=ADAM, keyed=True)
@@ -180,7 +187,9 @@ def test_any_network_trains_on_a_mesh(name, axis_type):
         chex.assert_trees_all_close(together.state.params, alone.state.params, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("axis_type", KINDS)
+@pytest.mark.parametrize(
+    "axis_type", [AxisType.Explicit, pytest.param(AxisType.Auto, marks=pytest.mark.slow)], ids=["explicit", "auto"]
+)
 def test_a_divergence_on_a_mesh_names_the_unit(axis_type):
     blows_up = optax.scale_by_schedule(lambda count: jnp.where(count == 1, jnp.nan, 0.0))
     with pytest.raises(train.DivergedError, match="in epoch 1 at step 3: up is the first"):

@@ -28,6 +28,8 @@ NAMES = [
 SLOW = ("transformer block", "nested stacks", "recurrent")
 CASES = [pytest.param(case_named(name), id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES]
 
+HALF = [*CASES[::2], *(pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in CASES[1::2])]
+
 
 def both(case):
     explicit = jaxbp.value_and_grad(case.net, case.loss)
@@ -40,7 +42,7 @@ def assert_equal(ours, theirs):
 
 
 # each compiles all of its operations one by one
-EAGER = ("skip connection", "masked ids", "stacks", "tied tokens")
+EAGER = ("skip connection", "masked ids", "stacks")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_jvp_through_it_is_a_hessian_vector_product(case):
     assert_equal(*map(product, both(case)))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", HALF)
 def test_grad_through_it_is_a_hessian_vector_product_too(case):
     params, *data = case.arguments(jnp.float64)
 

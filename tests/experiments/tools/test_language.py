@@ -49,6 +49,7 @@ def test_it_learns_and_the_run_is_written(tmp_path):
         main(replace(SMALL, text=tmp_path / "text.txt.gz", name="fox"), console)
 
 
+@pytest.mark.slow
 def test_the_noise_scale_of_a_layer_is_its_definition(tmp_path):
     """Against the gradients of single windows by jax.grad; with the trunk of both, which is compiled once."""
     run = Run(replace(SMALL, text=tmp_path / "text.txt.gz", layers=1), load_text(tmp_path / "text.txt.gz", 8))
