@@ -35,7 +35,7 @@ def initialize(coordinator: str, processes: int, index: int, *, patience: int = 
         coordinator: Where the first of them listens, as `"127.0.0.1:1234"`.
         processes: How many there are.
         index: Which one this is, from 0.
-        patience: Seconds without a sign of life after which a process counts as dead.
+        patience: Seconds without a sign of life after which a process counts as dead; all have twice as many to come.
     """
     check_text(coordinator, "coordinator")
     check_integer(processes, "processes", 1)
@@ -45,7 +45,11 @@ def initialize(coordinator: str, processes: int, index: int, *, patience: int = 
         raise ValueError(f"index must be less than processes, got {index} of {processes}")
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.distributed.initialize(
-        coordinator, num_processes=processes, process_id=index, heartbeat_timeout_seconds=patience
+        coordinator,
+        num_processes=processes,
+        process_id=index,
+        initialization_timeout=2 * patience,
+        heartbeat_timeout_seconds=patience,
     )
     try:
         yield
