@@ -1,0 +1,283 @@
+"""One use of a rule applied, and autodiff of the function that it stands for, to the same cotangents."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from jaxbp._check._noise import Noise, steps
+from jaxbp._rules._found import QUICK, Use
+
+# linear as a derivative is in its cotangent, what it gives for one and for a large one of another direction is no chance
+_SIZES = (1.0, 100.0)
+_SAMPLES, _SAFETY = 3, 4.0
+Arrays = dict[int, np.ndarray]
+
+
+class RuleError(Exception):
+    """What a rule raises when it is applied."""
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """Both derivatives at some operands, by the position of the argument, for each of a few cotangents."""
+
+    operands: Sequence[np.ndarray]
+    cotangents: Sequence[Arrays]
+    mine: Sequence[Arrays]
+    expected: Sequence[Arrays] | None
+    """None where autodiff cannot say."""
+    outputs: Arrays
+    outputs_of_rule: Arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Programs:
+    """Compiled programs by their text: many uses of a rule differ in their numbers alone."""
+
+    compiled: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, program: ClosedJaxpr, *inputs: Any) -> list[Any]:
+        """The outputs of a program."""
+        text = f"{program.jaxpr} {[(np.shape(c), c.dtype) for c in program.consts]}"
+        if text not in self.compiled:
+
+            def run(consts: Sequence[Any], *inputs: Any) -> Any:
+                return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, consts))(*inputs)
+
+            self.compiled[text] = jax.jit(run, compiler_options=QUICK)
+        return self.compiled[text](program.consts, *inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A rule as one step of a program applies it, for operands of fixed shapes and dtypes.
+
+    `alone` is an argument that alone is differentiated, as far as a rule with symbolic zeros can tell; None for all.
+    """
+
+    use: Use
+    programs: Programs
+    alone: int | None = None
+
+    @cached_property
+    def arguments(self) -> tuple[int, ...]:
+        """The arguments that have a derivative: floating ones, and none that the function closes over."""
+        params = self.use.step.params
+        floating = [i for i, v in enumerate(self.use.step.invars) if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
+        return tuple(i for i in floating if i >= params["num_consts"])
+
+    @cached_property
+    def differentiated(self) -> tuple[int, ...]:
+        """Those that are differentiated."""
+        return self.arguments if self.alone is None else (self.alone,)
+
+    @cached_property
+    def results(self) -> tuple[int, ...]:
+        """The floating outputs."""
+        return tuple(i for i, v in enumerate(self.use.step.outvars) if jnp.issubdtype(v.aval.dtype, jnp.inexact))
+
+    @cached_property
+    def epsilon(self) -> float:
+        """The rounding of the coarsest format in the function or among its arguments."""
+        inside = [v.aval for step in steps(self.primal.jaxpr) for v in step.outvars]
+        avals = [v.aval for v in [*self.use.step.invars, *self.use.step.outvars]] + inside
+        dtypes = [aval.dtype for aval in avals if hasattr(aval, "dtype")]
+        return max((float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, jnp.inexact)), default=0.0)
+
+    @property
+    def primal(self) -> ClosedJaxpr:
+        """The function that the rule stands for."""
+        return self.use.step.params["call_jaxpr"]
+
+    def _ruled(self, *operands: Any) -> list[Any]:
+        primitive = self.use.step.primitive
+        return primitive.bind(*operands, **primitive.get_bind_params(self.use.step.params))
+
+    def _pulled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The outputs of a function, and what it sends back of each cotangent."""
+
+        def pulled(operands: Sequence[Any], cotangents: Sequence[Sequence[Any]]) -> Any:
+            def of(*differentiated: Any) -> list[Any]:
+                given = list(operands)
+                for i, x in zip(self.differentiated, differentiated, strict=True):
+                    given[i] = x
+                outputs = function(*given)
+                return [outputs[k] for k in self.results]
+
+            outputs, pull = jax.vjp(of, *(operands[i] for i in self.differentiated))
+            return outputs, [pull(list(each)) for each in cotangents]
+
+        return self._over_devices(pulled, [[self.use.step.outvars[k] for k in self.results] for _ in _SIZES])
+
+    def _over_devices(self, function: Callable[..., Any], cotangents: Any) -> Callable[..., Any]:
+        """A function of operands and of cotangents of some variables, run by all devices where they run the rule."""
+        over = self.use.over
+        if over is None:
+            return function
+
+        def spec(variable: Any) -> Any:
+            # what is equal on all devices has its type for that, and no other will do
+            return jax.sharding.PartitionSpec(over.axes if _varies(variable.aval) else None)
+
+        def of_parts(*parts: Any) -> Any:
+            results = function(*jax.tree.map(lambda part: part[0], parts))
+            return jax.tree.map(lambda result: result[None], results)
+
+        specs = [spec(v) for v in self.use.step.invars], jax.tree.map(spec, cotangents)
+        return jax.shard_map(
+            of_parts, mesh=over.mesh, in_specs=specs, out_specs=jax.sharding.PartitionSpec(over.axes),
+            axis_names=set(over.axes), check_vma=over.check_vma,
+        )  # fmt: skip
+
+    def drawn_cotangents(self, seed: int = 0) -> list[list[Any]]:
+        """Random cotangents of every floating output, of each size."""
+        rng = np.random.default_rng(seed)
+
+        def one(size: float, k: int) -> Any:
+            aval = self.use.step.outvars[k].aval
+            shape = (self._devices, *aval.shape) if self.use.over else aval.shape
+            drawn = rng.normal(size=shape) + (
+                1j * rng.normal(size=shape) if jnp.issubdtype(aval.dtype, jnp.complexfloating) else 0
+            )
+            return jnp.asarray(size * drawn, aval.dtype)
+
+        return [[one(size, k) for k in self.results] for size in _SIZES]
+
+    @property
+    def _devices(self) -> int:
+        over = self.use.over
+        return int(np.prod([over.mesh.shape[axis] for axis in over.axes])) if over else 1
+
+    @cached_property
+    def _mine(self) -> ClosedJaxpr:
+        try:
+            return jax.make_jaxpr(self._pulled(self._ruled))(self.use.operands[0], self.drawn_cotangents())
+        except Exception as error:
+            raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+    @cached_property
+    def _expected(self) -> ClosedJaxpr | None:
+        pulled = self._pulled(jaxpr_as_fun(self.primal))
+        try:
+            return jax.make_jaxpr(pulled)(self.use.operands[0], self.drawn_cotangents())
+        except Exception:
+            return None
+
+    def applied(self, operands: Sequence[Any]) -> Applied:
+        """Both derivatives at some operands."""
+        cotangents = self.drawn_cotangents()
+        inputs = [*operands, *(ct for each in cotangents for ct in each)]
+        outputs_of_rule, mine = self._sorted(self._run(self._mine, inputs))
+        if self._expected is None:
+            outputs, expected = outputs_of_rule, None
+        else:
+            outputs, expected = self._sorted(self._run(self._expected, inputs))
+        by_output = [dict(zip(self.results, map(as_reals, each), strict=True)) for each in cotangents]
+        return Applied([_array(x) for x in operands], by_output, mine, expected, outputs, outputs_of_rule)
+
+    def _run(self, program: ClosedJaxpr, inputs: Sequence[Any]) -> list[Any]:
+        try:
+            return self.programs.run(program, *inputs)
+        except Exception as error:
+            raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+    def _sorted(self, flat: Sequence[Any]) -> tuple[Arrays, list[Arrays]]:
+        arrays = [as_reals(each) for each in flat]
+        n, m = len(self.results), len(self.differentiated)
+        pulled = [arrays[n + m * k : n + m * (k + 1)] for k in range(len(_SIZES))]
+        return (
+            dict(zip(self.results, arrays[:n], strict=True)),
+            [dict(zip(self.differentiated, each, strict=True)) for each in pulled],
+        )
+
+    def rounding_errors(self, operands: Sequence[Any]) -> list[Arrays]:
+        """The largest errors that rounding explains, by cotangent and argument, of both derivatives together."""
+        inputs = [*operands, *(ct for each in self.drawn_cotangents() for ct in each)]
+        errors: list[Arrays] = [dict.fromkeys(self.differentiated, np.zeros(())) for _ in _SIZES]
+        for program in filter(None, [self._mine, self._expected]):
+            _, exact = self._sorted(self._run(program, inputs))
+            for seed in range(_SAMPLES):
+                noise = Noise(2 * self.epsilon, np.random.default_rng(seed))
+                _, noisy = self._sorted(noise.run(program, inputs))
+                for k, i in ((k, i) for k in range(len(_SIZES)) for i in self.differentiated):
+                    change = np.nan_to_num(np.abs(noisy[k][i] - exact[k][i]), nan=0.0, posinf=0.0, neginf=0.0)
+                    errors[k][i] = np.maximum(errors[k][i], _SAFETY * change.max(initial=0.0))
+        return errors
+
+    def slopes(self, operands: Sequence[Any], argument: int, indices: Sequence[int], step: float) -> np.ndarray:
+        """Of ⟨first cotangent, output⟩ along elements of an argument: the slopes to the left and right and across."""
+        (cotangent, *_) = self.drawn_cotangents()
+
+        run = self._over_devices(lambda operands, _: jaxpr_as_fun(self.primal)(*operands), [])
+
+        def of(operands: Sequence[Any], cotangent: Sequence[Any], at: Any) -> Any:
+            def change(h: Any) -> Any:
+                x = operands[argument]
+                moved = list(operands)
+                moved[argument] = x.ravel().at[at].add(h.astype(x.dtype)).reshape(x.shape)
+                outputs = run(moved, [])
+                # element by element, so that what does not change cancels before it is summed
+                changes = [jnp.where(outputs[k] == here[k], 0.0, outputs[k] - here[k]) for k in self.results]
+                return sum(
+                    jnp.sum(ct * d) if self._is_apart(self.use.step.outvars[k]) else jnp.sum(ct[0] * d[0])
+                    for k, ct, d in zip(self.results, cotangent, changes, strict=True)
+                )
+
+            here = run(list(operands), [])
+            h = step * jnp.maximum(1.0, jnp.abs(operands[argument].ravel()[at])).astype(float)
+            once, twice, back, far_back = change(h), change(2 * h), change(-h), change(-2 * h)
+            return jnp.stack([-(4 * back - far_back) / (2 * h), (4 * once - twice) / (2 * h), (once - back) / (2 * h)])
+
+        def on_each(operands: Sequence[Any], cotangent: Sequence[Any], indices: Any) -> Any:
+            return jax.lax.map(lambda at: of(operands, cotangent, at), indices)
+
+        program = jax.make_jaxpr(on_each)(operands, cotangent, jnp.asarray(indices))
+        return np.asarray(self._run(program, [*operands, *cotangent, jnp.asarray(indices)])[0], np.float64)
+
+    def _is_apart(self, variable: Any) -> bool:
+        """Whether each element of an array counts: what is equal on all devices is there once for each."""
+        return self.use.over is None or _varies(variable.aval)
+
+    def counted(self, argument: int, size: int) -> int:
+        """How many elements of an argument count: the first copy of what is equal on all devices."""
+        return size if self._is_apart(self.use.step.invars[argument]) else size // self._devices
+
+    def elsewhere(self, seed: int) -> list[Any]:
+        """Random operands of the same shapes; what is not floating stays."""
+        rng = np.random.default_rng(seed)
+
+        def drawn(x: Any) -> Any:
+            if not jnp.issubdtype(x.dtype, jnp.floating):
+                return x
+            return jnp.asarray(3 * rng.normal(size=x.shape), x.dtype)
+
+        return [drawn(x) for x in self.use.operands[0]]
+
+    @cached_property
+    def loops(self) -> bool:
+        """Whether the function goes in loops, as one that solves an equation does."""
+        return any(step.primitive.name in ("scan", "while") for step in steps(self.primal.jaxpr))
+
+
+def _varies(aval: Any) -> bool:
+    """Whether a value may differ between devices, as far as its type says."""
+    kind = getattr(aval, "mat", None)
+    return kind is None or bool(kind.varying)
+
+
+def as_reals(array: Any) -> np.ndarray:
+    """An array in float64; a complex number is two, along a last axis."""
+    array = np.asarray(array)
+    if array.dtype.kind == "c":
+        array = np.stack([array.real, array.imag], -1)
+    return array.astype(np.float64)
+
+
+def _array(x: Any) -> np.ndarray:
+    return np.asarray(x) if not jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.zeros(x.shape)

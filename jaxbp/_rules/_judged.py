@@ -1,0 +1,250 @@
+"""What one argument's derivative by a rule is worth: right, precision, kink, on purpose or wrong."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxbp._check._compare import relative_error
+from jaxbp._check._report import Finding
+from jaxbp._rules._applied import Applied, Rule
+from jaxbp._rules._mistakes import At, mistakes
+from jaxbp._rules._report import RuleVerdict
+
+_CLOSE = 1e-6
+_LOOKED_AT = 64
+_CONVERGED = 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The verdict on one argument's derivative at one use, the numbers, and words."""
+
+    verdict: RuleVerdict
+    finding: Finding
+    why: str = ""
+
+    @property
+    def gravity(self) -> tuple[int, float]:
+        """What makes one verdict on an argument count before another."""
+        return GRAVITY.index(self.verdict), self.finding.relative_error
+
+
+GRAVITY: tuple[RuleVerdict, ...] = ("not judged", "right", "precision", "kink", "on purpose", "wrong")
+
+
+@np.errstate(all="ignore")  # numbers at the end of the format are compared too
+def judged(rule: Rule, operands: Sequence[Any], names: Sequence[str]) -> Iterator[tuple[int, Judged]]:
+    """The verdict on each argument at some operands, by its position."""
+    applied = rule.applied(operands)
+    for i in rule.differentiated:
+        yield i, _Argument(rule, operands, applied, i, names[i]).judged()
+    for k in rule.results:
+        wrong = _value(rule, operands, applied, k)
+        if wrong:
+            yield -1 - k, wrong
+
+
+@dataclass(frozen=True, eq=False)
+class _Argument:
+    rule: Rule
+    operands: Sequence[Any]
+    applied: Applied
+    i: int
+    name: str
+
+    def judged(self) -> Judged:
+        if self.applied.expected is None:
+            return self._by_differences()
+        off = self._off(0.0)
+        if not any(each.any() for each in off):
+            return Judged("right", self._finding(off, "right"))
+        if self._size_of_difference() <= _CLOSE:
+            return Judged("precision", self._finding(off, "precision"))
+        if self.rule.epsilon > 1e-15 or self._size_of_difference() <= 1e-3:
+            errors = [float(each[self.i]) for each in self.rule.rounding_errors(self.operands)]
+            if not any(each.any() for each in self._off(errors)):
+                return Judged("precision", self._finding(off, "precision"))
+        return self._on_purpose(off) or self._at_corners(off) or self._wrong(off)
+
+    def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+        """For each cotangent mine, what is expected, and the size of the cotangent."""
+        assert self.applied.expected is not None
+        for mine, expected, cotangents in zip(
+            self.applied.mine, self.applied.expected, self.applied.cotangents, strict=True
+        ):
+            yield mine[self.i], expected[self.i], max((_largest(ct) for ct in cotangents.values()), default=0.0)
+
+    def _off(self, errors: Any) -> list[np.ndarray]:
+        """Where the two differ by more than the format allows, for each cotangent."""
+        allowed = relative_error(self.rule.epsilon)
+        errors = errors or [0.0, 0.0]
+
+        def of(mine: np.ndarray, expected: np.ndarray, size: float, error: float) -> np.ndarray:
+            slack = allowed * max(_largest(expected), 1e-6 * size) + error
+            return ~((np.abs(mine - expected) <= slack) | (mine == expected) | (np.isnan(mine) & np.isnan(expected)))
+
+        return [of(*pair, error) for pair, error in zip(self._pairs(), errors, strict=True)]
+
+    def _size_of_difference(self) -> float:
+        """The largest difference, relative to the largest number of the two."""
+        differences = [
+            np.inf
+            if not np.all(np.isfinite(mine - expected))
+            else _largest(mine - expected) / _positive(_largest(expected))
+            for mine, expected, _ in self._pairs()
+        ]
+        return max(differences)
+
+    def _finding(self, off: Sequence[np.ndarray], status: Any, remark: str = "") -> Finding:
+        pairs = list(self._pairs())
+        k = next((k for k, each in enumerate(off) if each.any()), 0)
+        mine, expected, _ = pairs[k]
+        difference = np.abs(mine - expected)
+        finite = np.where(np.isfinite(difference), difference, np.where(off[k], np.inf, 0.0))
+        if not mine.size:
+            return Finding(self.name, status, (), 0.0, 0.0, 0.0, 0, 0, remark)
+        index = np.unravel_index(np.argmax(finite), mine.shape)
+        relative = float(finite[index]) / _positive(_largest(expected)) if finite[index] else 0.0
+        index = tuple(map(int, index))
+        return Finding(
+            self.name, status, index, float(mine[index]), float(expected[index]), relative, int(off[k].sum()),
+            mine.size, remark,
+        )  # fmt: skip
+
+    def _on_purpose(self, off: Sequence[np.ndarray]) -> Judged | None:
+        """What no autodiff can give: a slope where the function is flat, an identity with a gradient of its own."""
+        others = [(self.applied, self.operands)]
+        others += [(self.rule.applied(x), x) for x in map(self.rule.elsewhere, range(2))]
+        if all(_is_flat(applied, self.i) for applied, _ in others):
+            return self._listed(off, "the function is flat in it, and the rule states a slope")
+        if all(_is_identity(applied, self.i, x) for applied, x in others):
+            return self._listed(off, "the function hands it on as it is, and the rule changes its gradient")
+        if self.rule.loops and self._size_of_difference() < _CONVERGED:
+            return self._listed(off, "the function goes in loops, and the rule is nearly their derivative")
+        return None
+
+    def _listed(self, off: Sequence[np.ndarray], why: str) -> Judged:
+        return Judged("on purpose", self._finding(off, "right"), why)
+
+    def _slopes(self, indices: np.ndarray) -> np.ndarray:
+        step = 6e-6 if self.rule.epsilon < 1e-15 else self.rule.epsilon ** (1 / 3)
+        return self.rule.slopes(self.operands, self.i, [int(i) for i in indices], step)
+
+    def _at_corners(self, off: Sequence[np.ndarray]) -> Judged | None:
+        """Whether all that is off, or a sample of it, lies between the slopes of two sides, or is what these say."""
+        mine, expected, _ = next(self._pairs())
+        if np.iscomplexobj(self.operands[self.i]) or mine.shape != self.operands[self.i].shape:
+            return None
+        where = np.flatnonzero(off[0].ravel()[: self.rule.counted(self.i, mine.size)])
+        if not len(where):
+            return None  # it is right for one cotangent, and so not linear
+        chosen = np.random.default_rng(0).permutation(where)[:_LOOKED_AT]
+        left, right, across = self._slopes(chosen).T
+        mine, expected = mine.ravel()[chosen], expected.ravel()[chosen]
+        fine = self._fineness
+        size = np.maximum(
+            np.maximum(np.abs(left), np.abs(right)), 1e-3 * _positive(_largest(self.applied.expected[0][self.i]))
+        )
+        corner = np.abs(left - right) > max(1e-3, 10 * fine) * size
+        slack = 10 * fine * size
+        between = (np.minimum(left, right) - slack <= mine) & (mine <= np.maximum(left, right) + slack)
+        agrees = np.abs(mine - across) <= slack
+        blind = ~np.isfinite(expected) & np.isfinite(mine) & ~np.isfinite(across)
+        if not np.all((corner & between) | agrees | blind):
+            return None
+        if np.any(corner & between):
+            count = f"{len(where)} of {off[0].size} elements sit on a corner of the function"
+            return Judged(
+                "kink", self._finding(off, "right"), f"{count}, and every slope between its two sides is valid"
+            )
+        if not np.any(np.isfinite(expected)):
+            return Judged(
+                "right", self._finding(off, "right", "autodiff gives no number there"), "autodiff gives no number there"
+            )
+        return self._listed(off, "autodiff of the function says otherwise, central differences say the same")
+
+    @property
+    def _fineness(self) -> float:
+        """How near central differences come."""
+        return 1e-5 if self.rule.epsilon < 1e-15 else min(0.1, 5 * self.rule.epsilon ** (1 / 3))
+
+    def _wrong(self, off: Sequence[np.ndarray]) -> Judged:
+        finding = self._finding(off, "wrong")
+        why = mistakes(At(self.applied, self.i, relative_error(self.rule.epsilon), off[0]))
+        return Judged("wrong", finding, why)
+
+    def _by_differences(self) -> Judged:
+        """Where JAX cannot differentiate the function, central differences at two distances judge."""
+        mine = self.applied.mine[0][self.i]
+        nothing = Finding(self.name, "right", (), 0.0, 0.0, 0.0, 0, mine.size)
+        cannot = "autodiff cannot differentiate the function"
+        if np.iscomplexobj(self.operands[self.i]) or not mine.size:
+            return Judged("on purpose", nothing, cannot)
+        chosen = np.random.default_rng(0).permutation(self.rule.counted(self.i, mine.size))[:_LOOKED_AT]
+        h = 1e-4 if self.rule.epsilon < 1e-15 else self.rule.epsilon ** (1 / 4)
+        near, far = (self.rule.slopes(self.operands, self.i, chosen, step)[:, 2] for step in (h, 8 * h))
+        size = _largest(near)
+        coarse = 10 * np.abs(near - far) + 1e-4 * size
+        told = np.isfinite(coarse) & (coarse <= 0.1 * _positive(size))
+        if not told.any():
+            return Judged("on purpose", nothing, f"{cannot}, and differences say nothing")
+        off = told & ~(np.abs(mine.ravel()[chosen] - near) <= coarse)
+        worst = int(np.argmax(np.where(told, np.abs(mine.ravel()[chosen] - near), -1.0)))
+        numbers = float(mine.ravel()[chosen[worst]]), float(near[worst])
+        index = tuple(map(int, np.unravel_index(int(chosen[worst]), mine.shape)))
+        relative = abs(numbers[0] - numbers[1]) / _positive(size)
+        finding = Finding(
+            self.name, "wrong" if off.any() else "right", index, *numbers, relative, int(off.sum()), len(chosen)
+        )
+        if off.any():
+            return Judged("wrong", finding, f"{cannot}; central differences say otherwise than the rule")
+        return Judged("on purpose", finding, f"{cannot}; central differences say the same as the rule")
+
+
+def _is_flat(applied: Applied, i: int) -> bool:
+    return applied.expected is not None and not any(np.nan_to_num(each[i]).any() for each in applied.expected)
+
+
+def _is_identity(applied: Applied, i: int, operands: Sequence[Any]) -> bool:
+    """Whether each output that this argument has part in is that argument."""
+    x = applied.operands[i]
+    copies = [
+        k
+        for k, out in applied.outputs.items()
+        if out.shape == x.shape and np.array_equal(out, np.asarray(x, np.float64), equal_nan=True)
+    ]
+    return (
+        bool(copies)
+        and applied.expected is not None
+        and all(
+            np.array_equal(expected[i], sum(cts[k] for k in copies))
+            for expected, cts in zip(applied.expected, applied.cotangents, strict=True)
+        )
+    )
+
+
+def _value(rule: Rule, operands: Sequence[Any], applied: Applied, k: int) -> Judged | None:
+    """What is wrong where the rule returns another value than the function; None if it returns the same."""
+    mine, expected = applied.outputs_of_rule[k], applied.outputs[k]
+    error = np.abs(mine - expected)
+    allowed = max(10 * relative_error(rule.epsilon), _CLOSE) * _positive(_largest(expected))
+    off = ~((error <= allowed) | (mine == expected) | (np.isnan(mine) & np.isnan(expected)))
+    if not off.any():
+        return None
+    index = tuple(map(int, np.unravel_index(np.argmax(np.where(off, error, -1)), mine.shape)))
+    relative = float(error[index]) / _positive(_largest(expected))
+    name = "the value" if len(applied.outputs) == 1 else f"output {k}"
+    finding = Finding(
+        name, "wrong", index, float(mine[index]), float(expected[index]), relative, int(off.sum()), mine.size
+    )
+    return Judged("wrong", finding, "the rule returns another value than the function")
+
+
+def _largest(array: np.ndarray) -> float:
+    return float(np.max(np.abs(array), initial=0, where=np.isfinite(array)))
+
+
+def _positive(size: float) -> float:
+    return size or 1.0
