@@ -100,9 +100,9 @@ class Rule:
         return primitive.bind(*operands, **primitive.get_bind_params(self.use.step.params))
 
     def _pulled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The outputs of a function, and what it sends back of each cotangent."""
+        """The outputs of a function, and what it sends back of cotangents of them."""
 
-        def pulled(operands: Sequence[Any], cotangents: Sequence[Sequence[Any]]) -> Any:
+        def pulled(operands: Sequence[Any], cotangents: Sequence[Any]) -> Any:
             def of(*differentiated: Any) -> list[Any]:
                 given = list(operands)
                 for i, x in zip(self.differentiated, differentiated, strict=True):
@@ -111,9 +111,9 @@ class Rule:
                 return [outputs[k] for k in self.results]
 
             outputs, pull = jax.vjp(of, *(operands[i] for i in self.differentiated))
-            return outputs, [pull(list(each)) for each in cotangents]
+            return outputs, pull(list(cotangents))
 
-        return self._over_devices(pulled, [[self.use.step.outvars[k] for k in self.results] for _ in _SIZES])
+        return self._over_devices(pulled, [self.use.step.outvars[k] for k in self.results])
 
     def _over_devices(self, function: Callable[..., Any], cotangents: Any) -> Callable[..., Any]:
         """A function of operands and of cotangents of some variables, run by all devices where they run the rule."""
@@ -157,7 +157,7 @@ class Rule:
     @cached_property
     def _mine(self) -> ClosedJaxpr:
         try:
-            return jax.make_jaxpr(self._pulled(self._ruled))(self.use.operands[0], self.drawn_cotangents())
+            return jax.make_jaxpr(self._pulled(self._ruled))(self.use.operands[0], self.drawn_cotangents()[0])
         except Exception as error:
             raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
@@ -165,19 +165,18 @@ class Rule:
     def _expected(self) -> ClosedJaxpr | None:
         pulled = self._pulled(jaxpr_as_fun(self.primal))
         try:
-            return jax.make_jaxpr(pulled)(self.use.operands[0], self.drawn_cotangents())
+            return jax.make_jaxpr(pulled)(self.use.operands[0], self.drawn_cotangents()[0])
         except Exception:
             return None
 
     def applied(self, operands: Sequence[Any]) -> Applied:
         """Both derivatives at some operands."""
         cotangents = self.drawn_cotangents()
-        inputs = [*operands, *(ct for each in cotangents for ct in each)]
-        outputs_of_rule, mine = self._sorted(self._run(self._mine, inputs))
+        outputs_of_rule, mine = self._on_each(self._mine, operands, self._run)
         if self._expected is None:
             outputs, expected = outputs_of_rule, None
         else:
-            outputs, expected = self._sorted(self._run(self._expected, inputs))
+            outputs, expected = self._on_each(self._expected, operands, self._run)
         by_output = [dict(zip(self.results, map(as_reals, each), strict=True)) for each in cotangents]
         return Applied([_array(x) for x in operands], by_output, mine, expected, outputs, outputs_of_rule)
 
@@ -187,24 +186,23 @@ class Rule:
         except Exception as error:
             raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
-    def _sorted(self, flat: Sequence[Any]) -> tuple[Arrays, list[Arrays]]:
-        arrays = [as_reals(each) for each in flat]
-        n, m = len(self.results), len(self.differentiated)
-        pulled = [arrays[n + m * k : n + m * (k + 1)] for k in range(len(_SIZES))]
-        return (
-            dict(zip(self.results, arrays[:n], strict=True)),
-            [dict(zip(self.differentiated, each, strict=True)) for each in pulled],
-        )
+    def _on_each(
+        self, program: ClosedJaxpr, operands: Sequence[Any], run: Callable[..., list[Any]]
+    ) -> tuple[Arrays, list[Arrays]]:
+        """The outputs of a program, and what it sends back of each cotangent."""
+        flat = [[as_reals(x) for x in run(program, [*operands, *each])] for each in self.drawn_cotangents()]
+        n = len(self.results)
+        outputs = dict(zip(self.results, flat[0][:n], strict=True))
+        return outputs, [dict(zip(self.differentiated, each[n:], strict=True)) for each in flat]
 
     def rounding_errors(self, operands: Sequence[Any]) -> list[Arrays]:
         """The largest errors that rounding explains, by cotangent and argument, of both derivatives together."""
-        inputs = [*operands, *(ct for each in self.drawn_cotangents() for ct in each)]
         errors: list[Arrays] = [dict.fromkeys(self.differentiated, np.zeros(())) for _ in _SIZES]
         for program in filter(None, [self._mine, self._expected]):
-            _, exact = self._sorted(self._run(program, inputs))
+            _, exact = self._on_each(program, operands, self._run)
             for seed in range(_SAMPLES):
                 noise = Noise(2 * self.epsilon, np.random.default_rng(seed))
-                _, noisy = self._sorted(noise.run(program, inputs))
+                _, noisy = self._on_each(program, operands, noise.run)
                 for k, i in ((k, i) for k in range(len(_SIZES)) for i in self.differentiated):
                     change = np.nan_to_num(np.abs(noisy[k][i] - exact[k][i]), nan=0.0, posinf=0.0, neginf=0.0)
                     errors[k][i] = np.maximum(errors[k][i], _SAFETY * change.max(initial=0.0))

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun, jaxprs_in_params
 
 from jaxbp._rules._program import Program
 
@@ -153,7 +153,7 @@ class _Recorder:
         of_cond, of_body, first = operands[:n], operands[n:m], operands[m:]
 
         def goes_on(state: Any) -> Any:
-            return jax.extend.core.jaxpr_as_fun(params["cond_jaxpr"])(*of_cond, *state[1])[0]
+            return jaxpr_as_fun(params["cond_jaxpr"])(*of_cond, *state[1])[0]
 
         def body(state: Any) -> Any:
             i, carry, held = state

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 
@@ -40,4 +41,5 @@ def traced(f: Callable[..., Any], args: Sequence[Any]) -> Program:
 def _widened(leaf: Any) -> Any:
     # whoever asks for float64 is in a session that has it
     wide = jax.dtypes.canonicalize_dtype(float) == jnp.float64 and jnp.issubdtype(leaf.dtype, jnp.floating)
-    return jnp.asarray(leaf, float) if wide else jnp.asarray(leaf)
+    # by NumPy: JAX would compile a program for each shape
+    return jnp.asarray(np.asarray(leaf).astype(float) if wide else leaf)
