@@ -8,13 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxbp._check._noise import Noise, steps
-from jaxbp._rules._found import QUICK, Use
+from jaxbp._rules._found import Use
+from jaxbp._rules._program import quickly_compiled
 
-# linear as a derivative is in its cotangent, what it gives for one and for a large one of another direction is no chance
+# a derivative is linear: what holds for a small one and for a large one of another direction is no chance
 _SIZES = (1.0, 100.0)
+_SEED = 982_451_653  # nobody else's: cotangents that are an argument too would hide a transpose
 _SAMPLES, _SAFETY = 3, 4.0
 Arrays = dict[int, np.ndarray]
 
@@ -50,7 +53,7 @@ class Programs:
             def run(consts: Sequence[Any], *inputs: Any) -> Any:
                 return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, consts))(*inputs)
 
-            self.compiled[text] = jax.jit(run, compiler_options=QUICK)
+            self.compiled[text] = quickly_compiled(run)
         return self.compiled[text](program.consts, *inputs)
 
 
@@ -69,7 +72,7 @@ class Rule:
     def arguments(self) -> tuple[int, ...]:
         """The arguments that have a derivative: floating ones, and none that the function closes over."""
         params = self.use.step.params
-        floating = [i for i, v in enumerate(self.use.step.invars) if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
+        floating = [i for i, aval in enumerate(_avals(self.use.step.invars)) if jnp.issubdtype(aval.dtype, jnp.inexact)]
         return tuple(i for i in floating if i >= params["num_consts"])
 
     @cached_property
@@ -80,14 +83,15 @@ class Rule:
     @cached_property
     def results(self) -> tuple[int, ...]:
         """The floating outputs."""
-        return tuple(i for i, v in enumerate(self.use.step.outvars) if jnp.issubdtype(v.aval.dtype, jnp.inexact))
+        return tuple(
+            k for k, aval in enumerate(_avals(self.use.step.outvars)) if jnp.issubdtype(aval.dtype, jnp.inexact)
+        )
 
     @cached_property
     def epsilon(self) -> float:
         """The rounding of the coarsest format in the function or among its arguments."""
-        inside = [v.aval for step in steps(self.primal.jaxpr) for v in step.outvars]
-        avals = [v.aval for v in [*self.use.step.invars, *self.use.step.outvars]] + inside
-        dtypes = [aval.dtype for aval in avals if hasattr(aval, "dtype")]
+        inside = [v for step in steps(self.primal.jaxpr) for v in step.outvars]
+        dtypes = [aval.dtype for aval in _avals([*self.use.step.invars, *self.use.step.outvars, *inside])]
         return max((float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, jnp.inexact)), default=0.0)
 
     @property
@@ -135,12 +139,12 @@ class Rule:
             axis_names=set(over.axes), check_vma=over.check_vma,
         )  # fmt: skip
 
-    def drawn_cotangents(self, seed: int = 0) -> list[list[Any]]:
+    def drawn_cotangents(self) -> list[list[Any]]:
         """Random cotangents of every floating output, of each size."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(_SEED)
 
         def one(size: float, k: int) -> Any:
-            aval = self.use.step.outvars[k].aval
+            aval = _avals(self.use.step.outvars)[k]
             shape = (self._devices, *aval.shape) if self.use.over else aval.shape
             drawn = rng.normal(size=shape) + (
                 1j * rng.normal(size=shape) if jnp.issubdtype(aval.dtype, jnp.complexfloating) else 0
@@ -248,7 +252,7 @@ class Rule:
 
     def elsewhere(self, seed: int) -> list[Any]:
         """Random operands of the same shapes; what is not floating stays."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(_SEED + seed + 1)
 
         def drawn(x: Any) -> Any:
             if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -261,6 +265,11 @@ class Rule:
     def loops(self) -> bool:
         """Whether the function goes in loops, as one that solves an equation does."""
         return any(step.primitive.name in ("scan", "while") for step in steps(self.primal.jaxpr))
+
+
+def _avals(variables: Sequence[Any]) -> list[Any]:
+    """The shapes and dtypes of variables; those of what has none, as an effect, are those of no floating array."""
+    return [v.aval if hasattr(v.aval, "dtype") else ShapedArray((), jnp.bool_) for v in variables]
 
 
 def _varies(aval: Any) -> bool:

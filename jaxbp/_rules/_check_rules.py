@@ -1,20 +1,22 @@
 """`check_rules`: every custom rule that a function reaches, held against autodiff of what it stands for."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
 
 from jaxbp._check._session import Session
-from jaxbp._checks import check_callable
+from jaxbp._checks import check_takes
 from jaxbp._rules._applied import Programs, RuleError
 from jaxbp._rules._applied import Rule as Applicable
 from jaxbp._rules._found import Found, Use, found
 from jaxbp._rules._judged import GRAVITY, Judged, judged
 from jaxbp._rules._program import traced
-from jaxbp._rules._report import Rule, RulesReport
+from jaxbp._rules._report import Rule, RulesReport, RuleVerdict
 
 _JUDGED = 24  # uses of one rule, most of which differ in their numbers alone
 
@@ -45,7 +47,7 @@ def check_rules(f: Callable[..., Any], *args: Any) -> RulesReport:
     A rule that fails when it is applied is wrong too.
 
     Raises:
-        TypeError: f is no function.
+        TypeError: f is no function of these arguments.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -59,9 +61,17 @@ def check_rules(f: Callable[..., Any], *args: Any) -> RulesReport:
         >>> report.rules[0].why
         (('x', 'factor: 1/2 times the right one'),)
     """
-    check_callable(f, "f", "lambda x: jnp.sum(jax.nn.relu(x))")
-    with Session(lambda: traced(f, args).jaxpr).undisturbed():
+    names = tuple(f"args[{i}]" for i in range(len(args)))
+    check_takes(f, "f", names, "lambda x: jnp.sum(jax.nn.relu(x))", hashable=False)
+    with Session(lambda: _in_the_precision_of_now(f, args)).undisturbed():
         return _Check(f, args).report()
+
+
+def _in_the_precision_of_now(f: Callable[..., Any], args: Sequence[Any]) -> ClosedJaxpr:
+    if jax.dtypes.canonicalize_dtype(float) == jnp.float64:
+        with suppress(Exception):  # whatever f objects to in float64
+            return traced(f, args, wide=True).jaxpr
+    return traced(f, args, wide=False).jaxpr
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +87,7 @@ class _Check:
     def _found(self, wide: bool) -> Found:
         if wide not in self.seen:
             with self._precision(wide):
-                self.seen[wide] = found(traced(self.f, self.args))
+                self.seen[wide] = found(traced(self.f, self.args, wide=wide))
         return self.seen[wide]
 
     def report(self) -> RulesReport:
@@ -173,14 +183,14 @@ def _names(use: Use) -> list[str]:
 
 def _with(rule: Rule, worst: dict[int, Judged]) -> Rule:
     verdicts = [each.verdict for each in worst.values()]
-    verdict = max(verdicts, key=GRAVITY.index, default="right")
+    verdict = max(verdicts, key=GRAVITY.index) if verdicts else "right"
     why = tuple((each.finding.name, each.why) for each in worst.values() if each.why)
     return Rule(
         rule.name, rule.place, rule.kind, rule.uses, verdict, tuple(each.finding for each in worst.values()), why
     )
 
 
-def _because(rule: Rule, name: str, why: str, verdict: Any = "not judged") -> Rule:
+def _because(rule: Rule, name: str, why: str, verdict: RuleVerdict = "not judged") -> Rule:
     return Rule(rule.name, rule.place, rule.kind, rule.uses, verdict, why=((name, why),))
 
 

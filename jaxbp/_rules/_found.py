@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun, jaxprs_in_params
 
-from jaxbp._rules._program import Program
+from jaxbp._rules._program import Program, quickly_compiled
 
 _RULES = {"custom_jvp_call", "custom_vjp_call"}
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 _KEPT_OF_A_LOOP, _KEPT = 3, 8
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # it runs once
 
 Path = tuple[int, ...]
 Records = dict[Path, tuple[Any, list[Any]]]  # how often each rule was reached, and its operands, behind the loops' axes
@@ -60,7 +59,7 @@ def found(program: Program) -> Found:
 
     if not _has_rules(program.jaxpr.jaxpr):
         return Found((), ())
-    records = jax.jit(run, compiler_options=QUICK)(program.jaxpr.consts, program.inputs)
+    records = quickly_compiled(run)(program.jaxpr.consts, program.inputs)
     uses = tuple(_use(*recorder.steps[path], *records[path]) for path in sorted(records))
     return Found(uses, tuple(sorted(recorder.unseen)))
 
@@ -120,11 +119,15 @@ class _Recorder:
         if any(map(_has_rules, jaxprs_in_params(params))):
             if name in _CALLS:
                 return self._closed(params["call_jaxpr" if "call_jaxpr" in params else "jaxpr"], operands, path)
-            if name in _INTO:
-                return _INTO[name](self, step, operands, path)
+            if into := self._into.get(name):
+                return into(step, operands, path)
             self.unseen.add(name)
         results = step.primitive.bind(*operands, **step.primitive.get_bind_params(params))
         return results if step.primitive.multiple_results else [results], {}
+
+    @property
+    def _into(self) -> dict[str, Callable[..., tuple[Sequence[Any], Records]]]:
+        return {"scan": self._scan, "while": self._while, "cond": self._cond, "shard_map": self._shard_map}
 
     def _scan(self, step: JaxprEqn, operands: Sequence[Any], path: Path) -> tuple[Sequence[Any], Records]:
         params = step.params
@@ -201,14 +204,6 @@ class _Recorder:
             axis_names=set(axes),
             check_vma=params["check_vma"],
         )(*operands)
-
-
-_INTO: dict[str, Callable[..., tuple[Sequence[Any], Records]]] = {
-    "scan": _Recorder._scan,
-    "while": _Recorder._while,
-    "cond": _Recorder._cond,
-    "shard_map": _Recorder._shard_map,
-}
 
 
 def _empty(shapes: Any, kept: int) -> Any:

@@ -39,7 +39,7 @@ def judged(rule: Rule, operands: Sequence[Any], names: Sequence[str]) -> Iterato
     """The verdict on each argument at some operands, by its position."""
     applied = rule.applied(operands)
     for i in rule.differentiated:
-        argument = _Argument(rule, operands, applied, i, names[i])
+        argument = _Argument(rule, operands, applied, i, names)
         verdict = argument.judged()
         variables = rule.use.step.invars
         same = [j for j in rule.differentiated if j != i and variables[j] is variables[i]]
@@ -59,7 +59,12 @@ class _Argument:
     operands: Sequence[Any]
     applied: Applied
     i: int
-    name: str
+    names: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """What the argument is called."""
+        return self.names[self.i]
 
     def judged(self) -> Judged:
         if self.applied.expected is None:
@@ -73,7 +78,7 @@ class _Argument:
             errors = [float(each[self.i]) for each in self.rule.rounding_errors(self.operands)]
             if not any(each.any() for each in self._off(errors)):
                 return Judged("precision", self._finding(off, "precision"))
-        return self._on_purpose(off) or self._at_corners(off) or self._wrong(off)
+        return self._on_purpose(off) or self._by_the_sides(off)
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
         """For each cotangent mine, what is expected, and the size of the cotangent."""
@@ -108,7 +113,7 @@ class _Argument:
         pairs = list(self._pairs())
         k = next((k for k, each in enumerate(off) if each.any()), 0)
         mine, expected, _ = pairs[k]
-        difference = np.abs(mine - expected)
+        difference = np.where(off[k] | ~off[k].any(), np.abs(mine - expected), 0.0)
         finite = np.where(np.isfinite(difference), difference, np.where(off[k], np.inf, 0.0))
         if not mine.size:
             return Finding(self.name, status, (), 0.0, 0.0, 0.0, 0, 0, remark)
@@ -125,42 +130,65 @@ class _Argument:
         others = [(self.applied, self.operands)]
         others += [(self.rule.applied(x), x) for x in map(self.rule.elsewhere, range(2))]
         if all(_is_flat(applied, self.i) for applied, _ in others):
-            return self._listed(off, "the function is flat in it, and the rule states a slope")
+            return self._listed(off, self._of_a_flat_one())
         if all(_is_identity(applied, self.i, x) for applied, x in others):
             return self._listed(off, "the function hands it on as it is, and the rule changes its gradient")
         if self.rule.loops and self._size_of_difference() < _CONVERGED:
             return self._listed(off, "the function goes in loops, and the rule is nearly their derivative")
         return None
 
+    def _of_a_flat_one(self) -> str:
+        states = "the function is flat in it, and the rule states a slope"
+        if not self._is_real:
+            return states
+        mine, *_ = next(self._pairs())
+        chosen = self._sample(np.arange(mine.size))
+        across, mine = self._slopes(chosen)[:, 2], mine.ravel()[chosen]
+        if not np.any(np.nan_to_num(across)):
+            return states
+        same = np.all(np.abs(mine - across) <= 10 * self._fineness * _positive(_largest(across)))
+        says = "the same as" if same else "otherwise than"
+        return f"a gradient is stopped in the function, and central differences say {says} the rule"
+
+    @property
+    def _is_real(self) -> bool:
+        """Whether elements of the argument can be moved one by one."""
+        mine, x = self.applied.mine[0][self.i], self.operands[self.i]
+        return bool(mine.size) and not np.iscomplexobj(x) and mine.shape == x.shape
+
+    def _sample(self, indices: np.ndarray) -> np.ndarray:
+        """Some of the elements that count, by their flat position."""
+        size = self.applied.mine[0][self.i].size
+        return np.random.default_rng(0).permutation(indices[indices < self.rule.counted(self.i, size)])[:_LOOKED_AT]
+
     def _listed(self, off: Sequence[np.ndarray], why: str) -> Judged:
         return Judged("on purpose", self._finding(off, "right"), why)
 
     def _slopes(self, indices: np.ndarray) -> np.ndarray:
         step = 6e-6 if self.rule.epsilon < 1e-15 else self.rule.epsilon ** (1 / 3)
-        return self.rule.slopes(self.operands, self.i, [int(i) for i in indices], step)
+        return self.rule.slopes(self.operands, self.i, indices.tolist(), step)
 
-    def _at_corners(self, off: Sequence[np.ndarray]) -> Judged | None:
+    def _by_the_sides(self, off: list[np.ndarray]) -> Judged:
         """Whether all that is off, or a sample of it, lies between the slopes of two sides, or is what these say."""
-        mine, expected, _ = next(self._pairs())
-        if np.iscomplexobj(self.operands[self.i]) or mine.shape != self.operands[self.i].shape:
-            return None
-        where = np.flatnonzero(off[0].ravel()[: self.rule.counted(self.i, mine.size)])
-        if not len(where):
-            return None  # it is right for one cotangent, and so not linear
-        chosen = np.random.default_rng(0).permutation(where)[:_LOOKED_AT]
+        mine, everywhere, _ = next(self._pairs())
+        where = np.flatnonzero(off[0])
+        if not self._is_real or not len(where):
+            return self._wrong(off)
+        chosen = self._sample(where)
         left, right, across = self._slopes(chosen).T
-        mine, expected = mine.ravel()[chosen], expected.ravel()[chosen]
-        fine = self._fineness
-        size = np.maximum(
-            np.maximum(np.abs(left), np.abs(right)), 1e-3 * _positive(_largest(self.applied.expected[0][self.i]))
-        )
-        corner = np.abs(left - right) > max(1e-3, 10 * fine) * size
-        slack = 10 * fine * size
+        mine, expected = mine.ravel()[chosen], everywhere.ravel()[chosen]
+        fineness = self._fineness
+        size = np.maximum(np.maximum(np.abs(left), np.abs(right)), 1e-3 * _positive(_largest(everywhere)))
+        corner = np.abs(left - right) > max(1e-3, 10 * fineness) * size
+        slack = 10 * fineness * size
         between = (np.minimum(left, right) - slack <= mine) & (mine <= np.maximum(left, right) + slack)
         agrees = np.abs(mine - across) <= slack
         blind = ~np.isfinite(expected) & np.isfinite(mine) & ~np.isfinite(across)
-        if not np.all((corner & between) | agrees | blind):
-            return None
+        fine = (corner & between) | agrees | blind
+        if not np.all(fine):
+            left_over = off[0].copy()
+            left_over.ravel()[chosen[fine]] = False
+            return self._wrong([left_over, *off[1:]])
         if np.any(corner & between):
             count = f"{len(where)} of {off[0].size} elements sit on a corner of the function"
             return Judged(
@@ -200,7 +228,7 @@ class _Argument:
 
     def _wrong(self, off: Sequence[np.ndarray]) -> Judged:
         finding = self._finding(off, "wrong")
-        why = mistakes(At(self.applied, self.i, relative_error(self.rule.epsilon), off[0]))
+        why = mistakes(At(self.applied, self.i, relative_error(self.rule.epsilon), off[0], self.names))
         return Judged("wrong", finding, why)
 
     def _by_differences(self) -> Judged:
@@ -208,11 +236,11 @@ class _Argument:
         mine = self.applied.mine[0][self.i]
         nothing = Finding(self.name, "right", (), 0.0, 0.0, 0.0, 0, mine.size)
         cannot = "autodiff cannot differentiate the function"
-        if np.iscomplexobj(self.operands[self.i]) or not mine.size:
+        if not self._is_real:
             return Judged("on purpose", nothing, cannot)
-        chosen = np.random.default_rng(0).permutation(self.rule.counted(self.i, mine.size))[:_LOOKED_AT]
+        chosen = self._sample(np.arange(mine.size))
         h = 1e-4 if self.rule.epsilon < 1e-15 else self.rule.epsilon ** (1 / 4)
-        near, far = (self.rule.slopes(self.operands, self.i, chosen, step)[:, 2] for step in (h, 8 * h))
+        near, far = (self.rule.slopes(self.operands, self.i, chosen.tolist(), step)[:, 2] for step in (h, 8 * h))
         size = _largest(near)
         coarse = 10 * np.abs(near - far) + 1e-4 * size
         told = np.isfinite(coarse) & (coarse <= 0.1 * _positive(size))

@@ -1,6 +1,6 @@
 """The catalogue of mistakes in rules, as data: a name, its words, and the numbers that it would give."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,6 +17,7 @@ class At:
     i: int
     relative: float
     off: np.ndarray
+    names: Sequence[str]
 
     @property
     def mine(self) -> np.ndarray:
@@ -77,7 +78,7 @@ def _swapped(at: At) -> Iterator[Prediction]:
     assert at.applied.expected is not None
     for j, other in at.applied.expected[0].items():
         if j != at.i:
-            yield f"the derivative with respect to argument {j}", other
+            yield f"the derivative with respect to {at.names[j]}", other
 
 
 def _handed_on(at: At) -> Iterator[Prediction]:
@@ -91,7 +92,7 @@ def _times(at: At) -> Iterator[Prediction]:
     for cotangent in at.applied.cotangents[0].values():
         for j, x in floating.items():
             if x.shape == cotangent.shape:
-                yield f"the cotangent times argument {j} itself, not the derivative there", cotangent * x
+                yield f"the cotangent times {at.names[j]} itself, not the derivative there", cotangent * x
         for output in at.applied.outputs.values():
             if output.shape == cotangent.shape:
                 yield "the cotangent times the function's value", cotangent * output
@@ -123,7 +124,7 @@ CATALOGUE = (
 
 def mistakes(at: At) -> str:
     """The mistake that gives these numbers, or what can be said of them without a name."""
-    for entry in CATALOGUE:
+    for entry in CATALOGUE if at.off.any() else ():
         for words, predicted in entry.predictions(at):
             if at.gives(predicted):
                 return f"{entry.name}: {words}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -18,14 +19,14 @@ class Program:
     inputs: Sequence[Any]
 
 
-def traced(f: Callable[..., Any], args: Sequence[Any]) -> Program:
-    """The program of f at its arguments, floating arrays as wide as the session of whoever calls it.
+def traced(f: Callable[..., Any], args: Sequence[Any], *, wide: bool) -> Program:
+    """The program of f at its arguments, with all floating arrays in float64 or as they came.
 
     What is no array, such as a number of Python or a function in a module of equinox, f gets as it is.
     """
     leaves, treedef = jax.tree.flatten(tuple(args))
     where = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "dtype") and hasattr(leaf, "shape")]
-    arrays = [_widened(leaves[i]) for i in where]
+    arrays = [_array(leaves[i], wide) for i in where]
 
     # a new function: what JAX keeps for the caller's own would outlive this
     def of_arrays(*arrays: Any) -> Any:
@@ -38,8 +39,18 @@ def traced(f: Callable[..., Any], args: Sequence[Any]) -> Program:
     return Program(jax.make_jaxpr(of_arrays)(*arrays), arrays)
 
 
-def _widened(leaf: Any) -> Any:
-    # whoever asks for float64 is in a session that has it
-    wide = jax.dtypes.canonicalize_dtype(float) == jnp.float64 and jnp.issubdtype(leaf.dtype, jnp.floating)
+def _array(leaf: Any, wide: bool) -> Any:
+    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
     # by NumPy: JAX would compile a program for each shape
-    return jnp.asarray(np.asarray(leaf).astype(float) if wide else leaf)
+    return jnp.asarray(np.asarray(leaf).astype(float) if wide and floating else leaf)
+
+
+# A program that is compiled to run a few times. The last of these is internal, and asked for where it is known.
+_QUICK: dict[str, str | int | bool] = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_QUICKER = {**_QUICK, "xla_cpu_use_fusion_emitters": False}
+
+
+def quickly_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function as a program that is compiled in less time than it would take to make it fast."""
+    options = _QUICKER if version("jaxlib") == "0.10.2" else _QUICK
+    return jax.jit(function, compiler_options=options)
