@@ -45,16 +45,17 @@ class Programs:
 
     compiled: dict[str, Any] = field(default_factory=dict)
 
-    def run(self, program: ClosedJaxpr, *inputs: Any) -> list[Any]:
-        """The outputs of a program."""
-        text = f"{program.jaxpr} {[(np.shape(c), c.dtype) for c in program.consts]}"
+    def run(self, programs: Sequence[ClosedJaxpr], *inputs: Any) -> list[list[Any]]:
+        """The outputs of programs of the same inputs, compiled as one."""
+        text = "".join(f"{each.jaxpr} {[(np.shape(c), c.dtype) for c in each.consts]}" for each in programs)
         if text not in self.compiled:
 
-            def run(consts: Sequence[Any], *inputs: Any) -> Any:
-                return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, consts))(*inputs)
+            def run(consts: Sequence[Sequence[Any]], *inputs: Any) -> Any:
+                closed = (ClosedJaxpr(each.jaxpr, c) for each, c in zip(programs, consts, strict=True))
+                return [jaxpr_as_fun(each)(*inputs) for each in closed]
 
             self.compiled[text] = quickly_compiled(run)
-        return self.compiled[text](program.consts, *inputs)
+        return self.compiled[text]([each.consts for each in programs], *inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,39 +177,43 @@ class Rule:
     def applied(self, operands: Sequence[Any]) -> Applied:
         """Both derivatives at some operands."""
         cotangents = self.drawn_cotangents()
-        outputs_of_rule, mine = self._on_each(self._mine, operands, self._run)
-        if self._expected is None:
-            outputs, expected = outputs_of_rule, None
-        else:
-            outputs, expected = self._on_each(self._expected, operands, self._run)
+        both = [self._mine, *filter(None, [self._expected])]
+        (outputs_of_rule, mine), *of_autodiff = self._on_each(lambda inputs: self._run(both, inputs), operands)
+        outputs, expected = of_autodiff[0] if of_autodiff else (outputs_of_rule, None)
         by_output = [dict(zip(self.results, map(as_reals, each), strict=True)) for each in cotangents]
         return Applied([_array(x) for x in operands], by_output, mine, expected, outputs, outputs_of_rule)
 
-    def _run(self, program: ClosedJaxpr, inputs: Sequence[Any]) -> list[Any]:
+    def _run(self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any]) -> list[list[Any]]:
         try:
-            return self.programs.run(program, *inputs)
+            return self.programs.run(programs, *inputs)
         except Exception as error:
             raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
     def _on_each(
-        self, program: ClosedJaxpr, operands: Sequence[Any], run: Callable[..., list[Any]]
-    ) -> tuple[Arrays, list[Arrays]]:
-        """The outputs of a program, and what it sends back of each cotangent."""
-        flat = [[as_reals(x) for x in run(program, [*operands, *each])] for each in self.drawn_cotangents()]
+        self, run: Callable[[Sequence[Any]], list[list[Any]]], operands: Sequence[Any]
+    ) -> list[tuple[Arrays, list[Arrays]]]:
+        """For each program that is run its outputs, and what it sends back of each cotangent."""
+        by_cotangent = [run([*operands, *each]) for each in self.drawn_cotangents()]
         n = len(self.results)
-        outputs = dict(zip(self.results, flat[0][:n], strict=True))
-        return outputs, [dict(zip(self.differentiated, each[n:], strict=True)) for each in flat]
+
+        def of(flat: Sequence[Sequence[Any]]) -> tuple[Arrays, list[Arrays]]:
+            arrays = [list(map(as_reals, each)) for each in flat]
+            outputs = dict(zip(self.results, arrays[0][:n], strict=True))
+            return outputs, [dict(zip(self.differentiated, each[n:], strict=True)) for each in arrays]
+
+        return list(map(of, zip(*by_cotangent, strict=True)))
 
     def rounding_errors(self, operands: Sequence[Any]) -> list[Arrays]:
         """The largest errors that rounding explains, by cotangent and argument, of both derivatives together."""
         errors: list[Arrays] = [dict.fromkeys(self.differentiated, np.zeros(())) for _ in _SIZES]
-        for program in filter(None, [self._mine, self._expected]):
-            _, exact = self._on_each(program, operands, self._run)
-            for seed in range(_SAMPLES):
-                noise = Noise(2 * self.epsilon, np.random.default_rng(seed))
-                _, noisy = self._on_each(program, operands, noise.run)
+        both = [self._mine, *filter(None, [self._expected])]
+        exact = self._on_each(lambda inputs: self._run(both, inputs), operands)
+        for seed in range(_SAMPLES):
+            noise = Noise(2 * self.epsilon, np.random.default_rng(seed))
+            noisy = self._on_each(lambda inputs, noise=noise: [noise.run(each, inputs) for each in both], operands)
+            for (_, here), (_, there) in zip(exact, noisy, strict=True):
                 for k, i in ((k, i) for k in range(len(_SIZES)) for i in self.differentiated):
-                    change = np.nan_to_num(np.abs(noisy[k][i] - exact[k][i]), nan=0.0, posinf=0.0, neginf=0.0)
+                    change = np.nan_to_num(np.abs(there[k][i] - here[k][i]), nan=0.0, posinf=0.0, neginf=0.0)
                     errors[k][i] = np.maximum(errors[k][i], _SAFETY * change.max(initial=0.0))
         return errors
 
@@ -240,7 +245,7 @@ class Rule:
             return jax.lax.map(lambda at: of(operands, cotangent, at), indices)
 
         program = jax.make_jaxpr(on_each)(operands, cotangent, jnp.asarray(indices))
-        return np.asarray(self._run(program, [*operands, *cotangent, jnp.asarray(indices)])[0], np.float64)
+        return np.asarray(self._run([program], [*operands, *cotangent, jnp.asarray(indices)])[0][0], np.float64)
 
     def _is_apart(self, variable: Any) -> bool:
         """Whether each element of an array counts: what is equal on all devices is there once for each."""
@@ -260,6 +265,13 @@ class Rule:
             return jnp.asarray(3 * rng.normal(size=x.shape), x.dtype)
 
         return [drawn(x) for x in self.use.operands[0]]
+
+    @cached_property
+    def quantises(self) -> bool:
+        """Whether the function casts to a format of so few bits that it is stairs."""
+        outputs = _avals([v for step in steps(self.primal.jaxpr) for v in step.outvars])
+        floating = [aval.dtype for aval in outputs if jnp.issubdtype(aval.dtype, jnp.floating)]
+        return any(jnp.finfo(dtype).bits <= 8 for dtype in floating)
 
     @cached_property
     def loops(self) -> bool:

@@ -40,7 +40,7 @@ def check_rules(f: Callable[..., Any], *args: Any) -> RulesReport:
     - `on purpose`, where autodiff cannot say what is meant: it gives 0 for this argument at these and at random values
       (rounding, signs, stopped gradients: a straight-through estimator); or the function hands the argument on as it
       is at these and at random values (a reversed, scaled or clipped gradient); or JAX cannot differentiate the
-      function, and central differences agree or say nothing; or they agree with the rule and not with autodiff, as
+      function, and central differences agree or say nothing; or it casts to a few bits; or differences agree with the rule and not with autodiff, as
       where a gradient is stopped inside; or the function goes in loops, and the rule is within 1% of their derivative,
       as that of an implicit function is.
 
@@ -125,6 +125,8 @@ class _Check:
                     return self._judged(key, narrow[key], False)
             apart = any(use.over for use in uses)  # what the devices did together cannot always be done again
             return _because(rule, "", f"the rule raises {error}", "not judged" if apart else "wrong")
+        except Exception as error:  # of numbers that no arithmetic is defined for, say: that is no fault of the rule
+            return _because(rule, "", f"what it gives cannot be compared: {_said(error)}")
 
     def _worst(self, uses: Sequence[Use], wide: bool) -> dict[int, Judged]:
         worst: dict[int, Judged] = {}
@@ -182,8 +184,8 @@ def _names(use: Use) -> list[str]:
 
 
 def _with(rule: Rule, worst: dict[int, Judged]) -> Rule:
-    verdicts = [each.verdict for each in worst.values()]
-    verdict = max(verdicts, key=GRAVITY.index) if verdicts else "right"
+    verdicts: list[RuleVerdict] = [each.verdict for each in worst.values()]
+    verdict: RuleVerdict = max(verdicts, key=GRAVITY.index) if verdicts else "right"
     why = tuple((each.finding.name, each.why) for each in worst.values() if each.why)
     return Rule(
         rule.name, rule.place, rule.kind, rule.uses, verdict, tuple(each.finding for each in worst.values()), why

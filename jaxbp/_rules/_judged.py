@@ -35,8 +35,9 @@ GRAVITY: tuple[RuleVerdict, ...] = ("not judged", "right", "precision", "kink", 
 
 
 @np.errstate(all="ignore")  # numbers at the end of the format are compared too
-def judged(rule: Rule, operands: Sequence[Any], names: Sequence[str]) -> Iterator[tuple[int, Judged]]:
-    """The verdict on each argument at some operands, by its position."""
+def judged(rule: Rule, operands: Sequence[Any], names: Sequence[str]) -> list[tuple[int, Judged]]:
+    """The verdict on each argument at some operands, by its position; a value that is wrong has one below 0."""
+    verdicts: list[tuple[int, Judged]] = []
     applied = rule.applied(operands)
     for i in rule.differentiated:
         argument = _Argument(rule, operands, applied, i, names)
@@ -46,11 +47,12 @@ def judged(rule: Rule, operands: Sequence[Any], names: Sequence[str]) -> Iterato
         if verdict.verdict in ("wrong", "on purpose") and same and argument.is_right_with(same):
             why = "one array is handed in for several arguments, and their derivatives are right together"
             verdict = Judged("on purpose", replace(verdict.finding, status="right"), why)
-        yield i, verdict
+        verdicts.append((i, verdict))
     for k in rule.results:
         wrong = _value(rule, operands, applied, k)
         if wrong:
-            yield -1 - k, wrong
+            verdicts.append((-1 - k, wrong))
+    return verdicts
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +76,15 @@ class _Argument:
             return Judged("right", self._finding(off, "right"))
         if self._size_of_difference() <= _CLOSE:
             return Judged("precision", self._finding(off, "precision"))
+        if purpose := self._on_purpose(off):
+            return purpose
         if self.rule.epsilon > 1e-15 or self._size_of_difference() <= 1e-3:
             errors = [float(each[self.i]) for each in self.rule.rounding_errors(self.operands)]
             if not any(each.any() for each in self._off(errors)):
                 return Judged("precision", self._finding(off, "precision"))
-        return self._on_purpose(off) or self._by_the_sides(off)
+        if self.rule.loops and self._size_of_difference() < _CONVERGED:
+            return self._listed(off, "the function goes in loops, and the rule is nearly their derivative")
+        return self._by_the_sides(off)
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
         """For each cotangent mine, what is expected, and the size of the cotangent."""
@@ -133,8 +139,12 @@ class _Argument:
             return self._listed(off, self._of_a_flat_one())
         if all(_is_identity(applied, self.i, x) for applied, x in others):
             return self._listed(off, "the function hands it on as it is, and the rule changes its gradient")
-        if self.rule.loops and self._size_of_difference() < _CONVERGED:
-            return self._listed(off, "the function goes in loops, and the rule is nearly their derivative")
+        if self.rule.quantises:
+            return self._listed(off, "the function casts to a few bits, which autodiff takes for the identity")
+        if instead := [
+            j for j in self.rule.differentiated if all(_has_it_instead(each, self.i, j) for each, _ in others)
+        ]:
+            return self._listed(off, f"its derivative is given to {self.names[instead[0]]} instead, which has none")
         return None
 
     def _of_a_flat_one(self) -> str:
@@ -261,6 +271,15 @@ class _Argument:
 
 def _is_flat(applied: Applied, i: int) -> bool:
     return applied.expected is not None and not any(np.nan_to_num(each[i]).any() for each in applied.expected)
+
+
+def _has_it_instead(applied: Applied, i: int, j: int) -> bool:
+    """Whether another argument, in which the function is flat, is given the derivative with respect to this one."""
+    mine, expected = applied.mine[0], applied.expected[0] if applied.expected else {}
+    if i == j or not expected or mine[i].shape != mine[j].shape or mine[i].any() or not _is_flat(applied, j):
+        return False
+    # as coarse as the formats for which people do this
+    return bool(_largest(mine[j] - expected[i]) <= 0.1 * _largest(expected[i]))
 
 
 def _is_identity(applied: Applied, i: int, operands: Sequence[Any]) -> bool:
