@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import jax
@@ -19,6 +19,8 @@ from jaxbp._rules._program import traced
 from jaxbp._rules._report import Rule, RulesReport, RuleVerdict
 
 _JUDGED = 24  # uses of one rule, most of which differ in their numbers alone
+
+_WRAPPERS = ("/jax/_src/", "/jax/experimental/", "/equinox/_ad.py", "/jaxbp/_rules/")
 
 Key = tuple[str, ...]
 
@@ -37,12 +39,16 @@ def check_rules(f: Callable[..., Any], *args: Any) -> RulesReport:
 
     - `precision`, where rounding explains it, or it is less than a part in a million;
     - `kink`, where the function has a corner, and the rule's slope lies between those of the two sides;
-    - `on purpose`, where autodiff cannot say what is meant: it gives 0 for this argument at these and at random values
-      (rounding, signs, stopped gradients: a straight-through estimator); or the function hands the argument on as it
-      is at these and at random values (a reversed, scaled or clipped gradient); or JAX cannot differentiate the
-      function, and central differences agree or say nothing; or it casts to a few bits; or differences agree with the rule and not with autodiff, as
-      where a gradient is stopped inside; or the function goes in loops, and the rule is within 1% of their derivative,
-      as that of an implicit function is.
+    - `on purpose`, where autodiff cannot say what is meant. That is so where
+        - it gives 0 for this argument, at these and at random values (rounding, signs, a stopped gradient: what a
+          straight-through estimator is for), or the function casts to a few bits;
+        - the function hands this argument on as it is, at these and at random values (a reversed, scaled or clipped
+          gradient);
+        - JAX cannot differentiate the function, and central differences agree with the rule or say nothing;
+        - central differences agree with the rule and not with autodiff;
+        - the function goes in loops, and the rule is within 1% of their derivative, as that of an implicit function is;
+        - one array is handed in for several arguments, whose derivatives are right together, or one in which the
+          function is flat is given the derivative with respect to another.
 
     A rule that fails when it is applied is wrong too.
 
@@ -113,7 +119,9 @@ class _Check:
         kind, place = key[0], key[1]
         name, _, where = place.rpartition(" at ")
         times = sum(use.times for use in uses)
-        rule = Rule(name, where, cast(Literal["custom_vjp", "custom_jvp"], kind), times, "not judged")
+        rule = Rule(
+            name, where, cast(Literal["custom_vjp", "custom_jvp"], kind), times, "not judged", used_at=_places(uses)
+        )
         if not times:
             return _because(rule, "", "what flows there never reaches it: its branch is not taken")
         try:
@@ -169,6 +177,16 @@ def _grouped(of: Found) -> list[tuple[Key, list[Use]]]:
     return list(groups.items())
 
 
+def _places(uses: Sequence[Use]) -> tuple[str, ...]:
+    """The lines that use a rule, the innermost ones that are neither of JAX nor of whoever wraps its rules."""
+    places = []
+    for use in uses:
+        raw = use.step.source_info.traceback
+        frames = [f"{frame.file_name}:{frame.line_num}" for frame in (raw.frames if raw else ())]
+        places += [next((place for place in frames if not any(part in place for part in _WRAPPERS)), "")]
+    return tuple(dict.fromkeys(filter(None, places)))
+
+
 def _names(use: Use) -> list[str]:
     """What the arguments are called; those that a function closes over come first."""
     params = use.step.params
@@ -187,13 +205,11 @@ def _with(rule: Rule, worst: dict[int, Judged]) -> Rule:
     verdicts: list[RuleVerdict] = [each.verdict for each in worst.values()]
     verdict: RuleVerdict = max(verdicts, key=GRAVITY.index) if verdicts else "right"
     why = tuple((each.finding.name, each.why) for each in worst.values() if each.why)
-    return Rule(
-        rule.name, rule.place, rule.kind, rule.uses, verdict, tuple(each.finding for each in worst.values()), why
-    )
+    return replace(rule, verdict=verdict, findings=tuple(each.finding for each in worst.values()), why=why)
 
 
 def _because(rule: Rule, name: str, why: str, verdict: RuleVerdict = "not judged") -> Rule:
-    return Rule(rule.name, rule.place, rule.kind, rule.uses, verdict, why=((name, why),))
+    return replace(rule, verdict=verdict, why=((name, why),))
 
 
 def _said(error: Exception) -> str:

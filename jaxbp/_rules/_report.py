@@ -23,6 +23,7 @@ class Rule:
             subgradient on a corner; `"on purpose"`, what autodiff cannot give; `"not judged"`; `"wrong"`.
         findings: The derivative with respect to each argument, at the use where it is worst.
         why: For each finding that is not simply right its name and the reason, in words.
+        used_at: The lines that use it.
     """
 
     name: str
@@ -32,9 +33,11 @@ class Rule:
     verdict: RuleVerdict
     findings: tuple[Finding, ...] = ()
     why: tuple[tuple[str, str], ...] = ()
+    used_at: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         head = f"{self.verdict}: {self.kind} {self.name} at {self.place}, used {self.uses} times"
+        head += f" from {self.used_at[0]}" if self.used_at else ""
         reasons = dict(self.why)
         lines = [
             f"  {'' if finding.status == 'right' else finding}{_reason(finding, reasons)}"
