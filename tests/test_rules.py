@@ -200,3 +200,37 @@ def test_the_session_is_as_it_was():
         assert f(x) == before
         assert f(x).dtype == jnp.float32
         assert jaxbp.check_rules(f, x).ok
+
+
+POSITIVE, UNIT, LABELS = jnp.abs(NARROW) + 0.3, jax.nn.sigmoid(NARROW), jnp.array([0, 1, 2, 1])
+FIRST = NARROW.at[0, 0].set(0.0)
+CANDIDATES = (
+    *((FIRST, UNIT, POSITIVE), (POSITIVE, POSITIVE, UNIT), (jax.nn.softmax(Y), jax.nn.softmax(X)), (FIRST, LABELS)),
+    *((POSITIVE, UNIT), (FIRST,), (POSITIVE,), (UNIT,), (NARROW[:3] @ NARROW[:3].T + 3 * jnp.eye(3),), (LABELS, UNIT)),
+)
+NAMESPACES = (jax.nn, jnp, jnp.linalg, jax.scipy.special, optax.losses, optax.projections)
+FILES = {"save", "savez", "load", "fromfile", "printoptions", "set_printoptions", "array_repr", "array_str"}
+
+
+def accepts(f, args):
+    try:
+        jax.eval_shape(lambda *args: f(*args), *args)
+    except Exception:
+        return False
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("namespace", NAMESPACES, ids=lambda namespace: namespace.__name__)
+def test_nothing_that_is_installed_is_accused(namespace):
+    judged, wrong = 0, []
+    for name in sorted(set(dir(namespace)) - FILES):
+        f = getattr(namespace, name)
+        if name.startswith("_") or isinstance(f, type) or not callable(f):
+            continue
+        for args in [args for args in CANDIDATES if accepts(f, args)][:2]:
+            report = jaxbp.check_rules(f, *args)
+            judged += len(report.rules)
+            wrong += [f"{name}: {rule}" for rule in report.rules if rule.verdict in ("wrong", "not judged")]
+    assert not wrong
+    assert judged or namespace in (jnp.linalg, optax.projections)
