@@ -231,6 +231,6 @@ def test_nothing_that_is_installed_is_accused(namespace):
         for args in [args for args in CANDIDATES if accepts(f, args)][:2]:
             report = jaxbp.check_rules(f, *args)
             judged += len(report.rules)
-            wrong += [f"{name}: {rule}" for rule in report.rules if rule.verdict in ("wrong", "not judged")]
+            wrong += [f"{name}: {rule}" for rule in report.rules if rule.verdict == "wrong"]
     assert not wrong
     assert judged or namespace in (jnp.linalg, optax.projections)

@@ -131,6 +131,8 @@ class _Check:
                 narrow = dict(_grouped(self._found(False)))
                 if key in narrow:
                     return self._judged(key, narrow[key], False)
+            if isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
+                return _because(rule, "", "the rule closes over what is traced, and cannot run apart from its function")
             apart = any(use.over for use in uses)  # what the devices did together cannot always be done again
             return _because(rule, "", f"the rule raises {error}", "not judged" if apart else "wrong")
         except Exception as error:  # of numbers that no arithmetic is defined for, say: that is no fault of the rule

@@ -279,6 +279,8 @@ class _Argument:
         size = _largest(near)
         coarse = 10 * np.abs(near - far) + 1e-4 * size
         told = np.isfinite(coarse) & (coarse <= 0.1 * _positive(size))
+        if any(np.isnan(output).any() for output in self.applied.outputs.values()):
+            told &= ~np.isnan(mine.ravel()[chosen])  # as the function's own value may be there
         if not told.any():
             return Judged("on purpose", nothing, f"{cannot}, and differences say nothing")
         off = told & ~(np.abs(mine.ravel()[chosen] - near) <= coarse)
