@@ -13,12 +13,12 @@ from jaxbp._check._session import Session
 from jaxbp._checks import check_takes
 from jaxbp._rules._applied import Programs, RuleError
 from jaxbp._rules._applied import Rule as Applicable
-from jaxbp._rules._found import Found, Use, found
+from jaxbp._rules._found import KEPT, Found, Use, found
 from jaxbp._rules._judged import GRAVITY, Judged, judged
 from jaxbp._rules._program import traced
 from jaxbp._rules._report import Rule, RulesReport, RuleVerdict
 
-_JUDGED = 24  # uses of one rule, most of which differ in their numbers alone
+_JUDGED = 24  # applications of one rule, most of which differ in their numbers alone
 
 _WRAPPERS = ("/jax/_src/", "/jax/experimental/", "/equinox/_ad.py", "/jaxbp/_rules/")
 
@@ -143,7 +143,7 @@ class _Check:
         at = [(use, operands) for operands_of in zip(*(_padded(use) for use in uses), strict=True)
               for use, operands in operands_of if operands is not None]  # fmt: skip
         rules: dict[int, list[Applicable]] = {}
-        for use, operands in at[:_JUDGED]:
+        for use, operands in at[: max(_JUDGED, len(uses))]:  # every use comes once before any comes again
             with self._precision(wide):
                 if id(use) not in rules:
                     rules[id(use)] = list(_variants(use, self.programs[wide]))
@@ -155,8 +155,7 @@ class _Check:
 
 
 def _padded(use: Use) -> list[tuple[Use, Any]]:
-    most = 8
-    return [(use, use.operands[k] if k < len(use.operands) else None) for k in range(most)]
+    return [(use, use.operands[k] if k < len(use.operands) else None) for k in range(KEPT)]
 
 
 def _variants(use: Use, programs: Programs) -> Iterator[Applicable]:

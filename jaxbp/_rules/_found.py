@@ -17,7 +17,7 @@ from jaxbp._rules._program import Program, quickly_compiled
 
 _RULES = {"custom_jvp_call", "custom_vjp_call"}
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
-_KEPT_OF_A_LOOP, _KEPT = 3, 8
+_KEPT_OF_A_LOOP, KEPT = 3, 8
 
 Path = tuple[int, ...]
 Records = dict[Path, tuple[Any, list[Any]]]  # how often each rule was reached, and its operands, behind the loops' axes
@@ -71,7 +71,7 @@ def _use(step: JaxprEqn, within: tuple[Devices | None, ...], times: Any, operand
         times, over = times.max(axis), within[axis]
         operands = [jnp.moveaxis(operand, axis, times.ndim) for operand in operands]
     reached = np.argwhere(times > 0)
-    chosen = reached[np.unique(np.linspace(0, len(reached) - 1, min(_KEPT, len(reached))).astype(int))]
+    chosen = reached[np.unique(np.linspace(0, len(reached) - 1, min(KEPT, len(reached))).astype(int))]
     kept = tuple([operand[tuple(index)] for operand in operands] for index in chosen)
     return Use(step, int(times.sum()), kept, over)
 

@@ -1,7 +1,8 @@
 """What one argument's derivative by a rule is worth: right, precision, kink, on purpose or wrong."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,9 @@ def judged(rule: Rule, operands: Sequence[Any], names: Sequence[str]) -> list[tu
     """The verdict on each argument at some operands, by its position; a value that is wrong has one below 0."""
     verdicts: list[tuple[int, Judged]] = []
     applied = rule.applied(operands)
+    errors = cache(lambda: rule.rounding_errors(operands))  # of all arguments at once, and of the wrong ones alone
     for i in rule.differentiated:
-        argument = _Argument(rule, operands, applied, i, names)
+        argument = _Argument(rule, operands, applied, i, names, errors)
         verdict = argument.judged()
         variables = rule.use.step.invars
         same = [j for j in rule.differentiated if j != i and variables[j] is variables[i]]
@@ -62,6 +64,7 @@ class _Argument:
     applied: Applied
     i: int
     names: Sequence[str]
+    rounding_errors: Callable[[], list[Arrays]]
 
     @property
     def name(self) -> str:
@@ -78,7 +81,7 @@ class _Argument:
             return Judged("precision", self._finding(off, "precision"))
         if purpose := self._on_purpose(off):
             return purpose
-        errors = [each[self.i] for each in self.rule.rounding_errors(self.operands)]
+        errors = [each[self.i] for each in self.rounding_errors()]
         beyond = self._off(errors)
         if not any(each.any() for each in beyond):
             return Judged("precision", self._finding(off, "precision"))
