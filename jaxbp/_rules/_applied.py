@@ -18,7 +18,7 @@ from jaxbp._rules._program import quickly_compiled
 # a derivative is linear: what holds for a small one and for a large one of another direction is no chance
 _SIZES = (1.0, 100.0)
 _SEED = 982_451_653  # nobody else's: cotangents that are an argument too would hide a transpose
-_SAMPLES, _SAFETY = 3, 8.0
+_SAFETY = 8.0
 Arrays = dict[int, np.ndarray]
 
 
@@ -210,7 +210,7 @@ class Rule:
 
         return list(map(of, zip(*by_cotangent, strict=True)))
 
-    def rounding_errors(self, operands: Sequence[Any]) -> list[Arrays]:
+    def rounding_errors(self, operands: Sequence[Any], samples: int) -> list[Arrays]:
         """What rounding explains of each element, by cotangent and argument, of both derivatives together.
 
         One element may be hopeless and the others well, so that each has its own; few samples may miss what it is, so
@@ -219,7 +219,7 @@ class Rule:
         errors: list[Arrays] = [dict.fromkeys(self.differentiated, np.zeros(())) for _ in _SIZES]
         both = [self._mine, *filter(None, [self._expected])]
         exact = self._on_each(lambda inputs: self._run(both, inputs), operands)
-        for seed in range(_SAMPLES):
+        for seed in range(samples):
             noise = Noise(2 * self.epsilon, np.random.default_rng(seed))
             try:
                 noisy = self._on_each(lambda inputs, noise=noise: [noise.run(each, inputs) for each in both], operands)

@@ -14,7 +14,7 @@ from jaxbp._rules._mistakes import At, mistakes
 from jaxbp._rules._report import RuleVerdict
 
 _CLOSE = 1e-6
-_LOOKED_AT = 64
+_LOOKED_AT, _SAMPLES = 64, 3
 _CONVERGED = 1e-2
 
 
@@ -40,7 +40,9 @@ def judged(rule: Rule, operands: Sequence[Any], names: Sequence[str]) -> list[tu
     """The verdict on each argument at some operands, by its position; a value that is wrong has one below 0."""
     verdicts: list[tuple[int, Judged]] = []
     applied = rule.applied(operands)
-    errors = cache(lambda: rule.rounding_errors(operands))  # of all arguments at once, and of the wrong ones alone
+    errors = cache(
+        lambda samples: rule.rounding_errors(operands, samples)
+    )  # of all arguments at once, and of the wrong ones alone
     for i in rule.differentiated:
         argument = _Argument(rule, operands, applied, i, names, errors)
         verdict = argument.judged()
@@ -64,7 +66,7 @@ class _Argument:
     applied: Applied
     i: int
     names: Sequence[str]
-    rounding_errors: Callable[[], list[Arrays]]
+    rounding_errors: Callable[[int], list[Arrays]]
 
     @property
     def name(self) -> str:
@@ -81,11 +83,9 @@ class _Argument:
             return Judged("precision", self._finding(off, "precision"))
         if purpose := self._on_purpose(off):
             return purpose
-        errors = [each[self.i] for each in self.rounding_errors()]
-        beyond = self._off(errors)
-        if not any(each.any() for each in beyond):
-            return Judged("precision", self._finding(off, "precision"))
-        off = beyond
+        off = self._beyond_rounding(off)
+        if not any(each.any() for each in off):
+            return Judged("precision", self._finding(self._off(None), "precision"))
         if self.rule.loops and self._size_of_difference() < _CONVERGED:
             return self._listed(off, "the function goes in loops, and the rule is nearly their derivative")
         return self._by_the_sides(off)
@@ -108,6 +108,13 @@ class _Argument:
             return ~((np.abs(mine - expected) <= slack) | (mine == expected) | (np.isnan(mine) & np.isnan(expected)))
 
         return [of(*pair, error) for pair, error in zip(self._pairs(), errors, strict=True)]
+
+    def _beyond_rounding(self, off: list[np.ndarray]) -> list[np.ndarray]:
+        """What is off by more than rounding explains; where one sample is far from that, no others are asked."""
+        by_far = self._off([10 * each[self.i] for each in self.rounding_errors(1)])
+        if all(np.array_equal(*pair) for pair in zip(off, by_far, strict=True)):
+            return off
+        return self._off([each[self.i] for each in self.rounding_errors(_SAMPLES)])
 
     def _size_of_difference(self) -> float:
         """The largest difference, relative to the largest number of the two."""
