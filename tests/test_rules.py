@@ -209,6 +209,8 @@ CANDIDATES = (
     *((POSITIVE, UNIT), (FIRST,), (POSITIVE,), (UNIT,), (NARROW[:3] @ NARROW[:3].T + 3 * jnp.eye(3),), (LABELS, UNIT)),
 )
 NAMESPACES = (jax.nn, jnp, jnp.linalg, jax.scipy.special, optax.losses, optax.projections)
+# at a = 0 the rule's derivative with respect to a is 0, and that of SciPy's values, by differences, is not
+WRONG = {"hyp1f1"}
 FILES = {"save", "savez", "load", "fromfile", "printoptions", "set_printoptions", "array_repr", "array_str"}
 
 
@@ -231,6 +233,6 @@ def test_nothing_that_is_installed_is_accused(namespace):
         for args in [args for args in CANDIDATES if accepts(f, args)][:2]:
             report = jaxbp.check_rules(f, *args)
             judged += len(report.rules)
-            wrong += [f"{name}: {rule}" for rule in report.rules if rule.verdict == "wrong"]
+            wrong += [f"{name}: {rule}" for rule in report.rules if rule.verdict == "wrong" and name not in WRONG]
     assert not wrong
     assert judged or namespace in (jnp.linalg, optax.projections)
