@@ -290,7 +290,7 @@ class _Argument:
         coarse = 10 * np.abs(near - far) + 1e-4 * size
         told = np.isfinite(coarse) & (coarse <= 0.1 * _positive(size))
         if any(np.isnan(output).any() for output in self.applied.outputs.values()):
-            told &= ~np.isnan(mine.ravel()[chosen])  # as the function's own value may be there
+            told &= ~np.isnan(mine.ravel()[chosen]) & (near != 0)  # it may have no value there, and then no slope
         if not told.any():
             return Judged("on purpose", nothing, f"{cannot}, and differences say nothing")
         off = told & ~(np.abs(mine.ravel()[chosen] - near) <= coarse)
