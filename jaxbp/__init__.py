@@ -33,6 +33,7 @@ from jaxbp._network import Network, layered
 from jaxbp._objective import objective
 from jaxbp._parameters import Params, constrain, init_params
 from jaxbp._product import product
+from jaxbp._rules import check_rules
 from jaxbp._stack import stack
 from jaxbp._unit import Unit
 from jaxbp.activations import (
@@ -76,7 +77,8 @@ __all__ = [  # noqa: RUF022 (by purpose)
     # the two phases
     "Backprop", "Trace", "apply", "as_function", "backprop", "forward", "objective", "value_and_grad",
     # what a gradient is worth, and what a network does
-    "Claim", "Explanation", "Finding", "Mistake", "Report", "check", "check_function", "explain",
+    "Claim", "Explanation", "Finding", "Mistake", "Report", "check", "check_function", "check_rules",
+    "explain",
     # activations
     "elementwise", "gelu", "hard_tanh", "layer_norm", "leaky_relu", "linear", "relu", "rms_norm", "sigmoid", "silu",
     "softmax", "softplus", "tanh", "vector_activation",

@@ -1,13 +1,14 @@
-"""Assertions for test suites: a hand gradient is right, or the test fails with the report on it."""
+"""Assertions for test suites: a hand gradient or a custom rule is right, or the test fails with the report on it."""
 
 from collections.abc import Callable
 from typing import Any
 
 from jaxbp._check import Report, check, check_function
 from jaxbp._network import Network
+from jaxbp._rules import Rule, RulesReport, check_rules
 from jaxbp.losses import Loss
 
-__all__ = ["assert_function_gradients_match", "assert_gradients_match"]
+__all__ = ["Rule", "RulesReport", "assert_function_gradients_match", "assert_gradients_match", "assert_rules_right"]
 
 
 def assert_gradients_match(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> Report:
@@ -56,6 +57,24 @@ def assert_function_gradients_match(f: Callable[[Any], Any], params: Any, mine: 
         AssertionError: wrong: ...
     """
     return _asserted(check_function(f, params, mine))
+
+
+def assert_rules_right(f: Callable[..., Any], *args: Any) -> RulesReport:
+    """Fail if a custom derivative rule that f(*args) reaches is wrong, as `check_rules` judges.
+
+    The report is returned for what more a test may ask of it, such as that a rule is among those it names.
+
+    Raises:
+        AssertionError: A rule is wrong; the message is the report.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> [rule.name for rule in jaxbp.testing.assert_rules_right(jax.nn.relu, jnp.array([-1.0, 2.0])).rules]
+        ['relu']
+    """
+    report = check_rules(f, *args)
+    report.raise_if_wrong()
+    return report
 
 
 def _asserted(report: Report) -> Report:

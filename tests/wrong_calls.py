@@ -633,6 +633,17 @@ CALLS: dict[str, Call] = {
             ("testing.assert_function_gradients_match", testing.assert_function_gradients_match),
         )
     },
+    **{
+        name: Call(
+            lambda f, function=function: function(f, X),
+            {"f": jax.nn.relu},
+            kinds={"f": no_function("args[0]")},
+        )
+        for name, function in (
+            ("check_rules", jaxbp.check_rules),
+            ("testing.assert_rules_right", testing.assert_rules_right),
+        )
+    },
     # specifications
     "elementwise": Call(
         jaxbp.elementwise,

@@ -1,0 +1,326 @@
+"""One use of a rule applied, and autodiff of the function that it stands for, to the same cotangents."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from jaxbp._check._noise import Noise, steps
+from jaxbp._rules._found import Use
+from jaxbp._rules._program import quickly_compiled
+
+# a derivative is linear: what holds for a small one and for a large one of another direction is no chance
+_SIZES = (1.0, 100.0)
+_SEED = 982_451_653  # nobody else's: cotangents that are an argument too would hide a transpose
+_SAFETY = 8.0
+Arrays = dict[int, np.ndarray]
+
+
+class RuleError(Exception):
+    """What a rule raises when it is applied."""
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """Both derivatives at some operands, by the position of the argument, for each of a few cotangents."""
+
+    operands: Sequence[np.ndarray]
+    cotangents: Sequence[Arrays]
+    mine: Sequence[Arrays]
+    expected: Sequence[Arrays] | None
+    """None where autodiff cannot say."""
+    outputs: Arrays
+    outputs_of_rule: Arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Programs:
+    """Compiled programs by their text: many uses of a rule differ in their numbers alone."""
+
+    compiled: dict[str, Any] = field(default_factory=dict)
+    texts: dict[int, tuple[ClosedJaxpr, str]] = field(default_factory=dict)
+
+    def run(self, programs: Sequence[ClosedJaxpr], *inputs: Any) -> list[list[Any]]:
+        """The outputs of programs of the same inputs, compiled as one."""
+        text = "".join(map(self._text, programs))
+        if text not in self.compiled:
+
+            def run(consts: Sequence[Sequence[Any]], *inputs: Any) -> Any:
+                closed = (ClosedJaxpr(each.jaxpr, c) for each, c in zip(programs, consts, strict=True))
+                return [jaxpr_as_fun(each)(*inputs) for each in closed]
+
+            self.compiled[text] = quickly_compiled(run)
+        return self.compiled[text]([each.consts for each in programs], *inputs)
+
+    def _text(self, program: ClosedJaxpr) -> str:
+        if id(program) not in self.texts:
+            text = f"{program.jaxpr} {[(np.shape(c), c.dtype) for c in program.consts]}"
+            self.texts[id(program)] = program, text  # held, so that nothing else is given its id
+        return self.texts[id(program)][1]
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A rule as one step of a program applies it, for operands of fixed shapes and dtypes.
+
+    `alone` is an argument that alone is differentiated, as far as a rule with symbolic zeros can tell; None for all.
+    """
+
+    use: Use
+    programs: Programs
+    alone: int | None = None
+
+    @cached_property
+    def arguments(self) -> tuple[int, ...]:
+        """The arguments that have a derivative: floating ones, and none that the function closes over."""
+        params = self.use.step.params
+        floating = [i for i, aval in enumerate(_avals(self.use.step.invars)) if jnp.issubdtype(aval.dtype, jnp.inexact)]
+        return tuple(i for i in floating if i >= params["num_consts"])
+
+    @cached_property
+    def differentiated(self) -> tuple[int, ...]:
+        """Those that are differentiated."""
+        return self.arguments if self.alone is None else (self.alone,)
+
+    @cached_property
+    def results(self) -> tuple[int, ...]:
+        """The floating outputs."""
+        return tuple(
+            k for k, aval in enumerate(_avals(self.use.step.outvars)) if jnp.issubdtype(aval.dtype, jnp.inexact)
+        )
+
+    @cached_property
+    def epsilon(self) -> float:
+        """The rounding of the coarsest format in the function or among its arguments."""
+        inside = [v for step in steps(self.primal.jaxpr) for v in step.outvars]
+        dtypes = [aval.dtype for aval in _avals([*self.use.step.invars, *self.use.step.outvars, *inside])]
+        return max((float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, jnp.inexact)), default=0.0)
+
+    @property
+    def primal(self) -> ClosedJaxpr:
+        """The function that the rule stands for."""
+        return self.use.step.params["call_jaxpr"]
+
+    def _ruled(self, *operands: Any) -> list[Any]:
+        primitive = self.use.step.primitive
+        return primitive.bind(*operands, **primitive.get_bind_params(self.use.step.params))
+
+    def _pulled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The outputs of a function, and what it sends back of cotangents of them."""
+
+        def pulled(operands: Sequence[Any], cotangents: Sequence[Any]) -> Any:
+            def of(*differentiated: Any) -> list[Any]:
+                given = list(operands)
+                for i, x in zip(self.differentiated, differentiated, strict=True):
+                    given[i] = x
+                outputs = function(*given)
+                return [outputs[k] for k in self.results]
+
+            outputs, pull = jax.vjp(of, *(operands[i] for i in self.differentiated))
+            return outputs, pull(list(cotangents))
+
+        return self._over_devices(pulled, [self.use.step.outvars[k] for k in self.results])
+
+    def _over_devices(self, function: Callable[..., Any], cotangents: Any) -> Callable[..., Any]:
+        """A function of operands and of cotangents of some variables, run by all devices where they run the rule."""
+        over = self.use.over
+        if over is None:
+            return function
+
+        def spec(variable: Any) -> Any:
+            # what is equal on all devices has its type for that, and no other will do
+            return jax.sharding.PartitionSpec(over.axes if _varies(variable.aval) else None)
+
+        def of_parts(*parts: Any) -> Any:
+            results = function(*jax.tree.map(lambda part: part[0], parts))
+            return jax.tree.map(lambda result: result[None], results)
+
+        specs = [spec(v) for v in self.use.step.invars], jax.tree.map(spec, cotangents)
+        return jax.shard_map(
+            of_parts, mesh=over.mesh, in_specs=specs, out_specs=jax.sharding.PartitionSpec(over.axes),
+            axis_names=set(over.axes), check_vma=over.check_vma,
+        )  # fmt: skip
+
+    def drawn_cotangents(self) -> list[list[Any]]:
+        """Random cotangents of every floating output, of each size."""
+        rng = np.random.default_rng(_SEED)
+
+        def one(size: float, k: int) -> Any:
+            aval = _avals(self.use.step.outvars)[k]
+            shape = (self._devices, *aval.shape) if self.use.over else aval.shape
+            drawn = rng.normal(size=shape) + (
+                1j * rng.normal(size=shape) if jnp.issubdtype(aval.dtype, jnp.complexfloating) else 0
+            )
+            return jnp.asarray(size * drawn, aval.dtype)
+
+        return [[one(size, k) for k in self.results] for size in _SIZES]
+
+    @property
+    def _devices(self) -> int:
+        over = self.use.over
+        return int(np.prod([over.mesh.shape[axis] for axis in over.axes])) if over else 1
+
+    @cached_property
+    def _mine(self) -> ClosedJaxpr:
+        try:
+            return jax.make_jaxpr(self._pulled(self._ruled))(self.use.operands[0], self.drawn_cotangents()[0])
+        except Exception as error:
+            raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+    @cached_property
+    def _expected(self) -> ClosedJaxpr | None:
+        pulled = self._pulled(jaxpr_as_fun(self.primal))
+        try:
+            return jax.make_jaxpr(pulled)(self.use.operands[0], self.drawn_cotangents()[0])
+        except Exception:
+            return None
+
+    def applied(self, operands: Sequence[Any]) -> Applied:
+        """Both derivatives at some operands."""
+        cotangents = self.drawn_cotangents()
+        both = [self._mine, *filter(None, [self._expected])]
+        (outputs_of_rule, mine), *of_autodiff = self._on_each(lambda inputs: self._run(both, inputs), operands)
+        outputs, expected = of_autodiff[0] if of_autodiff else (outputs_of_rule, None)
+        by_output = [dict(zip(self.results, map(as_reals, each), strict=True)) for each in cotangents]
+        return Applied([_array(x) for x in operands], by_output, mine, expected, outputs, outputs_of_rule)
+
+    def _run(self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any]) -> list[list[Any]]:
+        try:
+            return self.programs.run(programs, *inputs)
+        except Exception as error:
+            raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+    def _on_each(
+        self, run: Callable[[Sequence[Any]], list[list[Any]]], operands: Sequence[Any]
+    ) -> list[tuple[Arrays, list[Arrays]]]:
+        """For each program that is run its outputs, and what it sends back of each cotangent."""
+        by_cotangent = [run([*operands, *each]) for each in self.drawn_cotangents()]
+        n = len(self.results)
+
+        def of(flat: Sequence[Sequence[Any]]) -> tuple[Arrays, list[Arrays]]:
+            arrays = [list(map(as_reals, each)) for each in flat]
+            outputs = dict(zip(self.results, arrays[0][:n], strict=True))
+            return outputs, [dict(zip(self.differentiated, each[n:], strict=True)) for each in arrays]
+
+        return list(map(of, zip(*by_cotangent, strict=True)))
+
+    def rounding_errors(self, operands: Sequence[Any], samples: int) -> list[Arrays]:
+        """What rounding explains of each element, by cotangent and argument, of both derivatives together.
+
+        One element may be hopeless and the others well, so that each has its own; few samples may miss what it is, so
+        that what is usual among the others is allowed as well.
+        """
+        errors: list[Arrays] = [dict.fromkeys(self.differentiated, np.zeros(())) for _ in _SIZES]
+        both = [self._mine, *filter(None, [self._expected])]
+        exact = self._on_each(lambda inputs: self._run(both, inputs), operands)
+        for seed in range(samples):
+            noise = Noise(2 * self.epsilon, np.random.default_rng(seed))
+            try:
+                noisy = self._on_each(lambda inputs, noise=noise: [noise.run(each, inputs) for each in both], operands)
+            except Exception:  # not all runs step by step: what several devices do at once does not
+                return errors
+            for (_, here), (_, there) in zip(exact, noisy, strict=True):
+                for k, i in ((k, i) for k in range(len(_SIZES)) for i in self.differentiated):
+                    change = np.nan_to_num(np.abs(there[k][i] - here[k][i]), nan=0.0, posinf=np.inf)
+                    errors[k][i] = np.maximum(errors[k][i], change)
+        return [{i: _SAFETY * (each + _usual(each)) for i, each in of.items()} for of in errors]
+
+    @cached_property
+    def _outputs(self) -> ClosedJaxpr:
+        run = self._over_devices(lambda operands, _: jaxpr_as_fun(self.primal)(*operands), [])
+        return jax.make_jaxpr(lambda *operands: run(list(operands), []))(*self.use.operands[0])
+
+    def slopes(self, operands: Sequence[Any], argument: int, direction: np.ndarray, step: float) -> np.ndarray:
+        """Of ⟨first cotangent, output⟩ along a direction of an argument: the slopes to the left, right and across."""
+        cotangent = [np.asarray(ct).astype(np.float64) for ct in self.drawn_cotangents()[0]]
+        x = np.asarray(operands[argument]).astype(np.float64)
+        here: list[np.ndarray] = []
+
+        def run(h: float) -> list[np.ndarray]:
+            moved = list(operands)
+            moved[argument] = jnp.asarray(x + h * direction, operands[argument].dtype)
+            (outputs,) = self._run([self._outputs], moved)
+            return [np.asarray(outputs[k]).astype(np.float64) for k in self.results]
+
+        def change(h: float) -> float:
+            # element by element, so that what does not change cancels before it is summed
+            pairs = list(zip(run(h), here, strict=True))
+            stays = [(now == before) | (np.isnan(now) & np.isnan(before)) for now, before in pairs]
+            changes = [np.where(same, 0.0, now - before) for same, (now, before) in zip(stays, pairs, strict=True)]
+            return sum(
+                float(np.sum(ct * d) if self._is_apart(self.use.step.outvars[k]) else np.sum(ct[0] * d[0]))
+                for k, ct, d in zip(self.results, cotangent, changes, strict=True)
+            )
+
+        here += run(0.0)
+        once, twice, back, far_back = change(step), change(2 * step), change(-step), change(-2 * step)
+        left, right = -(4 * back - far_back) / (2 * step), (4 * once - twice) / (2 * step)
+        return np.array([left, right, (once - back) / (2 * step)])
+
+    def _is_apart(self, variable: Any) -> bool:
+        """Whether each element of an array counts: what is equal on all devices is there once for each."""
+        return self.use.over is None or _varies(variable.aval)
+
+    def counts_all(self, argument: int) -> bool:
+        """Whether all elements of an argument count, and not the first copy of what is equal on all devices."""
+        return self._is_apart(self.use.step.invars[argument])
+
+    def counted(self, argument: int, size: int) -> int:
+        """How many elements of an argument count, which are the first ones."""
+        return size if self.counts_all(argument) else size // self._devices
+
+    def elsewhere(self, seed: int) -> list[Any]:
+        """Random operands of the same shapes; what is not floating stays."""
+        rng = np.random.default_rng(_SEED + seed + 1)
+
+        def drawn(x: Any) -> Any:
+            if not jnp.issubdtype(x.dtype, jnp.floating):
+                return x
+            return jnp.asarray(3 * rng.normal(size=x.shape), x.dtype)
+
+        return [drawn(x) for x in self.use.operands[0]]
+
+    @cached_property
+    def quantises(self) -> bool:
+        """Whether the function casts to a format of so few bits that it is stairs."""
+        outputs = _avals([v for step in steps(self.primal.jaxpr) for v in step.outvars])
+        floating = [aval.dtype for aval in outputs if jnp.issubdtype(aval.dtype, jnp.floating)]
+        return any(jnp.finfo(dtype).bits <= 8 for dtype in floating)
+
+    @cached_property
+    def loops(self) -> bool:
+        """Whether the function goes in loops, as one that solves an equation does."""
+        return any(step.primitive.name in ("scan", "while") for step in steps(self.primal.jaxpr))
+
+
+def _usual(errors: np.ndarray) -> float:
+    return float(np.median(errors[np.isfinite(errors)])) if np.isfinite(errors).any() else 0.0
+
+
+def _avals(variables: Sequence[Any]) -> list[Any]:
+    """The shapes and dtypes of variables; those of what has none, as an effect, are those of no floating array."""
+    return [v.aval if hasattr(v.aval, "dtype") else ShapedArray((), jnp.bool_) for v in variables]
+
+
+def _varies(aval: Any) -> bool:
+    """Whether a value may differ between devices, as far as its type says."""
+    kind = getattr(aval, "mat", None)
+    return kind is None or bool(kind.varying)
+
+
+def as_reals(array: Any) -> np.ndarray:
+    """An array in float64; a complex number is two, along a last axis."""
+    array = np.asarray(array)
+    if array.dtype.kind == "c":
+        array = np.stack([array.real, array.imag], -1)
+    return array.astype(np.float64)
+
+
+def _array(x: Any) -> np.ndarray:
+    return np.asarray(x) if not jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.zeros(x.shape)

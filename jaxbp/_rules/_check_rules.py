@@ -1,0 +1,217 @@
+"""`check_rules`: every custom rule that a function reaches, held against autodiff of what it stands for."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+
+from jaxbp._check._session import Session
+from jaxbp._checks import check_takes
+from jaxbp._rules._applied import Programs, RuleError
+from jaxbp._rules._applied import Rule as Applicable
+from jaxbp._rules._found import KEPT, Found, Use, found
+from jaxbp._rules._judged import GRAVITY, Judged, judged
+from jaxbp._rules._program import traced
+from jaxbp._rules._report import Rule, RulesReport, RuleVerdict
+
+_JUDGED = 24  # applications of one rule, most of which differ in their numbers alone
+
+_WRAPPERS = ("/jax/_src/", "/jax/experimental/", "/equinox/_ad.py", "/jaxbp/_rules/")
+
+Key = tuple[str, ...]
+
+
+def check_rules(f: Callable[..., Any], *args: Any) -> RulesReport:
+    """Hold every `custom_vjp` and `custom_jvp` that f(*args) reaches against autodiff of the function it stands for.
+
+        ∂⟨ȳ, g(x)⟩/∂x by the rule = the same by `jax.vjp` of g, for random ȳ, at every x that flows into g
+
+    f is any JAX function; hand in a loss or a model itself, not its gradient, in which the rules are already used up.
+    They are found through jit, scan, cond (the branch that is taken), while, remat, vmap and shard_map, also within
+    each other, where a rule within another is judged on its own. All runs in float64 where f and the rule can, else in
+    the dtypes that came, where rounding is allowed for. Arguments that are no arrays reach f as they are.
+
+    Where rule and autodiff differ, the verdict is not `wrong` but
+
+    - `precision`, where rounding explains it, or it is less than a part in a million;
+    - `kink`, where the function has a corner, and the rule's slope lies between those of the two sides;
+    - `on purpose`, where autodiff cannot say what is meant. That is so where
+        - it gives 0 for this argument, at these and at random values (rounding, signs, a stopped gradient: what a
+          straight-through estimator is for), or the function casts to a few bits;
+        - the function hands this argument on as it is, at these and at random values (a reversed, scaled or clipped
+          gradient);
+        - JAX cannot differentiate the function, and central differences agree with the rule or say nothing;
+        - central differences agree with the rule and not with autodiff;
+        - the function goes in loops, and the rule is within 1% of their derivative, as that of an implicit function is;
+        - one array is handed in for several arguments, whose derivatives are right together, or one in which the
+          function is flat is given the derivative with respect to another.
+
+    A rule that fails when it is applied is wrong too.
+
+    Raises:
+        TypeError: f is no function of these arguments.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxbp
+        >>> @jax.custom_vjp
+        ... def wave(x, w):
+        ...     return w * jnp.sin(x)
+        >>> wave.defvjp(lambda x, w: (wave(x, w), (x, w)), lambda kept, g: (g * jnp.cos(kept[0]), g * jnp.sin(kept[0])))
+        >>> report = jaxbp.check_rules(lambda x, w: jax.nn.relu(wave(x, w)).sum(), jnp.ones(3), 2 * jnp.ones(3))
+        >>> report.ok, [(rule.name, rule.verdict) for rule in report.rules]
+        (False, [('wave', 'wrong'), ('relu', 'right')])
+        >>> report.rules[0].why
+        (('x', 'factor: 1/2 times the right one'),)
+    """
+    names = tuple(f"args[{i}]" for i in range(len(args)))
+    check_takes(f, "f", names, "lambda x: jnp.sum(jax.nn.relu(x))", hashable=False)
+    with Session(lambda: _in_the_precision_of_now(f, args)).undisturbed():
+        return _Check(f, args).report()
+
+
+def _in_the_precision_of_now(f: Callable[..., Any], args: Sequence[Any]) -> ClosedJaxpr:
+    if jax.dtypes.canonicalize_dtype(float) == jnp.float64:
+        with suppress(Exception):  # whatever f objects to in float64
+            return traced(f, args, wide=True).jaxpr
+    return traced(f, args, wide=False).jaxpr
+
+
+@dataclass(frozen=True, eq=False)
+class _Check:
+    f: Callable[..., Any]
+    args: Sequence[Any]
+    programs: dict[bool, Programs] = field(default_factory=lambda: {True: Programs(), False: Programs()})
+    seen: dict[bool, Found] = field(default_factory=dict)
+
+    def _precision(self, wide: bool) -> AbstractContextManager[Any]:
+        return jax.enable_x64(True) if wide else nullcontext()
+
+    def _found(self, wide: bool) -> Found:
+        if wide not in self.seen:
+            with self._precision(wide):
+                self.seen[wide] = found(traced(self.f, self.args, wide=wide))
+        return self.seen[wide]
+
+    def report(self) -> RulesReport:
+        notes = []
+        try:
+            wide = self._found(True)
+        except Exception as error:  # whatever f objects to in float64
+            wide = self.seen[True] = self._found(False)
+            notes.append(f"in the dtypes that came, for in float64 the function raises {_said(error)}")
+            rules = [self._judged(key, uses, False) for key, uses in _grouped(wide)]
+        else:
+            rules = [self._judged(key, uses, True) for key, uses in _grouped(wide)]
+        if not rules:
+            notes.append(
+                "there is no custom rule in it; of a gradient hand in the function that is differentiated, for in the "
+                "gradient the rules are used up"
+            )
+        notes += [f"rules inside of {name} are not looked at" for name in wide.unseen]
+        order = GRAVITY[::-1]
+        return RulesReport(tuple(sorted(rules, key=lambda rule: order.index(rule.verdict))), tuple(notes))
+
+    def _judged(self, key: Key, uses: Sequence[Use], wide: bool) -> Rule:
+        kind, place = key[0], key[1]
+        name, _, where = place.rpartition(" at ")
+        times = sum(use.times for use in uses)
+        rule = Rule(
+            name, where, cast(Literal["custom_vjp", "custom_jvp"], kind), times, "not judged", used_at=_places(uses)
+        )
+        if not times:
+            return _because(rule, "", "what flows there never reaches it: its branch is not taken")
+        try:
+            return _with(rule, self._worst(uses, wide))
+        except RuleError as error:
+            if wide:  # it may insist on the dtypes that came
+                narrow = dict(_grouped(self._found(False)))
+                if key in narrow:
+                    return self._judged(key, narrow[key], False)
+            if isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
+                return _because(rule, "", "the rule closes over what is traced, and cannot run apart from its function")
+            apart = any(use.over for use in uses)  # what the devices did together cannot always be done again
+            return _because(rule, "", f"the rule raises {error}", "not judged" if apart else "wrong")
+        except Exception as error:  # of numbers that no arithmetic is defined for, say: that is no fault of the rule
+            return _because(rule, "", f"what it gives cannot be compared: {_said(error)}")
+
+    def _worst(self, uses: Sequence[Use], wide: bool) -> dict[int, Judged]:
+        worst: dict[int, Judged] = {}
+        at = [(use, operands) for operands_of in zip(*(_padded(use) for use in uses), strict=True)
+              for use, operands in operands_of if operands is not None]  # fmt: skip
+        rules: dict[int, list[Applicable]] = {}
+        for use, operands in at[: max(_JUDGED, len(uses))]:  # every use comes once before any comes again
+            with self._precision(wide):
+                if id(use) not in rules:
+                    rules[id(use)] = list(_variants(use, self.programs[wide]))
+                for rule in rules[id(use)]:
+                    for i, verdict in judged(rule, operands, _names(use)):
+                        if i not in worst or verdict.gravity > worst[i].gravity:
+                            worst[i] = verdict
+        return worst
+
+
+def _padded(use: Use) -> list[tuple[Use, Any]]:
+    return [(use, use.operands[k] if k < len(use.operands) else None) for k in range(KEPT)]
+
+
+def _variants(use: Use, programs: Programs) -> Iterator[Applicable]:
+    rule = Applicable(use, programs)
+    yield rule
+    if use.step.params["symbolic_zeros"] and len(rule.arguments) > 1:
+        # it may do otherwise where only one of its arguments is differentiated
+        yield from (Applicable(use, programs, i) for i in rule.arguments)
+
+
+def _grouped(of: Found) -> list[tuple[Key, list[Use]]]:
+    """The uses of each rule; rules are the same that are written at the same place."""
+    groups: dict[Key, list[Use]] = {}
+    for use in of.uses:
+        params = use.step.params
+        kind = use.step.primitive.name.removesuffix("_call")
+        rule = params["bwd"] if "bwd" in params else params["jvp_jaxpr_fun"]
+        places = [info.func_src_info for info in (params["call_jaxpr"].jaxpr.debug_info, rule.debug_info)]
+        groups.setdefault((kind, *map(str, places)), []).append(use)
+    return list(groups.items())
+
+
+def _places(uses: Sequence[Use]) -> tuple[str, ...]:
+    """The lines that use a rule, the innermost ones that are neither of JAX nor of whoever wraps its rules."""
+    places = []
+    for use in uses:
+        raw = use.step.source_info.traceback
+        frames = [f"{frame.file_name}:{frame.line_num}" for frame in (raw.frames if raw else ())]
+        places += [next((place for place in frames if not any(part in place for part in _WRAPPERS)), "")]
+    return tuple(dict.fromkeys(filter(None, places)))
+
+
+def _names(use: Use) -> list[str]:
+    """What the arguments are called; those that a function closes over come first."""
+    params = use.step.params
+    closed, many = params["num_consts"], len(use.step.invars)
+    named = [params["call_jaxpr"].jaxpr.debug_info.arg_names]
+    named += [params["fwd_jaxpr_thunk"].debug_info.arg_names] if "fwd_jaxpr_thunk" in params else []
+    for names in named:
+        if names and len(names) == many - closed:
+            return ["a constant"] * closed + [str(name) or f"argument {i}" for i, name in enumerate(names)]
+        if names and len(names) == many:
+            return [str(name) or f"argument {i}" for i, name in enumerate(names)]
+    return [f"argument {i - closed}" for i in range(many)]
+
+
+def _with(rule: Rule, worst: dict[int, Judged]) -> Rule:
+    verdicts: list[RuleVerdict] = [each.verdict for each in worst.values()]
+    verdict: RuleVerdict = max(verdicts, key=GRAVITY.index) if verdicts else "right"
+    why = tuple((each.finding.name, each.why) for each in worst.values() if each.why)
+    return replace(rule, verdict=verdict, findings=tuple(each.finding for each in worst.values()), why=why)
+
+
+def _because(rule: Rule, name: str, why: str, verdict: RuleVerdict = "not judged") -> Rule:
+    return replace(rule, verdict=verdict, why=((name, why),))
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"

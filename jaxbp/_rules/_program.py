@@ -1,0 +1,56 @@
+"""The jaxpr of what is checked: its arrays as inputs, in float64 or as they came, all else as it is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A jaxpr and the arrays that go into it."""
+
+    jaxpr: ClosedJaxpr
+    inputs: Sequence[Any]
+
+
+def traced(f: Callable[..., Any], args: Sequence[Any], *, wide: bool) -> Program:
+    """The program of f at its arguments, with all floating arrays in float64 or as they came.
+
+    What is no array, such as a number of Python or a function in a module of equinox, f gets as it is.
+    """
+    leaves, treedef = jax.tree.flatten(tuple(args))
+    where = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "dtype") and hasattr(leaf, "shape")]
+    arrays = [_array(leaves[i], wide) for i in where]
+
+    # a new function: what JAX keeps for the caller's own would outlive this
+    def of_arrays(*arrays: Any) -> Any:
+        filled = list(leaves)
+        for i, array in zip(where, arrays, strict=True):
+            filled[i] = array
+        out = f(*treedef.unflatten(filled))
+        return [leaf for leaf in jax.tree.leaves(out) if hasattr(leaf, "dtype")]
+
+    return Program(jax.make_jaxpr(of_arrays)(*arrays), arrays)
+
+
+def _array(leaf: Any, wide: bool) -> Any:
+    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    # by NumPy: JAX would compile a program for each shape
+    return jnp.asarray(np.asarray(leaf).astype(float) if wide and floating else leaf)
+
+
+# A program that is compiled to run a few times. The last of these is internal, and asked for where it is known.
+_QUICK: dict[str, str | int | bool] = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_QUICKER = {**_QUICK, "xla_cpu_use_fusion_emitters": False}
+
+
+def quickly_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function as a program that is compiled in less time than it would take to make it fast."""
+    options = _QUICKER if version("jaxlib") == "0.10.2" else _QUICK
+    return jax.jit(function, compiler_options=options)

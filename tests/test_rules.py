@@ -1,0 +1,238 @@
+"""Every custom rule of a program is found and judged: the wrong ones with their places, and no right one accused."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ruled import PLACES, RULED, X, Y, product, rectified, sine, sine_halved, sine_negated
+
+import jaxbp
+from jaxbp.testing import assert_rules_right
+
+NARROW = jnp.asarray(X, jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def together():
+    """All rules of the table in one program: JAX compiles it once."""
+    fixed = [[callable(x) or isinstance(x, int) for x in ruled.args] for ruled in RULED]
+
+    def f(args):
+        filled = (
+            [mine if is_fixed else x for mine, x, is_fixed in zip(ruled.args, given, of, strict=True)]
+            for ruled, given, of in zip(RULED, args, fixed, strict=True)
+        )
+        return [ruled.function(*given) for ruled, given in zip(RULED, filled, strict=True)]
+
+    given = [
+        [0 if is_fixed else x for x, is_fixed in zip(r.args, of, strict=True)]
+        for r, of in zip(RULED, fixed, strict=True)
+    ]
+    report = jaxbp.check_rules(f, given)
+    return report, {rule.name: rule for rule in report.rules}
+
+
+@pytest.mark.parametrize("ruled", RULED, ids=lambda ruled: ruled.name)
+def test_each_rule_gets_the_verdict_it_deserves(together, ruled):
+    rule = together[1][ruled.name]
+    assert rule.verdict == ruled.verdict, rule
+    assert rule.place.endswith(f"ruled.py:{PLACES[ruled.name]}")
+    if ruled.argument or ruled.why:
+        assert ruled.why in dict(rule.why).get(ruled.argument, ""), rule
+    wrong = [finding.name for finding in rule.findings if finding.status == "wrong"]
+    assert bool(wrong) == (ruled.verdict == "wrong" and bool(ruled.argument))
+    assert ruled.argument in wrong or ruled.verdict != "wrong" or not ruled.argument
+
+
+def test_the_table_is_large_and_the_report_has_the_wrong_ones_first(together):
+    report, _ = together
+    assert len(RULED) >= 60
+    assert len(report.rules) == len(RULED)
+    verdicts = [rule.verdict for rule in report.rules]
+    assert verdicts == sorted(verdicts, key=lambda verdict: verdict != "wrong")
+    assert not report.ok
+    assert len(report.wrong) == sum(ruled.verdict == "wrong" for ruled in RULED)
+    text = str(report)
+    assert text.index("product_swapped") < text.index("running_sum ")
+    assert "swapped: the derivative with respect to w" in text
+
+
+def test_a_single_element_is_placed():
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp(lambda x: (f(x), x), lambda x, g: ((g * jnp.cos(x)).at[2, 1].mul(3),))
+    (rule,) = jaxbp.check_rules(f, X).rules
+    (finding,) = rule.findings
+    assert (finding.name, finding.index, finding.off, finding.size) == ("x", (2, 1), 1, 12)
+    assert finding.mine == pytest.approx(3 * finding.expected)
+
+
+MESH = jax.make_mesh((2,), ("i",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+
+
+def scanned(f):
+    return lambda x: jax.lax.scan(lambda c, row: (c + f(row), c), 0 * x[0], x)
+
+
+def looped(f):
+    return lambda x: jax.lax.while_loop(lambda s: s[1] < 5, lambda s: (f(s[0]), s[1] + 1), (x, 0))
+
+
+def branched(f):
+    return lambda x: jax.lax.cond(x[0, 0] > 1e6, lambda x: product(x, x), f, x)
+
+
+def sharded(f):
+    return jax.shard_map(
+        lambda x: jax.lax.psum(f(x), "i"), mesh=MESH, in_specs=jax.P("i"), out_specs=jax.P(), check_vma=True
+    )
+
+
+THROUGH = {
+    "jit": (jax.jit, 1),
+    "scan": (scanned, 4),
+    "while": (looped, 5),
+    "cond": (branched, 1),
+    "vmap": (jax.vmap, 1),
+    "remat": (jax.checkpoint, 1),
+    "shard_map": (sharded, 1),
+    "scan of cond in jit": (lambda f: jax.jit(scanned(lambda row: branched(f)(row[None])[0])), 4),
+}
+
+
+@pytest.mark.parametrize("through", THROUGH)
+def test_rules_are_found_through(through):
+    wrap, times = THROUGH[through]
+    report = jaxbp.check_rules(wrap(lambda x: sine_halved(sine(x))), X)
+    rules = {rule.name: rule for rule in report.rules}
+    assert rules["sine_halved"].verdict == "wrong"
+    assert rules["sine_halved"].uses == times
+    assert dict(rules["sine_halved"].why)["x"] == "factor: 1/2 times the right one"
+    assert rules["sine"].verdict == "right"
+    if "cond" in through:
+        assert rules["product"].verdict == "not judged"
+
+
+def test_only_a_late_iteration_is_wrong():
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp(lambda x: (f(x), x), lambda x, g: (g * jnp.where(x > 8, 2.0, jnp.cos(x)),))
+    (rule,) = jaxbp.check_rules(lambda x: jax.lax.scan(lambda c, _: (c + 1, f(c)), x, None, 10)[1], jnp.zeros(2)).rules
+    assert rule.verdict == "wrong"
+
+
+def test_one_array_for_two_arguments_counts_once():
+    product_missing_half = jax.custom_vjp(lambda x, w: x * w)
+    product_missing_half.defvjp(lambda x, w: (x * w, (x, w)), lambda r, g: (2 * g * r[1], None))
+    (rule,) = jaxbp.check_rules(lambda x: product_missing_half(x, x), X).rules
+    assert rule.verdict == "on purpose"
+    (rule,) = jaxbp.check_rules(product_missing_half, X, Y).rules
+    assert rule.verdict == "wrong"
+
+
+def test_what_jax_and_optax_bring_is_not_accused():
+    def f(x, ids):
+        z = jax.nn.relu(x) + jax.nn.silu(x) + jax.nn.gelu(x) + jax.nn.softplus(x) + jax.nn.relu6(x)
+        z = z + jax.nn.log_softmax(jax.scipy.special.xlogy(jnp.abs(x) + 1, jnp.abs(x) + 1)) + jnp.sinc(x)
+        loss = optax.softmax_cross_entropy_with_integer_labels(z, ids) + jax.nn.logsumexp(z, -1)
+        return loss + optax.losses.safe_softmax_cross_entropy(z, jax.nn.softmax(x)) + optax.safe_norm(z, 1e-3, axis=-1)
+
+    report = assert_rules_right(f, NARROW.at[0, 0].set(0), jnp.array([0, 1, 2, 1]))
+    assert len(report.rules) >= 6
+    assert {rule.verdict for rule in report.rules} <= {"right", "precision", "kink"}
+
+
+def test_our_own_function_is_right():
+    net = jaxbp.layered([3, 4, 2], hidden=jaxbp.relu, output=jaxbp.softmax)
+    params, f = jaxbp.init_params(jax.random.key(0), net), jaxbp.as_function(net)
+    rule, inner = jaxbp.check_rules(f, params, X).rules
+    assert (rule.name, rule.verdict, inner.name, inner.verdict) == ("explicit", "right", "relu", "right")
+    assert {finding.name for finding in rule.findings} >= {"params['h1']['x']", "x"}
+
+
+def test_modules_are_arguments_too():
+    model = eqx.nn.MLP(3, 2, 4, 1, activation=sine_negated, key=jax.random.key(0))
+    report = jaxbp.check_rules(jax.vmap(model), X)
+    assert [rule.name for rule in report.wrong] == ["sine_negated"]
+    report = jaxbp.check_rules(lambda model, x: jax.vmap(model)(x), model, X)
+    assert [rule.name for rule in report.wrong] == ["sine_negated"]
+
+
+def test_what_runs_in_no_float64_is_judged_as_it_came():
+    def only_float32(x):
+        assert x.dtype == jnp.float32
+        return sine_halved(rectified(sine(x)))
+
+    report = jaxbp.check_rules(only_float32, NARROW)
+    assert {rule.name: rule.verdict for rule in report.rules} == {
+        "sine_halved": "wrong", "rectified": "right", "sine": "right",
+    }  # fmt: skip
+    assert "in float64 the function raises AssertionError" in report.notes[0]
+
+
+def test_a_gradient_has_no_rules_left():
+    report = jaxbp.check_rules(jax.grad(lambda x: sine(x).sum()), X)
+    assert report.rules == ()
+    assert report.ok
+    assert "the rules are used up" in report.notes[0]
+
+
+def test_the_assertion_fails_with_the_report():
+    assert assert_rules_right(product, X, Y).ok
+    with pytest.raises(AssertionError, match=r"sine_halved at .*ruled\.py"):
+        assert_rules_right(sine_halved, X)
+
+
+def test_the_session_is_as_it_was():
+    numbers = np.linspace(-1, 1, 5)  # JAX keeps a copy of it in one precision
+    with jax.enable_x64(False):
+        f = jax.jit(lambda x: sine(x * numbers).sum())
+        x = jnp.ones(5, jnp.float32)
+        before = f(x)
+        assert jaxbp.check_rules(f, x).ok
+        assert jax.dtypes.canonicalize_dtype(float) == jnp.float32
+        assert f(x) == before
+        assert f(x).dtype == jnp.float32
+        assert jaxbp.check_rules(f, x).ok
+
+
+POSITIVE, UNIT, LABELS = jnp.abs(NARROW) + 0.3, jax.nn.sigmoid(NARROW), jnp.array([0, 1, 2, 1])
+FIRST = NARROW.at[0, 0].set(0.0)
+CANDIDATES = (
+    *((FIRST, UNIT, POSITIVE), (POSITIVE, POSITIVE, UNIT), (jax.nn.softmax(Y), jax.nn.softmax(X)), (FIRST, LABELS)),
+    *((POSITIVE, UNIT), (FIRST,), (POSITIVE,), (UNIT,), (NARROW[:3] @ NARROW[:3].T + 3 * jnp.eye(3),), (LABELS, UNIT)),
+)
+NAMESPACES = (jax.nn, jnp, jnp.linalg, jax.scipy.special, optax.losses, optax.projections)
+# at a = 0 the rule's derivative with respect to a is 0, and that of SciPy's values, by differences, is not
+WRONG = {"hyp1f1"}
+FILES = {"save", "savez", "load", "fromfile", "printoptions", "set_printoptions", "array_repr", "array_str"}
+
+
+def accepts(f, args):
+    try:
+        jax.eval_shape(lambda *args: f(*args), *args)
+    except Exception:
+        return False
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("namespace", NAMESPACES, ids=lambda namespace: namespace.__name__)
+def test_nothing_that_is_installed_is_accused(namespace):
+    judged, wrong = 0, []
+    for name in sorted(set(dir(namespace)) - FILES):
+        f = getattr(namespace, name)
+        if name.startswith("_") or isinstance(f, type) or not callable(f):
+            continue
+        for args in [args for args in CANDIDATES if accepts(f, args)][:2]:
+            report = jaxbp.check_rules(f, *args)
+            judged += len(report.rules)
+            wrong += [f"{name}: {rule}" for rule in report.rules if rule.verdict == "wrong" and name not in WRONG]
+    assert not wrong
+    assert judged or namespace in (jnp.linalg, optax.projections)
