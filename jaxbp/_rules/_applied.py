@@ -263,6 +263,11 @@ class Rule:
         left, right = -(4 * back - far_back) / (2 * step), (4 * once - twice) / (2 * step)
         return np.array([left, right, (once - back) / (2 * step)])
 
+    def has_values(self, operands: Sequence[Any]) -> bool:
+        """Whether the function itself is finite there: a rule may give a value of its own where it is not."""
+        (outputs,) = self._run([self._outputs], list(operands))
+        return all(np.all(np.isfinite(np.asarray(outputs[k]).astype(np.float64))) for k in self.results)
+
     def _is_apart(self, variable: Any) -> bool:
         """Whether each element of an array counts: what is equal on all devices is there once for each."""
         return self.use.over is None or _varies(variable.aval)

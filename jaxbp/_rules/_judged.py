@@ -289,7 +289,7 @@ class _Argument:
         size = _largest(near)
         coarse = 10 * np.abs(near - far) + 1e-4 * size
         told = np.isfinite(coarse) & (coarse <= 0.1 * _positive(size))
-        if not all(np.isfinite(output).all() for output in self.applied.outputs.values()):
+        if not self.rule.has_values(self.operands):
             told &= ~np.isnan(mine.ravel()[chosen]) & (near != 0)  # it may have no value there, and then no slope
         if not told.any():
             return Judged("on purpose", nothing, f"{cannot}, and differences say nothing")
