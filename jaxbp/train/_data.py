@@ -89,7 +89,9 @@ class Arrays:
         self, batch: Batch, batch_size: int, *, drop_last: bool, chunk: int | None, placement: Placement | None
     ):
         check_examples(*batch)
-        self.batch, self.batch_size, self.placement, self.chunk = batch, batch_size, placement, chunk
+        # on the host, and of a file that is mapped into memory nothing is read before it is asked for
+        self.batch = batch if chunk is None else jax.tree.map(np.asarray, batch)
+        self.batch_size, self.placement, self.chunk = batch_size, placement, chunk
         self.examples = batch.y.shape[0]
         rest = 0 if drop_last else self.examples % batch_size
         self.whole, self.rest = self.examples // batch_size, rest
@@ -165,11 +167,11 @@ class Arrays:
 def _rows_of(values: Any, *, rows: np.ndarray, placement: Placement | None) -> Any:
     """Rows of an array on the host, of which a process reads only those that its own devices take."""
     if placement is None:
-        return jnp.asarray(np.asarray(values[rows]))
+        return jax.device_put(np.take(values, rows, axis=0))
     shape, sharding = (*rows.shape, *values.shape[1:]), placement.rows(axes_before=1)
 
     def read(at: Any) -> np.ndarray:
-        return np.asarray(values[rows[at[:2]]])
+        return np.take(values, rows[at[:2]], axis=0)
 
     return jax.make_array_from_callback(shape, sharding, read)
 
