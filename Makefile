@@ -10,10 +10,10 @@ test: $(VENV)/installed
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m basedpyright
-	$(PYTHON) -m pytest -n 2 --dist loadgroup
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/installed  ## every mistake at every place, and thousands of right gradients
-	$(PYTHON) -m pytest -n 2 --dist loadgroup -m slow -rP
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m slow -rP
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)

@@ -487,7 +487,7 @@ ALL = [
 ]
 
 # The tests of one case share a float64 reference, so one worker runs them all.
-CASES = [pytest.param(case, id=case.name, marks=pytest.mark.xdist_group(case.name)) for case in ALL]
+CASES = [pytest.param(case, id=case.name) for case in ALL]
 
 
 def case_named(name: str) -> Case:

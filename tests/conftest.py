@@ -4,7 +4,6 @@ import gc
 import os
 from collections import Counter
 from importlib.metadata import version
-from pathlib import Path
 
 # Before jax is first used: devices for the sharding tests, and machine code that is compiled faster than it runs, since
 # the tests compile a thousand programs and run each once. XLA's own passes stay as they are. XLA aborts at a flag that
@@ -19,7 +18,6 @@ os.environ.setdefault(
 import sys
 
 import jax
-import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
@@ -34,38 +32,24 @@ ANNOTATED = [
     *(f"connections.{kind}" for kind in ("_bias", "_dense", "_identity", "_scale")),
 ]
 with install_import_hook([f"jaxbp.{name}" for name in ANNOTATED], "beartype.beartype"):
-    import jaxbp
+    import jaxbp  # noqa: F401
 
 unknown = [name for name in ANNOTATED if f"jaxbp.{name}" not in sys.modules]
 assert not unknown, f"the hook looked for modules that are gone: {unknown}"
-
-
-CLEARS = "clears what JAX keeps"
 
 
 def pytest_configure(config):
     config.option.loadscopereorder = False  # by the order below
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """One worker runs all tests of a file, and all examples of the library, which share what JAX compiles for them.
-
-    What clears all that JAX keeps comes first, then the largest groups.
-    """
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            examples = item.path.is_relative_to(Path(jaxbp.__file__).parent)
-            item.add_marker(pytest.mark.xdist_group("examples" if examples else item.path.name))
-
-    def group(item):
-        return item.get_closest_marker("xdist_group").args[0]
-
+    """What clears all that JAX keeps comes first, then the files with most tests: one worker runs all of a file."""
     sizes = Counter()
     for item in items:
         many = item.path.suffix == ".md" or getattr(getattr(item, "function", None), "is_hypothesis_test", False)
-        sizes[group(item)] += 30 if many else 1
-    items.sort(key=lambda item: (group(item) != CLEARS, -sizes[group(item)], group(item)))
+        sizes[item.path] += 30 if many else 1
+    clear = {item.path for item in items if item.get_closest_marker("clears_what_jax_keeps")}
+    items.sort(key=lambda item: (item.path not in clear, -sizes[item.path], item.path))
 
 
 def pytest_collection_finish():

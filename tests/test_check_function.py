@@ -12,8 +12,6 @@ import pytest
 
 import jaxbp
 
-pytestmark = pytest.mark.xdist_group("check_function")  # one worker compiles what all of them run
-
 DTYPES = ("float64", "float32", "bfloat16")
 N = 7
 X = np.random.default_rng(1).normal(size=(N, 4))

@@ -13,7 +13,7 @@ from cases import params_of
 import jaxbp
 from jaxbp._check._session import compiled
 
-pytestmark = pytest.mark.xdist_group("clears what JAX keeps")
+pytestmark = pytest.mark.clears_what_jax_keeps
 
 N = 4
 TURN = np.random.default_rng(0).normal(size=(N, N))

@@ -13,8 +13,6 @@ import jaxbp
 from jaxbp._explain import _claims, _expressions
 from jaxbp._explain._escaping import brief
 
-pytestmark = pytest.mark.xdist_group("claims")  # one worker compiles what all of them run
-
 X, Y = np.array([1.0, -0.5]), np.array([1.0, 0.0])
 SOFTMAX = jaxbp.layered([2, 2, 2], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
 PARAMS = {

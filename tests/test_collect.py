@@ -19,7 +19,7 @@ NAMES = (
     "shared weights", "masked and scaled", "padded tokens", "words", "llama block",
     "weights by row",
 )  # fmt: skip
-SOME = [pytest.param(case_named(name), id=name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
+SOME = [pytest.param(case_named(name), id=name) for name in NAMES]
 MAX_NORM = 0.75
 DEFINED = (
     "gradient", "per_example_gradient", "per_example_dot", "squared_norm", "clipped", "second_moment", "variance",

@@ -16,7 +16,7 @@ NAMES = (
     "convolution", "tied convolution", "transformer block", "shared weights", "padded tokens", "words",
     "masked ids",
 )  # fmt: skip
-SOME = [pytest.param(case_named(name), id=name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
+SOME = [pytest.param(case_named(name), id=name) for name in NAMES]
 
 
 def dense_ggn(case: Case, params, x, y, weights):

@@ -25,8 +25,6 @@ from jaxbp._names import Name
 from jaxbp._names import named as by_name
 from jaxbp._unrolled import Unrolled
 
-pytestmark = pytest.mark.xdist_group("explain")  # one worker keeps what it has explained
-
 TOLERANCE = 1e-12
 CANCELLED = 1e-3  # below this an error is measured against it: sums of terms near 1 leave no more digits
 RATE = 0.1

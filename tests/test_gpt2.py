@@ -14,7 +14,6 @@ NEEDED = "the extra `peers` is not installed: pip install --editable '.[peers]'"
 torch = pytest.importorskip("torch", reason=NEEDED)
 transformers = pytest.importorskip("transformers", reason=NEEDED)
 
-pytestmark = pytest.mark.xdist_group("gpt2")
 
 TOLERANCE = 1e-10
 N, ROWS, WIDTH, HEADS, WORDS = 2, 5, 8, 2, 11

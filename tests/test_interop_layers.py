@@ -326,7 +326,7 @@ def theirs(case, library, module, y=None):
 
 
 def marked(names):
-    slow = ("flax words",)  # equinox has the same network in the quick run
+    slow = ("flax words", "equinox words")  # our network of words goes to both and back in the quick run
     return [
         pytest.param(name, marks=[needs_torch] * name.startswith("torch") + [pytest.mark.slow] * (name in slow))
         for name in names

@@ -28,7 +28,6 @@ extensions = pytest.importorskip("backpack.extensions", reason=NEEDED)
 peers = pytest.importorskip("experiments.benchmarks.peers", reason=NEEDED)
 
 pytestmark = [
-    pytest.mark.xdist_group("peers"),
     # what torch says to hooks such as BackPACK's and Opacus' where no gradient of the input is asked for
     pytest.mark.filterwarnings(
         "ignore:Full backward hook is firing when gradients are computed with respect to module outputs since no "

@@ -19,7 +19,7 @@ STACKS = [
     pytest.param(
         case_named(name),
         id=name,
-        marks=[pytest.mark.xdist_group(name), *([pytest.mark.slow] if name in ("stacks", "nested stacks") else [])],
+        marks=[pytest.mark.slow] if name != "recurrent convolution" else [],
     )
     for name in ("stacks", "nested stacks", "recurrent", "recurrent convolution")
 ]

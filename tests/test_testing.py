@@ -11,8 +11,6 @@ from cases import params_of
 
 import jaxbp
 
-pytestmark = pytest.mark.xdist_group("testing")  # one worker compiles what all of them run
-
 NET = jaxbp.layered([3, 2], output=jaxbp.softmax)
 PARAMS = params_of(NET)
 X, Y = np.array([[1.0, 2.0, 0.5], [0.3, 1.0, -1.0]]), np.array([0, 1])

@@ -83,7 +83,8 @@ def test_a_stream_goes_on_where_it_was(tmp_path):
     assert_bit_equal(last.state, finished(tmp_path / "whole", batches, None).state)
 
 
-@pytest.mark.parametrize("layout", [pytest.param("replicated", marks=pytest.mark.slow), "sharded"])
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["replicated", "sharded"])
 def test_a_run_goes_on_on_another_mesh(checkpoints, uninterrupted, layout):
     mesh = mesh_of("2")
     last = finished(checkpoints, resume=True, mesh=mesh, layout=layout)

@@ -32,6 +32,7 @@ def test_the_parts_of_a_batch_make_its_gradient(reduction, weights):
     assert train.accumulated(whole, 3, reduction=reduction) is train.accumulated(whole, 3, reduction=reduction)
 
 
+@pytest.mark.slow
 def test_the_parts_of_padded_sequences_weigh_what_their_tokens_do():
     case = case_named("padded tokens")
     params, x, y, weights = jax.tree.map(lambda v: v, case.arguments(jnp.float64))
@@ -41,6 +42,7 @@ def test_the_parts_of_padded_sequences_weigh_what_their_tokens_do():
     chex.assert_trees_all_close(ours, whole(params, x, y, weights=weights), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_each_part_draws_noise_of_its_own():
     noisy = jaxbp.Network(NET.inputs, {**NET.units, "h1": jaxbp.Unit(6, jaxbp.tanh, {"x": jaxbp.Dense()}, dropout=0.5)})
     twice = jnp.concatenate([X[:1], X[:1]])

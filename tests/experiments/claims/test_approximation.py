@@ -31,7 +31,7 @@ def test_the_error_falls_and_both_figures_are_written(tmp_path):
         assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.xdist_group("clears what JAX keeps")
+@pytest.mark.clears_what_jax_keeps
 def test_the_decision_holds_and_not_with_a_wrong_backward_pass(tmp_path, monkeypatch):
     result, _ = run(SMALL, tmp_path)
     assert result.holds, result.decision

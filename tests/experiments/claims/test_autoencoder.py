@@ -25,7 +25,7 @@ from experiments.claims.autoencoder import (
     trained,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("autoencoder")]  # one worker makes the run that they share
+pytestmark = pytest.mark.slow
 
 SMALL = Reduction(hidden=(12,), steps=300)
 

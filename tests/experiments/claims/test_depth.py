@@ -201,7 +201,7 @@ def test_a_narrower_network_stays_one_when_trained_among_zeros():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("clears what JAX keeps")
+@pytest.mark.clears_what_jax_keeps
 def test_the_decision_holds_and_not_with_a_wrong_backward_pass(tmp_path, monkeypatch):
     result, printed = run(SMALL, tmp_path)
     assert result.holds, result.decision

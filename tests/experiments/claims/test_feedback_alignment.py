@@ -27,10 +27,7 @@ from experiments.claims.feedback_alignment import (
 )
 from experiments.common.data import load
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("feedback_alignment"),
-]  # one worker makes the run that they share
+pytestmark = pytest.mark.slow
 
 SMALL = Comparison(hidden=(24, 24), epochs=3, learning_rate=0.05)
 STEPS = 1437 // 32

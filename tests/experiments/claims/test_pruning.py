@@ -24,7 +24,7 @@ from experiments.claims.pruning import (
 )
 from experiments.common.data import load
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pruning")]  # one worker makes the run that they share
+pytestmark = pytest.mark.slow
 
 SMALL = Pruning(hidden=(24,), shares=(0.5,), judged=0.5, epochs=8, retraining=4, batch_size=32)
 

@@ -80,7 +80,6 @@ def in_our_names(statements):
     }
 
 
-@pytest.mark.xdist_group("worked")
 def test_the_slides_mistakes_are_found_and_no_others(verdicts):
     claims = verdicts[0].slides
     assert len(claims) == len(slides.STATEMENTS)
@@ -88,7 +87,6 @@ def test_the_slides_mistakes_are_found_and_no_others(verdicts):
     assert identified(c for c in claims if c.general is False) == in_our_names(HERE_ONLY)
 
 
-@pytest.mark.xdist_group("worked")
 def test_a_number_is_also_judged_by_the_numbers_before_it(verdicts):
     carried = {claim.name: claim.carried for claim in verdicts[0].slides if not claim.holds and claim.carried}
     ratio = 1 / (1 + np.exp(0.185 - 0.428))
@@ -97,7 +95,6 @@ def test_a_number_is_also_judged_by_the_numbers_before_it(verdicts):
     assert not any(claim.follows for claim in verdicts[0].slides)
 
 
-@pytest.mark.xdist_group("worked")
 def test_the_chapters_misprints_are_found_and_no_others(verdicts):
     result = verdicts[0]
     assert [f.printed.where for f in result.wrong] == [
@@ -115,7 +112,6 @@ def test_the_chapters_misprints_are_found_and_no_others(verdicts):
     assert result.decision.endswith(": holds")
 
 
-@pytest.mark.xdist_group("worked")
 def test_a_formula_that_holds_in_no_form_and_a_wrong_gradient_decide_against_it(verdicts):
     result = verdicts[0]
     right = next(f for f in result.formulas if f.printed.holds)
@@ -144,7 +140,6 @@ def test_a_sabotaged_sweep_is_not_blamed_on_the_chapter(monkeypatch):
     assert result.decision.endswith(": does not hold")
 
 
-@pytest.mark.xdist_group("worked")
 def test_nothing_about_the_verdicts_is_written_down(monkeypatch, tmp_path):
     """With the slides' mistakes mended, and a new one made, the verdicts follow."""
     mended = [
@@ -159,7 +154,6 @@ def test_nothing_about_the_verdicts_is_written_down(monkeypatch, tmp_path):
     assert wrong == [("Step 8", "grad.o.h1[0, 1]")] * 2 + [("Mine", "a.h1[0]")]
 
 
-@pytest.mark.xdist_group("worked")
 def test_what_is_printed_and_written(verdicts):
     _, out, printed = verdicts
     assert "106 claims, 32 wrong" in printed
@@ -175,7 +169,6 @@ def test_what_is_printed_and_written(verdicts):
     assert verdicts[0].decision in " ".join(printed.split())
 
 
-@pytest.mark.xdist_group("worked")
 def test_the_shared_bias_is_a_connection():
     """Its gradient is the sum over the elements, as jax.grad has it."""
     args = (slides.NETWORK, jaxbp.cross_entropy)
