@@ -101,7 +101,8 @@ class Loop:
                     history = done.history
                 stopping = self.stop is not None and agreed(self.stop())
                 if writer is not None and (over or stopping or writer.due(step, done and history[-1])):
-                    self._check_finite(span, state)
+                    if done is None:
+                        self._check_finite(span, state)
                     writer.save(state, Position(*place, history, NOTHING if done else span.so_far()))
                 if done is not None:
                     span = Span(state, *place, [], 0.0)
