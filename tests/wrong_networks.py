@@ -17,6 +17,17 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+from plain_rules import (
+    KINKS,
+    LOSS,
+    LOSS_GRADIENT,
+    RULES,
+    VALUE,
+    as_rows,
+    gate,
+    gate_pullback,
+    pull_back,
+)
 
 import jaxbp
 from jaxbp import Dense, Identity, Network, Transposed, Unit, function_unit, layered
@@ -87,15 +98,6 @@ SIAMESE = Network(  # two branches with one encoder
 )
 
 
-def gate(value, switch):
-    return value * switch**2
-
-
-def gate_pullback(inputs, a, delta):
-    value, switch = inputs
-    return delta * switch**2, 2 * delta * value * switch
-
-
 def gated(pullback=None) -> Network:
     return Network(
         inputs={"x": 3},
@@ -160,13 +162,10 @@ class Problem:
     def activation(self, u: str) -> jaxbp.activations.Activation:
         return self.net.units[u].activation
 
-    def weights(self, s: str, u: str) -> np.ndarray:
-        """The W from s to u, the matrix I where the connection has none."""
-        connection = connections(self.net, u)[s]
-        if connection.share is None:
-            return self.params[u].get(s, np.eye(self.net.shapes[u][-1]))
-        W = self.params["shared"][connection.share]
-        return W.T if isinstance(connection, Transposed) else W
+    def weight(self, u: str, s: str) -> np.ndarray | None:
+        """The W of the connection from s to u, as it is stored; None where it has none."""
+        share = connections(self.net, u)[s].share
+        return self.params[u].get(s) if share is None else self.params["shared"][share]
 
     def uses(self, name: str) -> list[tuple[str, str]]:
         """Where a shared weight is used, as units and their sources."""
@@ -200,9 +199,8 @@ def random_weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarr
 
 def random_targets(rng: np.random.Generator, loss: jaxbp.Loss, shape: tuple[int, ...]) -> np.ndarray:
     """One-hot rows, probabilities or real numbers, as the loss takes them."""
-    N, width = shape
     if loss is jaxbp.cross_entropy:
-        return np.eye(width)[rng.integers(0, width, size=N)]
+        return np.eye(shape[-1])[rng.integers(0, shape[-1], size=shape[:-1])]
     if loss is jaxbp.binary_cross_entropy:
         return rng.uniform(0.05, 0.95, size=shape)
     return rng.normal(size=shape)
@@ -225,13 +223,14 @@ def forward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None:
     for u in problem.net.order:
         unit = problem.net.units[u]
         if is_function(unit):
-            q[f"a.{u}"] = unit.function(*(q[f"h.{s}"] for s in unit.sources))
+            q[f"a.{u}"] = value_of(unit.function)(*(q[f"h.{s}"] for s in unit.sources))
         else:
-            a = sum(q[f"h.{s}"] @ problem.weights(s, u) for s in unit.connections)
-            q[f"a.{u}"] = a + problem.params[u].get("bias", 0)
+            terms = [RULES[type(c)].apply(c, problem.weight(u, s), q[f"h.{s}"]) for s, c in unit.connections.items()]
+            q[f"a.{u}"] = sum(terms) + problem.params[u].get("bias", 0)
         q[f"h.{u}"] = VALUE[problem.activation(u)](q[f"a.{u}"])
     q["y"] = problem.y
-    q["loss"] = np.mean(LOSS[problem.loss](q[f"h.{problem.net.output}"], q["y"]))
+    # an example has the sum of its rows
+    q["loss"] = np.sum(LOSS[problem.loss](q[f"h.{problem.net.output}"], q["y"])) / len(problem.y)
 
 
 def backward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None:
@@ -244,35 +243,66 @@ def backward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None
             q[f"Delta.{u}"] = sum(q[f"signal.{v}.{u}"] for v in readers(net, u))
         q[f"delta.{u}"] = pull_back(problem.activation(u), q[f"a.{u}"], q[f"Delta.{u}"])
         for s in problem.params[u]:
-            delta = q[f"delta.{u}"]
-            q[f"grad.{u}.{s}"] = delta.sum(axis=0) if s == "bias" else contract(q[f"h.{s}"], delta)
+            q[f"grad.{u}.{s}"] = gradient(problem, u, s, q, q[f"delta.{u}"])
         for s, connection in connections(net, u).items():
             if connection.share is not None:
-                outer = contract(q[f"h.{s}"], q[f"delta.{u}"])
-                q[f"part.{u}.{s}"] = outer.T if isinstance(connection, Transposed) else outer
+                q[f"part.{u}.{s}"] = gradient(problem, u, s, q, q[f"delta.{u}"])
         for name in problem.complete_at(u):
             q[f"grad.shared.{name}"] = sum(q[f"part.{v}.{s}"] for v, s in problem.uses(name))
         for s in sources(net, u):
-            q[f"signal.{u}.{s}"] = signal(problem, q, u, s)
+            q[f"signal.{u}.{s}"] = signal(problem, u, s, q, q[f"delta.{u}"])
 
 
-def signal(problem: Problem, q: Mapping[str, np.ndarray], u: str, s: str) -> np.ndarray:
-    """What u sends back to s."""
+def gradient(
+    problem: Problem,
+    u: str,
+    s: str,
+    q: Mapping[str, np.ndarray],
+    delta: np.ndarray,
+    h: np.ndarray | None = None,
+) -> np.ndarray:
+    """What a δ at u makes of the weight from s, or of the bias; with another h than that of s if one is given."""
+    if s == "bias":
+        return as_rows(delta).sum(axis=0)
+    connection = connections(problem.net, u)[s]
+    h = q[f"h.{s}"] if h is None else h
+    return RULES[type(connection)].contract(connection, problem.weight(u, s), h, delta)
+
+
+def signal(
+    problem: Problem,
+    u: str,
+    s: str,
+    q: Mapping[str, np.ndarray],
+    delta: np.ndarray,
+    W: np.ndarray | None = None,
+) -> np.ndarray:
+    """What a δ at u sends back to s; through another W than its own if one is given."""
     unit = problem.net.units[u]
-    if not is_function(unit):
-        return q[f"delta.{u}"] @ problem.weights(s, u).T
-    inputs = tuple(q[f"h.{t}"] for t in unit.sources)
-    return gate_pullback(inputs, q[f"a.{u}"], q[f"delta.{u}"])[unit.sources.index(s)]
+    if is_function(unit):
+        inputs = tuple(q[f"h.{t}"] for t in unit.sources)
+        return pullback_of(unit.function)(inputs, q[f"a.{u}"], delta)[unit.sources.index(s)]
+    connection = unit.connections[s]
+    W = problem.weight(u, s) if W is None else W
+    return RULES[type(connection)].send(connection, W, q[f"h.{s}"], delta)
 
 
 def connections(net: Network, u: str) -> dict[str, Any]:
-    """The connections into a unit by source; none into the gate."""
+    """The connections into a unit by source; none into a function."""
     return dict(getattr(net.units[u], "connections", {}))
 
 
 def is_function(unit: Any) -> bool:
-    """Whether a unit is the gate, which is a function of its sources and no sum."""
-    return getattr(unit, "function", None) is gate
+    """Whether a unit is a function of its sources and no sum."""
+    return hasattr(unit, "function")
+
+
+def value_of(function: Any) -> Any:
+    return gate
+
+
+def pullback_of(function: Any) -> Any:
+    return gate_pullback
 
 
 def readers(net: Network, s: str) -> list[str]:
@@ -283,64 +313,3 @@ def readers(net: Network, s: str) -> list[str]:
 def sources(net: Network, u: str) -> list[str]:
     """The units that u reads; nothing is sent to an input, which has nothing to learn."""
     return [s for s in net.units[u].reads if s in net.units]
-
-
-def pull_back(Phi: jaxbp.activations.Activation, a: np.ndarray, Delta: np.ndarray) -> np.ndarray:
-    """Jᵀ Δ, for each example apart where J is not diagonal."""
-    if Phi in DERIVATIVE:
-        return DERIVATIVE[Phi](a) * Delta
-    return np.array([softmax_jacobian(a_i).T @ Delta_i for a_i, Delta_i in zip(a, Delta, strict=True)])
-
-
-def contract(h: np.ndarray, delta: np.ndarray) -> np.ndarray:
-    """hᵀ δ, the sum over the examples of their outer products."""
-    return np.sum([np.outer(h_i, delta_i) for h_i, delta_i in zip(h, delta, strict=True)], axis=0)
-
-
-def sigmoid(a: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-a))
-
-
-def softmax(a: np.ndarray) -> np.ndarray:
-    return np.exp(a) / np.sum(np.exp(a), axis=-1, keepdims=True)
-
-
-def softmax_jacobian(a: np.ndarray) -> np.ndarray:
-    o = softmax(a)
-    return np.diag(o) - np.outer(o, o)
-
-
-VALUE = {
-    jaxbp.linear: lambda a: a,
-    jaxbp.sigmoid: sigmoid,
-    jaxbp.tanh: np.tanh,
-    jaxbp.relu: lambda a: np.where(a > 0, a, 0.0),
-    jaxbp.leaky_relu: lambda a: np.where(a > 0, a, 0.01 * a),
-    jaxbp.hard_tanh: lambda a: np.clip(a, -1, 1),
-    jaxbp.softplus: lambda a: np.log(1 + np.exp(a)),
-    jaxbp.softmax: softmax,
-}
-
-DERIVATIVE = {  # of the element-wise activations, as functions of a
-    jaxbp.linear: np.ones_like,
-    jaxbp.sigmoid: lambda a: sigmoid(a) * (1 - sigmoid(a)),
-    jaxbp.tanh: lambda a: 1 - np.tanh(a) ** 2,
-    jaxbp.relu: lambda a: np.where(a > 0, 1.0, 0.0),
-    jaxbp.leaky_relu: lambda a: np.where(a > 0, 1.0, 0.01),
-    jaxbp.hard_tanh: lambda a: np.where(np.abs(a) < 1, 1.0, 0.0),
-    jaxbp.softplus: sigmoid,
-}
-
-KINKS = {jaxbp.relu: (0,), jaxbp.leaky_relu: (0,), jaxbp.hard_tanh: (-1, 1)}
-
-LOSS = {
-    jaxbp.squared_error: lambda o, y: ((o - y) ** 2).sum(axis=1) / 2,
-    jaxbp.cross_entropy: lambda o, y: -(y * np.log(o)).sum(axis=1),
-    jaxbp.binary_cross_entropy: lambda o, y: -(y * np.log(o) + (1 - y) * np.log(1 - o)).sum(axis=1),
-}
-
-LOSS_GRADIENT = {
-    jaxbp.squared_error: lambda o, y: o - y,
-    jaxbp.cross_entropy: lambda o, y: -y / o,
-    jaxbp.binary_cross_entropy: lambda o, y: (1 - y) / (1 - o) - y / o,
-}
