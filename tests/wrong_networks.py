@@ -1,36 +1,29 @@
-"""The networks on which backward passes go wrong, random examples for them, and both phases in plain numpy.
+"""The networks on which backward passes go wrong, and random examples for them."""
 
-The phases are written apart from the library. They store each quantity by its name, signals by the connection they
-come through:
-
-    a_u = Σ_s h_s W_su + b_u,  h_u = Φ(a_u)
-    δ_u = Φ'(a_u) ⊙ Δ_u,  grad_us = h_sᵀ δ_u,  grad_u,bias = 1ᵀ δ_u
-    signal_us = δ_u W_suᵀ,  Δ_s = Σ_u signal_us
-
-What a connection adds to the gradient of a weight that several share is stored as part_us, and their sum with the last
-of them.
-"""
-
-from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 import numpy as np
-from plain_rules import (
-    KINKS,
-    LOSS,
-    LOSS_GRADIENT,
-    RULES,
-    VALUE,
-    as_rows,
-    gate,
-    gate_pullback,
-    pull_back,
-)
+from plain_phases import connections, forward_phase
+from plain_rules import KINKS, gate, gate_pullback
+from plain_windows import layout, windows
 
 import jaxbp
-from jaxbp import Dense, Identity, Network, Transposed, Unit, function_unit, layered
+from jaxbp import (
+    AvgPool,
+    Conv,
+    Dense,
+    Embedding,
+    Flatten,
+    Identity,
+    MaxPool,
+    Network,
+    Scale,
+    Transposed,
+    Unit,
+    function_unit,
+    layered,
+)
 
 SKIP = Network(
     inputs={"x": 4},
@@ -148,6 +141,122 @@ NETWORKS: dict[str, tuple[Network, jaxbp.Loss]] = {
 }
 
 
+def images(name: str, side: int, channels: int, units: dict, output: jaxbp.activations.Activation) -> Network:
+    """Units over images, the last of them, of that name, flattened and read by an output of three elements."""
+    shape = units[name].shape
+    return Network(
+        inputs={"x": (side, side, channels)},
+        units={
+            **units,
+            "flat": Unit(int(np.prod(shape)), jaxbp.linear, {name: Flatten()}, bias=False),
+            "o": Unit(3, output, {"flat": Dense()}),
+        },
+    )
+
+
+CONVOLUTIONS = {
+    "c1": Unit((3, 3, 2), jaxbp.tanh, {"x": Conv((3, 3), stride=2, padding=1)}),
+    "c2": Unit((3, 3, 2), jaxbp.softplus, {"c1": Conv((2, 2), padding="SAME")}),
+    "c3": Unit((2, 2, 2), jaxbp.tanh, {"c2": Conv((2, 2), stride=2, padding="SAME")}),
+}
+RESIDUAL_CONVOLUTIONS = {
+    "c1": Unit((3, 3, 2), jaxbp.relu, {"x": Conv((3, 3))}),
+    "c2": Unit((3, 3, 2), jaxbp.tanh, {"c1": Conv((3, 3)), "x": Conv((1, 1))}),
+    "sum": Unit((3, 3, 2), jaxbp.linear, {"c2": Conv((3, 3)), "c1": Identity()}, bias=False),
+}
+LARGEST = {
+    "c1": Unit((4, 4, 2), jaxbp.tanh, {"x": Conv((2, 2), padding="VALID")}),
+    "pool": Unit((2, 2, 2), jaxbp.linear, {"c1": MaxPool((2, 2))}, bias=False),
+}
+AVERAGES = {
+    "c1": Unit((4, 4, 2), jaxbp.sigmoid, {"x": Conv((2, 2), padding="SAME")}),
+    "pool": Unit((2, 2, 2), jaxbp.tanh, {"c1": AvgPool((2, 2))}, bias=False),
+}
+OVERLAPPING = {  # two pools of one convolution, whose windows reach into each other and into padding
+    "c1": Unit((4, 4, 2), jaxbp.tanh, {"x": Conv((3, 3))}),
+    "pool": Unit((3, 3, 2), jaxbp.softplus, {"c1": MaxPool((3, 3), stride=2, padding=2)}, bias=False),
+    "mean": Unit((3, 3, 2), jaxbp.linear, {"c1": AvgPool((2, 2), stride=1), "pool": Identity()}, bias=False),
+}
+TIES = {  # small whole images and weights in quarters: many elements of a window are exactly equal
+    "c1": Unit((4, 4, 2), jaxbp.linear, {"x": Conv((2, 2), padding="VALID")}),
+    "pool": Unit((2, 2, 2), jaxbp.tanh, {"c1": MaxPool((2, 2))}, bias=False),
+}
+IMAGES: dict[str, tuple[Network, jaxbp.Loss]] = {
+    "convolutions": (images("c3", 6, 1, CONVOLUTIONS, jaxbp.softmax), jaxbp.cross_entropy),
+    "residual convolutions": (images("sum", 3, 2, RESIDUAL_CONVOLUTIONS, jaxbp.linear), jaxbp.squared_error),
+    "max pool": (images("pool", 5, 1, LARGEST, jaxbp.softmax), jaxbp.cross_entropy),
+    "average pool": (images("pool", 4, 2, AVERAGES, jaxbp.sigmoid), jaxbp.binary_cross_entropy),
+    "overlapping pools": (images("mean", 4, 1, OVERLAPPING, jaxbp.linear), jaxbp.squared_error),
+    "max pool with ties": (images("pool", 5, 1, TIES, jaxbp.softmax), jaxbp.cross_entropy),
+}
+
+LAYER_NORM = Network(
+    inputs={"x": 4},
+    units={
+        "h1": Unit(5, jaxbp.tanh, {"x": Dense()}),
+        "norm": Unit(5, jaxbp.layer_norm, {"h1": Dense()}),
+        "gain": Unit(5, jaxbp.sigmoid, {"norm": Scale()}),
+        "sum": Unit(5, jaxbp.linear, {"gain": Identity(), "h1": Identity()}, bias=False),
+        "o": Unit(3, jaxbp.softmax, {"sum": Dense()}),
+    },
+)
+RMS_NORM = Network(
+    inputs={"x": (3, 4)},
+    units={
+        "h1": Unit((3, 4), jaxbp.softplus, {"x": Dense()}),
+        "norm": Unit((3, 4), jaxbp.rms_norm, {"h1": Identity()}, bias=False),
+        "gain": Unit((3, 4), jaxbp.linear, {"norm": Scale()}),
+        "o": Unit((3, 2), jaxbp.linear, {"gain": Dense(), "h1": Dense()}),
+    },
+)
+ROWS = (3, 4)
+CAUSAL = Network(
+    inputs={"x": ROWS},
+    units={
+        **{name: Unit(ROWS, jaxbp.linear, {"x": Dense()}, bias=False) for name in ("q", "k", "v")},
+        "mix": jaxbp.attention("q", "k", "v", ROWS, heads=2, causal=True),
+        "up": Unit(ROWS, jaxbp.tanh, {"mix": Dense(), "x": Identity()}),
+        "o": Unit((3, 2), jaxbp.softmax, {"up": Dense()}),
+    },
+)
+BLOCK = Network(
+    inputs={"x": ROWS},
+    units={
+        "norm": Unit(ROWS, jaxbp.layer_norm, {"x": Dense()}),
+        **{name: Unit(ROWS, jaxbp.linear, {"norm": Dense()}) for name in ("q", "k", "v")},
+        "mix": jaxbp.attention("q", "k", "v", ROWS),
+        "sum": Unit(ROWS, jaxbp.linear, {"mix": Dense(), "norm": Identity()}),
+        "up": Unit(ROWS, jaxbp.relu, {"sum": Dense()}),
+        "o": Unit(ROWS, jaxbp.linear, {"up": Dense(), "sum": Identity()}),
+    },
+)
+TOKENS = Network(
+    inputs={"tokens": jaxbp.ids(4, 6)},
+    units={
+        "e": Unit((4, 3), jaxbp.linear, {"tokens": Embedding(6)}, bias=False),
+        "h1": Unit((4, 5), jaxbp.tanh, {"e": Dense()}),
+        "o": Unit((4, 6), jaxbp.softmax, {"h1": Dense(), "e": Dense()}),
+    },
+)
+TIED_TOKENS = Network(  # the table of tokens reads out too
+    inputs={"tokens": jaxbp.ids(4, 6)},
+    units={
+        "e": Unit((4, 3), jaxbp.linear, {"tokens": Embedding(6, share="table")}),
+        "h1": Unit((4, 3), jaxbp.tanh, {"e": Dense()}),
+        "o": Unit((4, 6), jaxbp.softmax, {"h1": Transposed(Dense(share="table"))}, bias=False),
+    },
+)
+SEQUENCES: dict[str, tuple[Network, jaxbp.Loss]] = {
+    "layer norm": (LAYER_NORM, jaxbp.cross_entropy),
+    "rms norm": (RMS_NORM, jaxbp.squared_error),
+    "causal attention": (CAUSAL, jaxbp.cross_entropy),
+    "block": (BLOCK, jaxbp.squared_error),
+    "tokens": (TOKENS, jaxbp.cross_entropy),
+    "tied tokens": (TIED_TOKENS, jaxbp.cross_entropy),
+}
+ALL = {**NETWORKS, **IMAGES, **SEQUENCES}
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A network and a loss, with parameters and a batch of examples in float64."""
@@ -183,18 +292,29 @@ def example(name: str, seed: int) -> Problem:
 
 
 def draw(name: str, rng: np.random.Generator) -> Problem:
-    net, loss = NETWORKS[name]
+    net, loss = ALL[name]
     N = 5 + len(name) % 4  # the same for all seeds, so that one compilation serves them
     params = {
-        u: {s: random_weights(rng, shape) for s, shape in net.weight_shapes[u].items()} for u in net.weight_shapes
+        u: {s: random_weights(rng, shape, s) for s, shape in net.weight_shapes[u].items()} for u in net.weight_shapes
     }
-    x = {s: rng.normal(size=(N, *net.shapes[s])) for s in net.inputs}
+    x = {s: random_inputs(rng, net, s, N) for s in net.inputs}
+    if name == "max pool with ties":
+        params["c1"] = {s: np.round(4 * W) / 4 for s, W in params["c1"].items()}
+        x = {s: np.round(h).clip(-1, 1) for s, h in x.items()}
     return Problem(name, net, loss, params, x, random_targets(rng, loss, (N, *net.shapes[net.output])))
 
 
-def random_weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Matrices that keep pre-activations of order 1, and biases of a size to be noticed."""
-    return rng.normal(size=shape) * (shape[0] ** -0.5 if len(shape) == 2 else 0.4)
+def random_weights(rng: np.random.Generator, shape: tuple[int, ...], s: str) -> np.ndarray:
+    """Matrices and kernels that keep pre-activations of order 1, gains around 1, biases of a size to be noticed."""
+    if len(shape) > 1:
+        return rng.normal(size=shape) * np.prod(shape[:-1]) ** -0.5
+    return 0.4 * rng.normal(size=shape) if s == "bias" else rng.uniform(0.5, 1.5, size=shape)
+
+
+def random_inputs(rng: np.random.Generator, net: Network, s: str, N: int) -> np.ndarray:
+    """Real numbers, or ids, of which a few occur many times."""
+    shape = (N, *net.shapes[s])
+    return rng.integers(0, net.ids[s], size=shape) if s in net.ids else rng.normal(size=shape)
 
 
 def random_targets(rng: np.random.Generator, loss: jaxbp.Loss, shape: tuple[int, ...]) -> np.ndarray:
@@ -207,109 +327,26 @@ def random_targets(rng: np.random.Generator, loss: jaxbp.Loss, shape: tuple[int,
 
 
 def is_smooth(problem: Problem) -> bool:
+    """Whether all is some way off the kinks of activations, and no two elements of a window are nearly equal."""
     q: dict[str, np.ndarray] = {}
     forward_phase(problem, q)
     return all(
         np.abs(q[f"a.{u}"] - kink).min() > 1e-3
         for u in problem.net.units
         for kink in KINKS.get(problem.activation(u), ())
+    ) and all(
+        are_apart(connection, q[f"h.{s}"])
+        for u in problem.net.units
+        for s, connection in connections(problem.net, u).items()
+        if isinstance(connection, MaxPool)
     )
 
 
-def forward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None:
-    """Stores h of the inputs, a and h of the units, the targets y, and the loss."""
-    for s, x in problem.x.items():
-        q[f"h.{s}"] = x
-    for u in problem.net.order:
-        unit = problem.net.units[u]
-        if is_function(unit):
-            q[f"a.{u}"] = value_of(unit.function)(*(q[f"h.{s}"] for s in unit.sources))
-        else:
-            terms = [RULES[type(c)].apply(c, problem.weight(u, s), q[f"h.{s}"]) for s, c in unit.connections.items()]
-            q[f"a.{u}"] = sum(terms) + problem.params[u].get("bias", 0)
-        q[f"h.{u}"] = VALUE[problem.activation(u)](q[f"a.{u}"])
-    q["y"] = problem.y
-    # an example has the sum of its rows
-    q["loss"] = np.sum(LOSS[problem.loss](q[f"h.{problem.net.output}"], q["y"])) / len(problem.y)
-
-
-def backward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None:
-    """Stores Delta, delta and the gradients of each unit, and the signals it sends to the units that it reads."""
-    net = problem.net
-    for u in reversed(net.order):
-        if u == net.output:
-            q[f"Delta.{u}"] = LOSS_GRADIENT[problem.loss](q[f"h.{u}"], q["y"]) / len(problem.y)
-        else:
-            q[f"Delta.{u}"] = sum(q[f"signal.{v}.{u}"] for v in readers(net, u))
-        q[f"delta.{u}"] = pull_back(problem.activation(u), q[f"a.{u}"], q[f"Delta.{u}"])
-        for s in problem.params[u]:
-            q[f"grad.{u}.{s}"] = gradient(problem, u, s, q, q[f"delta.{u}"])
-        for s, connection in connections(net, u).items():
-            if connection.share is not None:
-                q[f"part.{u}.{s}"] = gradient(problem, u, s, q, q[f"delta.{u}"])
-        for name in problem.complete_at(u):
-            q[f"grad.shared.{name}"] = sum(q[f"part.{v}.{s}"] for v, s in problem.uses(name))
-        for s in sources(net, u):
-            q[f"signal.{u}.{s}"] = signal(problem, u, s, q, q[f"delta.{u}"])
-
-
-def gradient(
-    problem: Problem,
-    u: str,
-    s: str,
-    q: Mapping[str, np.ndarray],
-    delta: np.ndarray,
-    h: np.ndarray | None = None,
-) -> np.ndarray:
-    """What a δ at u makes of the weight from s, or of the bias; with another h than that of s if one is given."""
-    if s == "bias":
-        return as_rows(delta).sum(axis=0)
-    connection = connections(problem.net, u)[s]
-    h = q[f"h.{s}"] if h is None else h
-    return RULES[type(connection)].contract(connection, problem.weight(u, s), h, delta)
-
-
-def signal(
-    problem: Problem,
-    u: str,
-    s: str,
-    q: Mapping[str, np.ndarray],
-    delta: np.ndarray,
-    W: np.ndarray | None = None,
-) -> np.ndarray:
-    """What a δ at u sends back to s; through another W than its own if one is given."""
-    unit = problem.net.units[u]
-    if is_function(unit):
-        inputs = tuple(q[f"h.{t}"] for t in unit.sources)
-        return pullback_of(unit.function)(inputs, q[f"a.{u}"], delta)[unit.sources.index(s)]
-    connection = unit.connections[s]
-    W = problem.weight(u, s) if W is None else W
-    return RULES[type(connection)].send(connection, W, q[f"h.{s}"], delta)
-
-
-def connections(net: Network, u: str) -> dict[str, Any]:
-    """The connections into a unit by source; none into a function."""
-    return dict(getattr(net.units[u], "connections", {}))
-
-
-def is_function(unit: Any) -> bool:
-    """Whether a unit is a function of its sources and no sum."""
-    return hasattr(unit, "function")
-
-
-def value_of(function: Any) -> Any:
-    return gate
-
-
-def pullback_of(function: Any) -> Any:
-    return gate_pullback
-
-
-def readers(net: Network, s: str) -> list[str]:
-    """The units that read s, in backward order."""
-    return [u for u in reversed(net.order) if s in net.units[u].reads]
-
-
-def sources(net: Network, u: str) -> list[str]:
-    """The units that u reads; nothing is sent to an input, which has nothing to learn."""
-    return [s for s in net.units[u].reads if s in net.units]
+def are_apart(pool: MaxPool, h: np.ndarray) -> bool:
+    """Whether the largest elements of each window are exactly equal, or some way apart."""
+    for _, seen in windows(layout(pool, h)):
+        values = np.array([h[:, *x] for _, x in seen])
+        below = values.max(axis=0) - values
+        if np.any((below > 0) & (below < 1e-3)):
+            return False
+    return True

@@ -1,28 +1,21 @@
-"""Wrong backward passes: every mistake of a list, at every place of a network where it can be made.
+"""Wrong backward passes: every mistake of the tables, at every place of a network where it can be made.
 
 A mistake changes some of the quantities of the right pass as they are stored. What is computed from them later is then
 wrong too, as in a real program, and two mistakes are made together by making the changes of both.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
-from wrong_networks import Problem, backward_phase, forward_phase, readers
-from wrong_steps import (
-    AT_A_UNIT,
-    EVERYWHERE,
-    IN_THE_WHOLE,
-    Arrays,
-    AtTheEnd,
-    Changes,
-    between_units,
-    everywhere,
-    gradient_names,
-)
+from mistakes import AT_A_UNIT, EVERYWHERE, IN_THE_WHOLE, Arrays, AtTheEnd, Changes, between_units, everywhere
+from mistakes._parts import completed_at, gradient_names
+from plain_phases import backward_phase, forward_phase, readers
+from wrong_networks import Problem
 
 from jaxbp import Network
 
@@ -51,25 +44,58 @@ class Wrong:
         return f"Wrong({self.slug!r}, {self.unit!r}, changing {', '.join(self.changes)})"
 
 
+class Mistaken(NamedTuple):
+    """A mistake before it is made.
+
+    Attributes:
+        slug: Which mistake it is.
+        unit: The unit in whose backward step it is made, if it is one.
+        at_many: Whether it is made at several units.
+        changes: What it changes.
+    """
+
+    slug: str
+    unit: str | None
+    at_many: bool
+    changes: Changes
+
+
 @lru_cache(maxsize=4)
 def right_pass(problem: Problem) -> Arrays:
     """All quantities by name."""
-    return outside(both_phases(problem, {}))
+    return outside(right_phases(problem))
 
 
 def wrong_passes(problem: Problem) -> Iterator[Wrong]:
     """Every mistake alone, if it makes a difference to the gradient; first those in the whole, or at many units."""
-    right = last = right_pass(problem)
-    for slug, unit, at_many, changes in mistakes(problem):
-        q = both_phases(problem, changes)
-        quantities = outside(q)
-        if same_gradients(quantities, right):
-            continue
-        units = (unit,) if unit else units_of(problem, q.changed) if at_many else ()
+    last = right_pass(problem)
+    for mistake in mistakes(problem):
+        wrong = made(problem, mistake)
         # one that makes no difference at the output is the same with the output and without
-        if not at_many or (len(units) > 1 and differing(quantities, last)):
-            last = quantities
-            yield Wrong(slug, unit, units, quantities, first_wrong(problem, quantities), changes)
+        if wrong is not None and (not mistake.at_many or differing(wrong.quantities, last)):
+            yield wrong
+            last = wrong.quantities
+
+
+def one_of_each(problem: Problem, rng: np.random.Generator) -> list[Wrong]:
+    """One place at random for each mistake, and for each that is made at many units; without trying them all."""
+    kinds: dict[tuple[str, bool], list[Mistaken]] = defaultdict(list)
+    for mistake in mistakes(problem):
+        kinds[mistake.slug, mistake.at_many].append(mistake)
+    tried = ((made(problem, places[i]) for i in rng.permutation(len(places))) for places in kinds.values())
+    firsts = (next((wrong for wrong in of_kind if wrong is not None), None) for of_kind in tried)
+    return [wrong for wrong in firsts if wrong is not None]
+
+
+def made(problem: Problem, mistake: Mistaken) -> Wrong | None:
+    """All that a program with this mistake computes; None where that makes no difference to the gradient."""
+    slug, unit, at_many, changes = mistake
+    q = both_phases(problem, changes)
+    quantities = outside(q)
+    units = (unit,) if unit else units_of(problem, q.changed) if at_many else ()
+    if same_gradients(quantities, right_pass(problem)) or (at_many and len(units) < 2):
+        return None
+    return Wrong(slug, unit, units, quantities, first_wrong(problem, quantities), changes)
 
 
 def units_of(problem: Problem, names: set[str]) -> tuple[str, ...]:
@@ -81,16 +107,18 @@ def units_of(problem: Problem, names: set[str]) -> tuple[str, ...]:
 
 def pairs(problem: Problem, rng: np.random.Generator, count: int) -> Iterator[Wrong]:
     """Up to `count` random pairs of mistakes at two units, in each the one nearer to the output first."""
-    singles = list(wrong_passes(problem))
-    made = (together(problem, singles[i], singles[j]) for i, j in drawn_pairs(singles, rng, 100 * count))
-    return islice((pair for pair in made if pair is not None), count)
+    every = list(mistakes(problem))
+    single = cache(lambda i: made(problem, every[i]))
+    both = ((single(i), single(j)) for i, j in drawn_pairs(every, rng, 100 * count))
+    tried = (together(problem, first, second) for first, second in both if first is not None and second is not None)
+    return islice((pair for pair in tried if pair is not None), count)
 
 
-def drawn_pairs(singles: list[Wrong], rng: np.random.Generator, tries: int) -> Iterator[tuple[int, int]]:
+def drawn_pairs(every: list[Mistaken], rng: np.random.Generator, tries: int) -> Iterator[tuple[int, int]]:
     """Indices i < j, no pair twice, and every kind of mistake as often as any other, however many places it has."""
-    variants = Counter(wrong.slug for wrong in singles)
-    odds = np.array([1 / variants[wrong.slug] for wrong in singles])
-    drawn = rng.choice(len(singles), size=(tries, 2), p=odds / odds.sum())
+    variants = Counter(mistake.slug for mistake in every)
+    odds = np.array([1 / variants[mistake.slug] for mistake in every])
+    drawn = rng.choice(len(every), size=(tries, 2), p=odds / odds.sum())
     yield from dict.fromkeys((min(i, j), max(i, j)) for i, j in drawn.tolist() if i != j)
 
 
@@ -148,11 +176,33 @@ class Store(dict[str, np.ndarray]):
 
 
 def both_phases(problem: Problem, changes: Changes) -> Store:
+    """All that a program with these changes stores; what comes before them is as in the right one."""
     q = Store(changes)
-    forward_phase(problem, q)
-    backward_phase(problem, q)
+    order = list(reversed(problem.net.order))
+    if not changes or "y" in changes:
+        forward_phase(problem, q)
+        backward_phase(problem, q, order)
+    else:
+        right = right_phases(problem)
+        start = min(order.index(u) for u in units_of(problem, changes.keys() - {"loss"}))
+        later = {name for u in order[start:] for name in stored_at(problem, u)}
+        for name, array in right.items():
+            if name not in later:
+                q[name] = array
+        backward_phase(problem, q, order[start:])
     q.finish()
     return q
+
+
+@lru_cache(maxsize=4)
+def right_phases(problem: Problem) -> Store:
+    return both_phases(problem, {})
+
+
+def stored_at(problem: Problem, u: str) -> list[str]:
+    """What the backward step of a unit stores."""
+    edges = [f"{kind}.{u}.{s}" for s in problem.net.units[u].reads for kind in ("part", "signal")]
+    return [f"Delta.{u}", f"delta.{u}", *completed_at(problem, u), *edges]
 
 
 def outside(q: Arrays) -> Arrays:
@@ -236,13 +286,13 @@ def same_gradients(p: Arrays, q: Arrays) -> bool:
     return not any(name.startswith("grad.") for name in differing(p, q))
 
 
-def mistakes(problem: Problem) -> Iterator[tuple[str, str | None, bool, Changes]]:
-    """Slug, unit, whether it is made at several units, and changes of all mistakes, also where these change nothing."""
-    for slug, variants in IN_THE_WHOLE.items():
-        yield from ((slug, None, False, changes) for changes in variants(problem))
-    yield from (("gradients-swapped", None, True, changes) for changes in between_units(problem))
-    for slug, made in EVERYWHERE.items():
-        yield from ((slug, None, True, changes) for at_one in made for changes in everywhere(problem, at_one))
+def mistakes(problem: Problem) -> Iterator[Mistaken]:
+    """All mistakes, also those that make no difference."""
+    for slug, of_whole in IN_THE_WHOLE.items():
+        yield from (Mistaken(slug, None, False, changes) for changes in of_whole(problem))
+    yield from (Mistaken("gradients-swapped", None, True, changes) for changes in between_units(problem))
+    for slug, ways in EVERYWHERE.items():
+        yield from (Mistaken(slug, None, True, changes) for way in ways for changes in everywhere(problem, way))
     for u in reversed(problem.net.order):
-        for slug, variants in AT_A_UNIT.items():
-            yield from ((slug, u, False, changes) for changes in variants(problem, u))
+        for slug, at_unit in AT_A_UNIT:
+            yield from (Mistaken(slug, u, False, changes) for changes in at_unit(problem, u) if changes)
