@@ -58,6 +58,12 @@ def output_signals(facts: Facts, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return Delta, pulled_back(facts, o, Delta) if head.simplification is None else delta
 
 
+def loss_values(facts: Facts, y: np.ndarray) -> np.ndarray:
+    """The loss of each example, and row, for these targets."""
+    o = facts.net.output
+    return in_float64(Head.value, facts.loss.at(facts.net.units[o].activation))(facts.a[o], facts.h[o], y)
+
+
 def pulled_back(facts: Facts, u: str, Delta: np.ndarray) -> np.ndarray:
     """δ_u = (∂h_u/∂a_u)ᵀ Δ_u."""
     activation = facts.net.units[u].activation
