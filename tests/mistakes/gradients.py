@@ -120,15 +120,15 @@ def bias_summed_over_units(problem: Problem, u: str) -> Iterator[Changes]:
     yield bias_change(problem, u, over_units_mean)
 
 
-def over_wrong_axes(delta: np.ndarray) -> Iterator[np.ndarray]:
-    for kept in range(delta.ndim - 1):
-        yield delta.sum(axis=tuple(axis for axis in range(delta.ndim) if axis != kept))
-
-
 def bias_over_wrong_axis(problem: Problem, u: str) -> Iterator[Changes]:
     """Summed over the units, so that something is left for each example, or each row: where there are as many."""
     for kept in range(len(problem.net.shapes[u])):
-        yield bias_change(problem, u, lambda delta, kept=kept: list(over_wrong_axes(delta))[kept])
+        yield bias_change(problem, u, lambda delta, kept=kept: sum_but(delta, kept))
+
+
+def sum_but(array: np.ndarray, kept: int) -> np.ndarray:
+    """The sum over all axes but one."""
+    return array.sum(axis=tuple(axis for axis in range(array.ndim) if axis != kept))
 
 
 def bias_of_weight_gradient(problem: Problem, u: str) -> Iterator[Changes]:
@@ -138,8 +138,7 @@ def bias_of_weight_gradient(problem: Problem, u: str) -> Iterator[Changes]:
         last = W.ndim - 1
         for kept in (last, last - 1) if bias is not None and s != "bias" and last > 0 else ():
             if W.shape[kept] == len(bias):
-                axes = tuple(axis for axis in range(W.ndim) if axis != kept)
-                yield {f"grad.{u}.bias": AtTheEnd(lambda q, s=s, axes=axes: q[f"grad.{u}.{s}"].sum(axes))}
+                yield {f"grad.{u}.bias": AtTheEnd(lambda q, s=s, kept=kept: sum_but(q[f"grad.{u}.{s}"], kept))}
 
 
 def missing_gradient(problem: Problem, u: str) -> Iterator[Changes]:
@@ -197,10 +196,10 @@ def permuted_rows(problem: Problem, u: str) -> Iterator[Changes]:
 
 
 def zeroed_block(problem: Problem, u: str) -> Iterator[Changes]:
-    """The last row, the first column, or the first half of the rows."""
+    """The last row, the first column, or the first half of the rows; where that is not all there is."""
     for name, W in completed_at(problem, u).items():
         blocks = [(-1,), (..., 0), (slice(len(W) // 2),)] if W.ndim > 1 else [(-1,)]
-        yield from ({name: zeroed(name, block)} for block in blocks)
+        yield from ({name: zeroed(name, block)} for block in blocks if W[block].size < W.size)
 
 
 def zeroed(name: str, block: tuple) -> Change:

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 from plain_phases import connections, is_function, readers, signal, sources
+from plain_rules import gate
 from wrong_networks import Problem
 
 from mistakes._parts import (
+    Change,
     Changes,
     all_parameters,
     completed_at,
@@ -113,19 +115,16 @@ def signal_of_other_source(problem: Problem, u: str) -> Iterator[Changes]:
 def wrong_gate_factor(problem: Problem, u: str) -> Iterator[Changes]:
     """Of value · switch², what is sent to the one is δ switch², to the other 2 δ value switch."""
     unit = problem.net.units[u]
-    if is_function(unit) and len(unit.sources) == 2:
+    if is_function(unit) and unit.function is gate:
         value, switch = unit.sources
-        for s, factors in {
-            value: (value, switch),
-            switch: (value, (switch, switch), (value, value)),
-        }.items():
-            for names in factors:
-                names = (names,) if isinstance(names, str) else names
-                yield {
-                    f"signal.{u}.{s}": lambda q, names=names: (
-                        q[f"delta.{u}"] * np.prod([q[f"h.{name}"] for name in names], axis=0)
-                    )
-                }
+        wrong = {value: [(value,), (switch,)], switch: [(value,), (switch, switch), (value, value)]}
+        for s, products in wrong.items():
+            for names in products:
+                yield {f"signal.{u}.{s}": gated_by(f"delta.{u}", *(f"h.{name}" for name in names))}
+
+
+def gated_by(*names: str) -> Change:
+    return lambda q: np.prod([q[name] for name in names], axis=0)
 
 
 def negated(problem: Problem, u: str) -> Iterator[Changes]:
@@ -133,7 +132,8 @@ def negated(problem: Problem, u: str) -> Iterator[Changes]:
 
 
 def scaled(problem: Problem, u: str) -> Iterator[Changes]:
-    yield from (times(0.3, f"signal.{u}.{s}") for s in sources(problem.net, u))
+    for factor in (0.3, 0.5) if is_function(problem.net.units[u]) else (0.3,):  # the half is the gate's 2 forgotten
+        yield from (times(factor, f"signal.{u}.{s}") for s in sources(problem.net, u))
 
 
 IN_SIGNALS = {
