@@ -20,7 +20,7 @@ import jaxbp
 from jaxbp import Network, layered
 
 Program = Callable[[Any, Any, Any, bool], Any]
-"""(params, x, y, repaired) to gradients, or to some quantities by name."""
+"""(params, x, y, repaired) to gradients."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,7 @@ class RealMistake:
         named: The sets of slugs, any of which says what is wrong; none if there is no name for it.
         units: Where it is made; None where that is everywhere, or nowhere in particular.
         size: How many examples there are.
+        examples: What draws them where numbers of any kind would not do.
     """
 
     name: str
@@ -46,6 +47,7 @@ class RealMistake:
     named: tuple[frozenset[str], ...]
     units: frozenset[str] | None = None
     size: int = 6
+    examples: Callable[[np.random.Generator], Any] | None = None
 
     def problem(self) -> tuple[Any, Any, Any]:
         """Parameters, examples and targets, the same each time."""
@@ -60,6 +62,7 @@ class RealMistake:
             else rng.normal(size=(N, *net.shapes[s]))
             for s in net.inputs
         }
+        x = x if self.examples is None else self.examples(rng)
         return params, x, _targets(rng, self.loss, (N, *net.shapes[net.output]))
 
     def mine(self, repaired: bool = False) -> Any:
@@ -101,12 +104,7 @@ def softmax(a: np.ndarray) -> np.ndarray:
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def normalised(a: np.ndarray) -> np.ndarray:
-    centred = a - a.mean(axis=-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
-
-
-def _steep_leaky(a):
+def _steep_leaky(a: Any) -> Any:
     return jaxbp.leaky_relu.value(a) * (a >= 0) + 0.2 * a * (a < 0)
 
 
@@ -118,7 +116,7 @@ VALUE = {
     jaxbp.tanh: np.tanh,
     jaxbp.relu: lambda a: np.maximum(a, 0),
     STEEP: lambda a: np.where(a >= 0, a, 0.2 * a),
-    jaxbp.softplus: lambda a: np.log1p(np.exp(a)),
+    jaxbp.silu: lambda a: a * sigmoid(a),
     jaxbp.softmax: softmax,
 }
 DERIVATIVE = {
@@ -127,7 +125,7 @@ DERIVATIVE = {
     jaxbp.tanh: lambda a: 1 - np.tanh(a) ** 2,
     jaxbp.relu: lambda a: (a > 0).astype(float),
     STEEP: lambda a: np.where(a >= 0, 1, 0.2),
-    jaxbp.softplus: sigmoid,
+    jaxbp.silu: lambda a: sigmoid(a) * (1 + a * (1 - sigmoid(a))),
 }
 LOSS_GRADIENT = {
     jaxbp.squared_error: lambda o, y: o - y,
@@ -164,7 +162,7 @@ def layers(net: Network, loss: jaxbp.Loss, wrong: Mapping[str, Line]) -> Program
         passed, h = [], x
         for u in net.order:
             unit = net.units[u]
-            (source,) = unit.connections
+            source = next(iter(unit.reads))
             W, b = params[u][source], params[u].get("bias", 0.0)
             at = SimpleNamespace(u=u, source=source, x=h, W=W, b=b, a=h @ W + b, Phi=unit.activation)
             at.h = h = VALUE[at.Phi](at.a)
@@ -324,6 +322,13 @@ IN_LAYERS = [
         "missing-derivative", "h1 h2",
     ),
     in_layers(
+        "negative gradients set to zero, not those of what was negative",
+        "exacity/deeplearningbook-chinese, issue 127",
+        [3, 5, 2], RELU, LINEAR, SQUARED,
+        {"delta.h1": lambda at: np.maximum(at.Delta, 0)},
+        "relu-mask", "h1",
+    ),
+    in_layers(
         "a rectifier that forgets what comes from above",
         "haifengl/smile, issue 528",
         [3, 5, 2], RELU, LINEAR, SQUARED,
@@ -401,6 +406,22 @@ IN_LAYERS = [
         "sign",
     ),
     in_layers(
+        "divided by the size of the batch twice",
+        "d2l-ai/d2l-en, pull request 1000, linear regression from scratch",
+        [3, 1], (), LINEAR, SQUARED,
+        {"delta.o": lambda at: (at.h - at.y) / at.N**2},
+        "scale",
+    ),
+    in_layers(
+        "brackets missing in the derivative of silu",
+        "chelsea0x3b/dfdx, pull request 915",
+        [3, 4, 2], jaxbp.silu, LINEAR, SQUARED,
+        {"delta.h1": lambda at: (
+            1 + np.exp(-at.a) + at.a * np.exp(-at.a) / (1 + np.exp(-at.a)) ** 2
+        ) * at.Delta},
+        "",
+    ),
+    in_layers(
         "no gradient where the label is 0",
         "deeplearning4j/nd4j, issue 1328",
         [3, 4, 2], TANH, SIGMOID, BINARY,
@@ -415,6 +436,13 @@ IN_LAYERS = [
         "softmax-diagonal", "o",
     ),
     in_layers(
+        "a softmax that copies its gradient",
+        "pjreddie/darknet, pull request 96, softmax_layer.c",
+        [3, 4, 3], TANH, SOFTMAX, SQUARED,
+        {"delta.o": lambda at: at.Delta},
+        "missing-derivative | missing-output-derivative", "o",
+    ),
+    in_layers(
         "softmax's exponential for its derivative",
         "wkcn/mobula, issue 3, layers/Softmax.py",
         [3, 4, 3], TANH, SOFTMAX, SQUARED,
@@ -423,8 +451,8 @@ IN_LAYERS = [
     ),
     in_layers(
         "a sigmoid's derivative on top of cross entropy",
-        "mnielsen/neural-networks-and-deep-learning, pull request 77, which was declined; asked in Data Science Stack "
-        "Exchange, Do we need to add the sigmoid derivative term in the final layer's error value?",
+        "mnielsen/neural-networks-and-deep-learning, pull request 77, not merged; and the question “Do we need to add "
+        "the sigmoid derivative term in the final layer's error value?”",
         [3, 4, 3], SIGMOID, SIGMOID, BINARY,
         {"delta.o": lambda at: (at.h - at.y) / at.N * at.h * (1 - at.h)},
         "double-activation-derivative", "o",
@@ -459,14 +487,14 @@ IN_LAYERS = [
     ),
     in_layers(
         "the hidden layer's error without the weights",
-        "Stack Overflow, Backpropagation: Why doesn't error approach zero when it is multiplied by deriv of sigmoid?",
+        "the question “Backpropagation: Why doesn't error approach zero when it is multiplied by deriv of sigmoid?”",
         [2, 3, 1], SIGMOID, SIGMOID, SQUARED,
         {"Delta.h1": lambda at: np.repeat((at.reader.h - at.y) / at.N, 3, axis=1)},
         "", bias=False,
     ),
     in_layers(
         "weights where their inputs belong",
-        "Stack Exchange, Backpropagation demo gives always the same result after training",
+        "the question “Backpropagation demo gives always the same result after training”",
         [1, 1, 1], SIGMOID, SIGMOID, SQUARED,
         {"Delta.h1": lambda at: at.reader.Delta @ at.reader.W.T, "W": lambda at: at.delta.sum(axis=0) * at.W},
         "Delta-for-delta + wrong-input",
@@ -479,5 +507,3 @@ IN_LAYERS = [
         "", bias=False,
     ),
 ]  # fmt: skip
-
-ALL = [*IN_LAYERS]
