@@ -89,16 +89,25 @@ def read_description(path: Path) -> Description:
         ValueError: Something in it, or in a file that it names, cannot be read or does not fit. The message names
             the file and the place, and says what was expected.
     """
+    return described(read_table(path), path)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The table in a TOML file."""
     text = parsed(bytes.decode, read(path, MOST_TEXT), path, "TOML").removeprefix("\ufeff")
-    with _blamed(path):
+    with blamed(path):
         _check_text(text)
-    table = parsed(tomllib.loads, text, path, "TOML")
-    with _blamed(path):
+    return parsed(tomllib.loads, text, path, "TOML")
+
+
+def described(table: dict[str, Any], path: Path) -> Description:
+    """What the table of a file describes."""
+    with blamed(path):
         return _described(table, path)
 
 
 @contextmanager
-def _blamed(place: Path | str) -> Generator[None]:
+def blamed(place: Path | str) -> Generator[None]:
     """Errors that say first where in a file they are."""
     try:
         yield
@@ -210,7 +219,7 @@ def _layered(table: Any) -> jaxbp.Network:
     activations = [_activation(name) for name in hidden] if isinstance(hidden, list) else _activation(hidden)
     output = _activation(table["output"])
     bias = _bias(table, place)
-    with _blamed(place):
+    with blamed(place):
         return jaxbp.layered(widths, hidden=activations, output=output, bias=bias)
 
 
@@ -231,7 +240,7 @@ def _unit(table: Any, place: str) -> jaxbp.Unit:
         kinds = dict.fromkeys(sources, "Dense")
     connections = {source: _CONNECTIONS[_choice(kind, _CONNECTIONS, "connection")] for source, kind in kinds.items()}
     activation, bias = _activation(table["activation"]), _bias(table, place)
-    with _blamed(place):
+    with blamed(place):
         return jaxbp.Unit(_width(table["width"]), activation, connections, bias)
 
 

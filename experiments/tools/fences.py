@@ -185,9 +185,10 @@ def _enclose(fence: Fence, folder: Path) -> None:
 
 def _shown() -> list[str]:
     """What is there behind the walls, each thing once, what lies within another one left out."""
-    own = [sys.prefix, sys.base_prefix, sys.exec_prefix, *os.environ.get("LD_LIBRARY_PATH", "").split(":")]
+    own = [sys.prefix, sys.base_prefix, sys.exec_prefix]
+    own += filter(os.path.isabs, os.environ.get("LD_LIBRARY_PATH", "").split(":"))
     own += map(os.path.realpath, own.copy())
-    paths = dict.fromkeys(p.rstrip("/") for p in [*own, *_SYSTEM, *_DEVICES] if os.path.isabs(p) and os.path.exists(p))
+    paths = dict.fromkeys(p.rstrip("/") for p in [*own, *_SYSTEM, *_DEVICES] if os.path.exists(p))
     outer = [p for p in paths if p and not _within(p, [q for q in paths if q != p])]
     return sorted(outer, key=len)
 
@@ -283,8 +284,9 @@ def _filter() -> None:
 # the hook
 
 _READS = ("os.listdir", "os.scandir")
-_WRITES = {"os.rename": 2, "os.link": 2, "os.symlink": 2}
-_WRITES |= {f"os.{name}": 1 for name in ("remove", "mkdir", "rmdir", "truncate", "chmod", "chown", "utime", "setxattr")}
+_WRITES = dict.fromkeys(("os.rename", "os.link", "os.symlink"), 2) | dict.fromkeys(
+    ("os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.chown", "os.utime", "os.setxattr"), 1
+)
 """With the number of paths."""
 _PROCESSES = ("os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen", "pty.")
 _SIGNALS = ("os.kill", "os.killpg")
