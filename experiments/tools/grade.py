@@ -108,7 +108,7 @@ def main(config: Grade, console: Console | None = None) -> list[Graded]:
     console.print(_marks(graded))
     if any(one.mark.mistakes for one in graded):
         console.print(_mistakes(graded))
-    for note in (*(f"not graded, no submission: {quoted(map(shown, others))}" for _ in others[:1]), *lacking):
+    for note in (*(f"not graded, no submission: {shown(quoted(others), '')}" for _ in others[:1]), *lacking):
         console.print(f"note: {note}", soft_wrap=True)
     mean = sum(one.mark.score for one in graded) / len(graded)
     console.print(f"{len(graded)} graded, {mean:.4g} of {problem.total:.4g} points on average; see {config.out}")
@@ -131,10 +131,10 @@ def _marks(graded: Sequence[Graded]) -> Table:
     for one in graded:
         mark = one.mark
         table.add_row(
-            Text(shown(one.submission.student), overflow="fold"),
+            Text(shown(one.submission.student, ""), overflow="fold"),
             f"{mark.score:.4g}",
             Text(mark.status, _STYLES.get(mark.status, _OTHER)),
-            Text(shown(_few_words(one)), overflow="fold"),
+            Text(shown(_few_words(one), ""), overflow="fold"),
         )
     return table
 

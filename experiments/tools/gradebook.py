@@ -22,9 +22,9 @@ _RUNS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _WORTH, _NO_STATUS = "points-per-question", "--"
 
 
-def shown(text: str) -> str:
-    """A text from outside, in which what no terminal, page or table should obey is written out."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+def shown(text: str, kept: str = "\n") -> str:
+    """A text from outside, in which what no terminal, page or table should obey is written out, but for these."""
+    return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
 
 
 def results(graded: Graded) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def results(graded: Graded) -> dict[str, Any]:
             "status": mark.status,
             "verdict": mark.verdict,
             "mistakes": [{"slug": slug, "unit": unit} for slug, unit in mark.mistakes],
-            "file": shown(graded.submission.path.name),
+            "file": shown(graded.submission.file, ""),
         },
     }
 
@@ -104,7 +104,7 @@ def _as_otter(graded: list[Graded]) -> Iterable[list[Any]]:
         scores = {part.name: part.score for part in one.mark.parts}
         ran = one.mark.status in ("right", "wrong", "incomplete")
         yield [
-            one.submission.path.name,
+            shown(one.submission.file, ""),
             *(scores[name] for name in questions),
             one.mark.score,
             round(one.mark.score / whole, 4),
@@ -119,7 +119,7 @@ def _as_table(graded: list[Graded]) -> Iterable[list[Any]]:
         mistakes = ", ".join(f"{slug} ({unit})" if unit else slug for slug, unit in mark.mistakes)
         scores = (part.score for part in mark.parts)
         said = " | ".join(mark.words).replace("\n", " ")
-        yield [one.submission.student, mark.score, mark.most, mark.status, mistakes, said, *scores]
+        yield [shown(one.submission.student, ""), mark.score, mark.most, mark.status, mistakes, said, *scores]
 
 
 def _csv(rows: Iterable[list[Any]]) -> str:

@@ -1,7 +1,7 @@
 """A problem that a class was set: a described network, the points for each quantity, and what a submission may take."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ _GRADING: dict[str, Any] = {
     "memory": 2048,
 }
 """The keys of [grading], with what they are when they are not there."""
-_KINDS = ("loss", "a", "h", "Delta", "delta", "grad")  # in the order of computation
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +76,7 @@ def read_problem(path: Path) -> Problem:
         worth = _flat(table.pop("points", {}))
     network = described(table, path)
     with blamed(path):
-        points = _points(worth, _quantities(network))
+        points = _points(worth, _quantities(network), network.net.inputs)
     return Problem(network, points, **grading)
 
 
@@ -111,30 +110,32 @@ def _flat(table: Any, before: str = "") -> dict[str, Any]:
 
 
 def _quantities(network: Description) -> list[str]:
-    """All that can be asked for, in the order of a backward pass."""
-    names = network.most_handed_in({})
-    units = [*network.net.inputs, *network.net.units]
-
-    def place(name: str) -> tuple[int, int]:
-        kind, _, rest = name.partition(".")
-        u = units.index(rest.split(".")[0]) if rest else 0
-        forward = kind in ("loss", "a", "h")
-        return (0 if forward else 1, u if forward else -u)
-
-    kinds = sorted(names, key=lambda name: _KINDS.index(name.partition(".")[0]))
-    return sorted(kinds, key=place)
+    """All that can be asked for, in the order of a backward pass: of an input, ∂L/∂x alone."""
+    net = network.net
+    forward = ["loss", *(f"{kind}.{u}" for u in net.units for kind in ("a", "h"))]
+    backward = [
+        name
+        for u in reversed(list(net.units))
+        for name in (f"Delta.{u}", f"delta.{u}", *(f"grad.{u}.{s}" for s in net.weight_shapes[u]))
+    ]
+    return [*forward, *backward, *(f"Delta.{name}" for name in net.inputs)]
 
 
-def _points(worth: dict[str, Any], known: list[str]) -> dict[str, float]:
-    """The points of each quantity. A group's are shared by those of its quantities that nothing closer names."""
+def _points(worth: dict[str, Any], known: list[str], inputs: Iterable[str]) -> dict[str, float]:
+    """The points of each quantity. A group's are shared by those of its quantities that nothing closer names.
+
+    That of an input is in no group: few backward passes go so far.
+    """
+    alone = {f"Delta.{name}" for name in inputs}
     total = worth.pop("total", None)
     for name, value in {**worth, "total": 1 if total is None else total}.items():
         if not _is_number(value) or not 0 <= value < math.inf:
             raise ValueError(f"points.{name} is {value!r}, expected a number, at least 0")
     members: dict[str, list[str]] = {name: [] for name in worth or ["grad"]}
     for quantity in known:
-        if closest := max((n for n in members if f"{quantity}.".startswith(f"{n}.")), key=len, default=None):
-            members[closest].append(quantity)
+        fitting = [n for n in members if n == quantity or (quantity.startswith(f"{n}.") and quantity not in alone)]
+        if fitting:
+            members[max(fitting, key=len)].append(quantity)
     for name, quantities in members.items():
         if not quantities:
             hint = suggestion(name, known) or (" (write it into [grading])" if name in _GRADING else "")

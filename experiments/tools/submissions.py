@@ -25,6 +25,11 @@ class Submission:
     path: Path
     complaint: str = ""
 
+    @property
+    def file(self) -> str:
+        """What a flat folder of all submissions would call it."""
+        return f"{self.student}{self.path.suffix}" if self.path.suffix in SUFFIXES else self.student
+
 
 def submissions(folder: Path) -> tuple[list[Submission], list[str]]:
     """The submissions in a folder by students' names, and the names of the files there that are none.
@@ -49,7 +54,7 @@ def submissions(folder: Path) -> tuple[list[Submission], list[str]]:
         found.setdefault(one.student, []).append(one)
     if not found:
         raise ValueError(f"{folder} holds no submissions: files {quoted(f'NAME{s}' for s in SUFFIXES)}, or folders")
-    return [_only(of) for _, of in sorted(found.items())], others
+    return [_only(of, folder) for _, of in sorted(found.items())], others
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -74,8 +79,8 @@ def _complaint(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else f"{path.name} is no ordinary file"
 
 
-def _only(of: list[Submission]) -> Submission:
+def _only(of: list[Submission], folder: Path) -> Submission:
     if len(of) == 1:
         return of[0]
-    names = quoted(one.path.name for one in of)
+    names = quoted(str(one.path.relative_to(folder)) for one in of)
     return Submission(of[0].student, of[0].path, f"this was handed in {len(of)} times ({names}); leave one")
