@@ -81,6 +81,17 @@ class Description:
             most |= {f"{kind}.{u}": batch * math.prod(shape) for kind in ("a", "h", "Delta", "delta")}
         return most
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a quantity that can be handed in."""
+        kind, _, rest = name.partition(".")
+        if kind == "loss":
+            return ()
+        if kind == "grad":
+            u, _, s = rest.partition(".")
+            return self.net.weight_shapes[u][s]
+        source, x = next(iter(_inputs(self.net, self.x).items()))
+        return (*x.shape[: x.ndim - len(self.net.shapes[source])], *self.net.shapes[rest])
+
 
 def read_description(path: Path) -> Description:
     """What a TOML file describes; paths in it are relative to its own folder.
@@ -161,9 +172,13 @@ def _most_data(net: jaxbp.Network, shapes: Mapping[str, tuple[int, ...]]) -> dic
     return {key: batch * math.prod(size) for key, size in {**sizes, "y": net.shapes[net.output]}.items()}
 
 
+def _inputs(net: jaxbp.Network, x: np.ndarray | dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return x if isinstance(x, dict) else {next(iter(net.inputs)): x}
+
+
 def _examples(net: jaxbp.Network, x: np.ndarray | dict[str, np.ndarray]) -> int:
-    inputs = x if isinstance(x, dict) else {next(iter(net.inputs)): x}
-    return max((v.size // math.prod(net.shapes[name]) for name, v in inputs.items() if name in net.shapes), default=1)
+    sizes = (v.size // math.prod(net.shapes[name]) for name, v in _inputs(net, x).items() if name in net.shapes)
+    return max(sizes, default=1)
 
 
 def _check_network_size(widths: Mapping[str, Any], connections: Mapping[str, Mapping[str, Any]]) -> None:

@@ -1,15 +1,15 @@
 """What a program that was handed in cannot do, put up in its own process before anything of it runs.
 
-There are walls, which the system holds, and a hook, which Python calls:
+Walls are held by the system, and a hook is called by Python:
 
 * limits of memory, of the size of a file and of time, where there is `resource`;
 * on Linux, namespaces of its own: no network, and a file system with nothing in it but Python, the system's libraries
   and a folder in memory to write into; everything else, other people's files among it, is not there;
 * on Linux with x86-64 or arm64, a filter of system calls: no other processes, no sockets, no signals to others, no
   memory that the limits do not count;
-* `sys.addaudithook`, everywhere: it refuses the same and writes down what was tried. It is a fence and no wall: who
-  calls the C library through `ctypes` climbs over it, and where there are only hook and limits, into everything that
-  the user may do.
+* a hook (`sys.addaudithook`, and a finder of modules), everywhere: it refuses the same, and tells what was tried. It
+  is a fence and no wall: who calls the C library through `ctypes` climbs over it, and where there are only hook and
+  limits, into everything that the user may do.
 
 Needs nothing but the standard library. What cannot be put up is returned in words.
 """
@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 WORK = "/submission"
@@ -91,19 +92,22 @@ def put_up(fence: Fence, folder: Path, seconds: float, tell: Callable[[str], Non
         What this system does not allow, in words.
     """
     lacking = [limit(fence.memory, fence.disk, seconds)]
+    covered = [*fence.hidden, *_places(fence.forbidden)]
     if sys.platform == "linux":  # when who waits for it is gone, it goes too
         _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     sys.path[:] = _python()
     os.chdir(folder)
     if fence.walls:
         lacking += [
-            _tried(lambda: _enclose(fence, folder), "files and network cannot be closed off"),
+            _tried(lambda: _enclose(fence.disk, covered, folder), "files and network cannot be closed off"),
             _tried(_filter, "processes cannot be forbidden"),
         ]
     else:
         lacking.append("there are no walls, only limits and a hook")
     os.environ["HOME"] = os.environ["TMPDIR"] = os.getcwd()
-    sys.addaudithook(Hook(fence, os.getcwd(), tell))
+    hook = Hook(fence, os.getcwd(), tell)
+    sys.meta_path.insert(0, hook)
+    sys.addaudithook(hook)
     return tuple(filter(None, lacking))
 
 
@@ -119,6 +123,16 @@ def _python() -> list[str]:
     """The entries of the path that belong to the installation; what else is on it is the user's."""
     prefixes = {os.path.realpath(prefix) for prefix in (sys.prefix, sys.base_prefix)}
     return [entry for entry in sys.path if entry and _within(os.path.realpath(entry), prefixes)]
+
+
+def _places(modules: Iterable[str]) -> list[str]:
+    """Where modules that may not be imported are."""
+    places: list[str] = []
+    for name in modules:
+        with suppress(ImportError, ValueError):
+            found = find_spec(name)
+            places += (found.submodule_search_locations or [found.origin or ""]) if found else []
+    return [os.path.realpath(place) for place in places if os.path.isabs(place)]
 
 
 def _within(path: str, folders: Iterable[str]) -> bool:
@@ -144,7 +158,7 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str = "
     _called(_libc().mount(*words, ctypes.c_ulong(flags), data.encode()))
 
 
-def _enclose(fence: Fence, folder: Path) -> None:
+def _enclose(disk: int, covered: Iterable[str], folder: Path) -> None:
     """A file system of its own, without network, and no rights to change either."""
     if sys.platform != "linux":
         raise OSError(f"{sys.platform} has no namespaces")
@@ -166,14 +180,14 @@ def _enclose(fence: Fence, folder: Path) -> None:
         os.makedirs(target, exist_ok=True) if os.path.isdir(path) else Path(target).touch()
         _mount(path, target, None, _BIND | _REC)
     os.mkdir(root + WORK)
-    for path in fence.hidden:
+    for path in covered:
         if os.path.isdir(root + path):
             _mount("tmpfs", root + path, "tmpfs", _NOSUID | _NODEV, "size=4k,mode=755")
         elif os.path.exists(root + path):
             _mount("/dev/null", root + path, None, _BIND)
     attributes = struct.pack("QQQQ", _ATTR_RDONLY, 0, 0, 0)
     _called(libc.syscall(_MOUNT_SETATTR, -100, os.fsencode(root), _RECURSIVE, attributes, len(attributes)))
-    _mount("tmpfs", root + WORK, "tmpfs", _NOSUID | _NODEV, f"size={fence.disk},nr_inodes={_MOST_FILES},mode=700")
+    _mount("tmpfs", root + WORK, "tmpfs", _NOSUID | _NODEV, f"size={disk},nr_inodes={_MOST_FILES},mode=700")
     os.chdir(root)
     _called(libc.syscall(pivot_root, b".", b"."))
     _called(libc.umount2(b".", _DETACH))
@@ -331,16 +345,17 @@ class Hook:
         elif event in _WRITES:
             for path in args[: _WRITES[event]]:
                 self._look_at(path, True)
-        elif event == "import":
-            name = str(args[0])
-            if name.partition(".")[0] in self._forbidden:
-                self._refuse(f"import {name.partition('.')[0]!r}", ImportError)
         elif event.startswith(_PROCESSES):
             self._refuse("start another process")
         elif event.startswith(_SIGNALS):
             self._refuse("send a signal to a process")
         elif event.startswith(_NETWORK):
             self._refuse("use the network")
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """A module that is about to be looked for; others find it."""
+        if name.partition(".")[0] in self._forbidden:
+            self._refuse(f"import {name.partition('.')[0]!r}", ImportError)
 
     def _look_at(self, path: object, writes: bool) -> None:
         if not isinstance(path, str | bytes | os.PathLike):

@@ -27,7 +27,8 @@ are shared evenly by those that nothing closer names; `total` is what they are s
 worth a point. What is not handed in, or in no form that can be read, gets no points; what is handed in beside that
 helps to find the mistake.
 
-Of a quantity that is wrong, the right elements get their share of the points (`by_element`). Who makes a mistake
+Of a quantity that is wrong, the right elements get their share of the points, beyond what zeros would get
+(`by_element`). Who makes a mistake
 early in the backward pass has everything after it wrong: where a mistake that is known explains all numbers, what
 follows from it gets at least the share `follow_through`.
 

@@ -4,6 +4,7 @@ Nothing is pickled on the way: arrays go in and come back as `.npz`, the structu
 is not to be trusted gets a `Fence` (`fences.py`).
 """
 
+import io
 import json
 import linecache
 import os
@@ -16,7 +17,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, Literal
@@ -34,8 +34,9 @@ MOST_PRINTED = 2**20
 
 _MOST_MESSAGE = 20_000
 _MODULE = "__handed_in__"
-_ARGUMENTS, _RESULT, _ARRAYS, _SOURCE, _TRIED = "arguments.npz", "result.json", "result.npz", "source", "tried"
-_MOST_TRIED = 4096
+_ARGUMENTS, _RESULT, _ARRAYS, _SOURCE = "arguments.npz", "result.json", "result.npz", "source"
+_MOST_TRIED = 20
+_PIPE = 2**16
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT", "VIRTUAL_ENV")
 """What of the environment a fenced program sees."""
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -96,19 +97,30 @@ def run(
     arrays: list[np.ndarray] = []
     structure = encoded(arguments, arrays)
     np.savez(folder / _ARGUMENTS, allow_pickle=False, **_named(arrays))
+    read, write = os.pipe()  # what has gone through it cannot be taken back
     told = {"path": str(path), "function": function, "arguments": structure, "seconds": seconds}
-    told["fence"] = None if fence is None else asdict(fence)
+    told |= {"fence": None if fence is None else asdict(fence), "tell": write}
     (folder / "task.json").write_text(json.dumps(told), encoding="utf-8")
     (folder / "work").mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.tools.handed_in", str(folder)],
-        env=_environment(x64, fence is not None),
-        cwd=None if fence is None else folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with open(read, "rb", buffering=0) as pipe:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "experiments.tools.handed_in", str(folder)],
+                env=_environment(x64, fence is not None),
+                cwd=None if fence is None else folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[write],
+            )
+        finally:
+            os.close(write)
+        outcome = _waited_for(process, folder, seconds)
+        return replace(outcome, tried=_tried(pipe))
+
+
+def _waited_for(process: subprocess.Popen[bytes], folder: Path, seconds: float) -> Outcome:
     printed, cut = bytearray(), threading.Event()
     assert process.stdout is not None
     reader = threading.Thread(target=_keep, args=(process.stdout, printed, cut), daemon=True)
@@ -125,12 +137,7 @@ def run(
         process.wait()
     reader.join(1)
     outcome = (_outcome(folder) if code == 0 else None) or ended
-    return replace(
-        outcome,
-        printed=bytes(printed).decode(errors="replace"),
-        cut=cut.is_set(),
-        tried=_tried(folder),
-    )
+    return replace(outcome, printed=bytes(printed).decode(errors="replace"), cut=cut.is_set())
 
 
 def _environment(x64: bool, fenced: bool) -> dict[str, str]:
@@ -145,28 +152,27 @@ def _environment(x64: bool, fenced: bool) -> dict[str, str]:
     return environment
 
 
-def _own(path: Path, most: int) -> bytes:
-    """A file that the process was given, if it still is that one, and no link to what somebody else wrote."""
+def _check_own(path: Path) -> None:
+    """Refuse a file that is no longer the one that the process was given: a link may lead to what others wrote."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         raise ValueError(f"{path.name} is no longer the file that was made for it")
-    return read_bytes(path, most)
 
 
-def _tried(folder: Path) -> tuple[str, ...]:
+def _tried(pipe: io.FileIO) -> tuple[str, ...]:
+    os.set_blocking(pipe.fileno(), False)  # somebody whom it started may live, and have the other end
     try:
-        lines = _own(folder / _TRIED, _MOST_TRIED).splitlines()
+        lines = (pipe.read(_PIPE) or b"").splitlines()
         return tuple(dict.fromkeys(str(json.loads(line)) for line in lines))
-    except FileNotFoundError:  # it was stopped before there was a fence
-        return ()
-    except (ValueError, OSError):
-        return ("change what is written down about it",)
+    except (ValueError, RecursionError):
+        return ("write where what it tries is written",)
 
 
 def _outcome(folder: Path) -> Outcome | None:
     """What the process wrote; None where it wrote nothing."""
     try:
-        written = _own(folder / _RESULT, 2**26)
+        _check_own(folder / _RESULT)
+        written = read_bytes(folder / _RESULT, 2**26)
         if not written:
             return None
         told = json.loads(written)
@@ -176,7 +182,7 @@ def _outcome(folder: Path) -> Outcome | None:
             return Outcome(failed=f"failed:\n{told['failed']}", how=how, lacking=lacking)
         if "defines" in told:
             return Outcome(defines=tuple(map(str, told["defines"])), lacking=lacking)
-        _own(folder / _ARRAYS, MOST_MEMORY)
+        _check_own(folder / _ARRAYS)
         return Outcome(told["result"], folder / _ARRAYS, lacking=lacking)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
         return Outcome(failed=f"returned what cannot be passed on: {error}", how="unreadable")
@@ -251,18 +257,13 @@ def answer(folder: Path) -> None:
     path, source = Path(task["path"]), (folder / _SOURCE).read_bytes()
     told: dict[str, Any] = {}
     # all is open before there is a fence: behind it the folder may not be there
-    with (
-        open(folder / _RESULT, "wb") as result,
-        open(folder / _ARRAYS, "wb") as archive,
-        open(folder / _TRIED, "ab") as tried,
-    ):
+    with open(folder / _RESULT, "wb") as result, open(folder / _ARRAYS, "wb") as archive:
         if task["fence"] is None:
             fences.limit(MOST_MEMORY, MOST_MEMORY // 8)
             sys.path.insert(0, str(path.parent.resolve()))
         else:
             fence = Fence(**task["fence"])
-            tell = partial(_tell, tried.fileno())
-            told["lacking"] = fences.put_up(fence, folder / "work", task["seconds"], tell)
+            told["lacking"] = fences.put_up(fence, folder / "work", task["seconds"], _Told(task["tell"]))
             text = source.decode(errors="replace")
             linecache.cache[str(path)] = len(text), None, text.splitlines(True), str(path)  # there is no file to read
         try:
@@ -278,9 +279,16 @@ def answer(folder: Path) -> None:
         result.write(json.dumps(told).encode())
 
 
-def _tell(descriptor: int, what: str) -> None:
-    if os.fstat(descriptor).st_size < _MOST_TRIED // 2:
-        os.write(descriptor, f"{json.dumps(what[:200])}\n".encode())
+class _Told:
+    """What passes on what was tried, as far as there is room for it."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe, self._left = pipe, _MOST_TRIED
+
+    def __call__(self, what: str) -> None:
+        if self._left:
+            self._left -= 1
+            os.write(self._pipe, f"{json.dumps(what[:200])}\n".encode())
 
 
 def _function(path: Path, source: bytes, name: str) -> tuple[Callable[..., Any] | None, list[str]]:

@@ -1,9 +1,9 @@
 """The mark of one submission: the points of each quantity, and a few words on what is wrong."""
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import jaxbp
@@ -29,6 +29,7 @@ MEANING: Mapping[Status, str] = {
 _IN_THE_WAY = (TypeError, ValueError, ArithmeticError, RecursionError, MemoryError)
 _MOST_WORDS = 2000
 _ALTERNATIVES = 2
+_MOST_UNKNOWN, _LONG = 5, 60
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def named(given: Any) -> dict[str, Any]:
 def marked(problem: Problem, given: Mapping[str, Any]) -> Mark:
     """The mark for some quantities.
 
-    A quantity that agrees gets all its points. One that is wrong gets the share of its elements that are right; and if
+    A quantity that agrees gets all its points. One that is wrong gets the share of its elements that are right, beyond
+    those that zeros would have right; and if
     known mistakes explain all numbers, a quantity that is only wrong because of what came before it gets at least the
     problem's share for following errors. The first wrong quantity, and the first of each unit in whose step one of the
     mistakes is made, are where the mistakes are, and follow from nothing.
@@ -135,27 +137,26 @@ def marked(problem: Problem, given: Mapping[str, Any]) -> Mark:
 
 def _checked(problem: Problem, given: Mapping[str, Any]) -> tuple[jaxbp.Report | None, dict[str, str]]:
     """The report on all quantities that can be read, and for each other one why it cannot."""
+    known = problem.described.most_handed_in({})
+    unknown = list(islice((name for name in given if name not in known), _MOST_UNKNOWN))
+    refused = {name[:_LONG]: f"there is no quantity of this name{suggestion(name[:_LONG], known)}" for name in unknown}
+    named = {name: value for name, value in given.items() if name in known}
+    if not named:
+        return None, refused
     try:
-        return _check(problem, given), {}
+        return _check(problem, named), refused
     except _IN_THE_WAY as error:
         whole = _said(error)
-    known = problem.described.most_handed_in({})
-    refused: dict[str, str] = {}
-    for name, value in given.items():
-        if name not in known:
-            refused[name] = f"there is no quantity of this name{suggestion(name, known)}"
-            continue
+    for name, value in named.items():
         try:
             _check(problem, {name: value})
         except _IN_THE_WAY as error:
             refused[name] = _said(error)
-    rest = {name: value for name, value in given.items() if name not in refused}
-    if not rest:
-        return None, refused
+    rest = {name: value for name, value in named.items() if name not in refused}
     try:
-        return _check(problem, rest), refused
+        return _check(problem, rest) if rest else None, refused
     except _IN_THE_WAY:
-        return None, dict.fromkeys(given, whole)
+        return None, dict.fromkeys(named, whole)
 
 
 def _check(problem: Problem, given: Mapping[str, Any]) -> jaxbp.Report:
@@ -184,13 +185,18 @@ def _share(problem: Problem, report: jaxbp.Report, finding: jaxbp.Finding, follo
     """The share of its points that a quantity gets, and why."""
     if report.ok or finding.status != "wrong":
         return 1.0, "right"
-    right = finding.score if problem.by_element and math.isfinite(finding.score) else 0.0
+    right = _right_elements(finding, problem.numbers.get(finding.name, 0)) if problem.by_element else 0.0
     words = f"{finding.off} of {finding.size} elements are wrong" if finding.size > 1 else "wrong"
     if finding.remark:
         words += f"; {finding.remark}"
     if follows and problem.follow_through > right:
         return problem.follow_through, f"{words}, which follows from the mistake before it"
     return right, words
+
+
+def _right_elements(finding: jaxbp.Finding, numbers: int) -> float:
+    """The share of elements that are right, counted so that zeros, of which ReLU leaves many, have none of it."""
+    return max(0.0, 1 - finding.off / numbers) if numbers else finding.score
 
 
 def _words(report: jaxbp.Report | None, complete: bool) -> list[str]:

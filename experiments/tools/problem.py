@@ -3,9 +3,13 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import jaxbp
 from experiments.common.messages import quoted, suggestion
 from experiments.tools.description import Description, blamed, described, read_table
 from experiments.tools.fences import Fence
@@ -32,7 +36,7 @@ class Problem:
         points: What each quantity that is asked for is worth.
         function: The function of a Python file that is called.
         follow_through: The share of the points for a quantity that is wrong only because of an earlier mistake.
-        by_element: Whether a wrong quantity gets the share of its elements that are right.
+        by_element: Whether a wrong quantity gets the share of its elements that are right, where zeros have none.
         forbid: Modules that a Python file may not import.
         seconds: How long one may run.
         memory: What it may take of memory, in bytes.
@@ -51,6 +55,14 @@ class Problem:
     def total(self) -> float:
         """What everything is worth together."""
         return sum(self.points.values())
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """How many numbers of each quantity that is asked for are not 0."""
+        at = self.described
+        zeros = {name: np.zeros(at.shape(name)) for name in self.points}
+        report = jaxbp.check(at.net, at.loss, at.params, at.x, at.y, zeros)
+        return {finding.name: 0 if report.ok else finding.off for finding in report.findings}
 
     def fence(self, hidden: tuple[Path, ...], walls: bool = True) -> Fence:
         """How far a Python file may go.

@@ -68,7 +68,20 @@ MORE_PROGRAMS = {
     "kills": (caught("import os; os.kill(os.getppid(), 9)"), "forbidden", 0, "it tried to send a signal"),
     "lists": (caught("import os; os.listdir(FOLDER)"), "forbidden", 0, "it tried to open '"),
     "writes": (caught("open(VICTIM, 'w')"), "forbidden", 0, "it tried to write '"),
-    "borrows": (caught("import jaxbp"), "forbidden", 0, "it tried to import 'jaxbp'"),
+    "borrows": (caught("__import__('importlib').import_module('jaxbp')"), "forbidden", 0, "it tried to import 'jaxbp'"),
+    "many": (
+        PROGRAM + "r = gradients\ndef gradients(*a):\n return {str(i) * 99: 0 for i in range(100_000)}\n",
+        "incomplete",
+        0,
+        "nothing that is asked for can be read",
+    ),
+    "huge": (
+        body("import numpy as np\nreturn {'grad.o.bias': np.zeros(10**6)}"),
+        "unreadable",
+        0,
+        "expected 6 numbers",
+    ),
+    "endless": (body("a = []\na.append(a)\nreturn a"), "failed", 0, "RecursionError"),
     "nothing": (body("return None"), "unreadable", 0, "a NoneType was handed in"),
     "syntax": ("def gradients(:\n", "failed", 0, "SyntaxError"),
     "exits": (body("raise SystemExit(0)"), "failed", 0, "SystemExit: 0"),
@@ -222,7 +235,6 @@ EVENTS = [
     (("os.killpg", 1, 9), "send a signal to a process"),
     (("socket.connect", None, ("1.1.1.1", 80)), "use the network"),
     (("socket.getaddrinfo", "a.b", 80, 0, 0, 0), "use the network"),
-    (("import", "jaxbp.textbook", None, [], [], []), "import 'jaxbp'"),
     (("open", "FOLDER/other.npz", "r", os.O_RDONLY), "open 'FOLDER/other.npz'"),
     (("open", b"FOLDER/other.npz", None, os.O_RDONLY), "open 'FOLDER/other.npz'"),
     (("open", f"{sys.prefix}/new", "w", os.O_WRONLY | os.O_CREAT), f"write '{sys.prefix}/new'"),
@@ -236,7 +248,6 @@ EVENTS = [
     (("open", os.__file__, "r", os.O_RDONLY), None),
     (("open", "/dev/null", "w", os.O_WRONLY), None),
     (("os.listdir", sys.prefix), None),
-    (("import", "numpy.linalg", None, [], [], []), None),
     (("object.__getattr__", None, "x"), None),
 ]
 
@@ -259,9 +270,14 @@ def test_the_hook_tells_what_it_refuses_and_lets_the_rest_pass(tmp_path):
         if expected is None:
             hook(event, args)
         else:
-            with pytest.raises(ImportError if event == "import" else PermissionError):
+            with pytest.raises(PermissionError):
                 hook(event, args)
         assert told == ([] if expected is None else [placed(expected)]), event
+    told.clear()
+    assert hook.find_spec("numpy.linalg") is None
+    with pytest.raises(ImportError):
+        hook.find_spec("jaxbp.textbook", None)
+    assert told == ["import 'jaxbp'"]
 
 
 POINTS = {
@@ -317,6 +333,16 @@ def test_shares_for_what_follows_and_by_element_can_be_set(tmp_path, gradients):
         for name, score in zip(("slope", "off"), expected, strict=True):
             mark = grader.graded(Submission(name, tmp_path / f"{name}.npz")).mark
             assert mark.score == pytest.approx(score, abs=1e-4)
+
+
+def test_zeros_are_worth_nothing_where_the_gradient_has_some(tmp_path, gradients):
+    without = LAYERS.replace("[[1.0, 2.0, -1.0], [0.5, 0.0, 1.0]]", "[[1.0, 0.0, -1.0], [0.5, 0.0, 1.0]]")
+    assert without != LAYERS
+    (tmp_path / "problem.toml").write_text(without, encoding="utf-8")
+    np.savez(tmp_path / "zeros.npz", **{name: np.zeros_like(array) for name, array in gradients["right"].items()})
+    mark = Grader(read_problem(tmp_path / "problem.toml"), ()).graded(Submission("z", tmp_path / "zeros.npz")).mark
+    assert (mark.status, mark.score) == ("wrong", 0)
+    assert {part.name: part.words for part in mark.parts}["grad.h1.x"].startswith("4 of 6 elements are wrong")
 
 
 def test_nothing_that_is_read_is_overwritten_and_errors_are_one_sentence(tmp_path, capsys):
