@@ -28,7 +28,7 @@ MEANING: Mapping[Status, str] = {
 }
 _IN_THE_WAY = (TypeError, ValueError, ArithmeticError, RecursionError, MemoryError)
 _MOST_WORDS = 2000
-_ALTERNATIVES = 2
+_ALTERNATIVES, _MOST_REASONS = 2, 5
 _MOST_UNKNOWN, _LONG = 5, 60
 
 
@@ -123,13 +123,16 @@ def marked(problem: Problem, given: Mapping[str, Any]) -> Mark:
             share, words = _share(problem, report, findings[name], name in following)
         parts.append(Part(name, round(share * most, 4), most, words))
     complete = all(part.right for part in parts)
-    status: Status = "wrong" if report and not report.ok else "right" if complete else "incomplete"
-    unasked = tuple(f"{name}: {words}" for name, words in refused.items() if name not in problem.points)
+    if report is None:
+        status: Status = "unreadable" if refused else "incomplete"
+    else:
+        status = "wrong" if not report.ok else "right" if complete else "incomplete"
+    reasons = (words if words.startswith(name) else f"{name}: {words}" for name, words in refused.items())
     mistakes = report.alternatives[0] if report and report.alternatives else ()
     return Mark(
         status,
         tuple(parts),
-        tuple(text[:_MOST_WORDS] for text in (*_words(report, complete), *unasked[:_ALTERNATIVES])),
+        tuple(text[:_MOST_WORDS] for text in (*_words(report, complete), *islice(reasons, _MOST_REASONS))),
         tuple((mistake.slug, mistake.unit) for mistake in mistakes),
         report.verdict if report else "",
     )
@@ -201,7 +204,7 @@ def _right_elements(finding: jaxbp.Finding, numbers: int) -> float:
 
 def _words(report: jaxbp.Report | None, complete: bool) -> list[str]:
     if report is None:
-        return ["nothing that is asked for can be read"]
+        return ["there is nothing that can be graded"]
     if report.ok:
         kind = {"right": "", "precision": ", up to rounding"}.get(report.verdict, f" ({report.verdict})")
         return [f"{'everything' if complete else 'what was handed in'} is right{kind}"]

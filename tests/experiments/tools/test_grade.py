@@ -52,17 +52,17 @@ def caught(text):
 
 # a program, the status and the points of 4, and a part of what is said
 PROGRAMS = {
-    "right": (PROGRAM, "right", 4, "everything is right"),
     "forgets": (PROGRAM.replace("* slope(h)", ""), "wrong", 2.5, "missing-derivative: Φ' is left out"),
-    "raises": (body("raise ValueError('two\\nlines [bold] of it')"), "failed", 0, "lines [bold] of it"),
     "leaves": (body("import os\nos._exit(0)"), "ended", 0, "ended without a result, with exit code 0"),
     "greedy": (body("x = bytearray(2**34)"), "memory", 0, "MemoryError"),
     "loud": (PROGRAM + "print('x' * 3_000_000)\n", "right", 4, "it printed more than 1048576 characters: xxx"),
     "forks": (caught("import os; os.fork()"), "forbidden", 0, "it tried to start another process"),
     "peeks": (caught("open(VICTIM).read()"), "forbidden", 0, "it tried to open '"),
-    "nameless": ("def gradient(*args): pass\n", "unreadable", 0, "has no function gradients; it has gradient"),
 }
 MORE_PROGRAMS = {
+    "right": (PROGRAM, "right", 4, "everything is right"),
+    "raises": (body("raise ValueError('two\\nlines [bold] of it')"), "failed", 0, "lines [bold] of it"),
+    "nameless": ("def gradient(*args): pass\n", "unreadable", 0, "has no function gradients; it has gradient"),
     "calls": (caught("import subprocess; subprocess.run(['ls'])"), "forbidden", 0, "it tried to start another process"),
     "dials": (caught("import socket; socket.create_connection(('127.0.0.1', 1))"), "forbidden", 0, "use the network"),
     "kills": (caught("import os; os.kill(os.getppid(), 9)"), "forbidden", 0, "it tried to send a signal"),
@@ -71,9 +71,9 @@ MORE_PROGRAMS = {
     "borrows": (caught("__import__('importlib').import_module('jaxbp')"), "forbidden", 0, "it tried to import 'jaxbp'"),
     "many": (
         PROGRAM + "r = gradients\ndef gradients(*a):\n return {str(i) * 99: 0 for i in range(100_000)}\n",
-        "incomplete",
+        "unreadable",
         0,
-        "nothing that is asked for can be read",
+        "000: there is no quantity of this name",
     ),
     "huge": (
         body("import numpy as np\nreturn {'grad.o.bias': np.zeros(10**6)}"),
@@ -97,7 +97,7 @@ def arrays(gradients):
     return {
         "half": ({n: right[n] for n in ("grad.o.h1", "grad.o.bias")}, "incomplete", 2, "what was handed in is right"),
         "slope": (wrong, "wrong", 2.5, "missing-derivative: Φ' is left out"),
-        "shape": (right | {"grad.o.bias": np.zeros((3, 7))}, "incomplete", 3, "what was handed in is right"),
+        "shape": (right | {"grad.o.bias": np.zeros((3, 7))}, "incomplete", 3, "has shape (3, 7), expected (2,)"),
         "unknown": (right | {"grad.o.h2": np.zeros(2)}, "right", 4, "grad.o.h2: there is no quantity of this name"),
         "nan": (right | {"grad.o.bias": np.full(2, np.nan)}, "wrong", 3, "grad.o.bias is wrong"),
         "words": (right | {"grad.o.bias": np.array(["a", "b"])}, "incomplete", 3, "what was handed in is right"),
