@@ -39,8 +39,8 @@ _MOST_TRIED = 20
 _PIPE = 2**16
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT", "VIRTUAL_ENV")
 """What of the environment a fenced program sees."""
-_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""A process with threads cannot enter a namespace; and others are graded beside this one."""
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""For linear algebra. A process with threads cannot enter a namespace, and beside other busy ones they cost thrice."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _environment(x64: bool, fenced: bool) -> dict[str, str]:
     environment = {"JAX_ENABLE_X64": str(int(x64)), "PYTHONPATH": os.pathsep.join(known)}
     if fenced:
         own = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        return own | _ONE_THREAD | {"JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"} | environment
+        return own | ONE_THREAD | {"JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"} | environment
     environment = os.environ | environment
     environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # this process may have most of the device
     return environment
