@@ -4,8 +4,9 @@ import contextlib
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -140,22 +141,30 @@ def graded_all(
             yield grader.graded(submission)
             done()
         return
-    left = dict.fromkeys(submissions)
     work = partial(_graded, path, grader.hidden, grader.walls)
-    # where a worker dies, nobody knows of which submission: then those that are left get a worker each
-    for count, together in ((workers, True), (1, False)):
-        for some in [list(left)] if together else [[one] for one in left]:
-            with _workers(count) as pool, contextlib.suppress(BrokenProcessPool):
-                for future in as_completed([pool.submit(work, submission) for submission in some]):
-                    graded = future.result()
-                    left.pop(graded.submission)
-                    yield graded
+    left = deque(submissions)
+    while left:
+        running: dict[Future[Graded], Submission] = {}
+        with _workers(workers) as pool, contextlib.suppress(BrokenProcessPool):
+            while left or running:
+                while left and len(running) < workers:
+                    running[pool.submit(work, left[0])] = left[0]
+                    left.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield future.result()
                     done()
-        if not left:
-            return
-    for submission in left:
-        yield Graded(submission, nothing(grader.problem, "ungraded", "the grader's process died of it"))
-        done()
+                    del running[future]
+        for suspect in running.values():  # a worker has died, of one of these
+            yield _alone(grader, work, suspect)
+            done()
+
+
+def _alone(grader: Grader, work: Callable[[Submission], Graded], submission: Submission) -> Graded:
+    with _workers(1) as pool:
+        try:
+            return pool.submit(work, submission).result()
+        except BrokenProcessPool:
+            return Graded(submission, nothing(grader.problem, "ungraded", "the grader's process died of it"))
 
 
 @contextlib.contextmanager

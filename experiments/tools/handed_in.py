@@ -39,7 +39,7 @@ _MOST_TRIED = 20
 _PIPE = 2**16
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT", "VIRTUAL_ENV")
 """What of the environment a fenced program sees."""
-ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+ONE_THREAD: dict[str, str] = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """For linear algebra. A process with threads cannot enter a namespace, and beside other busy ones they cost thrice."""
 
 
