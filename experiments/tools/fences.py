@@ -70,7 +70,8 @@ def limit(memory: int, disk: int, seconds: float = math.inf) -> str:
         return "this system has no limits of memory"
     limits = [(resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, disk), (resource.RLIMIT_CORE, 0)]
     if seconds < math.inf:
-        limits.append((resource.RLIMIT_CPU, math.ceil(seconds) + 1))  # should nobody be left to stop it
+        threads = os.cpu_count() or 1
+        limits.append((resource.RLIMIT_CPU, math.ceil(seconds * threads) + 1))  # should nobody be left to stop it
     for kind, most in limits:
         hard = resource.getrlimit(kind)[1]
         with suppress(ValueError, OSError):

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from experiments.tools.fences import Fence, Hook
 from experiments.tools.grade import Grade
 from experiments.tools.gradebook import files, shown
 from experiments.tools.grading import Graded, Grader, graded_all, probed
+from experiments.tools.handed_in import Outcome
 from experiments.tools.marks import nothing
 from experiments.tools.problem import read_problem
 from experiments.tools.submissions import Submission, submissions
@@ -324,15 +326,24 @@ def test_points_by_name_by_group_and_scaled_to_a_total(tmp_path):
 
 def test_shares_for_what_follows_and_by_element_can_be_set(tmp_path, gradients):
     path = tmp_path / "problem.toml"
-    np.savez(tmp_path / "slope.npz", **gradients["wrong"])
-    right = gradients["right"]
-    np.savez(tmp_path / "off.npz", **(right | {"grad.h1.x": right["grad.h1.x"] + np.eye(3, 2) / 2}))
-    for setting, expected in (("follow_through = 0.25", (2.25, 3 + 4 / 6)), ("by_element = false", (2.5, 3))):
+    right, wrong = gradients["right"], gradients["wrong"]
+    handed = {
+        "slope": wrong,
+        "off": right | {"grad.h1.x": right["grad.h1.x"] + np.eye(3, 2) / 2},
+        "two mistakes": wrong | {"grad.o.bias": right["grad.o.bias"] / 2},  # of which nothing follows from the first
+    }
+    for name, arrays in handed.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    for setting, expected in (
+        ("follow_through = 0.25", (2.25, 3 + 4 / 6, 1.25)),
+        ("by_element = false", (2.5, 3, 1.5)),
+    ):
         path.write_text(f"{LAYERS}\n[grading]\n{setting}\n", encoding="utf-8")
         grader = Grader(read_problem(path), ())
-        for name, score in zip(("slope", "off"), expected, strict=True):
+        for name, score in zip(handed, expected, strict=True):
             mark = grader.graded(Submission(name, tmp_path / f"{name}.npz")).mark
-            assert mark.score == pytest.approx(score, abs=1e-4)
+            assert mark.score == pytest.approx(score, abs=1e-4), name
+    assert mark.mistakes == (("bias-not-summed", "o"), ("missing-derivative", "h1"))
 
 
 def test_zeros_are_worth_nothing_where_the_gradient_has_some(tmp_path, gradients):
@@ -409,6 +420,29 @@ def test_without_walls_the_hook_refuses_the_same(tmp_path):
     mark = grader.graded(Submission("peeks", tmp_path / "peeks.py")).mark
     assert mark.status == "forbidden"
     assert SECRET not in "\n".join(mark.words)
+
+
+class Walled(Grader):
+    """Runs nothing behind walls, and something or nothing without them."""
+
+    outcomes: ClassVar = {}
+
+    def run(self, path, source, folder):
+        return self.outcomes[self.walls]
+
+
+def test_a_system_without_walls_is_found_out_and_said(tmp_path):
+    (tmp_path / "problem.toml").write_text(LAYERS, encoding="utf-8")
+    walled = Walled(read_problem(tmp_path / "problem.toml"), ())
+    walled.outcomes.update(
+        {True: Outcome(failed="failed", how="ended"), False: Outcome(result=1, lacking=("no walls",))}
+    )
+    grader, lacking = probed(walled)
+    assert not grader.walls
+    assert lacking == ("with walls a program that only imports numpy failed", "no walls")
+    walled.outcomes[False] = Outcome(failed="failed", how="ended")
+    with pytest.raises(ValueError, match="Python files cannot be run on this system"):
+        probed(walled)
 
 
 class Deadly(Submission):
