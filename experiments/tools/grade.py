@@ -36,7 +36,8 @@ Python files are executed one by one, each in a process of its own that may take
 import no module that `forbid` names. It sees nothing but its own source, the arguments and Python; on Linux with
 user namespaces and seccomp that is a wall, which closes off network, processes and all files. Where the system has no
 such walls, which is said, there are limits and a hook of Python's, which is a fence that somebody determined climbs
-over: then grade in a container. Who tries what is not allowed gets no points, and the report says what was tried.
+over: then grade each in a container of its own. Who tries what is not allowed gets no points, and the report says
+what was tried.
 
 Written are `results/NAME/results.json` for Gradescope, `final_grades.csv` as `otter grade` has it, and `grades.csv`.
 The exit code is 0 when all are graded, and 2 when the problem or the folder cannot be read.

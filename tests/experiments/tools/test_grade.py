@@ -92,10 +92,21 @@ ODD_NAMES = ("=1+cmd|calc!A0", "<img src=x onerror=alert(1)>", "[red]Zoë", "-x 
 
 
 @pytest.fixture(scope="module")
-def arrays(gradients):
+def by_hand(tmp_path_factory):
+    """What the program returns, by name: right, and without Φ'."""
+    path = tmp_path_factory.mktemp("network") / "net.toml"
+    path.write_text(LAYERS, encoding="utf-8")
+    at, defined = read_problem(path).described, {}
+    exec(PROGRAM, defined)
+    trees = {kind: defined[f](at.params, at.x, at.y) for kind, f in (("right", "gradients"), ("wrong", "forgetful"))}
+    return {kind: {f"grad.{u}.{s}": W for u, of in tree.items() for s, W in of.items()} for kind, tree in trees.items()}
+
+
+@pytest.fixture(scope="module")
+def arrays(by_hand):
     """What is handed in as arrays, the status, the points of 4, and a part of what is said."""
-    right = gradients["right"]
-    wrong = gradients["wrong"]
+    right = by_hand["right"]
+    wrong = by_hand["wrong"]
     return {
         "half": ({n: right[n] for n in ("grad.o.h1", "grad.o.bias")}, "incomplete", 2, "what was handed in is right"),
         "slope": (wrong, "wrong", 2.5, "missing-derivative: Φ' is left out"),
@@ -108,7 +119,7 @@ def arrays(gradients):
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory, arrays, gradients):
+def course(tmp_path_factory, arrays, by_hand):
     """A class in a folder, graded once."""
     folder = tmp_path_factory.mktemp("course")
     (folder / "problem.toml").write_text(LAYERS + GRADING, encoding="utf-8")
@@ -119,7 +130,7 @@ def course(tmp_path_factory, arrays, gradients):
         (handed / f"{name}.py").write_text(aimed(program, victim), encoding="utf-8")
     for name, (given, *_) in arrays.items():
         np.savez(handed / f"{name}.npz", **given)
-    right = {name: array.tolist() for name, array in gradients["right"].items()}
+    right = {name: array.tolist() for name, array in by_hand["right"].items()}
     for name in ("own", "twice", "doubled", "empty"):
         (handed / name).mkdir()
     (handed / "own" / "work.json").write_text(json.dumps(right))
@@ -324,9 +335,9 @@ def test_points_by_name_by_group_and_scaled_to_a_total(tmp_path):
         assert says in str(refused.value), table
 
 
-def test_shares_for_what_follows_and_by_element_can_be_set(tmp_path, gradients):
+def test_shares_for_what_follows_and_by_element_can_be_set(tmp_path, by_hand):
     path = tmp_path / "problem.toml"
-    right, wrong = gradients["right"], gradients["wrong"]
+    right, wrong = by_hand["right"], by_hand["wrong"]
     handed = {
         "slope": wrong,
         "off": right | {"grad.h1.x": right["grad.h1.x"] + np.eye(3, 2) / 2},
@@ -346,11 +357,11 @@ def test_shares_for_what_follows_and_by_element_can_be_set(tmp_path, gradients):
     assert mark.mistakes == (("bias-not-summed", "o"), ("missing-derivative", "h1"))
 
 
-def test_zeros_are_worth_nothing_where_the_gradient_has_some(tmp_path, gradients):
+def test_zeros_are_worth_nothing_where_the_gradient_has_some(tmp_path, by_hand):
     without = LAYERS.replace("[[1.0, 2.0, -1.0], [0.5, 0.0, 1.0]]", "[[1.0, 0.0, -1.0], [0.5, 0.0, 1.0]]")
     assert without != LAYERS
     (tmp_path / "problem.toml").write_text(without, encoding="utf-8")
-    np.savez(tmp_path / "zeros.npz", **{name: np.zeros_like(array) for name, array in gradients["right"].items()})
+    np.savez(tmp_path / "zeros.npz", **{name: np.zeros_like(array) for name, array in by_hand["right"].items()})
     mark = Grader(read_problem(tmp_path / "problem.toml"), ()).graded(Submission("z", tmp_path / "zeros.npz")).mark
     assert (mark.status, mark.score) == ("wrong", 0)
     assert {part.name: part.words for part in mark.parts}["grad.h1.x"].startswith("4 of 6 elements are wrong")
