@@ -118,7 +118,7 @@ class Tolerance:
 
     def digits(self, mine: np.ndarray, expected: np.ndarray) -> float:
         """The power of ten of how improbable it is that one number agrees so well by chance."""
-        size = max(magnitude(mine), magnitude(expected))
+        size = max(magnitude(mine), magnitude(expected), self.size)
         error = magnitude(mine - expected) / size if size else 0.0
         return -log10(min(1.0, max(error, self.epsilon / 2, 1e-12)))
 

@@ -31,7 +31,8 @@ class Case:
         apply: What it makes of the step; takes a constant first where it is `free`.
         kind: Which of the entry's cases it is: the same kind at another place is the same mistake made again.
         unit: Whose step it is made in; None where it is made in the whole.
-        free: Whether it has a constant that only the numbers can tell. The step is affine in it.
+        free: Whether it has a constant that only the numbers can tell; the step is affine in it.
+        solve: What tells the constant from the numbers themselves, where the step is not affine in it.
         allowed: Which constants make sense.
         bends: Whether it makes something of the signal that is not linear in it.
         alone: Whether it is looked for without another mistake in the same step: there are many of its kind.
@@ -43,6 +44,7 @@ class Case:
     kind: str = ""
     unit: str | None = None
     free: bool = False
+    solve: Callable[[Any], float] | None = field(default=None, repr=False)
     allowed: Callable[[float], bool] = field(default=_anything, repr=False)
     bends: bool = False
     alone: bool = False
@@ -60,7 +62,7 @@ class Entry:
         rank: How unlikely it is where others give the same numbers; equal ones in the order of the catalogue.
         cases: Its cases at a place, which may be none. They are called with what their stage has: `(facts)` for the
             loss and the output, `(state, s, v)` for the term of Δ_s that v sends, `(facts, s)` for a sum,
-            `(facts, u)` for δ_u, `(gradient)` for a gradient, `(facts, name)` for a shared weight.
+            `(facts, u)` for δ_u, `(gradient)` for a gradient, `(state, name)` for a shared weight.
     """
 
     slug: str

@@ -73,11 +73,11 @@ class Gradient:
 
     def h(self, s: str) -> np.ndarray:
         """H of an input or unit, or what of it the rows need."""
-        return self._of_rows(self._known.h[s])
+        return self.of_rows(self._known.h[s])
 
     def a(self, s: str) -> np.ndarray:
         """A of a unit, likewise."""
-        return self._of_rows(self._known.a[s])
+        return self.of_rows(self._known.a[s])
 
     def delta(self, u: str) -> np.ndarray:
         """δ of a unit, or what of it the columns need."""
@@ -108,7 +108,8 @@ class Gradient:
         """The columns of a signal that is as wide as the unit."""
         return signal if self.columns is None else signal[..., self.columns]
 
-    def _of_rows(self, h: np.ndarray) -> np.ndarray:
+    def of_rows(self, h: np.ndarray) -> np.ndarray:
+        """The rows of an input, which are columns of it."""
         return h if self.rows is None else h[..., self.rows]
 
     @property

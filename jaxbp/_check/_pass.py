@@ -119,8 +119,8 @@ class Pass:
         return self._made[place]
 
     def parts(self, place: Place) -> dict[tuple[str, str], np.ndarray]:
-        """What each use adds to the gradient of a weight."""
-        uses = [(edge.unit, edge.source) for edge in self.facts.plan.uses[place]]
+        """What each use adds to the gradient of a weight, of those whose δ are known."""
+        uses = [(edge.unit, edge.source) for edge in self.facts.plan.uses[place] if edge.unit in self.delta]
         return {(u, s): contracted(self.facts, u, s, self.facts.h.get(s), self.delta[u]) for u, s in uses}
 
     def gradient(self, name: Name) -> np.ndarray:

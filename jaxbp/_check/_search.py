@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, count, product
+from itertools import chain, combinations, count, islice, product
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ MOST_MISTAKES = 3
 MOST_TRIALS = 20_000
 _MOST_ANSWERS = 24
 _MOST_STEPS = 3
+_MOST_AT_ONCE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +61,25 @@ class Search:
             for after in self._taken(state, step, mistakes, best, trials):
                 made = after.changes
                 heapq.heappush(queue, (len(groups(made)), progress - 1, len(made), next(tie), after, 0))
-            # where nothing was handed in to compare with, more than one would explain anything
-            most = 2 if any(name in self.observed.arrays for name in state.names(step)) else 1
-            if mistakes < most and cost + 1 <= best and (mistakes or self._can_be_wrong(state, step)):
+            if cost + 1 <= best and mistakes < self._most(state, step):
                 heapq.heappush(queue, (cost + 1, progress, len(state.changes), next(tie), state, mistakes + 1))
             tried = next(trials)
         return _distinct(found), tried
 
-    def _can_be_wrong(self, state: Walk, step: str) -> bool:
-        return bool(state.in_signals(step))
+    def _most(self, state: Walk, step: str) -> int:
+        """How many mistakes are looked for in the signals of a step.
+
+        Where nothing was handed in to compare with, more than one would explain anything, and where all that was is
+        right, more than one would cancel out.
+        """
+        seen = [name for name in state.names(step) if name in self.observed.arrays]
+        if not seen:
+            return 1
+        signals = state.signals(step, ())
+        after = state.after(signals, ())
+        gradients = [name for name in state.due(step) if name in seen]
+        fits = all(self.observed.close(name, array) for name, array in signals.items())
+        return 1 if fits and all(self._fits(after, name, None) for name in gradients) else 2
 
     def _taken(self, state: Walk, step: str, mistakes: int, best: int, trials: Iterator[int]) -> Iterator[Walk]:
         """The walks after a step with so many mistakes in its signals that give what was handed in."""
@@ -93,9 +104,9 @@ class Search:
         if mistakes == 0:
             yield from repeated
             return
-        known = [change for change in known if mistakes == 1 or not change.case.alone]
+        known = [change for change in known if mistakes == 1 or not _is_alone(change)]
         for made_again in repeated:
-            for together in combinations(known, mistakes):
+            for together in chain(combinations(known, mistakes), _of_one_kind(known) if mistakes == 1 else ()):
                 changes = (*made_again, *together)
                 if len({(change.stage, change.key) for change in changes}) == len(changes):
                     yield from self._solved(state, step, changes)
@@ -154,8 +165,15 @@ class Search:
         same = [c for c in state.changes if c.is_of_kind(candidate) and c.constant is not None]
         for other in same[:1]:
             yield candidate.at(other.constant or 0.0)
+        if mine is None:
+            return
+        if candidate.case.solve is not None:
+            c = candidate.case.solve(gradient)
+            if candidate.case.allowed(c):
+                yield candidate.at(c)
+            return
         sample = gradient.sample() or gradient
-        if mine is None or sample.mine is None:
+        if sample.mine is None:
             return
         made = [self._made(state, name, sample, candidate.at(c)) for c in (0.0, 1.0)]
         if made[0].shape != sample.mine.shape:
@@ -185,6 +203,25 @@ class Search:
                 if not tolerance.gives(sample.mine, predicted):
                     return False
             return tolerance.gives(mine, gradient.right if change is None else change.apply(gradient))
+
+
+def _of_one_kind(known: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
+    """A mistake that is made in the terms of several readers at once, of all or of some."""
+    by_kind: dict[Any, dict[str | None, list[Change]]] = {}
+    for change in known:
+        if change.stage == "term" and not change.case.free:
+            by_key = by_kind.setdefault((change.entry.slug, change.case.kind), {})
+            by_key.setdefault(change.key, []).append(change)
+    for by_key in by_kind.values():
+        if len(by_key) > 1:
+            options = product(*([*changes, None] for changes in by_key.values()))
+            chosen = (tuple(change for change in some if change is not None) for some in options)
+            yield from islice((changes for changes in chosen if len(changes) > 1), _MOST_AT_ONCE)
+
+
+def _is_alone(change: Change) -> bool:
+    """Whether it is not looked for with another mistake in the same step: an unlikely one, or one of many."""
+    return change.case.alone or (change.entry.rank > 1 and not change.case.free)
 
 
 def _distinct(found: Sequence[tuple[Change, ...]]) -> list[tuple[Change, ...]]:

@@ -14,6 +14,8 @@ from jaxbp._check._pass import LOSS, Pass
 from jaxbp._check._walk import Signals
 from jaxbp._names import Name
 
+_IN_BOTH = ("sign", "scale", "examples-left-out", "class-left-out")  # in Δ of the output and in its δ
+
 
 @dataclass(frozen=True, eq=False)
 class Backward(Pass):
@@ -44,12 +46,12 @@ class Backward(Pass):
         if step in net.units:
             in_delta = _changes(entries("delta"), step, None, facts, step)
             hidden = step == net.output and not self.sees_output
-            yield from (c for c in in_delta if not (hidden and c.entry.slug in ("sign", "scale")))
+            yield from (change for change in in_delta if not (hidden and change.entry.slug in _IN_BOTH))
 
     def in_gradient(self, step: str, gradient: Gradient) -> list[Change]:
         """The mistakes that can be made in a gradient."""
         name = gradient.name
-        in_uses = _changes(entries("use"), step, str(name), self.facts, name)
+        in_uses = _changes(entries("use"), step, str(name), self, name)
         return [*in_uses, *_changes(entries("gradient"), step, str(name), gradient)]
 
 

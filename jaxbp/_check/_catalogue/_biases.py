@@ -41,7 +41,9 @@ def _not_summed(gradient: Gradient) -> Iterator[Case]:
 def _over_units(gradient: Gradient) -> Iterator[Case]:
     u = _unit_of(gradient)
     if u is not None and gradient.W.size > 1:
-        kinds: tuple[tuple[str, Callable[[np.ndarray], float]], ...] = (("sum", np.sum), ("mean", np.mean))
+        kinds: tuple[tuple[str, Callable[[np.ndarray], float]], ...] = (
+            ("sum", np.sum), ("mean", lambda delta: delta.sum(axis=0).mean()), ("mean of all", np.mean),
+        )  # fmt: skip
         for words, of in kinds:
             text = f"{_right(gradient)}, one number for each unit, not the {words} over the units too"
             yield Case(text, lambda gradient, of=of: np.full(gradient.W.shape, of(_over(gradient))), words, u)
@@ -49,10 +51,16 @@ def _over_units(gradient: Gradient) -> Iterator[Case]:
 
 def _wrong_axis(gradient: Gradient) -> Iterator[Case]:
     u, facts = _unit_of(gradient), gradient.facts
-    if u is not None and facts is not None and facts.h[u].ndim == 2 and facts.examples == gradient.W.size > 1:
-        for words, of in (("sum", np.sum), ("mean", np.mean)):
-            text = f"{_right(gradient)} (axis 0), not its {words} over the units (axis 1)"
-            yield Case(text, lambda gradient, of=of: of(gradient.delta(u), axis=1), words, u)
+    if u is None or facts is None or gradient.W.size == 1:
+        return
+    shape = facts.h[u].shape
+    for kept in range(len(shape) - 1):
+        axes = tuple(axis for axis in range(len(shape)) if axis != kept)
+        if shape[kept] == gradient.W.size:
+            for words, of in (("sum", np.sum), ("mean", np.mean)):
+                text = f"{_right(gradient)}, not its {words} over {'axis' if len(axes) == 1 else 'axes'} "
+                text += ", ".join(map(str, axes))
+                yield Case(text, lambda gradient, of=of, axes=axes: of(gradient.delta(u), axis=axes), words, u)
 
 
 def _of_weights(gradient: Gradient) -> Iterator[Case]:

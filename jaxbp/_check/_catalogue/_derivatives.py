@@ -77,15 +77,18 @@ _FORMULAS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
     ("[{0} > 0]", lambda z: (z > 0).astype(float)),
     ("{0}", lambda z: z),
 )
-_OTHERS = (activations.sigmoid, activations.tanh, activations.relu, activations.leaky_relu, activations.softplus)
+_OTHERS = (
+    activations.sigmoid, activations.tanh, activations.relu, activations.leaky_relu, activations.hard_tanh,
+    activations.softplus,
+)  # fmt: skip
 
 
 def _formula(facts: Facts, u: str) -> Iterator[Case]:
     """A derivative's formula at the wrong argument, or that of another function."""
-    Phi = _curved(facts, u)
-    if Phi is None:
+    Phi, right = facts.net.units[u].activation, delta_of(facts, u)
+    if activations.epsilon_of(Phi) is not None:
         return
-    name, right = f"{Phi.name}'", delta_of(facts, u)
+    name = f"{Phi.name}'"
 
     def case(words: str, kind: str, factor: Callable[[Pass, np.ndarray], np.ndarray]) -> Case:
         text = f"{words} stands where {name}(a.{u}) belongs: {right}"
@@ -103,17 +106,37 @@ def _formula(facts: Facts, u: str) -> Iterator[Case]:
         for formula, f in _FORMULAS:
             if (key, formula) != ("h", "{0}"):  # which has a name of its own
                 yield case(formula.format(z), f"{formula} at {key}", lambda s, D, f=f, of=of: f(of(s, D)))
-        if key in ("Delta", "error"):
-            yield case(f"{name}({z})", f"own at {key}", lambda s, D, of=of: slope(Phi, of(s, D)))
-    yield case(f"{name}({name}(a.{u}))", "twice", lambda s, D: slope(Phi, s.facts.slopes[u]))
-    yield case(f"{name}(a.{u})²", "squared", lambda s, D: s.facts.slopes[u] ** 2)
     for other in _OTHERS:
         if other.phi != Phi.phi:
             for z, of in (arguments["a"], arguments["h"]):
                 kind = f"{other.name} at {z[0]}"
                 yield case(f"{other.name}'({z})", kind, lambda s, D, o=other, of=of: slope(o, of(s, D)))
-    text = f"Delta.{u} is left out: {right}, not {name}(a.{u}) alone"
-    yield Case(text, lambda state, Delta, delta: state.facts.slopes[u], "alone", u)
+    curved = _curved(facts, u)
+    if curved is None:
+        return
+    for key in ("Delta", "error"):
+        if key in arguments:
+            z, of = arguments[key]
+            yield case(f"{name}({z})", f"own at {key}", lambda s, D, of=of: slope(curved, of(s, D)))
+    yield case(f"{name}({name}(a.{u}))", "twice", lambda s, D: slope(curved, s.facts.slopes[u]))
+    yield case(f"{name}(a.{u})²", "squared", lambda s, D: s.facts.slopes[u] ** 2)
+
+
+def _unsignalled(facts: Facts, u: str) -> Iterator[Case]:
+    if Phi := _curved(facts, u):
+        text = f"Delta.{u} is left out: {delta_of(facts, u)}, not {Phi.name}'(a.{u}) alone"
+        yield Case(text, lambda state, Delta, delta: state.facts.slopes[u], unit=u)
+
+
+def _wrong_axis(facts: Facts, u: str) -> Iterator[Case]:
+    if facts.net.units[u].activation.phi == activations.softmax.phi and facts.examples > 1:
+        text = f"the sum of the softmax's pull-back is over the examples: {delta_of(facts, u)}, over the classes"
+
+        def apply(state: Pass, Delta: np.ndarray, delta: np.ndarray) -> np.ndarray:
+            h = state.facts.h[u]
+            return h * (Delta - np.sum(h * Delta, axis=0))
+
+        yield Case(text, apply, unit=u)
 
 
 def _detached(facts: Facts, u: str) -> Iterator[Case]:
@@ -158,6 +181,8 @@ DERIVATIVES = (
     Entry("double-activation-derivative", "delta", "Φ'(a_o) ⊙ δ_o stands where δ_o belongs", _double, rank=1),
     Entry("missing-output-derivative", "delta", "o − y stands where δ_o is something else", _error, rank=1),
     Entry("wrong-derivative", "delta", "f(z) ⊙ Δ_u stands where Φ'(a_u) ⊙ Δ_u belongs", _formula, rank=2),
+    Entry("softmax-wrong-axis", "delta", "Σ over examples stands where Σ over classes belongs", _wrong_axis, rank=1),
+    Entry("missing-signal", "delta", "Φ'(a_u) stands where Φ'(a_u) ⊙ Δ_u belongs", _unsignalled, rank=2),
     Entry("derivative-of-other-unit", "delta", "Φ'(a_v) ⊙ Δ_u stands where Φ'(a_u) ⊙ Δ_u belongs", _other_unit, rank=2),
     Entry("detached", "delta", "0 stands where δ_u belongs", _detached, rank=2),
 )

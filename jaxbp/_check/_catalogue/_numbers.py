@@ -48,11 +48,14 @@ def _update(gradient: Gradient) -> Iterator[Case]:
 
 
 def _clipped(gradient: Gradient) -> Iterator[Case]:
-    mine = gradient.mine
-    most = float(np.max(np.abs(mine), initial=0)) if mine is not None else 0.0
-    if mine is not None and np.count_nonzero(np.isclose(np.abs(mine), most, rtol=1e-9, atol=0)) >= 2:
-        text = f"each element of {{}} is clipped at ±{most:.6g}"
-        yield Case(text, lambda gradient: np.clip(gradient.right, -most, most), f"{most:.6g}", gradient.unit)
+    yield Case(
+        lambda c: f"each element of {{}} is clipped at ±{c:.6g}", lambda c, gradient: np.clip(gradient.right, -c, c),
+        "", gradient.unit, free=True, solve=_largest, allowed=lambda c: c > 0,
+    )  # fmt: skip
+
+
+def _largest(gradient: Gradient) -> float:
+    return 0.0 if gradient.mine is None else float(np.max(np.abs(gradient.mine), initial=0))
 
 
 def _reordered(gradient: Gradient) -> Iterator[Case]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +76,29 @@ def _parts(N: int) -> Iterator[tuple[slice, str]]:
         yield slice(N - m, N), f"the last {m} examples are"
 
 
+def _examples_in_delta(facts: Facts, u: str) -> Iterator[Case]:
+    for left_out, subject in _parts(facts.examples) if u == facts.net.output else ():
+        for c, words in ((1.0, ""), (facts.examples / (facts.examples - (left_out.stop - left_out.start)), _OF_OTHERS)):
+            text = f"{subject} left out of delta.{u}{words}"
+            yield Case(
+                text, lambda state, Delta, delta, c=c, left_out=left_out: c * _without(delta, left_out),
+                subject + words, alone=True,
+            )  # fmt: skip
+
+
+def _classes_in_delta(facts: Facts, u: str) -> Iterator[Case]:
+    K = facts.y.shape[-1]
+    for j in range(min(K, _MOST)) if K > 1 and u == facts.net.output else ():
+        text = f"class {j} is left out of delta.{u}"
+        yield Case(text, lambda state, Delta, delta, j=j: _without(delta, (..., j)), str(j), alone=True)
+
+
+def _without(signal: np.ndarray, where: Any) -> np.ndarray:
+    signal = signal.copy()
+    signal[where] = 0.0
+    return signal
+
+
 def _classes(facts: Facts) -> Iterator[Case]:
     K = facts.y.shape[-1]
     for j in range(min(K, _MOST)) if K > 1 else ():
@@ -82,11 +106,9 @@ def _classes(facts: Facts) -> Iterator[Case]:
         yield Case(text, lambda state, j=j: _zeroed(state, 1.0, (..., j)), str(j), alone=True)
 
 
-def _zeroed(state: Pass, factor: float, where: object) -> tuple[np.ndarray, np.ndarray]:
-    Delta, delta = (factor * signal for signal in state.at_output())
-    Delta[where] = 0.0  # type: ignore[index]
-    delta[where] = 0.0  # type: ignore[index]
-    return Delta, delta
+def _zeroed(state: Pass, factor: float, where: Any) -> tuple[np.ndarray, np.ndarray]:
+    Delta, delta = state.at_output()
+    return factor * _without(Delta, where), factor * _without(delta, where)
 
 
 OUTPUT = (
@@ -96,5 +118,7 @@ OUTPUT = (
     Entry("examples-left-out", "loss", "0 stands where the loss of some examples belongs", _examples_in_loss, rank=2),
     Entry("labels-shifted", "output", "the targets of others stand where y belongs", _shifted, rank=2),
     Entry("examples-left-out", "output", "0 stands where δ_o of some examples belongs", _examples, rank=2),
+    Entry("examples-left-out", "delta", "0 stands where δ_o of some examples belongs", _examples_in_delta, rank=2),
+    Entry("class-left-out", "delta", "0 stands where δ_o of one class belongs", _classes_in_delta, rank=2),
     Entry("class-left-out", "output", "0 stands where δ_o of one class belongs", _classes, rank=2),
 )

@@ -65,6 +65,10 @@ def _input(gradient: Gradient) -> Iterator[Case]:
         text = f"the weight stands where h.{s} belongs: {right}, not W ⊙ delta.{u}"
         axes = tuple(range(facts.h[u].ndim - 1))
         yield Case(text, lambda gradient: gradient.weight() * gradient.delta(u).sum(axes), "W", u)
+    for words, W in (("W", gradient.W), ("Wᵀ", gradient.W.T)):
+        if W.shape == facts.h[s].shape:
+            text = f"the weight, as {words}, stands where h.{s} belongs: {right}"
+            yield Case(text, lambda gradient, W=W: gradient.product(gradient.of_rows(W), gradient.delta(u)), words, u)
 
 
 def wrong_inputs(gradient: Gradient, s: str) -> Iterator[tuple[str, tuple[str, str]]]:

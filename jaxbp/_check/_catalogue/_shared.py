@@ -1,10 +1,11 @@
 """Mistakes in the gradient of a shared weight, which is the sum of what its uses give."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
+from jaxbp import activations
 from jaxbp._check._catalogue._factors import is_factor
 from jaxbp._check._catalogue._words import product_of, times
 from jaxbp._check._entry import Case, Entry
@@ -24,7 +25,8 @@ def _uses(facts: Facts, name: Name) -> list[Use]:
     return [(edge.unit, edge.source) for edge in facts.plan.uses[name.path]] if name.path[0] == SHARED else []
 
 
-def _left_out(facts: Facts, name: Name) -> Iterator[Case]:
+def _left_out(state: Pass, name: Name) -> Iterator[Case]:
+    facts = state.facts
     users = _uses(facts, name)
     for kept in _some_of(users):
         out = [use for use in users if use not in kept]
@@ -36,83 +38,134 @@ def _left_out(facts: Facts, name: Name) -> Iterator[Case]:
         )  # fmt: skip
 
 
-def _mean(facts: Facts, name: Name) -> Iterator[Case]:
+def _mean(state: Pass, name: Name) -> Iterator[Case]:
+    facts = state.facts
     users = _uses(facts, name)
     if len(users) > 1:
         text = f"the mean over the {len(users)} uses is taken, not their sum: {_right(facts, name)}"
         yield Case(text, lambda state, parts: sum(parts.values()) / len(parts))
 
 
-def _twice(facts: Facts, name: Name) -> Iterator[Case]:
-    for use, others in _one_by_one(facts, name):
-        if others:
-            text = f"the use {_words([use])} is counted twice: {_right(facts, name)}"
-            yield Case(text, _with(use, 2.0), unit=use[0])
+def _twice(state: Pass, name: Name) -> Iterator[Case]:
+    facts = state.facts
+    for use in _several(facts, name):
+        text = f"the use {_words([use])} is counted twice: {_right(facts, name)}"
+        yield Case(text, _with(use, lambda state, part: 2 * part), unit=use[0])
 
 
-def _negated(facts: Facts, name: Name) -> Iterator[Case]:
-    for use, others in _one_by_one(facts, name):
-        if others:
-            text = f"what is added for the use {_words([use])} is negated: {_right(facts, name)}"
-            yield Case(text, _with(use, -1.0), "gradient", use[0])
+def _negated(state: Pass, name: Name) -> Iterator[Case]:
+    facts = state.facts
+    for use in _several(facts, name):
+        text = f"what is added for the use {_words([use])} is negated: {_right(facts, name)}"
+        yield Case(text, _with(use, lambda state, part: -part), "gradient", use[0])
 
 
-def _scaled(facts: Facts, name: Name) -> Iterator[Case]:
-    for use, others in _one_by_one(facts, name):
-        if others:
-            what = f"what is added for the use {_words([use])} is"
-            yield Case(
-                lambda c, what=what: f"{what} {times(c, facts)}: {_right(facts, name)}",
-                lambda c, state, parts, use=use: _with(use, c)(state, parts), "gradient", use[0],
-                free=True, allowed=lambda c: is_factor(c) and not np.isclose(c, 2),
-            )  # fmt: skip
+def _scaled(state: Pass, name: Name) -> Iterator[Case]:
+    facts = state.facts
+    for use in _several(facts, name):
+        what = f"what is added for the use {_words([use])} is"
+        yield Case(
+            lambda c, what=what: f"{what} {times(c, facts)}: {_right(facts, name)}",
+            lambda c, state, parts, use=use: _with(use, lambda state, part: c * part)(state, parts), "gradient", use[0],
+            free=True, allowed=lambda c: is_factor(c) and not np.isclose(c, 2),
+        )  # fmt: skip
 
 
-def _not_transposed(facts: Facts, name: Name) -> Iterator[Case]:
-    for use, others in _one_by_one(facts, name):
+def _not_transposed(state: Pass, name: Name) -> Iterator[Case]:
+    facts = state.facts
+    for use in _several(facts, name):
         M = matrix(facts, *use) if use[1] != ONE else None
-        if others and M is not None and M.shape[0] == M.shape[1]:
+        if M is not None and M.shape[0] == M.shape[1]:
             text = f"what is added for the use {_words([use])} is the transpose of {product_of(facts, *use)}: "
-            yield Case(
-                text + _right(facts, name),
-                lambda state, parts, use=use: _others(parts, use) + parts[use].T, unit=use[0],
-            )  # fmt: skip
+            yield Case(text + _right(facts, name), _with(use, lambda state, part: part.T), unit=use[0])
 
 
-def _input(facts: Facts, name: Name) -> Iterator[Case]:
-    for use, _ in _one_by_one(facts, name):
-        (v, s) = use
+def _input(state: Pass, name: Name) -> Iterator[Case]:
+    facts = state.facts
+    options: dict[str, dict[Use, list[Made]]] = {"a": {}, "h": {}}
+    for v, s in _uses(facts, name):
         if s == ONE or matrix(facts, v, s) is None:
             continue
-        inputs = [("a", s)] if s in facts.net.units else []
-        inputs += [("h", t) for t in facts.net.shapes if t != s and facts.net.shapes[t] == facts.net.shapes[s]]
-        for kind, t in inputs:
-            what = f"the pre-activation a.{t}" if kind == "a" else f"h.{t}"
-            text = f"{what} stands where h.{s} belongs, in the use {_words([use])}: {_right(facts, name)}"
-            yield Case(text, _from(use, kind, t), kind, v)
+        if s in facts.net.units:
+            options["a"][v, s] = [_product(v, s, f"a.{s}", lambda state, s=s: state.facts.a[s])]
+        alike = [t for t in facts.net.shapes if t != s and facts.net.shapes[t] == facts.net.shapes[s]]
+        options["h"][v, s] = [_product(v, s, f"h.{t}", lambda state, t=t: state.facts.h[t]) for t in alike]
+    for kind, by_use in options.items():
+        yield from _at_uses(facts, name, by_use, "where h of the source belongs", kind)
 
 
-def _from(use: Use, kind: str, t: str):
-    v, s = use
+def _unpulled(state: Pass, name: Name) -> Iterator[Case]:
+    facts = state.facts
+    by_use = {
+        (v, s): [_product(v, s, f"Delta.{v}", None, lambda state, v=v: state.Delta[v])]
+        for v, s in _uses(facts, name)
+        if facts.net.units[v].activation.phi != activations.linear.phi
+    }
+    yield from _at_uses(facts, name, by_use, "where delta belongs", "")
 
-    def total(state: Pass, parts: Parts) -> np.ndarray:
-        h = (state.facts.a if kind == "a" else state.facts.h)[t]
-        return _others(parts, use) + contracted(state.facts, v, s, h, state.delta[v])
 
-    return total
+def _signal(state: Pass, name: Name) -> Iterator[Case]:
+    facts = state.facts
+    options: dict[str, dict[Use, list[Made]]] = {"value": {}, "another": {}}
+    for v, s in _uses(facts, name):
+        options["value"][v, s] = [_product(v, s, f"h.{v}", None, lambda state, v=v: state.facts.h[v])]
+        alike = [w for w in state.delta if w != v and facts.net.shapes[w] == facts.net.shapes[v]]
+        made = [_product(v, s, f"delta.{w}", None, lambda state, w=w: state.delta[w]) for w in alike]
+        options["another"][v, s] = made
+    for kind, by_use in options.items():
+        yield from _at_uses(facts, name, by_use, "where delta belongs", kind)
 
 
-def _with(use: Use, factor: float):
-    return lambda state, parts: _others(parts, use) + factor * parts[use]
+Made = tuple[str, Callable[[Pass, np.ndarray], np.ndarray]]
+
+
+def _product(
+    v: str,
+    s: str,
+    what: str,
+    h: Callable[[Pass], np.ndarray] | None = None,
+    delta: Callable[[Pass], np.ndarray] | None = None,
+) -> Made:
+    """What a use adds with another h or another δ in it, and what that is."""
+
+    def made(state: Pass, part: np.ndarray) -> np.ndarray:
+        source = state.facts.h.get(s) if h is None else h(state)
+        # δ of a unit that comes later is not known yet
+        signal = state.delta[v] if delta is None else delta(state)
+        return contracted(state.facts, v, s, source, signal)
+
+    return what, made
+
+
+def _at_uses(facts: Facts, name: Name, by_use: Mapping[Use, list[Made]], where: str, kind: str) -> Iterator[Case]:
+    """The mistake at each use, and at all of them where it can be made at several."""
+    for use, options in by_use.items():
+        for what, made in options:
+            text = f"{what} stands {where}, in the use {_words([use])}: {_right(facts, name)}"
+            yield Case(text, _with(use, made), kind, use[0])
+    several = {use: options[0] for use, options in by_use.items() if len(options) == 1}
+    if len(several) > 1:
+        whats = ", ".join(what for what, _ in several.values())
+        text = f"{whats} stand {where}, in the uses {_words(list(several))}: {_right(facts, name)}"
+
+        def total(state: Pass, parts: Parts) -> np.ndarray:
+            return np.sum([several[u][1](state, p) if u in several else p for u, p in parts.items()], axis=0)
+
+        yield Case(text, total, kind)
+
+
+def _with(use: Use, made: Callable[[Pass, np.ndarray], np.ndarray]) -> Callable[[Pass, Parts], np.ndarray]:
+    return lambda state, parts: _others(parts, use) + made(state, parts[use])
 
 
 def _others(parts: Parts, use: Use) -> np.ndarray:
     return np.sum([np.zeros_like(parts[use]), *(part for other, part in parts.items() if other != use)], axis=0)
 
 
-def _one_by_one(facts: Facts, name: Name) -> list[tuple[Use, list[Use]]]:
+def _several(facts: Facts, name: Name) -> list[Use]:
+    """The uses, where there are others beside each."""
     users = _uses(facts, name)
-    return [(use, [other for other in users if other != use]) for use in users]
+    return users if len(users) > 1 else []
 
 
 def _some_of(users: Sequence[Use]) -> Iterator[tuple[Use, ...]]:
@@ -137,5 +190,7 @@ SHARED_WEIGHTS = (
     Entry("use-twice", "use", "what one use adds counts twice", _twice),
     Entry("sign", "use", "−h_sᵀ δ_u is added where h_sᵀ δ_u belongs", _negated),
     Entry("scale", "use", "c h_sᵀ δ_u is added where h_sᵀ δ_u belongs", _scaled),
-    Entry("wrong-input", "use", "a_sᵀ δ_u or h_vᵀ δ_u is added where h_sᵀ δ_u belongs", _input),
+    Entry("Delta-for-delta", "use", "h_sᵀ Δ_u is added where h_sᵀ δ_u belongs", _unpulled, rank=1),
+    Entry("wrong-signal", "use", "h_sᵀ δ_v or h_sᵀ h_u is added where h_sᵀ δ_u belongs", _signal, rank=2),
+    Entry("wrong-input", "use", "a_sᵀ δ_u or h_vᵀ δ_u is added where h_sᵀ δ_u belongs", _input, rank=1),
 )

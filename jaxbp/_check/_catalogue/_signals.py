@@ -53,7 +53,7 @@ def _updated(state: Pass, s: str, v: str) -> Iterator[Case]:
 
 def _unpulled(state: Pass, s: str, v: str) -> Iterator[Case]:
     facts = state.facts
-    if _is_function(facts, v) or facts.net.units[v].activation.phi == activations.linear.phi:
+    if facts.net.units[v].activation.phi == activations.linear.phi:
         return
     right = term_of(facts, v, s)
     text = f"Delta.{v} is sent back where delta.{v} belongs: Delta.{s} takes {right}, and {delta_of(facts, v)}"
@@ -67,12 +67,16 @@ def _wrong_weight(state: Pass, s: str, v: str) -> Iterator[Case]:
     edge, right = facts.edge(v, s), f"Delta.{s} takes {term_of(facts, v, s)}"
     W, name = facts.weight(v, s), weight_of(facts, v, s)
     grad = Name("grad", name.path)
-    if not edge.is_shared:
-        yield Case(
-            f"{grad} stands where {name} belongs: {right}",
-            lambda state: pulled_through(state.facts, v, s, state.delta[v], _as(state.gradient(grad), W)),
-            "gradient", v,
-        )  # fmt: skip
+
+    def gradient(state: Pass) -> np.ndarray:
+        if edge.is_shared:  # as far as its uses go so far
+            return np.sum(list(state.parts(name.path).values()), axis=0)
+        return state.gradient(grad)
+
+    yield Case(
+        f"{grad} stands where {name} belongs: {right}",
+        lambda state: pulled_through(state.facts, v, s, state.delta[v], _as(gradient(state), W)), "gradient", v,
+    )  # fmt: skip
     for group, weights in facts.params.items():
         for key, other in weights.items():
             if other.shape == W.shape and (group, key) != name.path and W.ndim > 1:
@@ -101,8 +105,6 @@ def _missing_gain(state: Pass, s: str, v: str) -> Iterator[Case]:
 
 def _wrong_signal(state: Pass, s: str, v: str) -> Iterator[Case]:
     facts = state.facts
-    if _is_function(facts, v):
-        return
     right, shape = f"Delta.{s} takes {term_of(facts, v, s)}", facts.h[v].shape
     yield Case(
         f"h.{v}, what {v} gave, stands where delta.{v} belongs: {right}",
