@@ -11,9 +11,10 @@ import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from jaxbp._check._noise import Noise, steps
+from jaxbp._check._noise import steps
 from jaxbp._rules._found import Use
 from jaxbp._rules._program import quickly_compiled
+from jaxbp._rules._rounding import random_numbers, rounded
 
 # a derivative is linear: what holds for a small one and for a large one of another direction is no chance
 _SIZES = (1.0, 100.0)
@@ -45,18 +46,33 @@ class Programs:
 
     compiled: dict[str, Any] = field(default_factory=dict)
     texts: dict[int, tuple[ClosedJaxpr, str]] = field(default_factory=dict)
+    drawn: dict[Any, list[list[Any]]] = field(default_factory=dict)
 
-    def run(self, programs: Sequence[ClosedJaxpr], *inputs: Any) -> list[list[Any]]:
+    def run(self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any]) -> list[list[Any]]:
         """The outputs of programs of the same inputs, compiled as one."""
-        text = "".join(map(self._text, programs))
+
+        def run(programs: Sequence[ClosedJaxpr], inputs: Sequence[Any]) -> list[list[Any]]:
+            return [jaxpr_as_fun(each)(*inputs) for each in programs]
+
+        return self._run("", run, programs, inputs)
+
+    def run_rounded(self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any], epsilon: float, sample: int) -> Any:
+        """The same with every number changed by up to epsilon of it."""
+
+        def run(programs: Sequence[ClosedJaxpr], inputs: Sequence[Any], epsilon: Any, numbers: Any) -> list[list[Any]]:
+            return rounded(epsilon, numbers, programs, inputs)
+
+        return self._run("rounded", run, programs, inputs, jnp.asarray(epsilon), random_numbers(programs, sample))
+
+    def _run(self, how: str, run: Callable[..., Any], programs: Sequence[ClosedJaxpr], *arguments: Any) -> Any:
+        text = how + "".join(map(self._text, programs))
         if text not in self.compiled:
 
-            def run(consts: Sequence[Sequence[Any]], *inputs: Any) -> Any:
-                closed = (ClosedJaxpr(each.jaxpr, c) for each, c in zip(programs, consts, strict=True))
-                return [jaxpr_as_fun(each)(*inputs) for each in closed]
+            def with_consts(consts: Sequence[Sequence[Any]], *arguments: Any) -> Any:
+                return run([ClosedJaxpr(each.jaxpr, c) for each, c in zip(programs, consts, strict=True)], *arguments)
 
-            self.compiled[text] = quickly_compiled(run)
-        return self.compiled[text]([each.consts for each in programs], *inputs)
+            self.compiled[text] = quickly_compiled(with_consts)
+        return self.compiled[text]([each.consts for each in programs], *arguments)
 
     def _text(self, program: ClosedJaxpr) -> str:
         if id(program) not in self.texts:
@@ -148,18 +164,13 @@ class Rule:
         )  # fmt: skip
 
     def drawn_cotangents(self) -> list[list[Any]]:
-        """Random cotangents of every floating output, of each size."""
-        rng = np.random.default_rng(_SEED)
-
-        def one(size: float, k: int) -> Any:
-            aval = _avals(self.use.step.outvars)[k]
-            shape = (self._devices, *aval.shape) if self.use.over else aval.shape
-            drawn = rng.normal(size=shape) + (
-                1j * rng.normal(size=shape) if jnp.issubdtype(aval.dtype, jnp.complexfloating) else 0
-            )
-            return jnp.asarray(size * drawn, aval.dtype)
-
-        return [[one(size, k) for k in self.results] for size in _SIZES]
+        """Random cotangents of every floating output, of each size; they are the same for all uses of these shapes."""
+        avals = [_avals(self.use.step.outvars)[k] for k in self.results]
+        shapes = tuple(((self._devices, *aval.shape) if self.use.over else aval.shape, aval.dtype) for aval in avals)
+        if shapes not in self.programs.drawn:
+            rng = np.random.default_rng(_SEED)
+            self.programs.drawn[shapes] = [[_drawn(rng, size, *each) for each in shapes] for size in _SIZES]
+        return self.programs.drawn[shapes]
 
     @property
     def _devices(self) -> int:
@@ -192,7 +203,7 @@ class Rule:
 
     def _run(self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any]) -> list[list[Any]]:
         try:
-            return self.programs.run(programs, *inputs)
+            return self.programs.run(programs, inputs)
         except Exception as error:
             raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
@@ -219,10 +230,13 @@ class Rule:
         errors: list[Arrays] = [dict.fromkeys(self.differentiated, np.zeros(())) for _ in _SIZES]
         both = [self._mine, *filter(None, [self._expected])]
         exact = self._on_each(lambda inputs: self._run(both, inputs), operands)
-        for seed in range(samples):
-            noise = Noise(2 * self.epsilon, np.random.default_rng(seed))
+        for sample in range(samples):
+
+            def run(inputs: Sequence[Any], sample: int = sample) -> list[list[Any]]:
+                return self.programs.run_rounded(both, inputs, 2 * self.epsilon, sample)
+
             try:
-                noisy = self._on_each(lambda inputs, noise=noise: [noise.run(each, inputs) for each in both], operands)
+                noisy = self._on_each(run, operands)
             except Exception:  # not all runs step by step: what several devices do at once does not
                 return errors
             for (_, here), (_, there) in zip(exact, noisy, strict=True):
@@ -302,6 +316,11 @@ class Rule:
     def loops(self) -> bool:
         """Whether the function goes in loops, as one that solves an equation does."""
         return any(step.primitive.name in ("scan", "while") for step in steps(self.primal.jaxpr))
+
+
+def _drawn(rng: np.random.Generator, size: float, shape: tuple[int, ...], dtype: Any) -> Any:
+    imaginary = 1j * rng.normal(size=shape) if jnp.issubdtype(dtype, jnp.complexfloating) else 0
+    return jnp.asarray(size * (rng.normal(size=shape) + imaginary), dtype)
 
 
 def _usual(errors: np.ndarray) -> float:

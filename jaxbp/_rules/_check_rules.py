@@ -14,7 +14,7 @@ from jaxbp._checks import check_takes
 from jaxbp._rules._applied import Programs, RuleError
 from jaxbp._rules._applied import Rule as Applicable
 from jaxbp._rules._found import KEPT, Found, Use, found
-from jaxbp._rules._judged import GRAVITY, Judged, judged
+from jaxbp._rules._judged import GRAVITY, Judged, Trial
 from jaxbp._rules._program import traced
 from jaxbp._rules._report import Rule, RulesReport, RuleVerdict
 
@@ -140,22 +140,36 @@ class _Check:
 
     def _worst(self, uses: Sequence[Use], wide: bool) -> dict[int, Judged]:
         worst: dict[int, Judged] = {}
-        at = [(use, operands) for operands_of in zip(*(_padded(use) for use in uses), strict=True)
-              for use, operands in operands_of if operands is not None]  # fmt: skip
-        rules: dict[int, list[Applicable]] = {}
-        for use, operands in at[: max(_JUDGED, len(uses))]:  # every use comes once before any comes again
-            with self._precision(wide):
-                if id(use) not in rules:
-                    rules[id(use)] = list(_variants(use, self.programs[wide]))
-                for rule in rules[id(use)]:
-                    for i, verdict in judged(rule, operands, _names(use)):
-                        if i not in worst or verdict.gravity > worst[i].gravity:
-                            worst[i] = verdict
+        doubts: dict[int, list[tuple[float, Trial]]] = {}
+
+        def keep(i: int, verdict: Judged) -> None:
+            if i not in worst or verdict.gravity > worst[i].gravity:
+                worst[i] = verdict
+
+        with self._precision(wide):
+            for trial in self._trials(uses, wide):
+                verdicts, sizes = trial.at_a_glance()
+                for i, verdict in verdicts.items():
+                    keep(i, verdict)
+                for i, size in sizes.items():
+                    doubts.setdefault(i, []).append((size, trial))
+            for i, each in doubts.items():
+                # a closer look takes time: from the worst on, until one is wrong
+                for _, trial in sorted(each, key=lambda doubt: -doubt[0]):
+                    keep(i, trial.closely(i))
+                    if worst[i].verdict == "wrong":
+                        break
         return worst
 
-
-def _padded(use: Use) -> list[tuple[Use, Any]]:
-    return [(use, use.operands[k] if k < len(use.operands) else None) for k in range(KEPT)]
+    def _trials(self, uses: Sequence[Use], wide: bool) -> list[Trial]:
+        rules = {id(use): list(_variants(use, self.programs[wide])) for use in uses}
+        # every use comes once before any comes again
+        at = [(use, use.operands[k]) for k in range(KEPT) for use in uses if k < len(use.operands)]
+        return [
+            Trial(rule, operands, _names(use))
+            for use, operands in at[: max(_JUDGED, len(uses))]
+            for rule in rules[id(use)]
+        ]
 
 
 def _variants(use: Use, programs: Programs) -> Iterator[Applicable]:

@@ -35,28 +35,44 @@ class Judged:
 GRAVITY: tuple[RuleVerdict, ...] = ("not judged", "right", "precision", "kink", "on purpose", "wrong")
 
 
-@np.errstate(all="ignore")  # numbers at the end of the format are compared too
-def judged(rule: Rule, operands: Sequence[Any], names: Sequence[str]) -> list[tuple[int, Judged]]:
-    """The verdict on each argument at some operands, by its position; a value that is wrong has one below 0."""
-    verdicts: list[tuple[int, Judged]] = []
-    applied = rule.applied(operands)
-    errors = cache(
-        lambda samples: rule.rounding_errors(operands, samples)
-    )  # of all arguments at once, and of the wrong ones alone
-    for i in rule.differentiated:
-        argument = _Argument(rule, operands, applied, i, names, errors)
-        verdict = argument.judged()
-        variables = rule.use.step.invars
-        same = [j for j in rule.differentiated if j != i and variables[j] is variables[i]]
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A rule at the operands of one use."""
+
+    rule: Rule
+    operands: Sequence[Any]
+    names: Sequence[str]
+
+    @np.errstate(all="ignore")  # numbers at the end of the format are compared too
+    def at_a_glance(self) -> tuple[dict[int, Judged], dict[int, float]]:
+        """Verdicts by the position of the argument, and how much is off where these take a closer look.
+
+        A value that is wrong has a position below 0.
+        """
+        applied, verdicts, doubts = self.rule.applied(self.operands), dict[int, Judged](), dict[int, float]()
+        for i in self.rule.differentiated:
+            argument = self._argument(applied, i)
+            if plain := argument.plainly():
+                verdicts[i] = plain
+            else:
+                doubts[i] = argument.relative_error()
+        wrong = ((-1 - k, _value(self.rule, applied, k)) for k in self.rule.results)
+        return verdicts | {position: each for position, each in wrong if each}, doubts
+
+    @np.errstate(all="ignore")
+    def closely(self, i: int) -> Judged:
+        """The verdict on an argument that takes a closer look."""
+        argument = self._argument(self.rule.applied(self.operands), i)
+        verdict, variables = argument.closely(), self.rule.use.step.invars
+        same = [j for j in self.rule.differentiated if j != i and variables[j] is variables[i]]
         if verdict.verdict in ("wrong", "on purpose") and same and argument.is_right_with(same):
             why = "one array is handed in for several arguments, and their derivatives are right together"
-            verdict = Judged("on purpose", replace(verdict.finding, status="right"), why)
-        verdicts.append((i, verdict))
-    for k in rule.results:
-        wrong = _value(rule, operands, applied, k)
-        if wrong:
-            verdicts.append((-1 - k, wrong))
-    return verdicts
+            return Judged("on purpose", replace(verdict.finding, status="right"), why)
+        return verdict
+
+    def _argument(self, applied: Applied, i: int) -> "_Argument":
+        errors = cache(lambda samples: self.rule.rounding_errors(self.operands, samples))
+        return _Argument(self.rule, self.operands, applied, i, self.names, errors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +89,22 @@ class _Argument:
         """What the argument is called."""
         return self.names[self.i]
 
-    def judged(self) -> Judged:
+    def plainly(self) -> Judged | None:
+        """The verdict where one look at the numbers suffices."""
         if self.applied.expected is None:
-            return self._by_differences()
+            return None
         off = self._off(None)
         if not any(each.any() for each in off):
             return Judged("right", self._finding(off, "right"))
         if self._size_of_difference() <= _CLOSE:
             return Judged("precision", self._finding(off, "precision"))
+        return None
+
+    def closely(self) -> Judged:
+        """The verdict on what is off."""
+        if self.applied.expected is None:
+            return self._by_differences()
+        off = self._off(None)
         if purpose := self._on_purpose(off):
             return purpose
         off = self._beyond_rounding(off)
@@ -116,8 +140,12 @@ class _Argument:
             return off
         return self._off([each[self.i] for each in self.rounding_errors(_SAMPLES)])
 
+    def relative_error(self) -> float:
+        """That of the worst element, as the finding has it; infinite where there is nothing to compare with."""
+        return self._finding(self._off(None), "wrong").relative_error if self.applied.expected else np.inf
+
     def _size_of_difference(self) -> float:
-        """The largest difference, relative to the largest number of the two."""
+        """The largest difference for any cotangent, relative to the largest number that is expected."""
         differences = [
             np.inf
             if not np.all(np.isfinite(mine - expected))
@@ -337,7 +365,7 @@ def _is_identity(applied: Applied, i: int, operands: Sequence[Any]) -> bool:
     )
 
 
-def _value(rule: Rule, operands: Sequence[Any], applied: Applied, k: int) -> Judged | None:
+def _value(rule: Rule, applied: Applied, k: int) -> Judged | None:
     """What is wrong where the rule returns another value than the function; None if it returns the same."""
     mine, expected = applied.outputs_of_rule[k], applied.outputs[k]
     error = np.abs(mine - expected)
