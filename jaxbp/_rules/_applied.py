@@ -12,6 +12,7 @@ from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxbp._check._noise import steps
+from jaxbp._rules._flow import Flow, is_floating
 from jaxbp._rules._found import Use
 from jaxbp._rules._program import quickly_compiled
 from jaxbp._rules._rounding import random_numbers, rounded
@@ -86,18 +87,19 @@ class Rule:
     """A rule as one step of a program applies it, for operands of fixed shapes and dtypes.
 
     `alone` is an argument that alone is differentiated, as far as a rule with symbolic zeros can tell; None for all.
+    Through `silent` outputs nothing comes back.
     """
 
     use: Use
     programs: Programs
     alone: int | None = None
+    silent: frozenset[int] = frozenset()
 
     @cached_property
     def arguments(self) -> tuple[int, ...]:
         """The arguments that have a derivative: floating ones, and none that the function closes over."""
-        params = self.use.step.params
-        floating = [i for i, aval in enumerate(_avals(self.use.step.invars)) if jnp.issubdtype(aval.dtype, jnp.inexact)]
-        return tuple(i for i in floating if i >= params["num_consts"])
+        closed_over, variables = self.use.step.params["num_consts"], self.use.step.invars
+        return tuple(i for i, v in enumerate(variables) if i >= closed_over and is_floating(v.aval))
 
     @cached_property
     def differentiated(self) -> tuple[int, ...]:
@@ -107,9 +109,7 @@ class Rule:
     @cached_property
     def results(self) -> tuple[int, ...]:
         """The floating outputs."""
-        return tuple(
-            k for k, aval in enumerate(_avals(self.use.step.outvars)) if jnp.issubdtype(aval.dtype, jnp.inexact)
-        )
+        return tuple(k for k, v in enumerate(self.use.step.outvars) if is_floating(v.aval))
 
     @cached_property
     def epsilon(self) -> float:
@@ -164,13 +164,19 @@ class Rule:
         )  # fmt: skip
 
     def drawn_cotangents(self) -> list[list[Any]]:
-        """Random cotangents of every floating output, of each size; they are the same for all uses of these shapes."""
+        """Random cotangents of every floating output, of each size; they are the same for all uses of these shapes.
+
+        Those of a silent output are 0.
+        """
         avals = [_avals(self.use.step.outvars)[k] for k in self.results]
         shapes = tuple(((self._devices, *aval.shape) if self.use.over else aval.shape, aval.dtype) for aval in avals)
         if shapes not in self.programs.drawn:
             rng = np.random.default_rng(_SEED)
             self.programs.drawn[shapes] = [[_drawn(rng, size, *each) for each in shapes] for size in _SIZES]
-        return self.programs.drawn[shapes]
+        drawn = self.programs.drawn[shapes]
+        if not self.silent:
+            return drawn
+        return [[0 * ct if k in self.silent else ct for k, ct in zip(self.results, of, strict=True)] for of in drawn]
 
     @property
     def _devices(self) -> int:
@@ -200,6 +206,14 @@ class Rule:
         outputs, expected = of_autodiff[0] if of_autodiff else (outputs_of_rule, None)
         by_output = [dict(zip(self.results, map(as_reals, each), strict=True)) for each in cotangents]
         return Applied([_array(x) for x in operands], by_output, mine, expected, outputs, outputs_of_rule)
+
+    def sends_back(self) -> list[bool]:
+        """For each argument whether what it is sent back depends on what comes back to the function."""
+        program, many = self._mine.jaxpr, len(self.results)
+        comes = [False] * (len(program.invars) - many) + [True] * many
+        sent = Flow(lambda _, step: [True] * len(step.invars)).through(program, comes)[many:]
+        by_argument = dict(zip(self.differentiated, sent, strict=True))
+        return [by_argument.get(i, False) for i in range(len(self.use.step.invars))]
 
     def _run(self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any]) -> list[list[Any]]:
         try:

@@ -1,28 +1,29 @@
 """`check_rules`: every custom rule that a function reaches, held against autodiff of what it stands for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxbp._check._session import Session
 from jaxbp._checks import check_takes
 from jaxbp._rules._applied import Programs, RuleError
 from jaxbp._rules._applied import Rule as Applicable
-from jaxbp._rules._found import KEPT, Found, Use, found
+from jaxbp._rules._flow import Flow, is_floating
+from jaxbp._rules._found import KEPT, Found, Path, Use, found
+from jaxbp._rules._found_eagerly import found_eagerly
 from jaxbp._rules._judged import GRAVITY, Judged, Trial
-from jaxbp._rules._program import traced
+from jaxbp._rules._places import place, used_at
+from jaxbp._rules._program import Program, traced
 from jaxbp._rules._report import Rule, RulesReport, RuleVerdict
 
 _JUDGED = 24  # applications of one rule, most of which differ in their numbers alone
 
-_WRAPPERS = ("/jax/_src/", "/jax/experimental/", "/equinox/_ad.py", "/jaxbp/_rules/")
-
-Key = tuple[str, ...]
+Key = tuple[str, str, str, str]  # its kind, its name, and where that and its rule are written
 
 
 def check_rules(f: Callable[..., Any], *args: Any) -> RulesReport:
@@ -85,7 +86,8 @@ class _Check:
     f: Callable[..., Any]
     args: Sequence[Any]
     programs: dict[bool, Programs] = field(default_factory=lambda: {True: Programs(), False: Programs()})
-    seen: dict[bool, Found] = field(default_factory=dict)
+    seen: dict[bool, tuple[Program, Found]] = field(default_factory=dict)
+    reached: dict[bool, Mapping[Path, Sequence[bool]]] = field(default_factory=dict)
 
     def _precision(self, wide: bool) -> AbstractContextManager[Any]:
         return jax.enable_x64(True) if wide else nullcontext()
@@ -93,19 +95,36 @@ class _Check:
     def _found(self, wide: bool) -> Found:
         if wide not in self.seen:
             with self._precision(wide):
-                self.seen[wide] = found(traced(self.f, self.args, wide=wide))
-        return self.seen[wide]
+                program = traced(self.f, self.args, wide=wide)
+                self.seen[wide] = program, found(program)
+        return self.seen[wide][1]
+
+    def _goes_on(self, use: Use, i: int, wide: bool) -> bool:
+        """Whether what is sent back to an operand goes on to what f was given."""
+        if wide not in self.reached:
+            program, of = self.seen[wide]
+            uses = {use.path: use for use in of.uses if use.times}
+
+            def sends_back(path: Path, step: JaxprEqn) -> Sequence[bool]:
+                with suppress(RuleError, KeyError):
+                    return Applicable(uses[path], self.programs[wide]).sends_back()
+                return [True] * len(step.invars)
+
+            flow = Flow(sends_back)
+            flow.through(program.jaxpr.jaxpr, [is_floating(v.aval) for v in program.jaxpr.jaxpr.invars])
+            self.reached[wide] = flow.reached
+        return use.path not in self.reached[wide] or self.reached[wide][use.path][i]
 
     def report(self) -> RulesReport:
         notes = []
         try:
             wide = self._found(True)
         except Exception as error:  # whatever f objects to in float64
-            wide = self.seen[True] = self._found(False)
+            wide = self._found(False)
             notes.append(f"in the dtypes that came, for in float64 the function raises {_said(error)}")
-            rules = [self._judged(key, uses, False) for key, uses in _grouped(wide)]
+            rules = [self._judged(key, uses, False) for key, uses in _grouped(wide.uses)]
         else:
-            rules = [self._judged(key, uses, True) for key, uses in _grouped(wide)]
+            rules = [self._judged(key, uses, True) for key, uses in _grouped(wide.uses)]
         if not rules:
             notes.append(
                 "there is no custom rule in it; of a gradient hand in the function that is differentiated, for in the "
@@ -116,27 +135,32 @@ class _Check:
         return RulesReport(tuple(sorted(rules, key=lambda rule: order.index(rule.verdict))), tuple(notes))
 
     def _judged(self, key: Key, uses: Sequence[Use], wide: bool) -> Rule:
-        kind, place = key[0], key[1]
-        name, _, where = place.rpartition(" at ")
-        times = sum(use.times for use in uses)
-        rule = Rule(
-            name, where, cast(Literal["custom_vjp", "custom_jvp"], kind), times, "not judged", used_at=_places(uses)
-        )
+        kind, name, where, _ = key
+        times, by = sum(use.times for use in uses), used_at([use.step for use in uses])
+        rule = Rule(name, where, cast(Literal["custom_vjp", "custom_jvp"], kind), times, "not judged", used_at=by)
         if not times:
             return _because(rule, "", "what flows there never reaches it: its branch is not taken")
         try:
             return _with(rule, self._worst(uses, wide))
         except RuleError as error:
+            if isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
+                return self._judged_by_numbers(rule, key, wide)
             if wide:  # it may insist on the dtypes that came
-                narrow = dict(_grouped(self._found(False)))
+                narrow = dict(_grouped(self._found(False).uses))
                 if key in narrow:
                     return self._judged(key, narrow[key], False)
-            if isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
-                return _because(rule, "", "the rule closes over what is traced, and cannot run apart from its function")
             apart = any(use.over for use in uses)  # what the devices did together cannot always be done again
             return _because(rule, "", f"the rule raises {error}", "not judged" if apart else "wrong")
         except Exception as error:  # of numbers that no arithmetic is defined for, say: that is no fault of the rule
             return _because(rule, "", f"what it gives cannot be compared: {_said(error)}")
+
+    def _judged_by_numbers(self, rule: Rule, key: Key, wide: bool) -> Rule:
+        """The verdict on a rule that closes over what is traced, once it closes over numbers."""
+        with self._precision(wide), suppress(Exception):  # not all runs step by step, and under vmap that is no help
+            program = self.seen[wide][0]
+            uses = dict(_grouped(found_eagerly(program.function, program.inputs)))[key]
+            return _with(rule, self._worst(uses, wide))
+        return _because(rule, "", "the rule closes over what is traced, and cannot run apart from its function")
 
     def _worst(self, uses: Sequence[Use], wide: bool) -> dict[int, Judged]:
         worst: dict[int, Judged] = {}
@@ -166,7 +190,7 @@ class _Check:
         # every use comes once before any comes again
         at = [(use, use.operands[k]) for k in range(KEPT) for use in uses if k < len(use.operands)]
         return [
-            Trial(rule, operands, _names(use))
+            Trial(rule, operands, _names(use), lambda use, i: self._goes_on(use, i, wide))
             for use, operands in at[: max(_JUDGED, len(uses))]
             for rule in rules[id(use)]
         ]
@@ -180,26 +204,15 @@ def _variants(use: Use, programs: Programs) -> Iterator[Applicable]:
         yield from (Applicable(use, programs, i) for i in rule.arguments)
 
 
-def _grouped(of: Found) -> list[tuple[Key, list[Use]]]:
+def _grouped(uses: Sequence[Use]) -> list[tuple[Key, list[Use]]]:
     """The uses of each rule; rules are the same that are written at the same place."""
     groups: dict[Key, list[Use]] = {}
-    for use in of.uses:
+    for use in uses:
         params = use.step.params
         kind = use.step.primitive.name.removesuffix("_call")
         rule = params["bwd"] if "bwd" in params else params["jvp_jaxpr_fun"]
-        places = [info.func_src_info for info in (params["call_jaxpr"].jaxpr.debug_info, rule.debug_info)]
-        groups.setdefault((kind, *map(str, places)), []).append(use)
+        groups.setdefault((kind, *place(use.step), str(rule.debug_info.func_src_info)), []).append(use)
     return list(groups.items())
-
-
-def _places(uses: Sequence[Use]) -> tuple[str, ...]:
-    """The lines that use a rule, the innermost ones that are neither of JAX nor of whoever wraps its rules."""
-    places = []
-    for use in uses:
-        raw = use.step.source_info.traceback
-        frames = [f"{frame.file_name}:{frame.line_num}" for frame in (raw.frames if raw else ())]
-        places += [next((place for place in frames if not any(part in place for part in _WRAPPERS)), "")]
-    return tuple(dict.fromkeys(filter(None, places)))
 
 
 def _names(use: Use) -> list[str]:

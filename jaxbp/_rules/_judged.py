@@ -10,6 +10,7 @@ import numpy as np
 from jaxbp._check._compare import relative_error
 from jaxbp._check._report import Finding
 from jaxbp._rules._applied import Applied, Arrays, Rule
+from jaxbp._rules._found import Use
 from jaxbp._rules._mistakes import At, mistakes
 from jaxbp._rules._report import RuleVerdict
 
@@ -42,6 +43,8 @@ class Trial:
     rule: Rule
     operands: Sequence[Any]
     names: Sequence[str]
+    goes_on: Callable[[Use, int], bool]
+    """Whether what is sent back to an argument goes on to what the program was given."""
 
     @np.errstate(all="ignore")  # numbers at the end of the format are compared too
     def at_a_glance(self) -> tuple[dict[int, Judged], dict[int, float]]:
@@ -63,12 +66,27 @@ class Trial:
     def closely(self, i: int) -> Judged:
         """The verdict on an argument that takes a closer look."""
         argument = self._argument(self.rule.applied(self.operands), i)
-        verdict, variables = argument.closely(), self.rule.use.step.invars
-        same = [j for j in self.rule.differentiated if j != i and variables[j] is variables[i]]
-        if verdict.verdict in ("wrong", "on purpose") and same and argument.is_right_with(same):
-            why = "one array is handed in for several arguments, and their derivatives are right together"
-            return Judged("on purpose", replace(verdict.finding, status="right"), why)
-        return verdict
+        verdict = argument.closely()
+        if verdict.verdict not in ("wrong", "on purpose"):
+            return verdict
+        excuse = next(self._excuses(argument, verdict.verdict), "")
+        return Judged("on purpose", replace(verdict.finding, status="right"), excuse) if excuse else verdict
+
+    def _excuses(self, argument: "_Argument", verdict: RuleVerdict) -> Iterator[str]:
+        """What makes a derivative right in the program that is not that of the function."""
+        rule, i, variables = self.rule, argument.i, self.rule.use.step.invars
+        same = [j for j in rule.differentiated if j != i and variables[j] is variables[i]]
+        if same and argument.is_right_with(same):
+            yield "one array is handed in for several arguments, and their derivatives are right together"
+        if verdict == "on purpose":
+            return
+        if not any(mine[i].any() for mine in argument.applied.mine) and not self.goes_on(rule.use, i):
+            yield "no derivative is stated, and none would go on: what flows in is constant, or sends none back"
+        handed_on = frozenset(k for k in rule.results if k in rule.use.unread and _is_argument(argument.applied, k))
+        if handed_on and argument.applied.expected is not None:
+            without = replace(rule, silent=handed_on)
+            if self._argument(without.applied(self.operands), i).plainly():
+                yield "it is right but for outputs that are arguments as they are, which nothing here reads"
 
     def _argument(self, applied: Applied, i: int) -> "_Argument":
         errors = cache(lambda samples: self.rule.rounding_errors(self.operands, samples))
@@ -345,6 +363,16 @@ def _has_it_instead(applied: Applied, i: int, j: int) -> bool:
         return False
     # as coarse as the formats for which people do this
     return bool(_largest(mine[j] - expected[i]) <= 0.1 * _largest(expected[i]))
+
+
+def _is_argument(applied: Applied, k: int) -> bool:
+    """Whether an output is one of the arguments as it is."""
+    out = applied.outputs[k]
+    return any(
+        x.shape == out.shape and np.array_equal(out, np.asarray(x, np.float64), equal_nan=True)
+        for x in applied.operands
+        if x.dtype.kind == "f"
+    )
 
 
 def _is_identity(applied: Applied, i: int, operands: Sequence[Any]) -> bool:

@@ -13,8 +13,9 @@ from jax.extend.core import ClosedJaxpr
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A jaxpr and the arrays that go into it."""
+    """A function of arrays, its jaxpr, and the arrays that go into it."""
 
+    function: Callable[..., Any]
     jaxpr: ClosedJaxpr
     inputs: Sequence[Any]
 
@@ -36,7 +37,7 @@ def traced(f: Callable[..., Any], args: Sequence[Any], *, wide: bool) -> Program
         out = f(*treedef.unflatten(filled))
         return [leaf for leaf in jax.tree.leaves(out) if hasattr(leaf, "dtype")]
 
-    return Program(jax.make_jaxpr(of_arrays)(*arrays), arrays)
+    return Program(of_arrays, jax.make_jaxpr(of_arrays)(*arrays), arrays)
 
 
 def _array(leaf: Any, wide: bool) -> Any:
