@@ -1,7 +1,8 @@
 """The report on the rules of a program: each rule with its verdict, the wrong ones first."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from jaxbp._check._report import Finding
 
@@ -36,7 +37,8 @@ class Rule:
     used_at: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        head = f"{self.verdict}: {self.kind} {self.name} at {self.place}, used {self.uses} times"
+        times = "once" if self.uses == 1 else f"{self.uses} times"
+        head = f"{self.verdict}: {self.kind} {self.name} at {self.place}, used {times}"
         head += f" from {self.used_at[0]}" if self.used_at else ""
         reasons = dict(self.why)
         lines = [
@@ -47,6 +49,20 @@ class Rule:
         named = {finding.name for finding in self.findings}
         lines += [f"  {name}: {why}" if name else f"  {why}" for name, why in self.why if name not in named]
         return "\n".join([head, *lines])
+
+
+def _as_dict(rule: Rule) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(each) for each in value]
+        # JSON has no NaN
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    def of(finding: Finding) -> dict[str, Any]:
+        return {name: plain(value) for name, value in asdict(finding).items()}
+
+    parts = {name: plain(getattr(rule, name)) for name in ("name", "place", "kind", "uses", "verdict", "used_at")}
+    return {**parts, "findings": [of(finding) for finding in rule.findings], "why": dict(rule.why)}
 
 
 def _reason(finding: Finding, reasons: dict[str, str]) -> str:
@@ -82,6 +98,10 @@ class RulesReport:
         """Raise an AssertionError with the report as its message if a rule is wrong."""
         if not self.ok:
             raise AssertionError(str(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain numbers, texts, lists and dicts, for tools."""
+        return {"ok": self.ok, "rules": [_as_dict(rule) for rule in self.rules], "notes": list(self.notes)}
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
