@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -45,6 +45,8 @@ class Applied:
 class Programs:
     """Compiled programs by their text: many uses of a rule differ in their numbers alone."""
 
+    device: Any = None
+    compiler: Callable[[Callable[..., Any]], Any] = quickly_compiled
     compiled: dict[str, Any] = field(default_factory=dict)
     texts: dict[int, tuple[ClosedJaxpr, str]] = field(default_factory=dict)
     drawn: dict[Any, list[list[Any]]] = field(default_factory=dict)
@@ -57,7 +59,9 @@ class Programs:
 
         return self._run("", run, programs, inputs)
 
-    def run_rounded(self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any], epsilon: float, sample: int) -> Any:
+    def run_rounded(
+        self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any], *, epsilon: float, sample: int
+    ) -> Any:
         """The same with every number changed by up to epsilon of it."""
 
         def run(programs: Sequence[ClosedJaxpr], inputs: Sequence[Any], epsilon: Any, numbers: Any) -> list[list[Any]]:
@@ -72,8 +76,8 @@ class Programs:
             def with_consts(consts: Sequence[Sequence[Any]], *arguments: Any) -> Any:
                 return run([ClosedJaxpr(each.jaxpr, c) for each, c in zip(programs, consts, strict=True)], *arguments)
 
-            self.compiled[text] = quickly_compiled(with_consts)
-        return self.compiled[text]([each.consts for each in programs], *arguments)
+            self.compiled[text] = self.compiler(with_consts)
+        return self.compiled[text](*jax.device_put(([each.consts for each in programs], *arguments), self.device))
 
     def _text(self, program: ClosedJaxpr) -> str:
         if id(program) not in self.texts:
@@ -198,11 +202,16 @@ class Rule:
         except Exception:
             return None
 
+    @property
+    def _both(self) -> list[ClosedJaxpr]:
+        """What is run here: the rule, and autodiff where it can."""
+        return [self._mine, *filter(None, [self._expected])]
+
     def applied(self, operands: Sequence[Any]) -> Applied:
         """Both derivatives at some operands."""
         cotangents = self.drawn_cotangents()
-        both = [self._mine, *filter(None, [self._expected])]
-        (outputs_of_rule, mine), *of_autodiff = self._on_each(lambda inputs: self._run(both, inputs), operands)
+        run = partial(self._run, self._both)
+        (outputs_of_rule, mine), *of_autodiff = self._on_each(run, operands)
         outputs, expected = of_autodiff[0] if of_autodiff else (outputs_of_rule, None)
         by_output = [dict(zip(self.results, map(as_reals, each), strict=True)) for each in cotangents]
         return Applied([_array(x) for x in operands], by_output, mine, expected, outputs, outputs_of_rule)
@@ -221,11 +230,20 @@ class Rule:
         except Exception as error:
             raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
+    def of_function(self, operands: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Arrays, list[Arrays]] | None:
+        """The outputs of the function, and what autodiff of it sends back of each cotangent; None where it cannot."""
+        if self._expected is None:
+            return None
+        return self._on_each(partial(self._run, [self._expected]), operands, cotangents)[0]
+
     def _on_each(
-        self, run: Callable[[Sequence[Any]], list[list[Any]]], operands: Sequence[Any]
+        self,
+        run: Callable[[Sequence[Any]], list[list[Any]]],
+        operands: Sequence[Any],
+        cotangents: Sequence[Any] | None = None,
     ) -> list[tuple[Arrays, list[Arrays]]]:
         """For each program that is run its outputs, and what it sends back of each cotangent."""
-        by_cotangent = [run([*operands, *each]) for each in self.drawn_cotangents()]
+        by_cotangent = [run([*operands, *each]) for each in cotangents or self.drawn_cotangents()]
         n = len(self.results)
 
         def of(flat: Sequence[Sequence[Any]]) -> tuple[Arrays, list[Arrays]]:
@@ -236,27 +254,26 @@ class Rule:
         return list(map(of, zip(*by_cotangent, strict=True)))
 
     def rounding_errors(self, operands: Sequence[Any], samples: int) -> list[Arrays]:
-        """What rounding explains of each element, by cotangent and argument, of both derivatives together.
+        """What rounding explains of each element, by cotangent and argument, of all that is run here together.
+
+        That of the k-th output has, for the first cotangent, the position −1 − k.
 
         One element may be hopeless and the others well, so that each has its own; few samples may miss what it is, so
         that what is usual among the others is allowed as well.
         """
-        errors: list[Arrays] = [dict.fromkeys(self.differentiated, np.zeros(())) for _ in _SIZES]
-        both = [self._mine, *filter(None, [self._expected])]
-        exact = self._on_each(lambda inputs: self._run(both, inputs), operands)
+        exact = self._on_each(partial(self._run, self._both), operands)
+        errors: list[Arrays] = [dict.fromkeys(each, np.zeros(())) for each in _positions(*exact[0])]
         for sample in range(samples):
-
-            def run(inputs: Sequence[Any], sample: int = sample) -> list[list[Any]]:
-                return self.programs.run_rounded(both, inputs, 2 * self.epsilon, sample)
-
+            run = partial(self.programs.run_rounded, self._both, epsilon=2 * self.epsilon, sample=sample)
             try:
                 noisy = self._on_each(run, operands)
-            except Exception:  # not all runs step by step: what several devices do at once does not
-                return errors
-            for (_, here), (_, there) in zip(exact, noisy, strict=True):
-                for k, i in ((k, i) for k in range(len(_SIZES)) for i in self.differentiated):
-                    change = np.nan_to_num(np.abs(there[k][i] - here[k][i]), nan=0.0, posinf=np.inf)
-                    errors[k][i] = np.maximum(errors[k][i], change)
+            except Exception:  # not all runs so: what several devices do at once does not
+                break
+            for here, there in zip(exact, noisy, strict=True):
+                for of, before, after in zip(errors, _positions(*here), _positions(*there), strict=True):
+                    for i in of:
+                        change = np.nan_to_num(np.abs(after[i] - before[i]), nan=0.0, posinf=np.inf)
+                        of[i] = np.maximum(of[i], change)
         return [{i: _SAFETY * (each + _usual(each)) for i, each in of.items()} for of in errors]
 
     @cached_property
@@ -335,6 +352,11 @@ class Rule:
 def _drawn(rng: np.random.Generator, size: float, shape: tuple[int, ...], dtype: Any) -> Any:
     imaginary = 1j * rng.normal(size=shape) if jnp.issubdtype(dtype, jnp.complexfloating) else 0
     return jnp.asarray(size * (rng.normal(size=shape) + imaginary), dtype)
+
+
+def _positions(outputs: Arrays, sent: Sequence[Arrays]) -> list[Arrays]:
+    """What was sent back, by argument, for each cotangent, and beside the first the outputs, below 0."""
+    return [sent[0] | {-1 - k: output for k, output in outputs.items()}, *sent[1:]]
 
 
 def _usual(errors: np.ndarray) -> float:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +12,31 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxbp._check._session import Session
 from jaxbp._checks import check_takes
+from jaxbp._rules import _program
 from jaxbp._rules._applied import Programs, RuleError
 from jaxbp._rules._applied import Rule as Applicable
 from jaxbp._rules._flow import Flow, is_floating
 from jaxbp._rules._found import KEPT, Found, Path, Use, found
 from jaxbp._rules._found_eagerly import found_eagerly
 from jaxbp._rules._judged import GRAVITY, Judged, Trial
+from jaxbp._rules._on_device import RuleOnDevice, at_device, at_host, host, twin_of
 from jaxbp._rules._places import place, used_at
 from jaxbp._rules._program import Program, traced
 from jaxbp._rules._report import Rule, RulesReport, RuleVerdict
 
 _JUDGED = 24  # applications of one rule, most of which differ in their numbers alone
 
-Key = tuple[str, str, str, str]  # its kind, its name, and where that and its rule are written
+
+class Key(NamedTuple):
+    """What tells one rule from another."""
+
+    kind: Literal["custom_vjp", "custom_jvp"]
+    name: str
+    place: str
+    rule: str
 
 
-def check_rules(f: Callable[..., Any], *args: Any) -> RulesReport:
+def check_rules(f: Callable[..., Any], *args: Any, device: Any = None) -> RulesReport:
     """Hold every `custom_vjp` and `custom_jvp` that f(*args) reaches against autodiff of the function it stands for.
 
         ∂⟨ȳ, g(x)⟩/∂x by the rule = the same by `jax.vjp` of g, for random ȳ, at every x that flows into g
@@ -51,10 +61,16 @@ def check_rules(f: Callable[..., Any], *args: Any) -> RulesReport:
         - one array is handed in for several arguments, whose derivatives are right together, or one in which the
           function is flat is given the derivative with respect to another.
 
+    - `on purpose` too, where no derivative is stated for what comes from constants, or from what sends none back.
+
     A rule that fails when it is applied is wrong too.
 
+    With a device, the rules run there in the dtypes that came, with products in full precision, and autodiff of their
+    functions runs in float64 on the host; and the gradient of f itself on the device is held against that on the host,
+    as one more rule.
+
     Raises:
-        TypeError: f is no function of these arguments.
+        TypeError: f is no function of these arguments, or the device is none.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -70,8 +86,10 @@ def check_rules(f: Callable[..., Any], *args: Any) -> RulesReport:
     """
     names = tuple(f"args[{i}]" for i in range(len(args)))
     check_takes(f, "f", names, "lambda x: jnp.sum(jax.nn.relu(x))", hashable=False)
+    if not isinstance(device, jax.Device | None):
+        raise TypeError(f"device is {device!r}, expected a jax.Device such as jax.devices()[0]")
     with Session(lambda: _in_the_precision_of_now(f, args)).undisturbed():
-        return _Check(f, args).report()
+        return _Check(f, args, device).report()
 
 
 def _in_the_precision_of_now(f: Callable[..., Any], args: Sequence[Any]) -> ClosedJaxpr:
@@ -85,18 +103,27 @@ def _in_the_precision_of_now(f: Callable[..., Any], args: Sequence[Any]) -> Clos
 class _Check:
     f: Callable[..., Any]
     args: Sequence[Any]
-    programs: dict[bool, Programs] = field(default_factory=lambda: {True: Programs(), False: Programs()})
+    device: Any = None
     seen: dict[bool, tuple[Program, Found]] = field(default_factory=dict)
     reached: dict[bool, Mapping[Path, Sequence[bool]]] = field(default_factory=dict)
 
+    @cached_property
+    def programs(self) -> dict[bool, Programs]:
+        """What is compiled, in float64 and in the dtypes that came."""
+        if self.device is None:
+            return {True: Programs(), False: Programs()}
+        return {True: Programs(host()), False: Programs(self.device, jax.jit)}
+
     def _precision(self, wide: bool) -> AbstractContextManager[Any]:
-        return jax.enable_x64(True) if wide else nullcontext()
+        if self.device is None:
+            return jax.enable_x64(True) if wide else nullcontext()
+        return at_host() if wide else at_device(self.device)
 
     def _found(self, wide: bool) -> Found:
         if wide not in self.seen:
             with self._precision(wide):
-                program = traced(self.f, self.args, wide=wide)
-                self.seen[wide] = program, found(program)
+                program = traced(self.f, self.args, wide=wide, as_rule=self.device is not None)
+                self.seen[wide] = program, found(program, self.programs[wide].device)
         return self.seen[wide][1]
 
     def _goes_on(self, use: Use, i: int, wide: bool) -> bool:
@@ -116,33 +143,36 @@ class _Check:
         return use.path not in self.reached[wide] or self.reached[wide][use.path][i]
 
     def report(self) -> RulesReport:
-        notes = []
+        notes, wide = [], True
         try:
-            wide = self._found(True)
+            self._found(True)
         except Exception as error:  # whatever f objects to in float64
-            wide = self._found(False)
             notes.append(f"in the dtypes that came, for in float64 the function raises {_said(error)}")
-            rules = [self._judged(key, uses, False) for key, uses in _grouped(wide.uses)]
-        else:
-            rules = [self._judged(key, uses, True) for key, uses in _grouped(wide.uses)]
+            wide = False
+        wide &= self.device is None
+        of = self._found(wide)
+        rules = [self._judged(key, uses, wide) for key, uses in _grouped(of.uses)]
         if not rules:
             notes.append(
                 "there is no custom rule in it; of a gradient hand in the function that is differentiated, for in the "
                 "gradient the rules are used up"
             )
-        notes += [f"rules inside of {name} are not looked at" for name in wide.unseen]
+        notes += [f"rules inside of {name} are not looked at" for name in of.unseen]
         order = GRAVITY[::-1]
         return RulesReport(tuple(sorted(rules, key=lambda rule: order.index(rule.verdict))), tuple(notes))
 
     def _judged(self, key: Key, uses: Sequence[Use], wide: bool) -> Rule:
-        kind, name, where, _ = key
         times, by = sum(use.times for use in uses), used_at([use.step for use in uses])
-        rule = Rule(name, where, cast(Literal["custom_vjp", "custom_jvp"], kind), times, "not judged", used_at=by)
+        rule = Rule(key.name, key.place, key.kind, times, "not judged", used_at=by)
+        if _is_f(key):
+            rule = replace(rule, name=getattr(self.f, "__name__", "f"), place="", kind="gradient", used_at=())
         if not times:
             return _because(rule, "", "what flows there never reaches it: its branch is not taken")
         try:
             return _with(rule, self._worst(uses, wide))
         except RuleError as error:
+            if _is_f(key):
+                return _because(rule, "", f"it has no gradient: {error}")
             if isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
                 return self._judged_by_numbers(rule, key, wide)
             if wide:  # it may insist on the dtypes that came
@@ -186,22 +216,33 @@ class _Check:
         return worst
 
     def _trials(self, uses: Sequence[Use], wide: bool) -> list[Trial]:
-        rules = {id(use): list(_variants(use, self.programs[wide])) for use in uses}
+        rules = {id(use): list(self._variants(use, wide)) for use in uses}
         # every use comes once before any comes again
         at = [(use, use.operands[k]) for k in range(KEPT) for use in uses if k < len(use.operands)]
         return [
-            Trial(rule, operands, _names(use), lambda use, i: self._goes_on(use, i, wide))
+            Trial(rule, operands, self._names(use, wide), lambda use, i: self._goes_on(use, i, wide))
             for use, operands in at[: max(_JUDGED, len(uses))]
             for rule in rules[id(use)]
         ]
 
+    def _names(self, use: Use, wide: bool) -> Sequence[str]:
+        names = self.seen[wide][0].names
+        return names if self.device and len(use.path) == 1 and len(names) == len(use.step.invars) else _names(use)
 
-def _variants(use: Use, programs: Programs) -> Iterator[Applicable]:
-    rule = Applicable(use, programs)
-    yield rule
-    if use.step.params["symbolic_zeros"] and len(rule.arguments) > 1:
+    def _variants(self, use: Use, wide: bool) -> Iterator[Applicable]:
+        rule = Applicable(use, self.programs[wide])
+        twin = twin_of(use, self.seen[True][1].uses) if self.device is not None and True in self.seen else None
         # it may do otherwise where only one of its arguments is differentiated
-        yield from (Applicable(use, programs, i) for i in rule.arguments)
+        alone = rule.arguments if use.step.params["symbolic_zeros"] and len(rule.arguments) > 1 else ()
+        for i in (None, *alone):
+            each = replace(rule, alone=i)
+            at_home = Applicable(twin, self.programs[True], i) if twin else None
+            yield RuleOnDevice(use, each.programs, i, twin=at_home) if at_home else each
+
+
+def _is_f(key: Key) -> bool:
+    """Whether a rule is the one that f itself was given, for its gradient."""
+    return key.place.startswith(f"{_program.__file__}:")
 
 
 def _grouped(uses: Sequence[Use]) -> list[tuple[Key, list[Use]]]:
@@ -209,9 +250,10 @@ def _grouped(uses: Sequence[Use]) -> list[tuple[Key, list[Use]]]:
     groups: dict[Key, list[Use]] = {}
     for use in uses:
         params = use.step.params
-        kind = use.step.primitive.name.removesuffix("_call")
+        kind = cast(Literal["custom_vjp", "custom_jvp"], use.step.primitive.name.removesuffix("_call"))
         rule = params["bwd"] if "bwd" in params else params["jvp_jaxpr_fun"]
-        groups.setdefault((kind, *place(use.step), str(rule.debug_info.func_src_info)), []).append(use)
+        key = Key(kind, *place(use.step), str(rule.debug_info.func_src_info))
+        groups.setdefault(key, []).append(use)
     return list(groups.items())
 
 

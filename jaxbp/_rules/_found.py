@@ -52,7 +52,7 @@ class Found:
     unseen: tuple[str, ...]
 
 
-def found(program: Program) -> Found:
+def found(program: Program, device: Any = None) -> Found:
     """Run a program, and return every rule in it with what flows there."""
     recorder = _Recorder()
 
@@ -61,7 +61,7 @@ def found(program: Program) -> Found:
 
     if not _has_rules(program.jaxpr.jaxpr):
         return Found((), ())
-    records = quickly_compiled(run)(program.jaxpr.consts, program.inputs)
+    records = quickly_compiled(run)(*jax.device_put((program.jaxpr.consts, program.inputs), device))
     uses = tuple(
         replace(_use(path, *recorder.steps[path], *records[path]), unread=recorder.unread[path])
         for path in sorted(records)

@@ -59,7 +59,8 @@ class Trial:
                 verdicts[i] = plain
             else:
                 doubts[i] = argument.relative_error()
-        wrong = ((-1 - k, _value(self.rule, applied, k)) for k in self.rule.results)
+        errors = self._rounding_errors()
+        wrong = ((-1 - k, _value(self.rule, applied, k, errors)) for k in self.rule.results)
         return verdicts | {position: each for position, each in wrong if each}, doubts
 
     @np.errstate(all="ignore")
@@ -89,8 +90,10 @@ class Trial:
                 yield "it is right but for outputs that are arguments as they are, which nothing here reads"
 
     def _argument(self, applied: Applied, i: int) -> "_Argument":
-        errors = cache(lambda samples: self.rule.rounding_errors(self.operands, samples))
-        return _Argument(self.rule, self.operands, applied, i, self.names, errors)
+        return _Argument(self.rule, self.operands, applied, i, self.names, self._rounding_errors())
+
+    def _rounding_errors(self) -> Callable[[int], list[Arrays]]:
+        return cache(lambda samples: self.rule.rounding_errors(self.operands, samples))
 
 
 @dataclass(frozen=True, eq=False)
@@ -393,12 +396,14 @@ def _is_identity(applied: Applied, i: int, operands: Sequence[Any]) -> bool:
     )
 
 
-def _value(rule: Rule, applied: Applied, k: int) -> Judged | None:
+def _value(rule: Rule, applied: Applied, k: int, errors: Callable[[int], list[Arrays]]) -> Judged | None:
     """What is wrong where the rule returns another value than the function; None if it returns the same."""
     mine, expected = applied.outputs_of_rule[k], applied.outputs[k]
     error = np.abs(mine - expected)
     allowed = max(10 * relative_error(rule.epsilon), _CLOSE) * _positive(_largest(expected))
     off = ~((error <= allowed) | (mine == expected) | (np.isnan(mine) & np.isnan(expected)))
+    if off.any():
+        off &= ~(error <= allowed + errors(1)[0][-1 - k])
     if not off.any():
         return None
     index = tuple(map(int, np.unravel_index(np.argmax(np.where(off, error, -1)), mine.shape)))

@@ -18,7 +18,7 @@ class Rule:
     Attributes:
         name: The name of the function that it belongs to.
         place: The file and line where that is defined.
-        kind: `"custom_vjp"` or `"custom_jvp"`.
+        kind: `"custom_vjp"` or `"custom_jvp"`; or `"gradient"`, that of the checked function itself on a device.
         uses: How often the program runs it.
         verdict: `"right"`; `"precision"`, right up to rounding or to a part in a million; `"kink"`, another valid
             subgradient on a corner; `"on purpose"`, what autodiff cannot give; `"not judged"`; `"wrong"`.
@@ -29,7 +29,7 @@ class Rule:
 
     name: str
     place: str
-    kind: Literal["custom_vjp", "custom_jvp"]
+    kind: Literal["custom_vjp", "custom_jvp", "gradient"]
     uses: int
     verdict: RuleVerdict
     findings: tuple[Finding, ...] = ()
@@ -38,7 +38,8 @@ class Rule:
 
     def __str__(self) -> str:
         times = "once" if self.uses == 1 else f"{self.uses} times"
-        head = f"{self.verdict}: {self.kind} {self.name} at {self.place}, used {times}"
+        place = f" at {self.place}, used {times}" if self.place else ""
+        head = f"{self.verdict}: {self.kind} {'of ' if self.kind == 'gradient' else ''}{self.name}{place}"
         head += f" from {self.used_at[0]}" if self.used_at else ""
         reasons = dict(self.why)
         lines = [
@@ -109,14 +110,19 @@ class RulesReport:
     def _lines(self) -> list[str]:
         counts = {verdict: sum(rule.verdict == verdict for rule in self.rules) for verdict in _ORDER}
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-        lines = [f"{len(self.rules)} custom rules: {said or 'none to judge'}"]
+        gradients = sum(rule.kind == "gradient" for rule in self.rules)
+        beside = " and a gradient" if gradients else ""
+        lines = [f"{len(self.rules) - gradients} custom rules{beside}: {said or 'none to judge'}"]
         ordered = sorted(self.rules, key=lambda rule: _ORDER.index(rule.verdict))
         lines += [str(rule) for rule in ordered if rule.verdict == "wrong"]
         rest = [rule for rule in ordered if rule.verdict != "wrong"]
         names = max((len(rule.name) for rule in rest), default=0)
         for rule in rest:
             why = next((why for _, why in rule.why), "")
+            if rule.verdict == "precision":
+                worst = max(rule.findings, key=lambda finding: finding.relative_error)
+                why = f"the largest relative error is {worst.relative_error:.1e}, in {worst.name}"
             uses = f"{rule.uses}×"
-            line = f"{rule.verdict:<10} {rule.name:<{min(names, _WIDEST)}} {uses:>5}  {rule.place}"
+            line = f"{rule.verdict:<10} {rule.name:<{min(names, _WIDEST)}} {uses:>5}  {rule.place or rule.kind}"
             lines.append(f"{line}  ({why})" if why else line)
         return [*lines, *(f"note: {note}" for note in self.notes)]
