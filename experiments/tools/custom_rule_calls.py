@@ -75,6 +75,7 @@ def of_optax(most: int) -> Iterator[Call]:
     labels, ends = jnp.array([[1, 2, 3], [4, 1, 1]]), jnp.array([[0, 0, 0], [0, 0, 1]])
     yield Call("optax.losses.ctc_loss", lambda z: optax.losses.ctc_loss(z, none, labels, ends), (frames,))
     yield Call("optax.safe_norm", lambda x: optax.safe_norm(x, 1e-3, axis=-1), (X,))
+    yield Call("optax.scale_gradient", lambda x: optax.scale_gradient(x, 0.5), (X,))
     yield Call("optax.safe_root_mean_squares", lambda x: optax.safe_root_mean_squares(x, 1e-3), (X,))
 
 
@@ -150,7 +151,6 @@ def of_equinox(_: int) -> Iterator[Call]:
     for name, (layer, inputs) in layers.items():
         yield Call(f"equinox.nn.{name}", lambda layer, *x: layer(*x), (layer, *inputs))
     yield Call("equinox.error_if", lambda x: eqx.error_if(jnp.sin(x), jnp.any(x > 1e6), "too large"), (X,))
-    yield Call("equinox.debug.backward_nan", lambda x: eqx.debug.backward_nan(jnp.sin(x), terminate=False), (X,))
 
 
 def of_jaxbp(_: int) -> Iterator[Call]:

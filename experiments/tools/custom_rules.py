@@ -18,7 +18,7 @@ import json
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -75,7 +75,7 @@ class Row:
     def beside(self, other: "Row") -> "Row":
         """Both together, with the worse verdict."""
         worse = min(self, other, key=lambda row: ORDER.index(row.verdict))
-        return Row(**{**asdict(worse), "uses": self.uses + other.uses, "calls": self.calls + other.calls})
+        return replace(worse, uses=self.uses + other.uses, calls=self.calls + other.calls)
 
 
 @dataclass(frozen=True)
@@ -192,17 +192,16 @@ def _print(result: Audited, console: Console) -> None:
 
 def as_markdown(result: Audited) -> str:
     """The table as a page."""
-    lines = [
-        f"# Custom rules\n\n{counted(result)}.\n",
-        "| rule | place | uses | verdict | at | doubt |",
-        "|" + "---|" * 6,
-    ]
+    lines = [f"# Custom rules\n\n{counted(result)}.\n", _cells("rule", "place", "uses", "verdict", "at", "doubt")]
+    lines.append(f"|{'---|' * 6}")
     for row in result.rows:
-        cells = (f"`{row.rule}`", row.place, str(row.uses), row.verdict, row.call if row.doubt else "", row.doubt)
-        lines.append(
-            "| " + " | ".join(re.sub(r"([|<>])", r"\\\1", cell) if "`" not in cell else cell for cell in cells) + " |"
-        )
+        at = row.call if row.doubt else ""
+        lines.append(_cells(row.rule, row.place, str(row.uses), row.verdict, at, row.doubt))
     return "\n".join([*lines, "", *(f"* {note}" for note in _notes(result)), ""])
+
+
+def _cells(*cells: str) -> str:
+    return f"| {' | '.join(re.sub(r'([|<>*_])', r'\\\1', cell) for cell in cells)} |"
 
 
 if __name__ == "__main__":
