@@ -201,7 +201,7 @@ def as_markdown(result: Audited) -> str:
 
 
 def _cells(*cells: str) -> str:
-    return f"| {' | '.join(re.sub(r'([|<>*_])', r'\\\1', cell) for cell in cells)} |"
+    return " ".join(["|", *(re.sub(r"([|<>*_])", r"\\\1", cell) + " |" for cell in cells)])
 
 
 if __name__ == "__main__":
