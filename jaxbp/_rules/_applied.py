@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import ShapedArray
+from jax.core import ShapedArray, Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxbp._check._noise import steps
@@ -77,7 +77,8 @@ class Programs:
                 return run([ClosedJaxpr(each.jaxpr, c) for each, c in zip(programs, consts, strict=True)], *arguments)
 
             self.compiled[text] = self.compiler(with_consts)
-        return self.compiled[text](*jax.device_put(([each.consts for each in programs], *arguments), self.device))
+        given = [each.consts for each in programs], *arguments
+        return self.compiled[text](*(given if self.device is None else jax.device_put(given, self.device)))
 
     def _text(self, program: ClosedJaxpr) -> str:
         if id(program) not in self.texts:
@@ -190,7 +191,10 @@ class Rule:
     @cached_property
     def _mine(self) -> ClosedJaxpr:
         try:
-            return jax.make_jaxpr(self._pulled(self._ruled))(self.use.operands[0], self.drawn_cotangents()[0])
+            program = jax.make_jaxpr(self._pulled(self._ruled))(self.use.operands[0], self.drawn_cotangents()[0])
+            if any(isinstance(each, Tracer) for each in program.consts):
+                raise jax.errors.UnexpectedTracerError("the rule closes over what is traced")
+            return program
         except Exception as error:
             raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 

@@ -87,7 +87,7 @@ def check_rules(f: Callable[..., Any], *args: Any, device: Any = None) -> RulesR
     names = tuple(f"args[{i}]" for i in range(len(args)))
     check_takes(f, "f", names, "lambda x: jnp.sum(jax.nn.relu(x))", hashable=False)
     if not isinstance(device, jax.Device | None):
-        raise TypeError(f"device is {device!r}, expected a jax.Device such as jax.devices()[0]")
+        raise TypeError(f"device must be a jax.Device such as jax.devices()[0], got {device!r}")
     with Session(lambda: _in_the_precision_of_now(f, args)).undisturbed():
         return _Check(f, args, device).report()
 
@@ -172,7 +172,7 @@ class _Check:
             return _with(rule, self._worst(uses, wide))
         except RuleError as error:
             if _is_f(key):
-                return _because(rule, "", f"it has no gradient: {error}")
+                return _because(rule, "", f"it has no gradient: {error!s:.200}")
             if isinstance(error.__cause__, jax.errors.UnexpectedTracerError):
                 return self._judged_by_numbers(rule, key, wide)
             if wide:  # it may insist on the dtypes that came
@@ -180,7 +180,7 @@ class _Check:
                 if key in narrow:
                     return self._judged(key, narrow[key], False)
             apart = any(use.over for use in uses)  # what the devices did together cannot always be done again
-            return _because(rule, "", f"the rule raises {error}", "not judged" if apart else "wrong")
+            return _because(rule, "", f"the rule raises {error!s:.200}", "not judged" if apart else "wrong")
         except Exception as error:  # of numbers that no arithmetic is defined for, say: that is no fault of the rule
             return _because(rule, "", f"what it gives cannot be compared: {_said(error)}")
 
