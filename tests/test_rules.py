@@ -226,17 +226,25 @@ def test_rules_that_libraries_wrap_have_the_place_of_who_wrote_them():
     backward.def_fwd(lambda perturbed, x: (jnp.cos(x), None))
     backward.def_bwd(lambda residuals, g, perturbed, x: -3 * g * jnp.sin(x))
 
+    @eqx.filter_custom_vjp
+    def reversed_(x):
+        return x
+
+    reversed_.def_fwd(lambda perturbed, x: (x, None))
+    reversed_.def_bwd(lambda residuals, g, perturbed, x: -g)
+
     @jax.custom_gradient
     def both_at_once(x):
         return jnp.tanh(x), lambda g: g * (1 - jnp.tanh(x) ** 2)
 
-    report = jaxbp.check_rules(lambda x: both_at_once(backward(forward(x))), X)
+    report = jaxbp.check_rules(lambda x: both_at_once(reversed_(backward(forward(x)))), X)
     found = {rule.name: (rule.verdict, rule.place.rpartition("/")[2].partition(":")[0]) for rule in report.rules}
     assert (
         found.items()
         >= {
             "forward": ("wrong", "test_rules.py"),
             "backward": ("wrong", "test_rules.py"),
+            "reversed_": ("on purpose", "test_rules.py"),
             "both_at_once": ("right", "test_rules.py"),
         }.items()
     )
@@ -313,6 +321,17 @@ def test_a_gradient_has_no_rules_left():
     assert "the rules are used up" in report.notes[0]
 
 
+def test_rules_of_a_newer_kind_are_said_not_to_be_looked_at():
+    jax.config.update("jax_custom_vjp3", True)
+    try:
+        newer = jax.custom_vjp(lambda x: jnp.sin(x))
+        newer.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (2 * g * jnp.cos(x),))
+        report = jaxbp.check_rules(lambda x: newer(x), X)
+    finally:
+        jax.config.update("jax_custom_vjp3", False)
+    assert report.notes == ("rules inside of call_hi_primitive are not looked at",)
+
+
 def test_the_assertion_fails_with_the_report():
     assert assert_rules_right(product, X, Y).ok
     with pytest.raises(AssertionError, match=r"sine_halved at .*ruled\.py"):
@@ -355,7 +374,7 @@ WITHIN = {
     "jit": lambda f: jax.jit(f),
     "scan": lambda f: lambda args: jax.lax.scan(lambda c, _: (c, f(args)), 0, None, 2),
     "cond": lambda f: lambda args: jax.lax.cond(args[0][0][0, 0] < 1e6, f, f, args),
-    "vmap": lambda f: lambda args: jax.vmap(lambda _: f(args))(jnp.arange(1)),
+    "vmap": lambda f: lambda args: jax.vmap(f)(jax.tree.map(lambda x: jnp.asarray(x)[None], args)),
 }
 
 

@@ -152,7 +152,7 @@ class _Check:
         wide &= self.device is None
         of = self._found(wide)
         rules = [self._judged(key, uses, wide) for key, uses in _grouped(of.uses)]
-        if not rules:
+        if not rules and not of.unseen:
             notes.append(
                 "there is no custom rule in it; of a gradient hand in the function that is differentiated, for in the "
                 "gradient the rules are used up"

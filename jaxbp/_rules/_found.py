@@ -17,6 +17,7 @@ from jaxbp._rules._program import Program, quickly_compiled
 
 RULES = {"custom_jvp_call", "custom_vjp_call"}
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
+_NEWER = {"call_hi_primitive"}
 _KEPT_OF_A_LOOP, KEPT = 3, 8
 
 Path = tuple[int, ...]
@@ -60,13 +61,13 @@ def found(program: Program, device: Any = None) -> Found:
         return recorder.run(program.jaxpr.jaxpr, consts, inputs, ())[1]
 
     if not _has_rules(program.jaxpr.jaxpr):
-        return Found((), ())
+        return Found((), tuple(sorted(_newer(program.jaxpr.jaxpr))))
     records = quickly_compiled(run)(*jax.device_put((program.jaxpr.consts, program.inputs), device))
     uses = tuple(
         replace(_use(path, *recorder.steps[path], *records[path]), unread=recorder.unread[path])
         for path in sorted(records)
     )
-    return Found(uses, tuple(sorted(recorder.unseen)))
+    return Found(uses, tuple(sorted(recorder.unseen | _newer(program.jaxpr.jaxpr))))
 
 
 def _use(path: Path, step: JaxprEqn, within: tuple[Devices | None, ...], times: Any, operands: Sequence[Any]) -> Use:
@@ -90,6 +91,12 @@ def _has_rules(jaxpr: Jaxpr) -> bool:
     return any(
         step.primitive.name in RULES or any(map(_has_rules, jaxprs_in_params(step.params))) for step in jaxpr.eqns
     )
+
+
+def _newer(jaxpr: Jaxpr) -> set[str]:
+    """The kinds of step that have rules in a way of their own, as `jax_custom_vjp3` makes them."""
+    inner = (_newer(each) for step in jaxpr.eqns for each in jaxprs_in_params(step.params))
+    return {step.primitive.name for step in jaxpr.eqns if step.primitive.name in _NEWER}.union(*inner)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Where a rule is written and who uses it, as a person would say: libraries that wrap rules are looked through."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from jax.extend.core import Jaxpr, JaxprEqn
@@ -14,8 +15,8 @@ def place(step: JaxprEqn) -> tuple[str, str]:
     info = step.params["call_jaxpr"].jaxpr.debug_info.func_src_info
     name, _, where = info.rpartition(" at ")
     if _is_in(where, _WRAPPERS):
-        for wrapped in _wrapped(step.params["call_jaxpr"].jaxpr, where.rpartition(":")[0]):
-            return wrapped
+        by_steps = _wrapped(step.params["call_jaxpr"].jaxpr, where.rpartition(":")[0])
+        return next(chain(by_steps, _held(step)), (name, where))
     return name, where
 
 
@@ -37,6 +38,16 @@ def _wrapped(jaxpr: Jaxpr, wrapper: str) -> Iterator[tuple[str, str]]:
             if not _is_in(frame.file_name, _BETWEEN):
                 yield frame.function_name.rpartition(".")[2], f"{frame.file_name}:{frame.function_start_line}"
                 break
+
+
+def _held(step: JaxprEqn) -> Iterator[tuple[str, str]]:
+    """The functions that a wrapped rule holds on to: a function without steps, as the identity is, has no others."""
+    bwd = step.params.get("bwd")
+    for cell in getattr(getattr(bwd, "f", None), "__closure__", None) or ():
+        for held in getattr(cell.cell_contents, "__dict__", {}).values():
+            code = getattr(held, "__code__", None)
+            if code and not _is_in(code.co_filename, _BETWEEN):
+                yield held.__name__, f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def _frames(step: JaxprEqn) -> list[Any]:
