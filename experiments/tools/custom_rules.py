@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import jaxbp
 from experiments.common.command_line import command_line, terminal
@@ -179,7 +179,8 @@ def _notes(result: Audited) -> Iterable[str]:
 
 
 def _print(result: Audited, console: Console) -> None:
-    table = Table("rule", "place", "uses", "verdict", title=counted(result), title_justify="left")
+    columns = ("rule", Column("place", overflow="fold"), Column("uses", justify="right"), "verdict")
+    table = Table(*columns, title=counted(result), title_justify="left")
     for row in result.rows:
         table.add_row(row.rule, row.place, str(row.uses), row.verdict, style=STYLES.get(row.verdict))
     console.print(table)

@@ -18,11 +18,12 @@ from jaxbp._rules._applied import Rule as Applicable
 from jaxbp._rules._flow import Flow, is_floating
 from jaxbp._rules._found import KEPT, Found, Path, Use, found
 from jaxbp._rules._found_eagerly import found_eagerly
-from jaxbp._rules._judged import GRAVITY, Judged, Trial
+from jaxbp._rules._judged import GRAVITY, Judged
 from jaxbp._rules._on_device import RuleOnDevice, at_device, at_host, host, twin_of
 from jaxbp._rules._places import place, used_at
 from jaxbp._rules._program import Program, traced
 from jaxbp._rules._report import Rule, RulesReport, RuleVerdict
+from jaxbp._rules._trial import Trial
 
 _JUDGED = 24  # applications of one rule, most of which differ in their numbers alone
 
