@@ -60,9 +60,9 @@ def check_rules(f: Callable[..., Any], *args: Any, device: Any = None) -> RulesR
         - central differences agree with the rule and not with autodiff;
         - the function goes in loops, and the rule is within 1% of their derivative, as that of an implicit function is;
         - one array is handed in for several arguments, whose derivatives are right together, or one in which the
-          function is flat is given the derivative with respect to another.
-
-    - `on purpose` too, where no derivative is stated for what comes from constants, or from what sends none back.
+          function is flat is given the derivative with respect to another;
+        - none is stated, and none would go on, for what flows in is constant or sends none back: hand weights in as
+          arguments to have their derivatives judged.
 
     A rule that fails when it is applied is wrong too.
 
@@ -148,7 +148,8 @@ class _Check:
         try:
             self._found(True)
         except Exception as error:  # whatever f objects to in float64
-            notes.append(f"in the dtypes that came, for in float64 the function raises {_said(error)}")
+            there = "" if self.device is None else ", beside autodiff on the device"
+            notes.append(f"in the dtypes that came{there}, for in float64 the function raises {_said(error)}")
             wide = False
         wide &= self.device is None
         of = self._found(wide)

@@ -42,7 +42,7 @@ def traced(f: Callable[..., Any], args: Sequence[Any], *, wide: bool, as_rule: b
 
     function = _with_its_gradient(of_arrays) if as_rule else of_arrays
     names = [f"args{jax.tree_util.keystr(paths[i][0])}" for i in where]
-    return Program(function, jax.make_jaxpr(function)(*arrays), arrays, names)
+    return Program(of_arrays, jax.make_jaxpr(function)(*arrays), arrays, names)
 
 
 def _with_its_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
