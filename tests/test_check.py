@@ -101,7 +101,7 @@ def test_two_mistakes_are_located_and_named(name):
 TOGETHER = {
     # weights that are updated too early, and another mistake that hides the learning rate
     "all widths equal": {"signal.o.h2": "updated-weights", "delta.h2": "relu-mask"},
-    "no biases": {"signal.h2.h1": "updated-weights", "grad.h1.x": "outer-product-transposed"},
+    "no biases": {"signal.h2.h1": "updated-weights", "grad.h1.x": "transposed"},
     "skip connections": {"signal.o.h2": "updated-weights", "signal.h2.h1": "updated-weights"},
 }
 
@@ -194,7 +194,7 @@ def test_rounding_is_no_excuse_for_a_mistake():
     """In float32 and bfloat16 a mistake is still wrong, and named."""
     problem = example("equal tanh layers", 0)
     for dtype in (np.float32, jnp.bfloat16):
-        for slug in ("missing-derivative", "not-transposed", "missing-bias"):
+        for slug in ("missing-derivative", "not-transposed", "missing-gradient"):
             wrong = next(w for w in wrong_passes(problem) if w.slug == slug)
             report = checked(problem, jax.tree.map(lambda g, dtype=dtype: g.astype(dtype), gradients(wrong)))
             assert report.verdict == "wrong"
@@ -503,7 +503,7 @@ def test_the_slides_swapped_indices():
     report = check(net, jaxbp.cross_entropy, params, x, y, mine)
     assert report.first_wrong == "grad.o.h1"
     assert {(m.slug, m.unit) for m in report.explanations} == {
-        ("outer-product-transposed", "o"),
+        ("transposed", "o"),
         ("not-transposed", "o"),
     }
 

@@ -197,7 +197,7 @@ def test_dropout_is_left_out_and_the_report_says_so():
     problem = example("sigmoid layer", 0)
     hidden = replace(problem.net.units["h1"], dropout=0.5)
     net = replace(problem.net, units={**problem.net.units, "h1": hidden})
-    wrong = next(wrong for wrong in wrong_passes(problem) if wrong.slug == "missing-bias")
+    wrong = next(wrong for wrong in wrong_passes(problem) if wrong.slug == "missing-gradient")
     report = check(net, problem.loss, problem.params, problem.x, problem.y, gradients(wrong))
-    assert report.explanations[0].slug == "missing-bias"
+    assert report.explanations[0].slug == "missing-gradient"
     assert report.notes == ("the dropout of 'h1' is left out here: a gradient with noise in it is called wrong",)

@@ -1,25 +1,29 @@
-"""The networks on which backward passes go wrong, random examples for them, and both phases in plain numpy.
+"""The networks on which backward passes go wrong, and random examples for them."""
 
-The phases are written apart from the library. They store each quantity by its name, signals by the connection they
-come through:
-
-    a_u = Σ_s h_s W_su + b_u,  h_u = Φ(a_u)
-    δ_u = Φ'(a_u) ⊙ Δ_u,  grad_us = h_sᵀ δ_u,  grad_u,bias = 1ᵀ δ_u
-    signal_us = δ_u W_suᵀ,  Δ_s = Σ_u signal_us
-
-What a connection adds to the gradient of a weight that several share is stored as part_us, and their sum with the last
-of them.
-"""
-
-from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 import numpy as np
+from plain_phases import connections, forward_phase
+from plain_rules import KINKS, gate, gate_pullback
+from plain_windows import layout, windows
 
 import jaxbp
-from jaxbp import Dense, Identity, Network, Transposed, Unit, function_unit, layered
+from jaxbp import (
+    AvgPool,
+    Conv,
+    Dense,
+    Embedding,
+    Flatten,
+    Identity,
+    MaxPool,
+    Network,
+    Scale,
+    Transposed,
+    Unit,
+    function_unit,
+    layered,
+)
 
 SKIP = Network(
     inputs={"x": 4},
@@ -87,15 +91,6 @@ SIAMESE = Network(  # two branches with one encoder
 )
 
 
-def gate(value, switch):
-    return value * switch**2
-
-
-def gate_pullback(inputs, a, delta):
-    value, switch = inputs
-    return delta * switch**2, 2 * delta * value * switch
-
-
 def gated(pullback=None) -> Network:
     return Network(
         inputs={"x": 3},
@@ -146,6 +141,122 @@ NETWORKS: dict[str, tuple[Network, jaxbp.Loss]] = {
 }
 
 
+def images(name: str, side: int, channels: int, units: dict, output: jaxbp.activations.Activation) -> Network:
+    """Units over images, the last of them, of that name, flattened and read by an output of three elements."""
+    shape = units[name].shape
+    return Network(
+        inputs={"x": (side, side, channels)},
+        units={
+            **units,
+            "flat": Unit(int(np.prod(shape)), jaxbp.linear, {name: Flatten()}, bias=False),
+            "o": Unit(3, output, {"flat": Dense()}),
+        },
+    )
+
+
+CONVOLUTIONS = {
+    "c1": Unit((3, 3, 2), jaxbp.tanh, {"x": Conv((3, 3), stride=2, padding=1)}),
+    "c2": Unit((3, 3, 2), jaxbp.softplus, {"c1": Conv((2, 2), padding="SAME")}),
+    "c3": Unit((2, 2, 2), jaxbp.tanh, {"c2": Conv((2, 2), stride=2, padding="SAME")}),
+}
+RESIDUAL_CONVOLUTIONS = {
+    "c1": Unit((3, 3, 2), jaxbp.relu, {"x": Conv((3, 3))}),
+    "c2": Unit((3, 3, 2), jaxbp.tanh, {"c1": Conv((3, 3)), "x": Conv((1, 1))}),
+    "sum": Unit((3, 3, 2), jaxbp.linear, {"c2": Conv((3, 3)), "c1": Identity()}, bias=False),
+}
+LARGEST = {
+    "c1": Unit((4, 4, 2), jaxbp.tanh, {"x": Conv((2, 2), padding="VALID")}),
+    "pool": Unit((2, 2, 2), jaxbp.linear, {"c1": MaxPool((2, 2))}, bias=False),
+}
+AVERAGES = {
+    "c1": Unit((4, 4, 2), jaxbp.sigmoid, {"x": Conv((2, 2), padding="SAME")}),
+    "pool": Unit((2, 2, 2), jaxbp.tanh, {"c1": AvgPool((2, 2))}, bias=False),
+}
+OVERLAPPING = {  # two pools of one convolution, whose windows reach into each other and into padding
+    "c1": Unit((4, 4, 2), jaxbp.tanh, {"x": Conv((3, 3))}),
+    "pool": Unit((3, 3, 2), jaxbp.softplus, {"c1": MaxPool((3, 3), stride=2, padding=2)}, bias=False),
+    "mean": Unit((3, 3, 2), jaxbp.linear, {"c1": AvgPool((2, 2), stride=1), "pool": Identity()}, bias=False),
+}
+TIES = {  # small whole images and weights in quarters: many elements of a window are exactly equal
+    "c1": Unit((4, 4, 2), jaxbp.linear, {"x": Conv((2, 2), padding="VALID")}),
+    "pool": Unit((2, 2, 2), jaxbp.tanh, {"c1": MaxPool((2, 2))}, bias=False),
+}
+IMAGES: dict[str, tuple[Network, jaxbp.Loss]] = {
+    "convolutions": (images("c3", 6, 1, CONVOLUTIONS, jaxbp.softmax), jaxbp.cross_entropy),
+    "residual convolutions": (images("sum", 3, 2, RESIDUAL_CONVOLUTIONS, jaxbp.linear), jaxbp.squared_error),
+    "max pool": (images("pool", 5, 1, LARGEST, jaxbp.softmax), jaxbp.cross_entropy),
+    "average pool": (images("pool", 4, 2, AVERAGES, jaxbp.sigmoid), jaxbp.binary_cross_entropy),
+    "overlapping pools": (images("mean", 4, 1, OVERLAPPING, jaxbp.linear), jaxbp.squared_error),
+    "max pool with ties": (images("pool", 5, 1, TIES, jaxbp.softmax), jaxbp.cross_entropy),
+}
+
+LAYER_NORM = Network(
+    inputs={"x": 4},
+    units={
+        "h1": Unit(5, jaxbp.tanh, {"x": Dense()}),
+        "norm": Unit(5, jaxbp.layer_norm, {"h1": Dense()}),
+        "gain": Unit(5, jaxbp.sigmoid, {"norm": Scale()}),
+        "sum": Unit(5, jaxbp.linear, {"gain": Identity(), "h1": Identity()}, bias=False),
+        "o": Unit(3, jaxbp.softmax, {"sum": Dense()}),
+    },
+)
+RMS_NORM = Network(
+    inputs={"x": (3, 4)},
+    units={
+        "h1": Unit((3, 4), jaxbp.softplus, {"x": Dense()}),
+        "norm": Unit((3, 4), jaxbp.rms_norm, {"h1": Identity()}, bias=False),
+        "gain": Unit((3, 4), jaxbp.linear, {"norm": Scale()}),
+        "o": Unit((3, 2), jaxbp.linear, {"gain": Dense(), "h1": Dense()}),
+    },
+)
+ROWS = (3, 4)
+CAUSAL = Network(
+    inputs={"x": ROWS},
+    units={
+        **{name: Unit(ROWS, jaxbp.linear, {"x": Dense()}, bias=False) for name in ("q", "k", "v")},
+        "mix": jaxbp.attention("q", "k", "v", ROWS, heads=2, causal=True),
+        "up": Unit(ROWS, jaxbp.tanh, {"mix": Dense(), "x": Identity()}),
+        "o": Unit((3, 2), jaxbp.softmax, {"up": Dense()}),
+    },
+)
+BLOCK = Network(
+    inputs={"x": ROWS},
+    units={
+        "norm": Unit(ROWS, jaxbp.layer_norm, {"x": Dense()}),
+        **{name: Unit(ROWS, jaxbp.linear, {"norm": Dense()}) for name in ("q", "k", "v")},
+        "mix": jaxbp.attention("q", "k", "v", ROWS),
+        "sum": Unit(ROWS, jaxbp.linear, {"mix": Dense(), "norm": Identity()}),
+        "up": Unit(ROWS, jaxbp.relu, {"sum": Dense()}),
+        "o": Unit(ROWS, jaxbp.linear, {"up": Dense(), "sum": Identity()}),
+    },
+)
+TOKENS = Network(
+    inputs={"tokens": jaxbp.ids(4, 6)},
+    units={
+        "e": Unit((4, 3), jaxbp.linear, {"tokens": Embedding(6)}, bias=False),
+        "h1": Unit((4, 5), jaxbp.tanh, {"e": Dense()}),
+        "o": Unit((4, 6), jaxbp.softmax, {"h1": Dense(), "e": Dense()}),
+    },
+)
+TIED_TOKENS = Network(  # the table of tokens reads out too
+    inputs={"tokens": jaxbp.ids(4, 6)},
+    units={
+        "e": Unit((4, 3), jaxbp.linear, {"tokens": Embedding(6, share="table")}),
+        "h1": Unit((4, 3), jaxbp.tanh, {"e": Dense()}),
+        "o": Unit((4, 6), jaxbp.softmax, {"h1": Transposed(Dense(share="table"))}, bias=False),
+    },
+)
+SEQUENCES: dict[str, tuple[Network, jaxbp.Loss]] = {
+    "layer norm": (LAYER_NORM, jaxbp.cross_entropy),
+    "rms norm": (RMS_NORM, jaxbp.squared_error),
+    "causal attention": (CAUSAL, jaxbp.cross_entropy),
+    "block": (BLOCK, jaxbp.squared_error),
+    "tokens": (TOKENS, jaxbp.cross_entropy),
+    "tied tokens": (TIED_TOKENS, jaxbp.cross_entropy),
+}
+ALL = {**NETWORKS, **IMAGES, **SEQUENCES}
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A network and a loss, with parameters and a batch of examples in float64."""
@@ -160,13 +271,10 @@ class Problem:
     def activation(self, u: str) -> jaxbp.activations.Activation:
         return self.net.units[u].activation
 
-    def weights(self, s: str, u: str) -> np.ndarray:
-        """The W from s to u, the matrix I where the connection has none."""
-        connection = connections(self.net, u)[s]
-        if connection.share is None:
-            return self.params[u].get(s, np.eye(self.net.shapes[u][-1]))
-        W = self.params["shared"][connection.share]
-        return W.T if isinstance(connection, Transposed) else W
+    def weight(self, u: str, s: str) -> np.ndarray | None:
+        """The W of the connection from s to u, as it is stored; None where it has none."""
+        share = connections(self.net, u)[s].share
+        return self.params[u].get(s) if share is None else self.params["shared"][share]
 
     def uses(self, name: str) -> list[tuple[str, str]]:
         """Where a shared weight is used, as units and their sources."""
@@ -184,163 +292,61 @@ def example(name: str, seed: int) -> Problem:
 
 
 def draw(name: str, rng: np.random.Generator) -> Problem:
-    net, loss = NETWORKS[name]
+    net, loss = ALL[name]
     N = 5 + len(name) % 4  # the same for all seeds, so that one compilation serves them
     params = {
-        u: {s: random_weights(rng, shape) for s, shape in net.weight_shapes[u].items()} for u in net.weight_shapes
+        u: {s: random_weights(rng, shape, s) for s, shape in net.weight_shapes[u].items()} for u in net.weight_shapes
     }
-    x = {s: rng.normal(size=(N, *net.shapes[s])) for s in net.inputs}
+    x = {s: random_inputs(rng, net, s, N) for s in net.inputs}
+    if name == "max pool with ties":
+        params["c1"] = {s: np.round(4 * W) / 4 for s, W in params["c1"].items()}
+        x = {s: np.round(h).clip(-1, 1) for s, h in x.items()}
     return Problem(name, net, loss, params, x, random_targets(rng, loss, (N, *net.shapes[net.output])))
 
 
-def random_weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Matrices that keep pre-activations of order 1, and biases of a size to be noticed."""
-    return rng.normal(size=shape) * (shape[0] ** -0.5 if len(shape) == 2 else 0.4)
+def random_weights(rng: np.random.Generator, shape: tuple[int, ...], s: str) -> np.ndarray:
+    """Matrices and kernels that keep pre-activations of order 1, gains around 1, biases of a size to be noticed."""
+    if len(shape) > 1:
+        return rng.normal(size=shape) * np.prod(shape[:-1]) ** -0.5
+    return 0.4 * rng.normal(size=shape) if s == "bias" else rng.uniform(0.5, 1.5, size=shape)
+
+
+def random_inputs(rng: np.random.Generator, net: Network, s: str, N: int) -> np.ndarray:
+    """Real numbers, or ids, of which a few occur many times."""
+    shape = (N, *net.shapes[s])
+    return rng.integers(0, net.ids[s], size=shape) if s in net.ids else rng.normal(size=shape)
 
 
 def random_targets(rng: np.random.Generator, loss: jaxbp.Loss, shape: tuple[int, ...]) -> np.ndarray:
     """One-hot rows, probabilities or real numbers, as the loss takes them."""
-    N, width = shape
     if loss is jaxbp.cross_entropy:
-        return np.eye(width)[rng.integers(0, width, size=N)]
+        return np.eye(shape[-1])[rng.integers(0, shape[-1], size=shape[:-1])]
     if loss is jaxbp.binary_cross_entropy:
         return rng.uniform(0.05, 0.95, size=shape)
     return rng.normal(size=shape)
 
 
 def is_smooth(problem: Problem) -> bool:
+    """Whether all is some way off the kinks of activations, and no two elements of a window are nearly equal."""
     q: dict[str, np.ndarray] = {}
     forward_phase(problem, q)
     return all(
         np.abs(q[f"a.{u}"] - kink).min() > 1e-3
         for u in problem.net.units
         for kink in KINKS.get(problem.activation(u), ())
+    ) and all(
+        are_apart(connection, q[f"h.{s}"])
+        for u in problem.net.units
+        for s, connection in connections(problem.net, u).items()
+        if isinstance(connection, MaxPool)
     )
 
 
-def forward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None:
-    """Stores h of the inputs, a and h of the units, the targets y, and the loss."""
-    for s, x in problem.x.items():
-        q[f"h.{s}"] = x
-    for u in problem.net.order:
-        unit = problem.net.units[u]
-        if is_function(unit):
-            q[f"a.{u}"] = unit.function(*(q[f"h.{s}"] for s in unit.sources))
-        else:
-            a = sum(q[f"h.{s}"] @ problem.weights(s, u) for s in unit.connections)
-            q[f"a.{u}"] = a + problem.params[u].get("bias", 0)
-        q[f"h.{u}"] = VALUE[problem.activation(u)](q[f"a.{u}"])
-    q["y"] = problem.y
-    q["loss"] = np.mean(LOSS[problem.loss](q[f"h.{problem.net.output}"], q["y"]))
-
-
-def backward_phase(problem: Problem, q: MutableMapping[str, np.ndarray]) -> None:
-    """Stores Delta, delta and the gradients of each unit, and the signals it sends to the units that it reads."""
-    net = problem.net
-    for u in reversed(net.order):
-        if u == net.output:
-            q[f"Delta.{u}"] = LOSS_GRADIENT[problem.loss](q[f"h.{u}"], q["y"]) / len(problem.y)
-        else:
-            q[f"Delta.{u}"] = sum(q[f"signal.{v}.{u}"] for v in readers(net, u))
-        q[f"delta.{u}"] = pull_back(problem.activation(u), q[f"a.{u}"], q[f"Delta.{u}"])
-        for s in problem.params[u]:
-            delta = q[f"delta.{u}"]
-            q[f"grad.{u}.{s}"] = delta.sum(axis=0) if s == "bias" else contract(q[f"h.{s}"], delta)
-        for s, connection in connections(net, u).items():
-            if connection.share is not None:
-                outer = contract(q[f"h.{s}"], q[f"delta.{u}"])
-                q[f"part.{u}.{s}"] = outer.T if isinstance(connection, Transposed) else outer
-        for name in problem.complete_at(u):
-            q[f"grad.shared.{name}"] = sum(q[f"part.{v}.{s}"] for v, s in problem.uses(name))
-        for s in sources(net, u):
-            q[f"signal.{u}.{s}"] = signal(problem, q, u, s)
-
-
-def signal(problem: Problem, q: Mapping[str, np.ndarray], u: str, s: str) -> np.ndarray:
-    """What u sends back to s."""
-    unit = problem.net.units[u]
-    if not is_function(unit):
-        return q[f"delta.{u}"] @ problem.weights(s, u).T
-    inputs = tuple(q[f"h.{t}"] for t in unit.sources)
-    return gate_pullback(inputs, q[f"a.{u}"], q[f"delta.{u}"])[unit.sources.index(s)]
-
-
-def connections(net: Network, u: str) -> dict[str, Any]:
-    """The connections into a unit by source; none into the gate."""
-    return dict(getattr(net.units[u], "connections", {}))
-
-
-def is_function(unit: Any) -> bool:
-    """Whether a unit is the gate, which is a function of its sources and no sum."""
-    return getattr(unit, "function", None) is gate
-
-
-def readers(net: Network, s: str) -> list[str]:
-    """The units that read s, in backward order."""
-    return [u for u in reversed(net.order) if s in net.units[u].reads]
-
-
-def sources(net: Network, u: str) -> list[str]:
-    """The units that u reads; nothing is sent to an input, which has nothing to learn."""
-    return [s for s in net.units[u].reads if s in net.units]
-
-
-def pull_back(Phi: jaxbp.activations.Activation, a: np.ndarray, Delta: np.ndarray) -> np.ndarray:
-    """Jᵀ Δ, for each example apart where J is not diagonal."""
-    if Phi in DERIVATIVE:
-        return DERIVATIVE[Phi](a) * Delta
-    return np.array([softmax_jacobian(a_i).T @ Delta_i for a_i, Delta_i in zip(a, Delta, strict=True)])
-
-
-def contract(h: np.ndarray, delta: np.ndarray) -> np.ndarray:
-    """hᵀ δ, the sum over the examples of their outer products."""
-    return np.sum([np.outer(h_i, delta_i) for h_i, delta_i in zip(h, delta, strict=True)], axis=0)
-
-
-def sigmoid(a: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-a))
-
-
-def softmax(a: np.ndarray) -> np.ndarray:
-    return np.exp(a) / np.sum(np.exp(a), axis=-1, keepdims=True)
-
-
-def softmax_jacobian(a: np.ndarray) -> np.ndarray:
-    o = softmax(a)
-    return np.diag(o) - np.outer(o, o)
-
-
-VALUE = {
-    jaxbp.linear: lambda a: a,
-    jaxbp.sigmoid: sigmoid,
-    jaxbp.tanh: np.tanh,
-    jaxbp.relu: lambda a: np.where(a > 0, a, 0.0),
-    jaxbp.leaky_relu: lambda a: np.where(a > 0, a, 0.01 * a),
-    jaxbp.hard_tanh: lambda a: np.clip(a, -1, 1),
-    jaxbp.softplus: lambda a: np.log(1 + np.exp(a)),
-    jaxbp.softmax: softmax,
-}
-
-DERIVATIVE = {  # of the element-wise activations, as functions of a
-    jaxbp.linear: np.ones_like,
-    jaxbp.sigmoid: lambda a: sigmoid(a) * (1 - sigmoid(a)),
-    jaxbp.tanh: lambda a: 1 - np.tanh(a) ** 2,
-    jaxbp.relu: lambda a: np.where(a > 0, 1.0, 0.0),
-    jaxbp.leaky_relu: lambda a: np.where(a > 0, 1.0, 0.01),
-    jaxbp.hard_tanh: lambda a: np.where(np.abs(a) < 1, 1.0, 0.0),
-    jaxbp.softplus: sigmoid,
-}
-
-KINKS = {jaxbp.relu: (0,), jaxbp.leaky_relu: (0,), jaxbp.hard_tanh: (-1, 1)}
-
-LOSS = {
-    jaxbp.squared_error: lambda o, y: ((o - y) ** 2).sum(axis=1) / 2,
-    jaxbp.cross_entropy: lambda o, y: -(y * np.log(o)).sum(axis=1),
-    jaxbp.binary_cross_entropy: lambda o, y: -(y * np.log(o) + (1 - y) * np.log(1 - o)).sum(axis=1),
-}
-
-LOSS_GRADIENT = {
-    jaxbp.squared_error: lambda o, y: o - y,
-    jaxbp.cross_entropy: lambda o, y: -y / o,
-    jaxbp.binary_cross_entropy: lambda o, y: (1 - y) / (1 - o) - y / o,
-}
+def are_apart(pool: MaxPool, h: np.ndarray) -> bool:
+    """Whether the largest elements of each window are exactly equal, or some way apart."""
+    for _, seen in windows(layout(pool, h)):
+        values = np.array([h[:, *x] for _, x in seen])
+        below = values.max(axis=0) - values
+        if np.any((below > 0) & (below < 1e-3)):
+            return False
+    return True

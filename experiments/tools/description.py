@@ -81,6 +81,17 @@ class Description:
             most |= {f"{kind}.{u}": batch * math.prod(shape) for kind in ("a", "h", "Delta", "delta")}
         return most
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a quantity that can be handed in."""
+        kind, _, rest = name.partition(".")
+        if kind == "loss":
+            return ()
+        if kind == "grad":
+            u, _, s = rest.partition(".")
+            return self.net.weight_shapes[u][s]
+        source, x = next(iter(_inputs(self.net, self.x).items()))
+        return (*x.shape[: x.ndim - len(self.net.shapes[source])], *self.net.shapes[rest])
+
 
 def read_description(path: Path) -> Description:
     """What a TOML file describes; paths in it are relative to its own folder.
@@ -89,16 +100,25 @@ def read_description(path: Path) -> Description:
         ValueError: Something in it, or in a file that it names, cannot be read or does not fit. The message names
             the file and the place, and says what was expected.
     """
+    return described(read_table(path), path)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The table in a TOML file."""
     text = parsed(bytes.decode, read(path, MOST_TEXT), path, "TOML").removeprefix("\ufeff")
-    with _blamed(path):
+    with blamed(path):
         _check_text(text)
-    table = parsed(tomllib.loads, text, path, "TOML")
-    with _blamed(path):
+    return parsed(tomllib.loads, text, path, "TOML")
+
+
+def described(table: dict[str, Any], path: Path) -> Description:
+    """What the table of a file describes."""
+    with blamed(path):
         return _described(table, path)
 
 
 @contextmanager
-def _blamed(place: Path | str) -> Generator[None]:
+def blamed(place: Path | str) -> Generator[None]:
     """Errors that say first where in a file they are."""
     try:
         yield
@@ -152,9 +172,13 @@ def _most_data(net: jaxbp.Network, shapes: Mapping[str, tuple[int, ...]]) -> dic
     return {key: batch * math.prod(size) for key, size in {**sizes, "y": net.shapes[net.output]}.items()}
 
 
+def _inputs(net: jaxbp.Network, x: np.ndarray | dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return x if isinstance(x, dict) else {next(iter(net.inputs)): x}
+
+
 def _examples(net: jaxbp.Network, x: np.ndarray | dict[str, np.ndarray]) -> int:
-    inputs = x if isinstance(x, dict) else {next(iter(net.inputs)): x}
-    return max((v.size // math.prod(net.shapes[name]) for name, v in inputs.items() if name in net.shapes), default=1)
+    sizes = (v.size // math.prod(net.shapes[name]) for name, v in _inputs(net, x).items() if name in net.shapes)
+    return max(sizes, default=1)
 
 
 def _check_network_size(widths: Mapping[str, Any], connections: Mapping[str, Mapping[str, Any]]) -> None:
@@ -210,7 +234,7 @@ def _layered(table: Any) -> jaxbp.Network:
     activations = [_activation(name) for name in hidden] if isinstance(hidden, list) else _activation(hidden)
     output = _activation(table["output"])
     bias = _bias(table, place)
-    with _blamed(place):
+    with blamed(place):
         return jaxbp.layered(widths, hidden=activations, output=output, bias=bias)
 
 
@@ -231,7 +255,7 @@ def _unit(table: Any, place: str) -> jaxbp.Unit:
         kinds = dict.fromkeys(sources, "Dense")
     connections = {source: _CONNECTIONS[_choice(kind, _CONNECTIONS, "connection")] for source, kind in kinds.items()}
     activation, bias = _activation(table["activation"]), _bias(table, place)
-    with _blamed(place):
+    with blamed(place):
         return jaxbp.Unit(_width(table["width"]), activation, connections, bias)
 
 

@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from jaxbp._check._compare import Handed, disagreement, is_close, relative_error
+from jaxbp._check._compare import Handed, disagreement
+from jaxbp._check._explained import explain
 from jaxbp._check._facts import Corner, Facts, central_difference, corners
 from jaxbp._check._handed import handed_in, shape_of
 from jaxbp._check._leaves import Leaf
 from jaxbp._check._order import in_order, where
-from jaxbp._check._pass import run
-from jaxbp._check._ranking import ranked, telling_apart
+from jaxbp._check._remarks import remarks
 from jaxbp._check._report import Report, nothing_wrong, on_corner
 from jaxbp._check._rounding import rounding_errors
 from jaxbp._check._rules import wrong_rules
-from jaxbp._check._search import MOST_TRIALS, Close, Observed, explanations, mistakes_of
 from jaxbp._check._session import Session
 from jaxbp._check._stacks import Layers
+from jaxbp._check._walk import Observed
+from jaxbp._check._walks import Backward, run
 from jaxbp._checks import quoted
 from jaxbp._dropout import noisy_units, without_dropout
 from jaxbp._names import Name
@@ -31,8 +32,6 @@ from jaxbp._unrolled import unrolled
 from jaxbp.losses import Loss
 
 _MOST_SUBGRADIENTS = 256
-_GAVE_UP = f"{MOST_TRIALS} combinations were tried; hand in more quantities to narrow them down"
-_TOO_CLOSE = "this is so close to the gradient that no mistake can be told from the numbers; a constant may be rounded"
 
 
 def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> Report:
@@ -40,7 +39,8 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
 
     The reference is `jax.grad` of the mean loss over the batch, in float64 and without dropout; where that and what was
     handed in differ, central differences are asked too. Then known mistakes (a missing Φ', a missing transpose, a
-    dropped branch, a lost 1/N, …, up to three of them together) are evaluated until some give the same numbers.
+    dropped branch, a lost 1/N, …, up to three of them together) are evaluated until some give the same numbers. One is
+    claimed only where the numbers could have contradicted it; where none is, the report says what the numbers say.
 
     `mine` is a tree like `params`, of arrays or nested lists; or some quantities by name, such as `{"delta.o": …,
     "Delta.h2": …, "grad.h2.h1": …, "grad.shared.W": …, "loss": …}`; or a function `(params, x, y)` that returns the
@@ -104,56 +104,60 @@ def _judged(facts: Facts, handed: Handed[Name]) -> Report:
     findings, wrong = tuple(leaf.finding for leaf in leaves.values()), [name for name in order if leaves[name].wrong]
     if not wrong:
         return nothing_wrong(findings, about_corners)
-    if on_corners and _is_subgradient(facts, handed, wrong, tolerated, on_corners):
+    observed = _observed(facts, handed, leaves)
+    if on_corners and _is_subgradient(facts, observed, wrong, on_corners):
         return Report("kink", findings, notes=about_corners)
-    observed = Observed(_batched(facts, handed), _closeness(facts, handed, tolerated))
+    right = [name for name in order if name not in wrong]
+    report = Report("wrong", findings, str(wrong[0]), where(facts, right, wrong[0]))
+    notes = [*_second_opinion(facts, wrong), *about_corners]
     forward_is_right = not any(name.kind in ("a", "h") for name in wrong)
     finite = all(np.all(np.isfinite(array)) for array in observed.arrays.values())
-    explicable = observed.arrays and forward_is_right and finite
-    found, complete = explanations(facts, observed) if explicable else ([], True)
-    best_first = ranked(facts, observed, [changes for changes in found if changes])
-    faithful = () in found  # every step as it should be gives what was handed in
-    own = wrong_rules(facts) if faithful else ()
-    notes = (
-        *([] if complete else [_GAVE_UP]),
-        *([_TOO_CLOSE] if faithful and not own else []),
-        *_second_opinion(facts, wrong),
-        *about_corners,
-        *telling_apart(facts, observed, best_first),
+    if not (observed.arrays and forward_is_right and finite):
+        return replace(report, notes=tuple(notes))
+    explained = explain(
+        Backward(facts, sees_output=Name("Delta", (facts.net.output,)) in observed.arrays),
+        observed,
+        facts.right,
+        lambda: Backward(_elsewhere(facts)),
     )
-    alternatives = (own,) if own else tuple(dict.fromkeys(mistakes_of(changes) for changes in best_first))
-    right = [name for name in order if name not in wrong]
-    return Report("wrong", findings, str(wrong[0]), where(facts, right, wrong[0]), alternatives, notes)
+    own = wrong_rules(facts) if explained.gives_right else ()
+    if own:
+        return replace(report, alternatives=(own,), notes=tuple(notes))
+    said = () if explained.alternatives else remarks([leaves[name] for name in wrong], facts)
+    return replace(
+        report,
+        alternatives=explained.alternatives,
+        same_as=explained.same_as,
+        notes=(*said, *explained.notes, *notes),
+    )
 
 
-def _batched(facts: Facts, handed: Handed[Name]) -> dict[Name, np.ndarray]:
-    """The quantities of the backward phase that were handed in, with the batch as one axis."""
-    return {
-        name: array.reshape(facts.right[name].shape) if name.is_of_unit else array
-        for name, array in handed.arrays.items()
-        if name.kind in ("Delta", "delta", "grad")
+def _observed(facts: Facts, handed: Handed[Name], leaves: Mapping[Name, Leaf]) -> Observed:
+    """The quantities from the loss on that were handed in, with the batch as one axis."""
+    backward = [name for name in handed.arrays if name.kind in ("loss", "Delta", "delta", "grad")]
+    arrays = {
+        name: handed.arrays[name].reshape(facts.right[name].shape) if name.is_of_unit else handed.arrays[name]
+        for name in backward
     }
+    return Observed(arrays, {name: leaves[name].tolerance for name in backward})
 
 
-def _closeness(facts: Facts, handed: Handed[Name], tolerated: Mapping[Name, float]) -> Close:
-    relative = relative_error(handed.epsilon)
+def _elsewhere(facts: Facts) -> Facts:
+    """The same network on other inputs and targets: at least four examples, for one may not tell mistakes apart."""
+    examples = facts.examples if facts.examples > 1 else 4
+    rows = np.resize(facts.y, (examples, *facts.y.shape[1:]))
+    if facts.loss.encode is None:
+        # real numbers, on both sides of what the network gives
+        size = 1 + np.max(np.abs(facts.y)) + np.max(np.abs(facts.h[facts.net.output]))
+        return facts.elsewhere(0, size * np.random.default_rng(0).normal(size=rows.shape), examples)
+    # classes or signs: those of other outputs, in every second example
+    other = (np.arange(examples) % 2 == 0).reshape(-1, *[1] * (rows.ndim - 1))
+    return facts.elsewhere(0, np.where(other, rows, np.roll(rows, 1, axis=-1)), examples)
 
-    def close(name: Name, mine: np.ndarray, predicted: np.ndarray) -> bool:
-        return is_close(mine, predicted, facts.right[name], relative, tolerated[name], handed.resolution)
 
-    return close
-
-
-def _is_subgradient(
-    facts: Facts,
-    handed: Handed[Name],
-    wrong: Iterable[Name],
-    tolerated: Mapping[Name, float],
-    on_corners: Mapping[str, Corner],
-) -> bool:
+def _is_subgradient(facts: Facts, observed: Observed, wrong: Iterable[Name], on_corners: Mapping[str, Corner]) -> bool:
     """Whether another slope between the two sides of each corner gives what was handed in."""
-    backward = _batched(facts, handed)
-    if any(name not in backward for name in wrong):
+    if any(name not in observed.arrays for name in wrong):
         return False
     choices = [
         [np.where(c.mask, (1 - t) * c.left + t * c.right, facts.slopes[u]) for t in (0, 0.5, 1)] + [facts.slopes[u]]
@@ -166,9 +170,8 @@ def _is_subgradient(
         o = facts.net.output
         if o in on_corners:
             right[Name("delta", (o,))] = at.slopes[o] * right[Name("Delta", (o,))]
-        quantities = run(at, ()).quantities()
-        close = _closeness(replace(facts, right={**right, **quantities}), handed, tolerated)
-        if all(close(name, backward[name], quantities[name]) for name in backward):
+        quantities = run(Backward(at), ())
+        if all(observed.close(name, quantities[name]) for name in observed.arrays):
             return True
     return False
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import log10
 from typing import Any, Generic, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 
 K = TypeVar("K", bound=Hashable)
+
+_CLOSE = 1e-6  # as finite differences, an ε in a logarithm or printed digits give
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +33,8 @@ class Handed(Generic[K]):
 
 
 def relative_error(epsilon: float) -> float:
-    """The error of a prediction, relative to its largest element, that a format with this rounding allows."""
-    return min(max(1e-8, 100 * epsilon), 0.03)
+    """The error, relative to the largest element, up to which numbers in a format with this rounding are right."""
+    return min(max(_CLOSE, 100 * epsilon), 0.03)
 
 
 def value_and_gradients(results: Sequence[Any]) -> Sequence[Any]:
@@ -80,21 +83,44 @@ def _resolution(arrays: Sequence[np.ndarray]) -> float:
     return 0.0
 
 
-def is_close(
-    mine: np.ndarray, predicted: np.ndarray, right: np.ndarray, relative: float, rounding: float, printed: float = 0.0
-) -> bool:
-    """Whether a prediction gives what was handed in.
+@dataclass(frozen=True)
+class Tolerance:
+    """When one array gives another: the verdict on what was handed in and every explanation of it ask the same.
 
-    It may be off by so much relative to its largest element, by what rounding explains, and by what was printed with a
-    few decimals. What rounding explains of the right array grows with what is rounded, and a mistake may make that
-    larger, but never to more than half of it.
+    Attributes:
+        epsilon: The rounding of the number format.
+        rounding: What rounding explains of an element of the right array.
+        size: The largest element of the right array.
+        printed: Half a unit of the last decimal, where numbers were printed.
     """
-    if mine.shape != predicted.shape:
-        return False
-    size, true_size = float(np.max(np.abs([mine, predicted]), initial=0)), magnitude(right)
-    grown = min(rounding / true_size, 0.5) * size if true_size else 0.0
-    allowed = relative * size + printed + max(rounding, grown)
-    return bool(np.isfinite(allowed) and np.all(np.abs(mine - predicted) <= allowed))
+
+    epsilon: float
+    rounding: float
+    size: float
+    printed: float = 0.0
+
+    def allowed(self, mine: np.ndarray, expected: np.ndarray) -> float:
+        """The largest error of any element.
+
+        What rounding explains of the right array grows with what is rounded, and a mistake may make that larger, but
+        never to more than half of it.
+        """
+        size = max(magnitude(mine), magnitude(expected))
+        grown = min(self.rounding / self.size, 0.5) * size if self.size else 0.0
+        return max(relative_error(self.epsilon) * size, self.printed * (1 + 1e-9), self.rounding, grown)
+
+    def gives(self, mine: np.ndarray, expected: np.ndarray) -> bool:
+        """Whether one array is another, as far as can be told."""
+        if mine.shape != expected.shape:
+            return False
+        allowed = self.allowed(mine, expected)
+        return bool(np.isfinite(allowed) and np.all(np.abs(mine - expected) <= allowed))
+
+    def digits(self, mine: np.ndarray, expected: np.ndarray) -> float:
+        """The power of ten of how improbable it is that one number agrees so well by chance."""
+        size = max(magnitude(mine), magnitude(expected))
+        error = magnitude(mine - expected) / size if size else 0.0
+        return -log10(min(1.0, max(error, self.epsilon / 2, 1e-12)))
 
 
 def magnitude(array: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from jaxbp._names import Name, named
 from jaxbp._network import Network
 from jaxbp._objective import objective
 from jaxbp._parameters import check_params
-from jaxbp._plan import Edge, Plan
+from jaxbp._plan import Edge, Place, Plan, at
 from jaxbp.activations import Activation, Elementwise, softmax
 from jaxbp.connections import Shape
 from jaxbp.losses import Loss
@@ -91,6 +91,10 @@ class Facts:
     def weight(self, u: str, s: str) -> Any:
         """The weight by which u reads s, wherever it lies; None where there is none."""
         return self.edge(u, s).weight_in(self.params)
+
+    def weight_at(self, place: Place) -> np.ndarray:
+        """The weight at a place."""
+        return at(place, self.params)
 
     @cached_property
     def slopes(self) -> dict[str, np.ndarray]:

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from jaxbp._check._compare import Handed, disagreement
-from jaxbp._check._leaf_mistakes import leaf_mistakes
+from jaxbp._check._explained import explain
 from jaxbp._check._leaves import Leaf
 from jaxbp._check._reference import Reference
+from jaxbp._check._remarks import remarks
 from jaxbp._check._report import Report, nothing_wrong, on_corner
 from jaxbp._check._session import Session
 from jaxbp._check._trees import VALUE, Tree, handed_in
+from jaxbp._check._walk import Observed
+from jaxbp._check._walks import Leaves
 from jaxbp._checks import check_callable
 
 _MOST_ON_CORNERS = 256
@@ -82,13 +85,23 @@ def _judged(at: Reference, handed: Handed[str]) -> Report:
             notes=tuple(on_corner(leaf.finding.off, leaf.right.size, leaf.name, "f") for leaf in wrong),
         )
     grads = [leaf for leaf in compared if leaf.name != VALUE]
-    found = []
-    if all(np.all(np.isfinite(leaf.mine)) and np.all(np.isfinite(leaf.right)) for leaf in compared):
-        # whole numbers need not be rounded ones: first they are taken at their word
-        found = leaf_mistakes(grads) or leaf_mistakes([leaf.printed(handed.resolution) for leaf in grads])
     places = ", ".join(leaf.place for leaf in wrong)
     where = f"{len(wrong)} of {len(compared)} leaves {'is' if len(wrong) == 1 else 'are'} wrong: {places}"
-    return Report("wrong", findings, wrong[0].name, where, tuple(found), tuple(_second_opinion(at, wrong)))
+    report = Report("wrong", findings, wrong[0].name, where)
+    notes = tuple(_second_opinion(at, wrong))
+    if not all(np.all(np.isfinite(leaf.mine)) and np.all(np.isfinite(leaf.right)) for leaf in compared):
+        return replace(report, notes=notes)
+    params = {name: np.asarray(leaf, np.float64) for name, leaf in at.tree.leaves.items()}
+    right = {leaf.name: leaf.right for leaf in grads}
+    observed = Observed({leaf.name: leaf.mine for leaf in grads}, {leaf.name: leaf.tolerance for leaf in grads})
+    explained = explain(Leaves(params, right), observed, right)
+    said = () if explained.alternatives else remarks(wrong)
+    return replace(
+        report,
+        alternatives=explained.alternatives,
+        same_as=explained.same_as,
+        notes=(*said, *explained.notes, *notes),
+    )
 
 
 def _compared(at: Reference, handed: Handed[str]) -> list[Leaf]:
@@ -118,7 +131,7 @@ def _between_slopes(at: Reference, leaf: Leaf, index: tuple[int, ...]) -> bool:
     left, right = at.slopes(leaf.name, direction)
     size, distance = max(abs(left), abs(right)), abs(left - right)
     corner = distance > 1e-3 * size + 1e-9 * abs(at.right[VALUE]) / at.scale(leaf.name)
-    slack = leaf.error + leaf.relative * size + 1e-6 * distance
+    slack = leaf.tolerance.allowed(np.asarray(size), np.asarray(size)) + 1e-6 * distance
     return bool(corner and min(left, right) - slack <= leaf.mine[index] <= max(left, right) + slack)
 
 

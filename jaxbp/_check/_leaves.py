@@ -1,13 +1,12 @@
 """An array that was handed in beside the right one: where it is off, and whether a prediction gives its numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import inf, log10
+from dataclasses import dataclass
 
 import numpy as np
 
-from jaxbp._check._compare import Handed, K, is_close, magnitude, relative_error
-from jaxbp._check._report import Finding
+from jaxbp._check._compare import Handed, K, Tolerance, magnitude
+from jaxbp._check._report import Finding, Status
 from jaxbp._check._trees import broadcast_axes
 
 
@@ -19,8 +18,7 @@ class Leaf:
     mine: np.ndarray
     right: np.ndarray
     off: np.ndarray  # which elements are off
-    error: float  # up to which a right program may go
-    epsilon: float  # the relative size of one rounding
+    tolerance: Tolerance
     finding: Finding
 
     @classmethod
@@ -33,12 +31,18 @@ class Leaf:
         elif mine.shape != right.shape:
             expected, misshapen = right.T, f"its shape {mine.shape} is that of the transpose"
         size = magnitude(expected)
+        tolerance = Tolerance(handed.epsilon, tolerated, size, handed.resolution)
         # half precision rounds as much in one step as others in a whole pass
         strict = (64 if handed.epsilon < 1e-5 else 4) * max(handed.epsilon, 1e-13) * size
         error = _errors(mine, expected, handed.largest, tolerated)
-        off = (error > max(strict, tolerated, handed.resolution * (1 + 1e-9))) | bool(misshapen)
+        off = (error > tolerance.allowed(expected, expected)) | bool(misshapen)
         count, worst = int(np.count_nonzero(off)), float(np.max(error, initial=0))
-        status = "wrong" if count or misshapen else "precision" if worst > strict else "right"
+        if count or misshapen:
+            status: Status = "wrong"
+        elif worst <= strict:
+            status = "right"
+        else:
+            status = "precision" if worst <= max(tolerated, handed.resolution * (1 + 1e-9)) else "close"
         relative = worst / size if size else float(np.inf if worst else 0)
         at = tuple(map(int, np.unravel_index(int(np.argmax(error)), error.shape))) if error.size else ()
         there = (float(mine[at]), float(expected[at])) if error.size else (0.0, 0.0)
@@ -46,7 +50,7 @@ class Leaf:
         of_elements = f"{broken} of its {mine.size} elements {'is' if broken == 1 else 'are'} NaN or infinite"
         remark = of_elements if broken else misshapen
         finding = Finding(str(name), status, at, *there, relative, count, max(1, mine.size), remark)
-        return cls(str(name), mine, right, off, tolerated, handed.epsilon, finding)
+        return cls(str(name), mine, right, off, tolerance, finding)
 
     @property
     def wrong(self) -> bool:
@@ -57,16 +61,6 @@ class Leaf:
     def has_its_shape(self) -> bool:
         """Whether it came in the shape of its parameter."""
         return self.mine.shape == self.right.shape
-
-    @property
-    def size(self) -> float:
-        """The largest right element."""
-        return magnitude(self.right)
-
-    @property
-    def relative(self) -> float:
-        """The error of a prediction, relative to its largest element, that the format allows at least."""
-        return relative_error(self.epsilon)
 
     @property
     def box(self) -> tuple[slice, ...]:
@@ -83,23 +77,6 @@ class Leaf:
             for part, length in zip(self.box, self.mine.shape, strict=True)
         ]  # fmt: skip
         return self.name if all(part == ":" for part in parts) else f"{self.name}[{', '.join(parts)}]"
-
-    def printed(self, resolution: float) -> "Leaf":
-        """The leaf as one that was printed with a few decimals."""
-        return replace(self, error=self.error + resolution)
-
-    def is_(self, predicted: np.ndarray) -> bool:
-        """Whether a prediction gives what was handed in."""
-        return is_close(self.mine, predicted, self.right, self.relative, self.error)
-
-    def digits(self, predicted: np.ndarray) -> float:
-        """The power of ten of how improbable it is that one number agrees so well with a prediction by chance."""
-        size = max(magnitude(self.mine), magnitude(predicted))
-        return -log10(max(magnitude(self.mine - predicted) / size, self.epsilon / 2, 1e-12)) if size else 0.0
-
-    def evidence(self, predicted: np.ndarray) -> float:
-        """The same of all elements that are off; −∞ where they do not agree."""
-        return self.finding.off * self.digits(predicted) if self.is_(predicted) else -inf
 
 
 def axes_in_words(axes: Sequence[int]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from jaxbp._check._facts import Facts
-from jaxbp._check._pass import backward_names, backward_order
+from jaxbp._check._pass import backward_names
 from jaxbp._graph import SHARED
 from jaxbp._names import Name
 
@@ -13,9 +13,7 @@ def in_order(facts: Facts, names: Iterable[Name]) -> list[Name]:
     net = facts.net
     order = [Name("h", (s,)) for s in net.inputs]
     order += [Name(kind, (u,)) for u in net.order for kind in ("a", "h")]
-    order.append(Name("loss"))
-    for u in backward_order(facts):
-        order += backward_names(facts, u)
+    order += backward_names(facts)
     given = set(names)
     return [name for name in order if name in given]
 

@@ -1,12 +1,13 @@
 """The report on a hand gradient: the verdict, where the gradient goes wrong, and which mistake explains it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-Verdict = Literal["right", "wrong", "precision", "kink"]
+Verdict = Literal["right", "precision", "close", "kink", "wrong"]
+Status = Literal["right", "precision", "close", "wrong"]
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,18 @@ class Mistake:
 
     Attributes:
         slug: Its name, such as `missing-derivative`.
-        unit: The unit in whose step it is made; None where it is made in the whole.
+        units: The units in whose step it is made, or the leaves of a tree; none where it is made in the whole.
         text: What it is, with the right formula.
     """
 
     slug: str
-    unit: str | None
+    units: tuple[str, ...]
     text: str
+
+    @property
+    def unit(self) -> str | None:
+        """The only unit in whose step it is made; None where it is made in several, or in the whole."""
+        return self.units[0] if len(self.units) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,12 @@ class Finding:
 
     `index` is its worst element, where `mine` was handed in and `expected` is right. The largest difference is relative
     to the largest element of the reference; `off` of its `size` elements are off. The status is `"precision"` where
-    rounding explains the difference, and the remark says what else is the matter, such as a transpose or a NaN.
+    rounding explains the difference, `"close"` where it is larger than that, but no more than a part in a million, and
+    the remark says what else is the matter, such as a transpose or a NaN.
     """
 
     name: str
-    status: Literal["right", "precision", "wrong"]
+    status: Status
     index: tuple[int, ...]
     mine: float
     expected: float
@@ -48,11 +55,17 @@ class Finding:
         """The share of its elements that are right."""
         return 1 - self.off / self.size
 
+    @property
+    def distance(self) -> str:
+        """The largest error in words: relative, or absolute where everything right is 0."""
+        if np.isfinite(self.relative_error):
+            return f"relative error {self.relative_error:.1e}"
+        return f"off by {abs(self.mine - self.expected):.1e} where everything right is 0"
+
     def __str__(self) -> str:
         where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
         name = f"{self.name}{where}".replace("][", ", ")  # in a layer of a stack
-        text = f"{name} is {self.mine:.6g}, expected {self.expected:.6g} (relative error "
-        text += f"{self.relative_error:.1e}"
+        text = f"{name} is {self.mine:.6g}, expected {self.expected:.6g} ({self.distance}"
         text += ")" if self.size == 1 else f"; {self.off} of {self.size} elements are off)"
         return f"{text}; {self.remark}" if self.remark else text
 
@@ -62,12 +75,14 @@ class Report:
     """What a check found out; it prints as a few lines.
 
     Attributes:
-        verdict: `"right"`; `"precision"`, right up to what the dtype explains; `"kink"`, different only where an
-            activation sits exactly on its corner, and a valid subgradient there; `"wrong"`.
+        verdict: `"right"`; `"precision"`, right up to what the dtype explains; `"close"`, right to a part in a
+            million, as finite differences, an ε in a logarithm or printed digits give; `"kink"`, different only where
+            an activation sits exactly on its corner, and a valid subgradient there; `"wrong"`.
         findings: Every quantity that was handed in, in the order of computation.
         first_wrong: The first quantity that is wrong; None if none is.
         where: The step to look at.
         alternatives: Every explanation, the best first: the mistakes that together give what was handed in.
+        same_as: For each of them the first that gives the same numbers on every input: the same in other words.
         notes: What else there is to know, in sentences.
     """
 
@@ -77,6 +92,7 @@ class Report:
     where: str = ""
     alternatives: tuple[tuple[Mistake, ...], ...] = ()
     notes: tuple[str, ...] = ()
+    same_as: tuple[int, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -99,27 +115,43 @@ class Report:
             raise AssertionError(str(self))
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        return "\n".join(self._lines(3, 3, 3))
 
-    def _lines(self) -> list[str]:
-        wrong = [finding for finding in self.findings if finding.status == "wrong"]
+    def details(self) -> str:
+        """Everything there is to say; what prints is its beginning, in at most fifteen lines."""
+        return "\n".join(self._lines(len(self.findings), len(self.alternatives), len(self.notes)))
+
+    def _lines(self, most_findings: int, most_explanations: int, most_notes: int) -> list[str]:
         lines = [f"{self.verdict}: {_HEADLINES[self.verdict]}"]
-        if self.verdict == "precision":
-            worst = max(self.findings, key=lambda finding: finding.relative_error)
-            lines.append(f"  the largest relative error is {worst.relative_error:.1e}, in {worst.name}")
-        if wrong and self.verdict == "wrong":
-            lines.append(f"  {self.where}")
-            lines += [f"  {finding}" for finding in wrong[:_SHOWN]]
-            if len(wrong) > _SHOWN:
-                lines.append(f"  and {len(wrong) - _SHOWN} more: {', '.join(f.name for f in wrong[_SHOWN:])}")
-            lines.append(f"  right: {', '.join(self.right) or 'nothing'}")
-        for i, together in enumerate(self.alternatives[:_SHOWN]):
-            lines.append("because:" if i == 0 else "or because:")
-            for j, mistake in enumerate(together):
-                lines.append(f"  {'and ' if j else ''}{mistake.slug}: {mistake.text}")
-        if self.verdict == "wrong" and not self.alternatives:
-            lines.append("no mistake that is known here explains these numbers")
-        return [*lines, *(f"note: {note}" for note in self.notes)]
+        if self.verdict in ("precision", "close"):
+            worst = max(self.findings, key=lambda finding: (finding.status == self.verdict, finding.relative_error))
+            lines.append(f"  the largest: {worst.distance} in {worst.name}")
+        if self.verdict == "wrong":
+            lines += self._about_wrong(most_findings)
+            lines += self._because(most_explanations)
+        more = len(self.notes) - most_notes
+        lines += [f"note: {note}" for note in self.notes[:most_notes]]
+        return [*lines, *([f"and {more} more notes in report.notes"] if more > 0 else [])]
+
+    def _about_wrong(self, most: int) -> list[str]:
+        wrong = [finding for finding in self.findings if finding.status == "wrong"]
+        lines = [f"  {self.where}", *(f"  {finding}" for finding in wrong[:most])]
+        if len(wrong) > most:
+            lines.append(f"  and {len(wrong) - most} more: {_some(f.name for f in wrong[most:])}")
+        return [*lines, f"  right: {_some(self.right) or 'nothing'}"]
+
+    def _because(self, most: int) -> list[str]:
+        same_as = self.same_as or tuple(range(len(self.alternatives)))
+        apart = [i for i in range(len(self.alternatives)) if same_as[i] == i]
+        lines: list[str] = []
+        for i in apart[:most]:
+            said = [f"{mistake.slug}: {mistake.text}" for mistake in self.alternatives[i]]
+            same = [_slugs(self.alternatives[j]) for j in range(i + 1, len(self.alternatives)) if same_as[j] == i]
+            in_other_words = f" (the same in other words: {', '.join(dict.fromkeys(same))})" if same else ""
+            lines.append(f"{'because' if not lines else 'or because'} {' and '.join(said)}{in_other_words}")
+        if len(apart) > most:
+            lines.append(f"or because of {len(apart) - most} more in report.alternatives")
+        return lines or ["no mistake that is known here explains these numbers"]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain numbers, texts, lists and dicts, for tools; each quantity has a `score` from 0 to 1."""
@@ -134,8 +166,9 @@ class Report:
 
 def nothing_wrong(findings: tuple[Finding, ...], notes: tuple[str, ...] = ()) -> Report:
     """The report where nothing is wrong."""
-    rounded = any(finding.status == "precision" for finding in findings)
-    return Report("precision" if rounded else "right", findings, notes=notes)
+    statuses = {finding.status for finding in findings}
+    verdict: Verdict = "close" if "close" in statuses else "precision" if "precision" in statuses else "right"
+    return Report(verdict, findings, notes=notes)
 
 
 def on_corner(count: int, size: int, name: str, of: str) -> str:
@@ -146,10 +179,22 @@ def on_corner(count: int, size: int, name: str, of: str) -> str:
     )
 
 
-_SHOWN = 6
+_NAMES = 6
+
+
+def _some(names: Iterable[str]) -> str:
+    known = list(names)
+    return ", ".join(known[:_NAMES]) + (f" and {len(known) - _NAMES} more" if len(known) > _NAMES else "")
+
+
+def _slugs(mistakes: tuple[Mistake, ...]) -> str:
+    return " and ".join(f"{m.slug} at {', '.join(m.units)}" if m.units else m.slug for m in mistakes)
+
+
 _HEADLINES: Mapping[str, str] = {
     "right": "everything handed in agrees with jax.grad in float64",
     "precision": "right up to what the number format explains",
+    "close": "right to a part in a million, as finite differences, an ε or printed digits give",
     "kink": "different only on a corner, where what was handed in is a valid subgradient too",
     "wrong": "this is not the gradient",
 }

@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxbp._check._facts import Corner, Facts, phi
 from jaxbp._check._noise import Noise
-from jaxbp._check._pass import Pass, backward_order, output_signals
+from jaxbp._check._pass import LOSS, Pass
 from jaxbp._check._session import in_float64
+from jaxbp._check._steps import output_signals
 from jaxbp._function_unit import FunctionUnit, over_examples
 from jaxbp._names import Name, named
 from jaxbp._plan import Edge
@@ -67,11 +68,14 @@ def _noisy_quantities(
     o = net.output
     right[Name("Delta", (o,))], right[Name("delta", (o,))] = output_signals(at, at.y)
     state = Pass(at)
-    for u in backward_order(at):
-        state = state.through(u)
-        if u in net.units:
-            delta = rounded(state.delta[u])
-            state = replace(state, delta={**state.delta, u: delta}).with_gradients(u, delta, ())
+    for step in state.steps:
+        if step == LOSS:
+            continue
+        signals = state.signals(step, ())
+        if step in net.units:
+            delta = Name("delta", (step,))
+            signals[delta] = rounded(signals[delta])
+        state = state.after(signals, ())
     return {name: rounded(array) for name, array in state.quantities().items()} | named({"a": a, "h": h})
 
 

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxbp._check._facts import Facts
-from jaxbp._check._pass import gradient, pulled_back, pulled_through
 from jaxbp._check._report import Mistake
+from jaxbp._check._steps import contracted, pulled_back, pulled_through
 from jaxbp._names import Name
 from jaxbp.connections import Bias, Dense, Identity, Transposed
 
 
 def wrong_rules(facts: Facts) -> tuple[Mistake, ...]:
     """The steps at which a network's own rules do not give what autodiff makes of its forward phase."""
-    return tuple(Mistake("wrong-pull-back", u, text) for u in reversed(facts.net.order) for text in _of(facts, u))
+    return tuple(Mistake("wrong-pull-back", (u,), text) for u in reversed(facts.net.order) for text in _of(facts, u))
 
 
 def _of(facts: Facts, u: str) -> Iterator[str]:
@@ -30,7 +30,7 @@ def _of(facts: Facts, u: str) -> Iterator[str]:
         if edge.connection is None or isinstance(edge.connection, Bias | Dense | Transposed | Identity):
             continue
         W = Name("grad", (u, s))
-        if edge.weight == (u, s) and not _equal(gradient(facts, u, s, delta), right[W]):
+        if edge.weight == (u, s) and not _equal(contracted(facts, u, s, facts.h[s], delta), right[W]):
             yield f"what the connection from {s} to {u} brings to contract with is not what autodiff has for {W}"
         if facts.plan.readers[s] == (u,) and not _equal(pulled_through(facts, u, s, delta), right[Name("Delta", (s,))]):
             yield f"what the connection from {s} to {u} brings as its pull-back is not that of autodiff"

@@ -1,290 +1,196 @@
 """The search for mistakes that explain what was handed in: by evaluating them, the fewest first.
 
-The backward pass is walked unit by unit. Where the right step, from the error signals so far, gives what was handed
-in, it is taken; where it does not, every known mistake at this step is tried, and the walk goes on from each that
-does. Mistakes at different units are thus found one after the other, not in every combination.
+A backward pass is walked step by step. Where the right step, from the error signals so far, gives what was handed in,
+it is taken; where it does not, every entry of the catalogue for this step is tried, and the walk goes on from each that
+does. Mistakes in different steps are thus found one after the other, not in every combination, and a mistake that is
+made again costs nothing: people make the same one wherever they can.
+
+A function has no graph: its walk has a step for each leaf, which is right or has a mistake of its own.
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, count, product
+from typing import Any
 
 import numpy as np
 
-from jaxbp._check._facts import Facts
-from jaxbp._check._mistakes import (
-    at_output,
-    has_own_matrix,
-    in_all_gradients,
-    in_delta,
-    in_gradient,
-    in_sums,
-    in_terms,
-    updated_weights,
-)
-from jaxbp._check._pass import Change, Pass, backward_names, backward_order, gradient
-from jaxbp._check._report import Mistake
-from jaxbp._check._shared_mistakes import in_shared
-from jaxbp._graph import ONE, SHARED
-from jaxbp._names import Name
-from jaxbp._plan import Place
-from jaxbp.connections import Dense
+from jaxbp._check._change import Change, again, groups
+from jaxbp._check._constants import LookAhead, affine, simplest
+from jaxbp._check._gradient import Gradient
+from jaxbp._check._walk import Observed, Walk
 
 MOST_MISTAKES = 3
-MOST_TRIALS = 8_000
+MOST_TRIALS = 20_000
 _MOST_ANSWERS = 24
 _MOST_STEPS = 3
-_LARGE, _PART = 4096, 24
-
-Close = Callable[[Name, np.ndarray, np.ndarray], bool]
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
-    """The backward quantities that were handed in, as a search sees them: with the batch as one axis."""
+class Search:
+    """A search from the beginning of a walk, for what gives everything that was handed in."""
 
-    arrays: dict[Name, np.ndarray]
-    close_arrays: Close  # whether an array, or a part of it, is another up to rounding, under a name
+    start: Walk
+    observed: Observed
 
-    def close(self, name: Name, predicted: np.ndarray) -> bool:
-        """Whether a prediction is what was handed in; it is where nothing was."""
-        return name not in self.arrays or self.close_arrays(name, self.arrays[name], predicted)
+    @cached_property
+    def _order(self) -> tuple[str, ...]:
+        """The steps that matter."""
+        start, arrays = self.start, self.observed.arrays
+        return tuple(step for step in start.steps if len(start.names(step)) != 1 or start.names(step)[0] in arrays)
 
+    def explanations(self) -> tuple[list[tuple[Change, ...]], int]:
+        """The smallest sets of mistakes that give everything that was handed in, and how many were tried."""
+        tie, trials, order = count(), count(1), self._order
+        # cost, −progress, changes, tie; then the walk so far, and how many mistakes to make in the next step
+        queue: list[tuple[int, int, int, int, Walk, int]] = [(0, 0, 0, next(tie), self.start, 0)]
+        found: list[tuple[Change, ...]] = []
+        best, tried = MOST_MISTAKES, 0
+        while queue and len(found) < _MOST_ANSWERS and tried < MOST_TRIALS:
+            cost, progress, _, _, state, mistakes = heapq.heappop(queue)
+            if cost > best:
+                break
+            if -progress == len(order):
+                found.append(state.changes)
+                best = cost
+                continue
+            step = order[-progress]
+            for after in self._taken(state, step, mistakes, best, trials):
+                made = after.changes
+                heapq.heappush(queue, (len(groups(made)), progress - 1, len(made), next(tie), after, 0))
+            # where nothing was handed in to compare with, more than one would explain anything
+            most = 2 if any(name in self.observed.arrays for name in state.names(step)) else 1
+            if mistakes < most and cost + 1 <= best and (mistakes or self._can_be_wrong(state, step)):
+                heapq.heappush(queue, (cost + 1, progress, len(state.changes), next(tie), state, mistakes + 1))
+            tried = next(trials)
+        return _distinct(found), tried
 
-def explanations(facts: Facts, observed: Observed) -> tuple[list[tuple[Change, ...]], bool]:
-    """The smallest sets of known changes that give everything that was handed in, and whether all were tried.
+    def _can_be_wrong(self, state: Walk, step: str) -> bool:
+        return bool(state.in_signals(step))
 
-    What is handed in may leave too many to try.
-    """
-    order = [u for u in backward_order(facts) if u in facts.net.units or Name("Delta", (u,)) in observed.arrays]
-    tie = count()
-    # cost, −progress, tie; then the pass so far, and how many mistakes to make in the step of the next unit
-    queue = [(0, 0, next(tie), Pass(facts), 0)]
-    found: list[tuple[Change, ...]] = []
-    best = MOST_MISTAKES
-    trials = iter(range(MOST_TRIALS))
-    while queue and len(found) < _MOST_ANSWERS:
-        cost, progress, _, state, mistakes = heapq.heappop(queue)
-        if cost > best:
-            break
-        if -progress == len(order):
-            found.append(state.changes)
-            best = cost
-            continue
-        u = order[-progress]
-        for after, extra in _steps(state, u, mistakes, observed, best - cost, trials):
-            heapq.heappush(queue, (cost + extra, progress - 1, next(tie), after, 0))
-        # where nothing was handed in to compare with, more than one would explain anything
-        most = 2 if any(name in observed.arrays for name in backward_names(facts, u)) else 1
-        if mistakes < most and cost + 1 <= best:
-            heapq.heappush(queue, (cost + 1, progress, next(tie), state, mistakes + 1))
-    return _distinct(found), next(trials, None) is not None
+    def _taken(self, state: Walk, step: str, mistakes: int, best: int, trials: Iterator[int]) -> Iterator[Walk]:
+        """The walks after a step with so many mistakes in its signals that give what was handed in."""
+        right = state.signals(step, ())
+        for changes in self._signal_changes(state, step, mistakes):
+            if next(trials) > MOST_TRIALS:
+                return
+            with np.errstate(all="ignore"):
+                signals = state.signals(step, changes) if changes else right
+            if changes and all(np.array_equal(signals[name], right[name]) for name in right):
+                continue  # a mistake without consequences explains nothing
+            if not all(self.observed.close(name, array) for name, array in signals.items()):
+                continue
+            after = state.after(signals, changes)
+            for in_gradients in self._gradient_changes(after, step, best):
+                yield after.after({}, in_gradients) if in_gradients else after
 
-
-def _steps(
-    state: Pass, u: str, mistakes: int, observed: Observed, allowed: int, trials: Iterator[int]
-) -> Iterator[tuple[Pass, int]]:
-    """The passes after the step of u with so many mistakes in its signals that give what was handed in.
-
-    With each comes the number of mistakes in its gradients, which are tried besides.
-    """
-    right = state.signals(u, ())
-    for changes in _signal_changes(state, u, mistakes, observed):
-        if next(trials, None) is None:
+    def _signal_changes(self, state: Walk, step: str, mistakes: int) -> Iterator[tuple[Change, ...]]:
+        """So many mistakes, in different parts of the step, beside those that are made again in it."""
+        known = state.in_signals(step)
+        repeated = [(), *again(state.changes, known)]
+        if mistakes == 0:
+            yield from repeated
             return
-        with np.errstate(all="ignore"):
-            Delta, delta = state.signals(u, changes)
-        if changes and all(np.array_equal(new, old) for new, old in zip((Delta, delta), right, strict=True)):
-            continue  # a mistake without consequences explains nothing
-        if not observed.close(Name("Delta", (u,)), Delta):
-            continue
-        after = replace(state, Delta={**state.Delta, u: Delta}, changes=state.changes + changes)
-        if u in state.facts.net.inputs:
-            yield after, 0
-            continue
-        if not observed.close(Name("delta", (u,)), delta):
-            continue
-        for in_gradients in _gradient_changes(after, u, delta, observed, allowed):
-            made = len({change.mistake for change in in_gradients})
-            if made <= allowed:
-                done = replace(after, changes=after.changes + in_gradients).with_gradients(u, delta, in_gradients)
-                yield done, made
+        known = [change for change in known if mistakes == 1 or not change.case.alone]
+        for made_again in repeated:
+            for together in combinations(known, mistakes):
+                changes = (*made_again, *together)
+                if len({(change.stage, change.key) for change in changes}) == len(changes):
+                    yield from self._solved(state, step, changes)
 
-
-def _signal_changes(state: Pass, u: str, mistakes: int, observed: Observed) -> Iterator[tuple[Change, ...]]:
-    """So many mistakes, in different parts of the step from the readers' δ to δ_u."""
-    facts = state.facts
-    followed = [(), *_same_update_again(state, u)]
-    if mistakes == 0:
-        yield from followed
-        return
-    in_step: list[Change] = []
-    if u == facts.net.output:
-        in_step += at_output(facts)
-    else:
-        in_step += [*in_terms(state, u), *in_sums(facts, u)]
-    if u in facts.net.units:
-        in_step += in_delta(facts, u)
-        if u == facts.net.output and Name("Delta", (u,)) not in observed.arrays:
-            # a factor in Δ of the output is then the same as one in δ
-            in_step = [c for c in in_step if c.stage != "delta" or c.mistake.slug not in ("sign", "scale")]
-    for again in followed:
-        yield from ((*again, *changes) for changes in _in_different_parts(in_step, mistakes))
-        for others in _in_different_parts(in_step, mistakes - 1):
-            yield from _with_updated_weights(state, u, (*again, *others), observed)
-
-
-def _in_different_parts(changes: Sequence[Change], count: int) -> Iterator[tuple[Change, ...]]:
-    for together in combinations(changes, count):
-        if len({(change.stage, change.key) for change in together}) == count:
-            yield together
-
-
-def _with_updated_weights(
-    state: Pass, u: str, others: tuple[Change, ...], observed: Observed
-) -> Iterator[tuple[Change, ...]]:
-    """The changes and a reader's weights updated too early, at each learning rate that one of the arrays asks for."""
-    facts = state.facts
-    if u == facts.net.output:
-        return
-    for v in facts.plan.readers[u]:
-        taken = any(change.stage == "term" and change.key == v for change in others)
-        if taken or not has_own_matrix(facts, v, u):
-            continue
-        for eta in _learning_rates(state, u, v, others, observed):
-            yield (*others, updated_weights(v, u, eta))
-
-
-def _learning_rates(state: Pass, u: str, v: str, others: tuple[Change, ...], observed: Observed) -> Iterator[float]:
-    # what follows is linear in η: two values of it, and what was handed in, tell η; but a mask that is taken from the
-    # signal depends on η too, and a few more steps lead there
-    steps = (1.0, *[1e-3] * _MOST_STEPS) if any(change.mistake.slug == "relu-mask" for change in others) else (1.0,)
-    order = backward_order(state.facts)
-    names = {w: backward_names(state.facts, w) for w in order}
-    seen_at = [i for i, w in enumerate(order) if any(name in observed.arrays for name in names[w])]
-    # two units, in case what was handed in of the first has a mistake of its own
-    last = next(iter([i for i in seen_at if i >= order.index(u)][1:2]), len(order) - 1) + 1
-    after_v = order[order.index(u) : last]
-    reads_again = any(v in state.facts.plan.readers[w] and has_own_matrix(state.facts, v, w) for w in after_v[1:])
-
-    @cache
-    def given(eta: float, is_repeated: bool) -> dict[Name, np.ndarray]:
-        after = state.through(u, (*others, updated_weights(v, u, eta)))
-        for next_one in after_v[1:]:
-            again = next(_same_update_again(after, next_one), ()) if is_repeated else ()
-            after = after.through(next_one, again)
-        named = after.quantities()
-        return {name: named[name] for w in after_v for name in names[w] if name in observed.arrays and name in named}
-
-    seen: list[float] = []
-    for is_repeated in (False, True) if reads_again else (False,):
-        for name, right in given(0.0, is_repeated).items():
-            handed = observed.arrays[name]
-            # a gradient may have been handed in as its transpose besides
-            for mine in (handed, handed.T) if name.kind == "grad" else (handed,):
-                if mine.shape != right.shape:
-                    continue
-                eta = 0.0
-                for step in steps:
-                    here = given(eta, is_repeated)[name]
-                    slope = (given(eta + step, is_repeated)[name] - here) / step
-                    eta += float(np.vdot(slope, mine - here) / np.vdot(slope, slope)) if np.any(slope) else 0.0
-                if 1e-6 < eta < 100 and not any(abs(eta - other) < 1e-6 * eta for other in seen):
-                    seen.append(eta)
-                    yield eta
-
-
-def _same_update_again(state: Pass, u: str) -> Iterator[tuple[Change, ...]]:
-    """Weights updated too early at one unit are so for all that it reads, and often at every unit: one mistake."""
-    facts = state.facts
-    before = [change for change in state.changes if change.learning_rate is not None]
-    if not before or u == facts.net.output:
-        return
-    first = before[0]
-    readers = [v for v in facts.plan.readers[u] if has_own_matrix(facts, v, u)]
-    for again in ([v for v in readers if v == first.mistake.unit], readers):
-        if again:
-            yield tuple(replace(updated_weights(v, u, first.learning_rate or 0), mistake=first.mistake) for v in again)
-
-
-def _gradient_changes(
-    state: Pass, u: str, delta: np.ndarray, observed: Observed, allowed: int
-) -> Iterator[tuple[Change, ...]]:
-    """The sets of changes with which the gradients that are complete with δ_u are what was handed in."""
-    facts = state.facts
-    off = [place for place in facts.plan.due[u] if not _fit(state, u, delta, (), [place], observed)]
-    if not off:
-        yield ()
-        return
-    if not allowed:
-        return
-    for changes in in_all_gradients(facts, u):
-        if _fit(state, u, delta, changes, facts.plan.due[u], observed):
+    def _solved(self, state: Walk, step: str, changes: tuple[Change, ...]) -> Iterator[tuple[Change, ...]]:
+        """The changes with each constant that one of the arrays asks for; without more than one that is open."""
+        still = [i for i, change in enumerate(changes) if change.is_open]
+        if not still:
             yield changes
-    if len(off) > allowed:
-        return
-    known = [in_shared(facts, u, name) if group == SHARED else in_gradient(facts, u, name) for group, name in off]
-    fitting = [
-        [change for change in changes if _fit(state, u, delta, [change], [place], observed)]
-        for changes, place in zip(known, off, strict=True)
-    ]
-    yield from product(*fitting)
+        if len(still) != 1:
+            return
+        [i] = still
+        before, change, behind = changes[:i], changes[i], changes[i + 1 :]
+        seen: list[float] = []
+        for c in self._constants(state, step, change, (*before, *behind)):
+            if change.case.allowed(c) and not any(np.isclose(c, other, rtol=1e-6) for other in seen):
+                seen.append(c)
+                yield (*before, change.at(c), *behind)
 
+    def _constants(self, state: Walk, step: str, change: Change, others: tuple[Change, ...]) -> Iterator[float]:
+        # a mask that is taken from the signal depends on the constant too, and a few more steps lead there
+        moves = (1.0, *[1e-3] * _MOST_STEPS) if any(other.case.bends for other in others) else (1.0,)
+        for repeats in (False, True) if change.entry.stage == "term" else (False,):
+            ahead = LookAhead(self.observed, state, self._order[self._order.index(step) :], change, others, repeats)
+            yield from ahead.constants(moves)
 
-def _fit(
-    state: Pass,
-    u: str,
-    delta: np.ndarray,
-    changes: Sequence[Change],
-    weights: Iterable[Place],
-    observed: Observed,
-) -> bool:
-    """Whether the gradients that are complete with δ_u, right or with changes, are what was handed in."""
-    by_source = {str(change.key): change for change in changes if change.stage == "gradient"}
-    shared = [Name("grad", (group, name)) for group, name in weights if group == SHARED]
-    own = [name for group, name in weights if group != SHARED]
-    if not all(_fits(state, u, s, delta, by_source.get(s), observed) for s in own):
-        return False
-    if not any(name in observed.arrays for name in shared):
-        return True
-    gradients = state.with_gradients(u, delta, changes).gradients
-    return all(observed.close(name, gradients[name]) for name in shared)
+    def _gradient_changes(self, state: Walk, step: str, best: int) -> Iterator[tuple[Change, ...]]:
+        """The sets of changes with which the gradients of a step are what was handed in."""
+        due = [name for name in state.due(step) if name in self.observed.arrays]
+        off = [name for name in due if not self._fits(state, name, None)]
+        if not off:
+            yield ()
+            return
+        allowed = best - len(groups(state.changes))
+        fitting: list[list[Change]] = []
+        for name in off:
+            gradient = state.gradient_of(name, self.observed.arrays[name])
+            options = [
+                change
+                for candidate in state.in_gradient(step, gradient)
+                for change in self._with_constants(state, name, gradient, candidate)
+                if self._fits(state, name, change)
+            ]
+            if not options:
+                return
+            fitting.append(options)
+        for together in product(*fitting):
+            if len(groups((*state.changes, *together))) - len(groups(state.changes)) <= allowed:
+                yield together
 
+    def _with_constants(self, state: Walk, name: Any, gradient: Gradient, candidate: Change) -> Iterator[Change]:
+        if not candidate.is_open:
+            yield candidate
+            return
+        tolerance, mine = self.observed.tolerances[name], gradient.mine
+        same = [c for c in state.changes if c.is_of_kind(candidate) and c.constant is not None]
+        for other in same[:1]:
+            yield candidate.at(other.constant or 0.0)
+        sample = gradient.sample() or gradient
+        if mine is None or sample.mine is None:
+            return
+        made = [self._made(state, name, sample, candidate.at(c)) for c in (0.0, 1.0)]
+        if made[0].shape != sample.mine.shape:
+            return
+        c = affine(sample.mine, made[0], made[1] - made[0])
+        if np.isfinite(c) and c != 0:
+            shown = sample.mine
+            c = simplest(c, lambda c: tolerance.gives(shown, made[0] + c * (made[1] - made[0])))
+            if candidate.case.allowed(c) and not any(np.isclose(c, o.constant or 0.0, rtol=1e-6) for o in same[:1]):
+                yield candidate.at(c)
 
-def _fits(state: Pass, u: str, s: str, delta: np.ndarray, change: Change | None, observed: Observed) -> bool:
-    """Whether a gradient, right or with a change, is what was handed in; of a large one a part is tried first."""
-    name = Name("grad", (u, s))
-    if name not in observed.arrays:
-        return True
+    def _made(self, state: Walk, name: Any, gradient: Gradient, change: Change) -> np.ndarray:
+        if change.stage == "use":
+            return state.changed(name, change)
+        return change.apply(gradient)
 
-    def predicted(state: Pass, delta: np.ndarray) -> np.ndarray:
-        return gradient(state.facts, u, s, delta) if change is None else change.apply(state, delta)
-
-    facts = state.facts
-    shape = facts.params[u][s].shape
-    if s != ONE and facts.params[u][s].size > _LARGE and isinstance(facts.edge(u, s).connection, Dense):
-        columns = np.linspace(0, shape[1] - 1, _PART, dtype=int)
-        rows = columns if shape[0] == shape[1] else np.linspace(0, shape[0] - 1, _PART, dtype=int)
-        alike = [v for v in facts.h if facts.h[v].shape == facts.h[s].shape]
-        h = {v: facts.h[v][..., rows] for v in alike}
-        a = {v: facts.a[v][..., rows] for v in alike if v in facts.a}
-        part = predicted(Pass(replace(facts, h=h, a=a)), delta[..., columns])
-        mine = observed.arrays[name]
-        mine = mine[np.ix_(rows, columns)] if mine.shape == shape else mine[np.ix_(columns, rows)]
-        if not observed.close_arrays(name, mine, part):
-            return False
-    return observed.close(name, predicted(state, delta))
+    def _fits(self, state: Walk, name: Any, change: Change | None) -> bool:
+        """Whether a gradient, right or with a change, is what was handed in; of a large one a sample is tried first."""
+        mine, tolerance = self.observed.arrays[name], self.observed.tolerances[name]
+        gradient = state.gradient_of(name, mine)
+        with np.errstate(all="ignore"):
+            if change is not None and change.stage == "use":
+                return tolerance.gives(mine, state.changed(name, change))
+            sample = gradient.sample()
+            if sample is not None and sample.mine is not None and not (change and change.case.choices):
+                predicted = sample.right if change is None else change.apply(sample)
+                if not tolerance.gives(sample.mine, predicted):
+                    return False
+            return tolerance.gives(mine, gradient.right if change is None else change.apply(gradient))
 
 
 def _distinct(found: Sequence[tuple[Change, ...]]) -> list[tuple[Change, ...]]:
-    by_mistakes: dict[frozenset[Mistake], tuple[Change, ...]] = {}
-    for changes in found:
-        by_mistakes.setdefault(frozenset(change.mistake for change in changes), changes)
+    """Each set of mistakes once, where it is made at the fewest places."""
+    by_mistakes: dict[Any, tuple[Change, ...]] = {}
+    for changes in sorted(found, key=len):
+        key = frozenset((group[0].entry.slug, group[0].case.kind, group[0].text) for group in groups(changes))
+        by_mistakes.setdefault(key, changes)
     return list(by_mistakes.values())
-
-
-def mistakes_of(changes: Iterable[Change]) -> tuple[Mistake, ...]:
-    """The mistakes behind changes, each once."""
-    return tuple(dict.fromkeys(change.mistake for change in changes))

@@ -49,7 +49,7 @@ class Layers:
         said = self._said
         findings = tuple(replace(f, name=said(f.name), remark=said(f.remark)) for f in report.findings)
         alternatives = tuple(
-            tuple(replace(m, unit=m.unit and said(m.unit), text=said(m.text)) for m in together)
+            tuple(replace(m, units=tuple(map(said, m.units)), text=said(m.text)) for m in together)
             for together in report.alternatives
         )
         first = report.first_wrong and said(report.first_wrong)

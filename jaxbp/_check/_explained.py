@@ -1,0 +1,59 @@
+"""What explains the numbers that were handed in: searched for, held against chance, put in order and into words."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxbp._check._evidence import Evidence
+from jaxbp._check._ranking import Ranking, mistakes_of, names_by_key
+from jaxbp._check._report import Mistake
+from jaxbp._check._search import MOST_TRIALS, Search
+from jaxbp._check._walk import Observed
+
+_GAVE_UP = f"{MOST_TRIALS} combinations were tried; hand in more quantities to narrow them down"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a search came to.
+
+    Attributes:
+        alternatives: The explanations, the best first.
+        same_as: For each of them the first that is the same on every input.
+        notes: What tells them apart, and whether all were tried.
+        gives_right: Whether what was handed in is what a right pass gives, by the rules that the network brings.
+    """
+
+    alternatives: tuple[tuple[Mistake, ...], ...]
+    same_as: tuple[int, ...]
+    notes: tuple[str, ...]
+    gives_right: bool
+
+
+def explain(
+    start: Any, observed: Observed, right: Mapping[Any, np.ndarray], elsewhere: Callable[[], Any] | None = None
+) -> Explained:
+    """The mistakes that give what was handed in, where they are more than chance."""
+    found, tried = Search(start, observed).explanations()
+    values = [name for name in observed.arrays if getattr(name, "kind", "") == "loss"]
+    if not found and values:  # a value that nothing explains may have been computed in some other way
+        arrays = {name: array for name, array in observed.arrays.items() if name not in values}
+        observed = Observed(arrays, observed.tolerances)
+        found, tried = Search(start, observed).explanations() if arrays else ([], tried)
+    evidence = Evidence(start, observed, right, tried)
+    supported = [changes for changes in found if changes and evidence.supports(changes)]
+    order = [name for step in start.steps for name in start.names(step)]
+    ranking = Ranking(start, observed, supported, order, elsewhere if len(supported) > 1 else None)
+    names = names_by_key(name for step in start.steps for name in start.due(step))
+    everything = [str(name) for name in observed.arrays if name in names.values() and np.any(right[name])]
+    alternatives: dict[tuple[Mistake, ...], int] = {}
+    for changes, first in zip(ranking.explanations, ranking.same_as, strict=True):
+        alternatives.setdefault(mistakes_of(changes, names, everything), first)
+    places = list(dict.fromkeys(alternatives.values()))
+    kept = list(alternatives.values())
+    same_as = tuple(kept.index(first) for first in kept)
+    notes = (*ranking.telling_apart(), *([_GAVE_UP] if tried >= MOST_TRIALS else [])) if places else ()
+    notes = notes if places else ((_GAVE_UP,) if tried >= MOST_TRIALS else ())
+    return Explained(tuple(alternatives), same_as, notes, () in found)
