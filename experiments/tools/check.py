@@ -98,7 +98,13 @@ from experiments.tools.array_files import MOST_TEXT, READERS, read, read_arrays
 from experiments.tools.audited import Audited, ProgramError, audited
 from experiments.tools.description import Description, read_description
 
-STYLES = {"right": "bold green", "precision": "bold green", "kink": "bold yellow", "wrong": "bold red"}
+STYLES = {
+    "right": "bold green",
+    "precision": "bold green",
+    "close": "bold green",
+    "kink": "bold yellow",
+    "wrong": "bold red",
+}
 FUNCTION = "gradients"
 MOST_SECONDS = 86_400
 
