@@ -59,8 +59,8 @@ def assert_function_gradients_match(f: Callable[[Any], Any], params: Any, mine: 
     return _asserted(check_function(f, params, mine))
 
 
-def assert_rules_right(f: Callable[..., Any], *args: Any) -> RulesReport:
-    """Fail if a custom derivative rule that f(*args) reaches is wrong, as `check_rules` judges.
+def assert_rules_right(f: Callable[..., Any], *args: Any, device: Any = None) -> RulesReport:
+    """Fail if a custom derivative rule that f(*args) reaches is wrong, as `check_rules` judges, there with a device.
 
     The report is returned for what more a test may ask of it, such as that a rule is among those it names.
 
@@ -72,7 +72,7 @@ def assert_rules_right(f: Callable[..., Any], *args: Any) -> RulesReport:
         >>> [rule.name for rule in jaxbp.testing.assert_rules_right(jax.nn.relu, jnp.array([-1.0, 2.0])).rules]
         ['relu']
     """
-    report = check_rules(f, *args)
+    report = check_rules(f, *args, device=device)
     report.raise_if_wrong()
     return report
 

@@ -1,5 +1,7 @@
 """Every custom rule of a program is found and judged: the wrong ones with their places, and no right one accused."""
 
+import json
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,23 +16,26 @@ from jaxbp.testing import assert_rules_right
 NARROW = jnp.asarray(X, jnp.float32)
 
 
+def applied(fixed, args):
+    filled = (
+        [mine if is_fixed else x for mine, x, is_fixed in zip(ruled.args, given, of, strict=True)]
+        for ruled, given, of in zip(RULED, args, fixed, strict=True)
+    )
+    return [ruled.function(*given) for ruled, given in zip(RULED, filled, strict=True)]
+
+
+def numbers(fixed):
+    return [
+        [0 if is_fixed else x for x, is_fixed in zip(ruled.args, of, strict=True)]
+        for ruled, of in zip(RULED, fixed, strict=True)
+    ]
+
+
 @pytest.fixture(scope="module")
 def together():
     """All rules of the table in one program: JAX compiles it once."""
     fixed = [[callable(x) or isinstance(x, int) for x in ruled.args] for ruled in RULED]
-
-    def f(args):
-        filled = (
-            [mine if is_fixed else x for mine, x, is_fixed in zip(ruled.args, given, of, strict=True)]
-            for ruled, given, of in zip(RULED, args, fixed, strict=True)
-        )
-        return [ruled.function(*given) for ruled, given in zip(RULED, filled, strict=True)]
-
-    given = [
-        [0 if is_fixed else x for x, is_fixed in zip(r.args, of, strict=True)]
-        for r, of in zip(RULED, fixed, strict=True)
-    ]
-    report = jaxbp.check_rules(f, given)
+    report = jaxbp.check_rules(lambda args: applied(fixed, args), numbers(fixed))
     return report, {rule.name: rule for rule in report.rules}
 
 
@@ -176,11 +181,155 @@ def test_what_runs_in_no_float64_is_judged_as_it_came():
     assert "in float64 the function raises AssertionError" in report.notes[0]
 
 
+def by_number(c, x):
+    rule = jax.custom_jvp(lambda c, x: c * jnp.sin(x), nondiff_argnums=(0,))
+    rule.defjvp(lambda c, primals, tangents: (c * jnp.sin(*primals), 2 * c * jnp.cos(*primals) * tangents[0]))
+    return rule(c, x)
+
+
+def by_closure(c, x):
+    rule = jax.custom_vjp(lambda x: c * jnp.sin(x))
+    rule.defvjp(lambda x: (c * jnp.sin(x), x), lambda x, g: (2 * c * jnp.cos(x) * g,))
+    return rule(x)
+
+
+def along_rows(c, x):
+    return jax.lax.scan(lambda c, row: (c + 1, by_number(c, row)), c, x)[1]
+
+
+@pytest.mark.parametrize("f", [by_number, by_closure, jax.jit(by_closure), along_rows])
+def test_a_rule_that_closes_over_what_is_traced_is_judged(f):
+    (rule,) = jaxbp.check_rules(f, jnp.asarray(3.0), X).rules
+    assert (rule.verdict, rule.uses) == ("wrong", 4 if f is along_rows else 1)
+    assert dict(rule.why)["x"] == "factor: 2 times the right one"
+
+
+def test_where_no_trace_of_it_is_left_a_rule_is_not_judged():
+    (rule,) = jaxbp.check_rules(jax.vmap(lambda row: by_number(row[0], row)), X).rules
+    assert rule.verdict == "not judged"
+    assert "closes over what is traced" in rule.why[0][1]
+
+
+def test_rules_that_libraries_wrap_have_the_place_of_who_wrote_them():
+    @eqx.filter_custom_jvp
+    def forward(x):
+        return jnp.sin(x)
+
+    @forward.def_jvp
+    def _(primals, tangents):
+        return jnp.sin(*primals), 2 * jnp.cos(*primals) * tangents[0]
+
+    @eqx.filter_custom_vjp
+    def backward(x):
+        return jnp.cos(x)
+
+    backward.def_fwd(lambda perturbed, x: (jnp.cos(x), None))
+    backward.def_bwd(lambda residuals, g, perturbed, x: -3 * g * jnp.sin(x))
+
+    @eqx.filter_custom_vjp
+    def reversed_(x):
+        return x
+
+    reversed_.def_fwd(lambda perturbed, x: (x, None))
+    reversed_.def_bwd(lambda residuals, g, perturbed, x: -g)
+
+    @jax.custom_gradient
+    def both_at_once(x):
+        return jnp.tanh(x), lambda g: g * (1 - jnp.tanh(x) ** 2)
+
+    report = jaxbp.check_rules(lambda x: both_at_once(reversed_(backward(forward(x)))), X)
+    found = {rule.name: (rule.verdict, rule.place.rpartition("/")[2].partition(":")[0]) for rule in report.rules}
+    assert (
+        found.items()
+        >= {
+            "forward": ("wrong", "test_rules.py"),
+            "backward": ("wrong", "test_rules.py"),
+            "reversed_": ("on purpose", "test_rules.py"),
+            "both_at_once": ("right", "test_rules.py"),
+        }.items()
+    )
+
+
+blocked = jax.custom_vjp(lambda x, scale: (jnp.round(x * scale), scale))
+blocked.defvjp(lambda x, scale: (blocked(x, scale), scale), lambda scale, g: (None, scale))
+scaled = jax.custom_vjp(lambda x, scale: x * scale)
+scaled.defvjp(lambda x, scale: (x * scale, scale), lambda scale, g: (g * scale, None))
+SCALES = {
+    "a constant": (lambda x, s: scaled(x, 2.0 * jnp.ones_like(X)), "on purpose"),
+    "stopped": (lambda x, s: scaled(x, jax.lax.stop_gradient(s)), "on purpose"),
+    "of a rule that sends none back": (lambda x, s: scaled(x, blocked(x, s)[1]), "on purpose"),
+    "stopped in a loop": (
+        lambda x, s: jax.lax.scan(lambda s, x: (jnp.round(s), scaled(x, jnp.round(s))), s[0], x)[1],
+        "on purpose",
+    ),
+    "of a loop": (lambda x, s: jax.lax.scan(lambda s, x: (jnp.sin(s), scaled(x, s)), s[0], x)[1], "wrong"),
+    "an argument": (lambda x, s: jax.jit(scaled)(x, jnp.exp(s)), "wrong"),
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_derivative_is_needed_where_none_goes_on(scale):
+    f, verdict = SCALES[scale]
+    rules = {rule.name: rule for rule in jaxbp.check_rules(f, X, Y).rules}
+    assert rules["<lambda>"].verdict == verdict
+    if verdict == "on purpose":
+        assert any("none would go on" in why for rule in rules.values() for _, why in rule.why)
+
+
+def test_what_hands_an_argument_on_that_nothing_reads_needs_no_derivative_of_it():
+    beside = jax.custom_vjp(lambda x, w: (x * w, w))
+    beside.defvjp(lambda x, w: ((x * w, w), (x, w)), lambda r, g: (g[0] * r[1], g[0] * r[0]))
+    (rule,) = jaxbp.check_rules(lambda x, w: beside(x, w)[0], X, Y).rules
+    assert rule.verdict == "on purpose"
+    (rule,) = jaxbp.check_rules(beside, X, Y).rules
+    assert rule.verdict == "wrong"
+
+
+def test_on_a_device_rules_and_the_gradient_are_held_against_float64_on_the_host():
+    @jax.custom_vjp
+    def above(x):
+        return jnp.log1p(jnp.exp(x))
+
+    above.defvjp(lambda x: (above(x), x), lambda x, g: (g * jnp.exp(x) / (1 + jnp.exp(x)),))
+    device, x = jax.devices()[0], 40 * NARROW
+    assert jaxbp.check_rules(above, x).ok  # in float64 exp does not overflow
+    report = jaxbp.check_rules(above, x.at[0].set(100.0), device=device)
+    assert [(rule.name, rule.kind, rule.verdict) for rule in report.rules] == [
+        ("above", "gradient", "wrong"), ("above", "custom_vjp", "wrong"),
+    ]  # fmt: skip
+    assert {finding.name for finding in report.rules[0].findings} == {"args[0]", "the value"}
+    net = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.softmax)
+    params = jaxbp.init_params(jax.random.key(0), net)
+    report = assert_rules_right(lambda params, x: jaxbp.as_function(net)(params, x), params, NARROW, device=device)
+    assert [(rule.kind, rule.verdict) for rule in report.rules] == [("gradient", "right"), ("custom_vjp", "right")]
+    assert "args[0]['h1']['x']" in {finding.name for finding in report.rules[0].findings}
+    assert "1 custom rules and a gradient: 2 right" in str(report)
+
+
+def test_the_report_for_other_programs_is_json():
+    report = jaxbp.check_rules(lambda x: sine_halved(x) / 0, X).to_dict()
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    (rule,) = report["rules"]
+    assert (report["ok"], rule["name"], rule["why"]) == (False, "sine_halved", {"x": "factor: 1/2 times the right one"})
+    assert rule["findings"][0]["index"] == list(rule["findings"][0]["index"])
+
+
 def test_a_gradient_has_no_rules_left():
     report = jaxbp.check_rules(jax.grad(lambda x: sine(x).sum()), X)
     assert report.rules == ()
     assert report.ok
     assert "the rules are used up" in report.notes[0]
+
+
+def test_rules_of_a_newer_kind_are_said_not_to_be_looked_at():
+    jax.config.update("jax_custom_vjp3", True)
+    try:
+        newer = jax.custom_vjp(lambda x: jnp.sin(x))
+        newer.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (2 * g * jnp.cos(x),))
+        report = jaxbp.check_rules(lambda x: newer(x), X)
+    finally:
+        jax.config.update("jax_custom_vjp3", False)
+    assert report.notes == ("rules inside of call_hi_primitive are not looked at",)
 
 
 def test_the_assertion_fails_with_the_report():
@@ -200,6 +349,41 @@ def test_the_session_is_as_it_was():
         assert f(x) == before
         assert f(x).dtype == jnp.float32
         assert jaxbp.check_rules(f, x).ok
+
+
+def test_nothing_of_the_caller_is_traced_again_or_changed():
+    traced = []
+
+    @jax.jit
+    def f(c, x):
+        traced.append(x.dtype)
+        return by_closure(c, x).sum()
+
+    with jax.enable_x64(False):
+        given = jnp.asarray(2.0, jnp.float32), NARROW
+        before = f(*given), *map(np.array, given)
+        assert not jaxbp.check_rules(f, *given).ok
+        assert not jax.config.jax_disable_jit
+        traced.clear()
+        after = f(*given), *given
+        assert not traced
+        assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
+
+
+WITHIN = {
+    "jit": lambda f: jax.jit(f),
+    "scan": lambda f: lambda args: jax.lax.scan(lambda c, _: (c, f(args)), 0, None, 2),
+    "cond": lambda f: lambda args: jax.lax.cond(args[0][0][0, 0] < 1e6, f, f, args),
+    "vmap": lambda f: lambda args: jax.vmap(f)(jax.tree.map(lambda x: jnp.asarray(x)[None], args)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("within", WITHIN)
+def test_each_rule_gets_its_verdict_within(within):
+    fixed = [[callable(x) or isinstance(x, int) for x in ruled.args] for ruled in RULED]
+    report = jaxbp.check_rules(WITHIN[within](lambda args: applied(fixed, args)), numbers(fixed))
+    assert {rule.name: rule.verdict for rule in report.rules} == {ruled.name: ruled.verdict for ruled in RULED}
 
 
 POSITIVE, UNIT, LABELS = jnp.abs(NARROW) + 0.3, jax.nn.sigmoid(NARROW), jnp.array([0, 1, 2, 1])

@@ -635,9 +635,12 @@ CALLS: dict[str, Call] = {
     },
     **{
         name: Call(
-            lambda f, function=function: function(f, X),
-            {"f": jax.nn.relu},
-            kinds={"f": no_function("args[0]")},
+            lambda f, device, function=function: function(f, X, device=device),
+            {"f": jax.nn.relu, "device": None},
+            kinds={
+                "f": no_function("args[0]"),
+                "device": [type_error(v, "device must be a jax.Device", "got") for v in ("gpu", jax.devices(), MESH)],
+            },
         )
         for name, function in (
             ("check_rules", jaxbp.check_rules),

@@ -5,7 +5,7 @@ python -m experiments.benchmark gradient       the explicit gradient against jax
 python -m experiments.benchmark matmul         its share of the machine's matrix-product rate
 python -m experiments.benchmark epochs         an epoch against the usual training loops
 python -m experiments.benchmark graphs         a convolutional network and a transformer block
-python -m experiments.benchmark check          a whole report on a hand gradient
+python -m experiments.benchmark check          a whole report on a hand gradient, and on custom rules
 python -m experiments.benchmark collectors     the collectors against the plain gradient, vmap(jax.grad) and their peers
 python -m experiments.benchmark sequences      norms and clipped gradients of sequences against the same
 python -m experiments.benchmark stacks         stacks of equal blocks against jax.grad of a plain scan
@@ -37,6 +37,7 @@ import jaxbp
 from experiments.benchmarks.collectors import collector_tables, problem
 from experiments.benchmarks.gpt_in_torch import language_table
 from experiments.benchmarks.graphs import eager, graph_tables
+from experiments.benchmarks.rules import rules_table
 from experiments.benchmarks.sequences import sequence_tables
 from experiments.benchmarks.stacks import stack_tables
 from experiments.benchmarks.timing import alternate, in_words, quartiles, seconds
@@ -107,6 +108,7 @@ def main(config: Benchmark) -> None:
             console.print(table)
     if config.what in ("all", "check"):
         console.print(check_table(config.epoch_rounds))
+        console.print(rules_table())
     if config.what in ("all", "collectors"):
         for table in collector_tables(config.rounds):
             console.print(table)

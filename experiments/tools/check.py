@@ -1,13 +1,18 @@
-"""Check: whether a gradient that somebody computed is right, and if not, where it goes wrong and why.
+"""Check: whether a gradient that somebody computed, or a custom rule, is right, and if not, where and why.
 
     python -m experiments.check mine.npz --network net.toml
     python -m experiments.check mine.json --network net.toml --json report.json
     python -m experiments.check mine.py:gradients --network net.toml
+    python -m experiments.check model.py:loss
 
-Prints the report of `jaxbp.check`. The exit code is 0 when nothing is wrong, 1 when something is, and 2 when a file
-cannot be read or does not fit the network.
+Prints the report of `jaxbp.check`, or without a network that of `jaxbp.check_rules`. The exit code is 0 when nothing is
+wrong, 1 when something is, and 2 when a file cannot be read or does not fit the network.
 
-What can be handed in:
+Without a network, every `custom_vjp` and `custom_jvp` that a JAX function reaches is held against autodiff of what it
+stands for. The file has that function, `loss` in `model.py:loss`, and a function `arguments()` which returns a tuple
+of what it is called with: arrays, or trees of them such as parameters.
+
+What can be handed in for a network:
 
 * `.npz`: arrays by the names of quantities: `grad.h1.x`, `grad.o.bias`, `delta.o`, `Delta.h1`, `a.h1`, `h.o`, `loss`;
   some of them or all. The more there are, the closer a mistake can be located.
@@ -16,7 +21,7 @@ What can be handed in:
 * `.py`: a file with a function `gradients(params, x, y)`, or with the one named behind a colon. It takes NumPy arrays
   and returns the gradients by unit and source, or `(loss, gradients)`, or quantities by name.
 
-All files are read as data, and nothing is unpickled, but for the `.py` file: it is executed, with all that it may do,
+All files are read as data, and nothing is unpickled, but for a `.py` file: it is executed, with all that it may do,
 in a process of its own that may take `--seconds` and 8 GiB. What it prints goes to the standard error.
 
 The network, its loss, its parameters and a batch, here in `net.toml`:
@@ -90,21 +95,28 @@ from experiments.common.files import is_one_of, write_whole
 from experiments.common.messages import quoted, suggestion
 from experiments.tools import handed_in
 from experiments.tools.array_files import MOST_TEXT, READERS, read, read_arrays
+from experiments.tools.audited import Audited, ProgramError, audited
 from experiments.tools.description import Description, read_description
 
-STYLES = {"right": "bold green", "precision": "bold green", "kink": "bold yellow", "wrong": "bold red"}
+STYLES = {
+    "right": "bold green",
+    "precision": "bold green",
+    "close": "bold green",
+    "kink": "bold yellow",
+    "wrong": "bold red",
+}
 FUNCTION = "gradients"
 MOST_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
 class Check:
-    """Check a gradient that somebody computed."""
+    """Check a gradient that somebody computed, or the custom rules of a function."""
 
     mine: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MINE")]
     """What to check: a .npz or .json file; or FILE.py or FILE.py:FUNCTION, which is executed."""
-    network: Annotated[Path, tyro.conf.arg(metavar="NET.toml")]
-    """The description of the network, its loss, its parameters and a batch."""
+    network: Annotated[Path | None, tyro.conf.arg(metavar="NET.toml")] = None
+    """The description of the network, its loss, its parameters and a batch; without it custom rules are checked."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where to write the report for other programs."""
     seconds: float = 60
@@ -122,7 +134,12 @@ class Check:
     @property
     def function(self) -> str:
         """The function to call in a Python file."""
-        return self._parts[1] or FUNCTION
+        return self.named or FUNCTION
+
+    @property
+    def named(self) -> str:
+        """The function that is named, if one is."""
+        return self._parts[1]
 
     @property
     def _parts(self) -> tuple[str, str]:
@@ -130,11 +147,7 @@ class Check:
         return (head, function) if head.endswith(".py") else (self.mine, "")
 
 
-class ProgramError(Exception):
-    """The program that was handed in failed; the message ends like its traceback."""
-
-
-def main(config: Check, console: Console | None = None) -> jaxbp.Report:
+def main(config: Check, console: Console | None = None) -> jaxbp.Report | Audited:
     """Check what was handed in, print the report, and write it where asked to.
 
     Raises:
@@ -143,9 +156,21 @@ def main(config: Check, console: Console | None = None) -> jaxbp.Report:
         ProgramError: The Python file that was handed in, or its function, raised something.
     """
     console = console or Console()
-    described = read_description(config.network)
-    if config.json is not None and is_one_of(config.json, (config.file, config.network, *described.files)):
-        raise ValueError(f"--json {config.json} would overwrite what is read; name another file")
+    report, advice = _rules(config) if config.network is None else _gradients(config, config.network)
+    # lines of a report are not broken: what reads them may be a program
+    console.print(coloured(report), soft_wrap=True)
+    if advice:
+        console.print(Text(advice), soft_wrap=True)
+    if config.json is not None:
+        written = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        write_whole(config.json, f"{written}\n")
+    return report
+
+
+def _gradients(config: Check, network: Path) -> tuple[jaxbp.Report, str]:
+    """The report on a gradient of a network, and what to try."""
+    described = read_description(network)
+    _check_written(config, (config.file, network, *described.files))
     mine = read_mine(config, described)
     try:
         with _progress(f"checking {len(described.net.units)} units"):
@@ -154,14 +179,23 @@ def main(config: Check, console: Console | None = None) -> jaxbp.Report:
         raise ValueError(f"{config.mine}: {error}") from error
     except (ArithmeticError, RecursionError, MemoryError) as error:
         raise ValueError(f"{config.mine} cannot be checked in float64: {error or type(error).__name__}") from error
-    # lines of a report are not broken: what reads them may be a program
-    console.print(coloured(report), soft_wrap=True)
-    if advice := _advice(report, described):
-        console.print(Text(advice), soft_wrap=True)
-    if config.json is not None:
-        written = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        write_whole(config.json, f"{written}\n")
-    return report
+    return report, _advice(report, described)
+
+
+def _rules(config: Check) -> tuple[Audited, str]:
+    """The report on the rules that a function reaches."""
+    if config.file.suffix != ".py":
+        raise ValueError(f"{config.mine} is checked for a network; describe one by --network NET.toml")
+    if not config.named:
+        raise ValueError(f"{config.mine} has no name of a function: {config.mine}:FUNCTION; or name --network NET.toml")
+    _check_written(config, (config.file,))
+    with _progress(f"running {config.file}"):
+        return audited(config.file, config.named, config.seconds, _show), ""
+
+
+def _check_written(config: Check, read: Sequence[Path]) -> None:
+    if config.json is not None and is_one_of(config.json, read):
+        raise ValueError(f"--json {config.json} would overwrite what is read; name another file")
 
 
 def read_mine(config: Check, described: Description) -> Any:
@@ -191,10 +225,11 @@ def read_mine(config: Check, described: Description) -> Any:
     return read_arrays(config.file, described.most_handed_in)
 
 
-def coloured(report: jaxbp.Report) -> Text:
+def coloured(report: jaxbp.Report | Audited) -> Text:
     """The report with its first line, the verdict, in colour."""
     text = Text(str(report))
-    text.stylize(STYLES[report.verdict], 0, len(text.plain.partition("\n")[0]))
+    verdict = report.verdict if isinstance(report, jaxbp.Report) else "right" if report.ok else "wrong"
+    text.stylize(STYLES[verdict], 0, len(text.plain.partition("\n")[0]))
     return text
 
 
@@ -215,8 +250,7 @@ def _run(config: Check, described: Description) -> Any:
         folder = Path(name)
         x64 = described.dtype == "float64"
         outcome = handed_in.run(path, source, config.function, arguments, folder, config.seconds, x64)
-        if outcome.printed:
-            _show(outcome)
+        _show(outcome)
         if outcome.failed:
             raise ProgramError(f"{path} {outcome.failed}")
         if outcome.defines is not None:
@@ -232,6 +266,8 @@ def _run(config: Check, described: Description) -> Any:
 
 def _show(outcome: handed_in.Outcome) -> None:
     """What a program printed, apart from the report."""
+    if not outcome.printed:
+        return
     console = Console(stderr=True)
     console.print(Text(outcome.printed.removesuffix("\n")), soft_wrap=True)
     if outcome.cut:

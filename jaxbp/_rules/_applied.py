@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import ShapedArray
+from jax.core import ShapedArray, Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from jaxbp._check._noise import Noise, steps
+from jaxbp._check._noise import steps
+from jaxbp._rules._flow import Flow, is_floating
 from jaxbp._rules._found import Use
 from jaxbp._rules._program import quickly_compiled
+from jaxbp._rules._rounding import random_numbers, rounded
 
 # a derivative is linear: what holds for a small one and for a large one of another direction is no chance
 _SIZES = (1.0, 100.0)
@@ -43,20 +45,40 @@ class Applied:
 class Programs:
     """Compiled programs by their text: many uses of a rule differ in their numbers alone."""
 
+    device: Any = None
+    compiler: Callable[[Callable[..., Any]], Any] = quickly_compiled
     compiled: dict[str, Any] = field(default_factory=dict)
     texts: dict[int, tuple[ClosedJaxpr, str]] = field(default_factory=dict)
+    drawn: dict[Any, list[list[Any]]] = field(default_factory=dict)
 
-    def run(self, programs: Sequence[ClosedJaxpr], *inputs: Any) -> list[list[Any]]:
+    def run(self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any]) -> list[list[Any]]:
         """The outputs of programs of the same inputs, compiled as one."""
-        text = "".join(map(self._text, programs))
+
+        def run(programs: Sequence[ClosedJaxpr], inputs: Sequence[Any]) -> list[list[Any]]:
+            return [jaxpr_as_fun(each)(*inputs) for each in programs]
+
+        return self._run("", run, programs, inputs)
+
+    def run_rounded(
+        self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any], *, epsilon: float, sample: int
+    ) -> Any:
+        """The same with every number changed by up to epsilon of it."""
+
+        def run(programs: Sequence[ClosedJaxpr], inputs: Sequence[Any], epsilon: Any, numbers: Any) -> list[list[Any]]:
+            return rounded(epsilon, numbers, programs, inputs)
+
+        return self._run("rounded", run, programs, inputs, jnp.asarray(epsilon), random_numbers(programs, sample))
+
+    def _run(self, how: str, run: Callable[..., Any], programs: Sequence[ClosedJaxpr], *arguments: Any) -> Any:
+        text = how + "".join(map(self._text, programs))
         if text not in self.compiled:
 
-            def run(consts: Sequence[Sequence[Any]], *inputs: Any) -> Any:
-                closed = (ClosedJaxpr(each.jaxpr, c) for each, c in zip(programs, consts, strict=True))
-                return [jaxpr_as_fun(each)(*inputs) for each in closed]
+            def with_consts(consts: Sequence[Sequence[Any]], *arguments: Any) -> Any:
+                return run([ClosedJaxpr(each.jaxpr, c) for each, c in zip(programs, consts, strict=True)], *arguments)
 
-            self.compiled[text] = quickly_compiled(run)
-        return self.compiled[text]([each.consts for each in programs], *inputs)
+            self.compiled[text] = self.compiler(with_consts)
+        given = [each.consts for each in programs], *arguments
+        return self.compiled[text](*(given if self.device is None else jax.device_put(given, self.device)))
 
     def _text(self, program: ClosedJaxpr) -> str:
         if id(program) not in self.texts:
@@ -70,18 +92,19 @@ class Rule:
     """A rule as one step of a program applies it, for operands of fixed shapes and dtypes.
 
     `alone` is an argument that alone is differentiated, as far as a rule with symbolic zeros can tell; None for all.
+    Through `silent` outputs nothing comes back.
     """
 
     use: Use
     programs: Programs
     alone: int | None = None
+    silent: frozenset[int] = frozenset()
 
     @cached_property
     def arguments(self) -> tuple[int, ...]:
         """The arguments that have a derivative: floating ones, and none that the function closes over."""
-        params = self.use.step.params
-        floating = [i for i, aval in enumerate(_avals(self.use.step.invars)) if jnp.issubdtype(aval.dtype, jnp.inexact)]
-        return tuple(i for i in floating if i >= params["num_consts"])
+        closed_over, variables = self.use.step.params["num_consts"], self.use.step.invars
+        return tuple(i for i, v in enumerate(variables) if i >= closed_over and is_floating(v.aval))
 
     @cached_property
     def differentiated(self) -> tuple[int, ...]:
@@ -91,9 +114,7 @@ class Rule:
     @cached_property
     def results(self) -> tuple[int, ...]:
         """The floating outputs."""
-        return tuple(
-            k for k, aval in enumerate(_avals(self.use.step.outvars)) if jnp.issubdtype(aval.dtype, jnp.inexact)
-        )
+        return tuple(k for k, v in enumerate(self.use.step.outvars) if is_floating(v.aval))
 
     @cached_property
     def epsilon(self) -> float:
@@ -148,18 +169,19 @@ class Rule:
         )  # fmt: skip
 
     def drawn_cotangents(self) -> list[list[Any]]:
-        """Random cotangents of every floating output, of each size."""
-        rng = np.random.default_rng(_SEED)
+        """Random cotangents of every floating output, of each size; they are the same for all uses of these shapes.
 
-        def one(size: float, k: int) -> Any:
-            aval = _avals(self.use.step.outvars)[k]
-            shape = (self._devices, *aval.shape) if self.use.over else aval.shape
-            drawn = rng.normal(size=shape) + (
-                1j * rng.normal(size=shape) if jnp.issubdtype(aval.dtype, jnp.complexfloating) else 0
-            )
-            return jnp.asarray(size * drawn, aval.dtype)
-
-        return [[one(size, k) for k in self.results] for size in _SIZES]
+        Those of a silent output are 0.
+        """
+        avals = [_avals(self.use.step.outvars)[k] for k in self.results]
+        shapes = tuple(((self._devices, *aval.shape) if self.use.over else aval.shape, aval.dtype) for aval in avals)
+        if shapes not in self.programs.drawn:
+            rng = np.random.default_rng(_SEED)
+            self.programs.drawn[shapes] = [[_drawn(rng, size, *each) for each in shapes] for size in _SIZES]
+        drawn = self.programs.drawn[shapes]
+        if not self.silent:
+            return drawn
+        return [[0 * ct if k in self.silent else ct for k, ct in zip(self.results, of, strict=True)] for of in drawn]
 
     @property
     def _devices(self) -> int:
@@ -169,7 +191,10 @@ class Rule:
     @cached_property
     def _mine(self) -> ClosedJaxpr:
         try:
-            return jax.make_jaxpr(self._pulled(self._ruled))(self.use.operands[0], self.drawn_cotangents()[0])
+            program = jax.make_jaxpr(self._pulled(self._ruled))(self.use.operands[0], self.drawn_cotangents()[0])
+            if any(isinstance(each, Tracer) for each in program.consts):
+                raise jax.errors.UnexpectedTracerError("the rule closes over what is traced")
+            return program
         except Exception as error:
             raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
@@ -181,26 +206,48 @@ class Rule:
         except Exception:
             return None
 
+    @property
+    def _both(self) -> list[ClosedJaxpr]:
+        """What is run here: the rule, and autodiff where it can."""
+        return [self._mine, *filter(None, [self._expected])]
+
     def applied(self, operands: Sequence[Any]) -> Applied:
         """Both derivatives at some operands."""
         cotangents = self.drawn_cotangents()
-        both = [self._mine, *filter(None, [self._expected])]
-        (outputs_of_rule, mine), *of_autodiff = self._on_each(lambda inputs: self._run(both, inputs), operands)
+        run = partial(self._run, self._both)
+        (outputs_of_rule, mine), *of_autodiff = self._on_each(run, operands)
         outputs, expected = of_autodiff[0] if of_autodiff else (outputs_of_rule, None)
         by_output = [dict(zip(self.results, map(as_reals, each), strict=True)) for each in cotangents]
         return Applied([_array(x) for x in operands], by_output, mine, expected, outputs, outputs_of_rule)
 
+    def sends_back(self) -> list[bool]:
+        """For each argument whether what it is sent back depends on what comes back to the function."""
+        program, many = self._mine.jaxpr, len(self.results)
+        comes = [False] * (len(program.invars) - many) + [True] * many
+        sent = Flow(lambda _, step: [True] * len(step.invars)).through(program, comes)[many:]
+        by_argument = dict(zip(self.differentiated, sent, strict=True))
+        return [by_argument.get(i, False) for i in range(len(self.use.step.invars))]
+
     def _run(self, programs: Sequence[ClosedJaxpr], inputs: Sequence[Any]) -> list[list[Any]]:
         try:
-            return self.programs.run(programs, *inputs)
+            return self.programs.run(programs, inputs)
         except Exception as error:
             raise RuleError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
+    def of_function(self, operands: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Arrays, list[Arrays]] | None:
+        """The outputs of the function, and what autodiff of it sends back of each cotangent; None where it cannot."""
+        if self._expected is None:
+            return None
+        return self._on_each(partial(self._run, [self._expected]), operands, cotangents)[0]
+
     def _on_each(
-        self, run: Callable[[Sequence[Any]], list[list[Any]]], operands: Sequence[Any]
+        self,
+        run: Callable[[Sequence[Any]], list[list[Any]]],
+        operands: Sequence[Any],
+        cotangents: Sequence[Any] | None = None,
     ) -> list[tuple[Arrays, list[Arrays]]]:
         """For each program that is run its outputs, and what it sends back of each cotangent."""
-        by_cotangent = [run([*operands, *each]) for each in self.drawn_cotangents()]
+        by_cotangent = [run([*operands, *each]) for each in cotangents or self.drawn_cotangents()]
         n = len(self.results)
 
         def of(flat: Sequence[Sequence[Any]]) -> tuple[Arrays, list[Arrays]]:
@@ -211,24 +258,26 @@ class Rule:
         return list(map(of, zip(*by_cotangent, strict=True)))
 
     def rounding_errors(self, operands: Sequence[Any], samples: int) -> list[Arrays]:
-        """What rounding explains of each element, by cotangent and argument, of both derivatives together.
+        """What rounding explains of each element, by cotangent and argument, of all that is run here together.
+
+        That of the k-th output has, for the first cotangent, the position −1 − k.
 
         One element may be hopeless and the others well, so that each has its own; few samples may miss what it is, so
         that what is usual among the others is allowed as well.
         """
-        errors: list[Arrays] = [dict.fromkeys(self.differentiated, np.zeros(())) for _ in _SIZES]
-        both = [self._mine, *filter(None, [self._expected])]
-        exact = self._on_each(lambda inputs: self._run(both, inputs), operands)
-        for seed in range(samples):
-            noise = Noise(2 * self.epsilon, np.random.default_rng(seed))
+        exact = self._on_each(partial(self._run, self._both), operands)
+        errors: list[Arrays] = [dict.fromkeys(each, np.zeros(())) for each in _positions(*exact[0])]
+        for sample in range(samples):
+            run = partial(self.programs.run_rounded, self._both, epsilon=2 * self.epsilon, sample=sample)
             try:
-                noisy = self._on_each(lambda inputs, noise=noise: [noise.run(each, inputs) for each in both], operands)
-            except Exception:  # not all runs step by step: what several devices do at once does not
-                return errors
-            for (_, here), (_, there) in zip(exact, noisy, strict=True):
-                for k, i in ((k, i) for k in range(len(_SIZES)) for i in self.differentiated):
-                    change = np.nan_to_num(np.abs(there[k][i] - here[k][i]), nan=0.0, posinf=np.inf)
-                    errors[k][i] = np.maximum(errors[k][i], change)
+                noisy = self._on_each(run, operands)
+            except Exception:  # not all runs so: what several devices do at once does not
+                break
+            for here, there in zip(exact, noisy, strict=True):
+                for of, before, after in zip(errors, _positions(*here), _positions(*there), strict=True):
+                    for i in of:
+                        change = np.nan_to_num(np.abs(after[i] - before[i]), nan=0.0, posinf=np.inf)
+                        of[i] = np.maximum(of[i], change)
         return [{i: _SAFETY * (each + _usual(each)) for i, each in of.items()} for of in errors]
 
     @cached_property
@@ -302,6 +351,16 @@ class Rule:
     def loops(self) -> bool:
         """Whether the function goes in loops, as one that solves an equation does."""
         return any(step.primitive.name in ("scan", "while") for step in steps(self.primal.jaxpr))
+
+
+def _drawn(rng: np.random.Generator, size: float, shape: tuple[int, ...], dtype: Any) -> Any:
+    imaginary = 1j * rng.normal(size=shape) if jnp.issubdtype(dtype, jnp.complexfloating) else 0
+    return jnp.asarray(size * (rng.normal(size=shape) + imaginary), dtype)
+
+
+def _positions(outputs: Arrays, sent: Sequence[Arrays]) -> list[Arrays]:
+    """What was sent back, by argument, for each cotangent, and beside the first the outputs, below 0."""
+    return [sent[0] | {-1 - k: output for k, output in outputs.items()}, *sent[1:]]
 
 
 def _usual(errors: np.ndarray) -> float:

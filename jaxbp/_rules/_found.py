@@ -4,8 +4,8 @@ The program is rewritten into one that returns these operands too, and runs once
 those of a few of its iterations, and a branch that is not taken reaches nothing.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -15,8 +15,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun,
 
 from jaxbp._rules._program import Program, quickly_compiled
 
-_RULES = {"custom_jvp_call", "custom_vjp_call"}
+RULES = {"custom_jvp_call", "custom_vjp_call"}
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
+_NEWER = {"call_hi_primitive"}
 _KEPT_OF_A_LOOP, KEPT = 3, 8
 
 Path = tuple[int, ...]
@@ -25,12 +26,14 @@ Records = dict[Path, tuple[Any, list[Any]]]  # how often each rule was reached, 
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """A rule in a program: the step that applies it, how often it runs, and operands that reach it."""
+    """A rule in a program: where it is, the step that applies it, how often it runs, and operands that reach it."""
 
+    path: Path
     step: JaxprEqn
     times: int
     operands: tuple[list[Any], ...]
     over: "Devices | None" = None  # then the first axis of each operand has the parts of the devices
+    unread: frozenset[int] = frozenset()  # the outputs that the program makes no use of
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Found:
     unseen: tuple[str, ...]
 
 
-def found(program: Program) -> Found:
+def found(program: Program, device: Any = None) -> Found:
     """Run a program, and return every rule in it with what flows there."""
     recorder = _Recorder()
 
@@ -58,13 +61,16 @@ def found(program: Program) -> Found:
         return recorder.run(program.jaxpr.jaxpr, consts, inputs, ())[1]
 
     if not _has_rules(program.jaxpr.jaxpr):
-        return Found((), ())
-    records = quickly_compiled(run)(program.jaxpr.consts, program.inputs)
-    uses = tuple(_use(*recorder.steps[path], *records[path]) for path in sorted(records))
-    return Found(uses, tuple(sorted(recorder.unseen)))
+        return Found((), tuple(sorted(_newer(program.jaxpr.jaxpr))))
+    records = quickly_compiled(run)(*jax.device_put((program.jaxpr.consts, program.inputs), device))
+    uses = tuple(
+        replace(_use(path, *recorder.steps[path], *records[path]), unread=recorder.unread[path])
+        for path in sorted(records)
+    )
+    return Found(uses, tuple(sorted(recorder.unseen | _newer(program.jaxpr.jaxpr))))
 
 
-def _use(step: JaxprEqn, within: tuple[Devices | None, ...], times: Any, operands: Sequence[Any]) -> Use:
+def _use(path: Path, step: JaxprEqn, within: tuple[Devices | None, ...], times: Any, operands: Sequence[Any]) -> Use:
     times, over = np.asarray(times), None
     if any(within):
         axis = next(i for i, devices in enumerate(within) if devices)
@@ -73,18 +79,30 @@ def _use(step: JaxprEqn, within: tuple[Devices | None, ...], times: Any, operand
     reached = np.argwhere(times > 0)
     chosen = reached[np.unique(np.linspace(0, len(reached) - 1, min(KEPT, len(reached))).astype(int))]
     kept = tuple([operand[tuple(index)] for operand in operands] for index in chosen)
-    return Use(step, int(times.sum()), kept, over)
+    return Use(path, step, int(times.sum()), kept, over)
+
+
+def called(params: Mapping[str, Any]) -> Any:
+    """The program that a step calls."""
+    return params["call_jaxpr" if "call_jaxpr" in params else "jaxpr"]
 
 
 def _has_rules(jaxpr: Jaxpr) -> bool:
     return any(
-        step.primitive.name in _RULES or any(map(_has_rules, jaxprs_in_params(step.params))) for step in jaxpr.eqns
+        step.primitive.name in RULES or any(map(_has_rules, jaxprs_in_params(step.params))) for step in jaxpr.eqns
     )
+
+
+def _newer(jaxpr: Jaxpr) -> set[str]:
+    """The kinds of step that have rules in a way of their own, as `jax_custom_vjp3` makes them."""
+    inner = (_newer(each) for step in jaxpr.eqns for each in jaxprs_in_params(step.params))
+    return {step.primitive.name for step in jaxpr.eqns if step.primitive.name in _NEWER}.union(*inner)
 
 
 @dataclass(frozen=True, eq=False)
 class _Recorder:
     steps: dict[Path, tuple[JaxprEqn, tuple[Devices | None, ...]]] = field(default_factory=dict)
+    unread: dict[Path, frozenset[int]] = field(default_factory=dict)
     unseen: set[str] = field(default_factory=set)
     within: list[Devices | None] = field(default_factory=list)  # a loop, or devices, for each axis of a record
 
@@ -92,11 +110,13 @@ class _Recorder:
         """The outputs of a program, and what its rules were given."""
         values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
         records: Records = {}
+        read = {id(v) for of in (*(step.invars for step in jaxpr.eqns), jaxpr.outvars) for v in of}
         for i, step in enumerate(jaxpr.eqns):
             operands = [v.val if isinstance(v, Literal) else values[v] for v in step.invars]
             results, inner = self._step(step, operands, (*path, i))
             values.update(zip(step.outvars, results, strict=True))
             records |= inner
+            self.unread[*path, i] = frozenset(k for k, v in enumerate(step.outvars) if id(v) not in read)
         return [v.val if isinstance(v, Literal) else values[v] for v in jaxpr.outvars], records
 
     def _inside(self, of: Devices | None, closed: Any, inputs: Sequence[Any], path: Path) -> tuple[list[Any], Records]:
@@ -112,13 +132,13 @@ class _Recorder:
 
     def _step(self, step: JaxprEqn, operands: Sequence[Any], path: Path) -> tuple[Sequence[Any], Records]:
         name, params = step.primitive.name, step.params
-        if name in _RULES:
+        if name in RULES:
             results, records = self._closed(params["call_jaxpr"], operands, path)
             self.steps[path] = step, tuple(self.within)
             return results, {path: (jnp.ones((), int), list(map(jnp.asarray, operands))), **records}
         if any(map(_has_rules, jaxprs_in_params(params))):
             if name in _CALLS:
-                return self._closed(params["call_jaxpr" if "call_jaxpr" in params else "jaxpr"], operands, path)
+                return self._closed(called(params), operands, path)
             if into := self._into.get(name):
                 return into(step, operands, path)
             self.unseen.add(name)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from jaxbp._rules._applied import Applied, Arrays, Rule
 from jaxbp._rules._mistakes import At, mistakes
 from jaxbp._rules._report import RuleVerdict
 
-_CLOSE = 1e-6
+CLOSE = 1e-6
 _LOOKED_AT, _SAMPLES = 64, 3
 _CONVERGED = 1e-2
 
@@ -35,32 +34,10 @@ class Judged:
 GRAVITY: tuple[RuleVerdict, ...] = ("not judged", "right", "precision", "kink", "on purpose", "wrong")
 
 
-@np.errstate(all="ignore")  # numbers at the end of the format are compared too
-def judged(rule: Rule, operands: Sequence[Any], names: Sequence[str]) -> list[tuple[int, Judged]]:
-    """The verdict on each argument at some operands, by its position; a value that is wrong has one below 0."""
-    verdicts: list[tuple[int, Judged]] = []
-    applied = rule.applied(operands)
-    errors = cache(
-        lambda samples: rule.rounding_errors(operands, samples)
-    )  # of all arguments at once, and of the wrong ones alone
-    for i in rule.differentiated:
-        argument = _Argument(rule, operands, applied, i, names, errors)
-        verdict = argument.judged()
-        variables = rule.use.step.invars
-        same = [j for j in rule.differentiated if j != i and variables[j] is variables[i]]
-        if verdict.verdict in ("wrong", "on purpose") and same and argument.is_right_with(same):
-            why = "one array is handed in for several arguments, and their derivatives are right together"
-            verdict = Judged("on purpose", replace(verdict.finding, status="right"), why)
-        verdicts.append((i, verdict))
-    for k in rule.results:
-        wrong = _value(rule, operands, applied, k)
-        if wrong:
-            verdicts.append((-1 - k, wrong))
-    return verdicts
-
-
 @dataclass(frozen=True, eq=False)
-class _Argument:
+class Argument:
+    """The derivative with respect to one argument at one use, by the rule and by autodiff."""
+
     rule: Rule
     operands: Sequence[Any]
     applied: Applied
@@ -73,14 +50,22 @@ class _Argument:
         """What the argument is called."""
         return self.names[self.i]
 
-    def judged(self) -> Judged:
+    def plainly(self) -> Judged | None:
+        """The verdict where one look at the numbers suffices."""
         if self.applied.expected is None:
-            return self._by_differences()
+            return None
         off = self._off(None)
         if not any(each.any() for each in off):
             return Judged("right", self._finding(off, "right"))
-        if self._size_of_difference() <= _CLOSE:
+        if self._size_of_difference() <= CLOSE:
             return Judged("precision", self._finding(off, "precision"))
+        return None
+
+    def closely(self) -> Judged:
+        """The verdict on what is off."""
+        if self.applied.expected is None:
+            return self._by_differences()
+        off = self._off(None)
         if purpose := self._on_purpose(off):
             return purpose
         off = self._beyond_rounding(off)
@@ -96,7 +81,7 @@ class _Argument:
         for mine, expected, cotangents in zip(
             self.applied.mine, self.applied.expected, self.applied.cotangents, strict=True
         ):
-            yield mine[self.i], expected[self.i], max((_largest(ct) for ct in cotangents.values()), default=0.0)
+            yield mine[self.i], expected[self.i], max((largest(ct) for ct in cotangents.values()), default=0.0)
 
     def _off(self, errors: Any) -> list[np.ndarray]:
         """Where the two differ by more than the format allows, for each cotangent."""
@@ -104,7 +89,7 @@ class _Argument:
         errors = errors or [0.0, 0.0]
 
         def of(mine: np.ndarray, expected: np.ndarray, size: float, error: Any) -> np.ndarray:
-            slack = allowed * max(_largest(expected), 1e-6 * size) + error
+            slack = allowed * max(largest(expected), 1e-6 * size) + error
             return ~((np.abs(mine - expected) <= slack) | (mine == expected) | (np.isnan(mine) & np.isnan(expected)))
 
         return [of(*pair, error) for pair, error in zip(self._pairs(), errors, strict=True)]
@@ -116,12 +101,16 @@ class _Argument:
             return off
         return self._off([each[self.i] for each in self.rounding_errors(_SAMPLES)])
 
+    def relative_error(self) -> float:
+        """That of the worst element, as the finding has it; infinite where there is nothing to compare with."""
+        return self._finding(self._off(None), "wrong").relative_error if self.applied.expected else np.inf
+
     def _size_of_difference(self) -> float:
-        """The largest difference, relative to the largest number of the two."""
+        """The largest difference for any cotangent, relative to the largest number that is expected."""
         differences = [
             np.inf
             if not np.all(np.isfinite(mine - expected))
-            else _largest(mine - expected) / _positive(_largest(expected))
+            else largest(mine - expected) / positive(largest(expected))
             for mine, expected, _ in self._pairs()
         ]
         return max(differences)
@@ -135,7 +124,7 @@ class _Argument:
         if not mine.size:
             return Finding(self.name, status, (), 0.0, 0.0, 0.0, 0, 0, remark)
         index = np.unravel_index(np.argmax(finite), mine.shape)
-        relative = float(finite[index]) / _positive(_largest(expected)) if finite[index] else 0.0
+        relative = float(finite[index]) / positive(largest(expected)) if finite[index] else 0.0
         index = tuple(map(int, index))
         return Finding(
             self.name, status, index, float(mine[index]), float(expected[index]), relative, int(off[k].sum()),
@@ -167,7 +156,7 @@ class _Argument:
         across, mine = self._slopes(chosen)[:, 2], mine.ravel()[chosen]
         if not np.any(np.nan_to_num(across)):
             return states
-        same = np.all(np.abs(mine - across) <= 10 * self._fineness * _positive(_largest(across)))
+        same = np.all(np.abs(mine - across) <= 10 * self._fineness * positive(largest(across)))
         says = "the same as" if same else "otherwise than"
         return f"a gradient is stopped in the function, and central differences say {says} the rule"
 
@@ -208,7 +197,7 @@ class _Argument:
         direction = np.random.default_rng(0).normal(size=expected.shape)
         if not self.rule.counts_all(self.i):
             direction[1:] = 0
-        size = _positive(max(1.0, _largest(np.asarray(self.operands[self.i]).astype(np.float64))))
+        size = positive(max(1.0, largest(np.asarray(self.operands[self.i]).astype(np.float64))))
         left, right, _ = self.rule.slopes(self.operands, self.i, direction, 1e-6 * size)
         along, scale = float(np.vdot(expected, direction)), float(np.linalg.norm(expected * direction))
         return max(abs(left - along), abs(right - along)) <= 1e-5 * scale
@@ -223,7 +212,7 @@ class _Argument:
         left, right, across = self._slopes(chosen).T
         mine, expected = mine.ravel()[chosen], everywhere.ravel()[chosen]
         fineness = self._fineness
-        size = np.maximum(np.maximum(np.abs(left), np.abs(right)), 1e-3 * _positive(_largest(everywhere)))
+        size = np.maximum(np.maximum(np.abs(left), np.abs(right)), 1e-3 * positive(largest(everywhere)))
         corner = np.abs(left - right) > max(1e-3, 10 * fineness) * size
         slack = 10 * fineness * size
         between = (np.minimum(left, right) - slack <= mine) & (mine <= np.maximum(left, right) + slack)
@@ -286,9 +275,9 @@ class _Argument:
         chosen = self._sample(np.arange(mine.size))
         h = 1e-4 if self.rule.epsilon < 1e-15 else self.rule.epsilon ** (1 / 4)
         near, far = (self._slopes(chosen, step)[:, 2] for step in (h, 8 * h))
-        size = _largest(near)
+        size = largest(near)
         coarse = 10 * np.abs(near - far) + 1e-4 * size
-        told = np.isfinite(coarse) & (coarse <= 0.1 * _positive(size))
+        told = np.isfinite(coarse) & (coarse <= 0.1 * positive(size))
         if not self.rule.has_values(self.operands):
             told &= ~np.isnan(mine.ravel()[chosen]) & (near != 0)  # it may have no value there, and then no slope
         if not told.any():
@@ -297,7 +286,7 @@ class _Argument:
         worst = int(np.argmax(np.where(told, np.abs(mine.ravel()[chosen] - near), -1.0)))
         numbers = float(mine.ravel()[chosen[worst]]), float(near[worst])
         index = tuple(map(int, np.unravel_index(int(chosen[worst]), mine.shape)))
-        relative = abs(numbers[0] - numbers[1]) / _positive(size)
+        relative = abs(numbers[0] - numbers[1]) / positive(size)
         finding = Finding(
             self.name, "wrong" if off.any() else "right", index, *numbers, relative, int(off.sum()), len(chosen)
         )
@@ -316,7 +305,7 @@ def _has_it_instead(applied: Applied, i: int, j: int) -> bool:
     if i == j or not expected or mine[i].shape != mine[j].shape or mine[i].any() or not _is_flat(applied, j):
         return False
     # as coarse as the formats for which people do this
-    return bool(_largest(mine[j] - expected[i]) <= 0.1 * _largest(expected[i]))
+    return bool(largest(mine[j] - expected[i]) <= 0.1 * largest(expected[i]))
 
 
 def _is_identity(applied: Applied, i: int, operands: Sequence[Any]) -> bool:
@@ -337,26 +326,11 @@ def _is_identity(applied: Applied, i: int, operands: Sequence[Any]) -> bool:
     )
 
 
-def _value(rule: Rule, operands: Sequence[Any], applied: Applied, k: int) -> Judged | None:
-    """What is wrong where the rule returns another value than the function; None if it returns the same."""
-    mine, expected = applied.outputs_of_rule[k], applied.outputs[k]
-    error = np.abs(mine - expected)
-    allowed = max(10 * relative_error(rule.epsilon), _CLOSE) * _positive(_largest(expected))
-    off = ~((error <= allowed) | (mine == expected) | (np.isnan(mine) & np.isnan(expected)))
-    if not off.any():
-        return None
-    index = tuple(map(int, np.unravel_index(np.argmax(np.where(off, error, -1)), mine.shape)))
-    relative = float(error[index]) / _positive(_largest(expected))
-    name = "the value" if len(applied.outputs) == 1 else f"output {k}"
-    finding = Finding(
-        name, "wrong", index, float(mine[index]), float(expected[index]), relative, int(off.sum()), mine.size
-    )
-    return Judged("wrong", finding, "the rule returns another value than the function")
-
-
-def _largest(array: np.ndarray) -> float:
+def largest(array: np.ndarray) -> float:
+    """The largest finite size of its elements."""
     return float(np.max(np.abs(array), initial=0, where=np.isfinite(array)))
 
 
-def _positive(size: float) -> float:
+def positive(size: float) -> float:
+    """A size to divide by."""
     return size or 1.0

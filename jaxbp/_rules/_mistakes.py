@@ -59,8 +59,8 @@ def _sign(at: At) -> Iterator[Prediction]:
 
 def _factor(at: At) -> Iterator[Prediction]:
     square = float(np.vdot(at.expected, at.expected))
-    if square and np.isfinite(square):
-        c = float(np.vdot(at.expected, at.mine)) / square
+    c = float(np.vdot(at.expected, at.mine)) / square if square else np.nan
+    if np.isfinite(c):
         simple = Fraction(c).limit_denominator(64)
         whole = bool(simple) and abs(float(simple) - c) <= 1e-6 * abs(c)
         # one number has any ratio to another: only a simple one is worth a word there

@@ -13,18 +13,22 @@ from jax.extend.core import ClosedJaxpr
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A jaxpr and the arrays that go into it."""
+    """A function of arrays, its jaxpr, and the arrays that go into it with their names."""
 
+    function: Callable[..., Any]
     jaxpr: ClosedJaxpr
     inputs: Sequence[Any]
+    names: Sequence[str]
 
 
-def traced(f: Callable[..., Any], args: Sequence[Any], *, wide: bool) -> Program:
+def traced(f: Callable[..., Any], args: Sequence[Any], *, wide: bool, as_rule: bool = False) -> Program:
     """The program of f at its arguments, with all floating arrays in float64 or as they came.
 
-    What is no array, such as a number of Python or a function in a module of equinox, f gets as it is.
+    What is no array, such as a number of Python or a function in a module of equinox, f gets as it is. As a rule f
+    stands in the program as a function with a rule of its own, which is the gradient that JAX has for it.
     """
-    leaves, treedef = jax.tree.flatten(tuple(args))
+    paths, treedef = jax.tree_util.tree_flatten_with_path(tuple(args))
+    leaves = [leaf for _, leaf in paths]
     where = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "dtype") and hasattr(leaf, "shape")]
     arrays = [_array(leaves[i], wide) for i in where]
 
@@ -36,7 +40,15 @@ def traced(f: Callable[..., Any], args: Sequence[Any], *, wide: bool) -> Program
         out = f(*treedef.unflatten(filled))
         return [leaf for leaf in jax.tree.leaves(out) if hasattr(leaf, "dtype")]
 
-    return Program(jax.make_jaxpr(of_arrays)(*arrays), arrays)
+    function = _with_its_gradient(of_arrays) if as_rule else of_arrays
+    names = [f"args{jax.tree_util.keystr(paths[i][0])}" for i in where]
+    return Program(of_arrays, jax.make_jaxpr(function)(*arrays), arrays, names)
+
+
+def _with_its_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
+    ruled = jax.custom_vjp(function)
+    ruled.defvjp(lambda *arrays: jax.vjp(function, *arrays), lambda pull, cotangent: pull(cotangent))
+    return ruled
 
 
 def _array(leaf: Any, wide: bool) -> Any:

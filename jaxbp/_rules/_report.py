@@ -1,7 +1,8 @@
 """The report on the rules of a program: each rule with its verdict, the wrong ones first."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from jaxbp._check._report import Finding
 
@@ -17,7 +18,7 @@ class Rule:
     Attributes:
         name: The name of the function that it belongs to.
         place: The file and line where that is defined.
-        kind: `"custom_vjp"` or `"custom_jvp"`.
+        kind: `"custom_vjp"` or `"custom_jvp"`; or `"gradient"`, that of the checked function itself on a device.
         uses: How often the program runs it.
         verdict: `"right"`; `"precision"`, right up to rounding or to a part in a million; `"kink"`, another valid
             subgradient on a corner; `"on purpose"`, what autodiff cannot give; `"not judged"`; `"wrong"`.
@@ -28,7 +29,7 @@ class Rule:
 
     name: str
     place: str
-    kind: Literal["custom_vjp", "custom_jvp"]
+    kind: Literal["custom_vjp", "custom_jvp", "gradient"]
     uses: int
     verdict: RuleVerdict
     findings: tuple[Finding, ...] = ()
@@ -36,7 +37,9 @@ class Rule:
     used_at: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        head = f"{self.verdict}: {self.kind} {self.name} at {self.place}, used {self.uses} times"
+        times = "once" if self.uses == 1 else f"{self.uses} times"
+        place = f" at {self.place}, used {times}" if self.place else ""
+        head = f"{self.verdict}: {self.kind} {'of ' if self.kind == 'gradient' else ''}{self.name}{place}"
         head += f" from {self.used_at[0]}" if self.used_at else ""
         reasons = dict(self.why)
         lines = [
@@ -47,6 +50,20 @@ class Rule:
         named = {finding.name for finding in self.findings}
         lines += [f"  {name}: {why}" if name else f"  {why}" for name, why in self.why if name not in named]
         return "\n".join([head, *lines])
+
+
+def _as_dict(rule: Rule) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(each) for each in value]
+        # JSON has no NaN
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    def of(finding: Finding) -> dict[str, Any]:
+        return {name: plain(value) for name, value in asdict(finding).items()}
+
+    parts = {name: plain(getattr(rule, name)) for name in ("name", "place", "kind", "uses", "verdict", "used_at")}
+    return {**parts, "findings": [of(finding) for finding in rule.findings], "why": dict(rule.why)}
 
 
 def _reason(finding: Finding, reasons: dict[str, str]) -> str:
@@ -83,20 +100,29 @@ class RulesReport:
         if not self.ok:
             raise AssertionError(str(self))
 
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain numbers, texts, lists and dicts, for tools."""
+        return {"ok": self.ok, "rules": [_as_dict(rule) for rule in self.rules], "notes": list(self.notes)}
+
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
     def _lines(self) -> list[str]:
         counts = {verdict: sum(rule.verdict == verdict for rule in self.rules) for verdict in _ORDER}
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-        lines = [f"{len(self.rules)} custom rules: {said or 'none to judge'}"]
+        gradients = sum(rule.kind == "gradient" for rule in self.rules)
+        beside = " and a gradient" if gradients else ""
+        lines = [f"{len(self.rules) - gradients} custom rules{beside}: {said or 'none to judge'}"]
         ordered = sorted(self.rules, key=lambda rule: _ORDER.index(rule.verdict))
         lines += [str(rule) for rule in ordered if rule.verdict == "wrong"]
         rest = [rule for rule in ordered if rule.verdict != "wrong"]
         names = max((len(rule.name) for rule in rest), default=0)
         for rule in rest:
             why = next((why for _, why in rule.why), "")
+            if rule.verdict == "precision":
+                worst = max(rule.findings, key=lambda finding: finding.relative_error)
+                why = f"the largest relative error is {worst.relative_error:.1e}, in {worst.name}"
             uses = f"{rule.uses}×"
-            line = f"{rule.verdict:<10} {rule.name:<{min(names, _WIDEST)}} {uses:>5}  {rule.place}"
+            line = f"{rule.verdict:<10} {rule.name:<{min(names, _WIDEST)}} {uses:>5}  {rule.place or rule.kind}"
             lines.append(f"{line}  ({why})" if why else line)
         return [*lines, *(f"note: {note}" for note in self.notes)]

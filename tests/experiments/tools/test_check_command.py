@@ -17,6 +17,7 @@ from rich.console import Console
 
 from experiments.tools import check
 from experiments.tools.array_files import read_arrays
+from experiments.tools.audited import audit
 from experiments.tools.description import read_description
 
 
@@ -154,3 +155,52 @@ def test_progress_is_shown_on_a_terminal_only(monkeypatch):
         with check._progress("checking [3000] units"):
             pass
         assert ("checking [3000] units" in file.getvalue()) == terminal
+
+
+MODEL = """
+import jax, jax.numpy as jnp
+
+@jax.custom_vjp
+def wave(x, w):
+    return w * jnp.sin(x)
+
+wave.defvjp(lambda x, w: (wave(x, w), (x, w)), lambda r, g: (g * jnp.cos(r[0]), g * jnp.sin(r[0])))
+
+def loss(x, w):
+    print("it runs")
+    return wave(x, w).sum()
+
+def arguments():
+    return jnp.ones(3), 2 * jnp.ones(3)
+"""
+
+
+def test_without_a_network_the_rules_of_a_function_are_checked_in_a_process_of_its_own(tmp_path, capsys):
+    model, written = tmp_path / "model.py", tmp_path / "report.json"
+    model.write_text(MODEL)
+    assert check.command([f"{model}:loss", "--json", str(written)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"1 custom rules: 1 wrong\nwrong: custom_vjp wave at {model}:4, used once from {model}:12\n")
+    assert "factor: 1/2 times the right one" in out
+    assert "it runs" in err
+    (rule,) = json.loads(written.read_text())["rules"]
+    assert (rule["name"], rule["verdict"]) == ("wave", "wrong")
+
+
+def test_what_no_rules_can_be_checked_of_is_refused_in_words(tmp_path, capsys):
+    model = tmp_path / "model.py"
+    model.write_text(MODEL)
+    for mine, message in (
+        ("gradient.npz", f"{tmp_path / 'gradient.npz'} is checked for a network; describe one by --network NET.toml"),
+        ("model.py", f"{model} has no name of a function: {model}:FUNCTION; or name --network NET.toml"),
+        ("none.py:loss", "No such file or directory"),
+    ):
+        assert check.command([str(tmp_path / mine)]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert check.command([f"{model}:loss", "--json", str(model)]) == 2
+    assert "would overwrite what is read" in capsys.readouterr().err
+    # what the process answers
+    assert audit(str(model), "los")["missing"] == "los"
+    model.write_text(MODEL.replace("return jnp.ones(3), 2", "return 2"))
+    with pytest.raises(TypeError, match=r"arguments\(\) returned a ArrayImpl, expected a tuple: \(x,\)"):
+        audit(str(model), "loss")
