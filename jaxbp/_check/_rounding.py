@@ -18,7 +18,7 @@ from jaxbp._check._steps import output_signals
 from jaxbp._function_unit import FunctionUnit, over_examples
 from jaxbp._names import Name, named
 from jaxbp._plan import Edge
-from jaxbp.connections import Bias, Dense, Identity
+from jaxbp.connections import Bias, Dense, Identity, MaxPool
 
 _SAMPLES = 6
 _SAFETY = 12.0
@@ -46,12 +46,17 @@ def rounding_errors(facts: Facts, epsilon: float, on_corners: Mapping[str, Corne
 def _noisy_quantities(
     facts: Facts, epsilon: float, rng: np.random.Generator, on_corners: Mapping[str, Corner]
 ) -> Mapping[Name, np.ndarray]:
+    net = facts.net
+    pooled = {
+        e.source for of_u in facts.plan.edges.values() for e in of_u.values() if isinstance(e.connection, MaxPool)
+    }
+
     def rounded(array: np.ndarray) -> np.ndarray:
         return array * (1 + epsilon * rng.uniform(-1, 1, np.shape(array)))
 
-    net = facts.net
     params = {u: {s: rounded(W) for s, W in weights.items()} for u, weights in facts.params.items()}
     h = {s: facts.h[s] if s in net.ids else rounded(facts.h[s]) for s in net.inputs}
+    h |= {s: _alike(h[s], facts.h[s]) for s in pooled & h.keys()}
     a: dict[str, np.ndarray] = {}
     for u in net.order:
         unit = net.units[u]
@@ -61,6 +66,7 @@ def _noisy_quantities(
             terms = [_applied(edge, edge.weight_in(params), h, rounded) for edge in facts.plan.edges[u].values()]
             a[u] = rounded(reduce(add, terms))
         h[u] = rounded(phi(unit.activation, a[u]))
+        h[u] = _alike(h[u], facts.h[u]) if u in pooled else h[u]
     right = dict(facts.right)
     at = replace(facts, params=params, a=a, h=h, right=right)
     for u, corner in on_corners.items():
@@ -77,6 +83,14 @@ def _noisy_quantities(
             signals[delta] = rounded(signals[delta])
         state = state.after(signals, ())
     return {name: rounded(array) for name, array in state.quantities().items()} | named({"a": a, "h": h})
+
+
+def _alike(noisy: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Noisy numbers, equal where the exact ones are: the largest of equals stays the one that it is."""
+    size = float(np.max(np.abs(exact), initial=0)) or 1.0
+    _, places = np.unique(np.round(exact / size, 12), return_inverse=True)
+    places = places.ravel()
+    return (np.bincount(places, noisy.ravel()) / np.bincount(places))[places].reshape(exact.shape)
 
 
 def _noisy_function(

@@ -1,6 +1,7 @@
 """Mistakes in ∂L/∂b_u = Σ δ_u, the sum over the examples: over too much, over too little, or of something else."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -31,6 +32,16 @@ def _not_summed(gradient: Gradient) -> Iterator[Case]:
     if u is None or facts is None or facts.examples == 1:
         return
     yield Case(f"{_right(gradient)}, not its mean", lambda gradient: _over(gradient).mean(axis=0), "mean", u)
+    if facts.h[u].ndim > 1 + gradient.W.ndim:
+        yield Case(
+            f"{_right(gradient)} and the rows, not its mean over the batch",
+            lambda gradient: _over(gradient).sum(axis=0) / facts.examples, "mean over examples", u,
+        )  # fmt: skip
+        yield Case(
+            f"{_right(gradient)} and the rows, not that of the last row",
+            lambda gradient: gradient.delta(u).reshape(facts.examples, -1, *gradient.W.shape)[:, -1].sum(axis=0),
+            "last row", u,
+        )  # fmt: skip
     for i in range(min(facts.examples, _MOST)):
         yield Case(
             f"{_right(gradient)}, not that of example {i} alone",
@@ -71,15 +82,20 @@ def _of_weights(gradient: Gradient) -> Iterator[Case]:
         if s == ONE or edge.weight is None or s in facts.net.ids:
             continue
         shape = facts.weight(u, s).shape
-        for axis, words in ((0, "column"), (1, "row")):
-            if len(shape) == 2 and shape[1 - axis] == gradient.W.size:
-                for name, of in (("sums", np.sum), ("means", np.mean)):
-                    text = f"{_right(gradient)}, not the {words} {name} of the gradient of the weight from {s}"
+        for kept in (len(shape) - 1, len(shape) - 2) if len(shape) > 1 else ():
+            if shape[kept] != gradient.W.size:
+                continue
+            words = "column" if kept == len(shape) - 1 else "row"
+            axes = tuple(axis for axis in range(len(shape)) if axis != kept)
+            for name, of in (("sums", np.sum), ("means", np.mean)):
+                text = f"{_right(gradient)}, not the {words} {name} of the gradient of the weight from {s}"
+                yield Case(text, partial(_reduced, of, axes, u, s), f"{words} {name}", u)
 
-                    def made(gradient: Gradient, s: str = s, axis: int = axis, of: Callable[..., np.ndarray] = of):
-                        return of(contracted(facts, u, s, facts.h[s], gradient.delta(u)), axis=axis)
 
-                    yield Case(text, made, f"{words} {name}", u)
+def _reduced(of: Callable[..., np.ndarray], axes: tuple[int, ...], u: str, s: str, gradient: Gradient) -> np.ndarray:
+    """A sum or mean of the gradient of another weight of the unit."""
+    assert gradient.facts is not None
+    return of(contracted(gradient.facts, u, s, gradient.facts.h[s], gradient.delta(u)), axis=axes)
 
 
 BIASES = (

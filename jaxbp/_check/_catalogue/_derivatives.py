@@ -77,10 +77,14 @@ _FORMULAS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
     ("[{0} > 0]", lambda z: (z > 0).astype(float)),
     ("{0}", lambda z: z),
 )
-_OTHERS = (
-    activations.sigmoid, activations.tanh, activations.relu, activations.leaky_relu, activations.hard_tanh,
-    activations.softplus,
-)  # fmt: skip
+_OTHERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "sigmoid": lambda z: 1 / (2 + np.exp(z) + np.exp(-z)),
+    "tanh": lambda z: 1 - np.tanh(z) ** 2,
+    "relu": lambda z: np.where(z > 0, 1.0, 0.0),
+    "leaky_relu": lambda z: np.where(z > 0, 1.0, 0.01),
+    "hard_tanh": lambda z: np.where(np.abs(z) < 1, 1.0, 0.0),
+    "softplus": lambda z: 1 / (1 + np.exp(-z)),
+}
 
 
 def _formula(facts: Facts, u: str) -> Iterator[Case]:
@@ -106,11 +110,10 @@ def _formula(facts: Facts, u: str) -> Iterator[Case]:
         for formula, f in _FORMULAS:
             if (key, formula) != ("h", "{0}"):  # which has a name of its own
                 yield case(formula.format(z), f"{formula} at {key}", lambda s, D, f=f, of=of: f(of(s, D)))
-    for other in _OTHERS:
-        if other.phi != Phi.phi:
+    for other, derivative in _OTHERS.items():
+        if other != Phi.name:
             for z, of in (arguments["a"], arguments["h"]):
-                kind = f"{other.name} at {z[0]}"
-                yield case(f"{other.name}'({z})", kind, lambda s, D, o=other, of=of: slope(o, of(s, D)))
+                yield case(f"{other}'({z})", f"{other} at {z[0]}", lambda s, D, f=derivative, of=of: f(of(s, D)))
     curved = _curved(facts, u)
     if curved is None:
         return

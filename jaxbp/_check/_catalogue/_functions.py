@@ -1,6 +1,7 @@
 """Mistakes on the way back through a unit that is a function of its sources: gates, and any other."""
 
 from collections.abc import Iterator
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def _missing(state: Pass, s: str, v: str) -> Iterator[Case]:
     unit, shapes = _unit(state, v), state.facts.net.shapes
     if unit is not None and shapes[s] == shapes[v]:
         text = f"the Jacobian of {name_of(unit.function)} is left out: {_right(s, v)}, not delta.{v}"
-        yield Case(text, lambda state: state.delta[v], unit=v)
+        yield Case(text, lambda state: state.delta[v], "jacobian", v)
 
 
 def _other_source(state: Pass, s: str, v: str) -> Iterator[Case]:
@@ -39,10 +40,14 @@ def _factor(state: Pass, s: str, v: str) -> Iterator[Case]:
     unit, shapes = _unit(state, v), state.facts.net.shapes
     if unit is None or shapes[s] != shapes[v]:
         return
-    for t in unit.sources:
-        if shapes[t] == shapes[v]:
-            text = f"delta.{v} ⊙ h.{t} is sent to {s}: {_right(s, v)}"
-            yield Case(text, lambda state, t=t: state.delta[v] * state.facts.h[t], "own" if t == s else "other", v)
+    alike = [t for t in unit.sources if shapes[t] == shapes[v]]
+    for factors in (*combinations(alike, 1), *combinations_with_replacement(alike, 2)):
+        words = " ⊙ ".join(f"h.{t}" for t in factors)
+        yield Case(
+            f"delta.{v} ⊙ {words} is sent to {s}: {_right(s, v)}",
+            lambda state, factors=factors: state.delta[v] * np.prod([state.facts.h[t] for t in factors], axis=0),
+            "".join("own" if t == s else "other" for t in factors), v,
+        )  # fmt: skip
     text = f"delta.{v} ⊙ a.{v} is sent to {s}: {_right(s, v)}"
     yield Case(text, lambda state: state.delta[v] * state.facts.a[v], "value", v)
 

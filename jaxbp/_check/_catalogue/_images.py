@@ -30,11 +30,11 @@ class _Windows:
         """The places in a window."""
         return list(product(*map(range, self.windows.size)))
 
-    def seen(self, h: np.ndarray, fill: float) -> list[np.ndarray]:
-        """What all windows see at each of their elements."""
-        pad = [(0, 0), *self.windows.padding, (0, 0)]
-        padded = np.pad(h, pad, constant_values=fill)
-        return [padded[self._at(k, self.counts)] for k in self.elements]
+    def seen(self, h: np.ndarray, fill: float, *, stride: bool = True, padding: bool = True) -> list[np.ndarray]:
+        """What all windows see at each element; side by side without stride, from the first on without padding."""
+        pad = [p if padding else (0, sum(p)) for p in self.windows.padding]
+        padded = np.pad(h, [(0, 0), *pad, (0, 0)], constant_values=fill)
+        return [padded[self._at(k, self.counts, stride)] for k in self.elements]
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -212,6 +212,62 @@ def _no_divisor(state: Pass, s: str, v: str) -> Iterator[Case]:
         )  # fmt: skip
 
 
+def _kernel(gradient: Gradient) -> tuple[str, str, _Windows] | None:
+    """The unit, the source and the windows of the convolution whose kernel a gradient is of."""
+    if gradient.facts is None or gradient.edge is None:
+        return None
+    u, s = gradient.edge
+    connection = None if s == ONE else gradient.facts.edge(u, s).connection
+    if not isinstance(connection, Conv) or connection.groups != 1:
+        return None
+    return u, s, _Windows(connection._spec.over(gradient.facts.net.shapes[s][:-1]), gradient.facts.h[s].shape)
+
+
+def _correlated(
+    gradient: Gradient, where: Callable[[np.ndarray], np.ndarray] = lambda delta: delta, **how: bool
+) -> np.ndarray:
+    """∂L/∂W[k] = Σ_p h[x(p, k)]ᵀ δ[p], with windows that look elsewhere, or with another δ."""
+    known = _kernel(gradient)
+    assert known is not None
+    u, s, windows = known
+    delta = where(gradient.delta(u))
+    grad = np.zeros_like(gradient.W)
+    for k, seen in zip(windows.elements, windows.seen(gradient.h(s), 0.0, **how), strict=True):
+        grad[k] = seen.reshape(-1, seen.shape[-1]).T @ delta.reshape(-1, delta.shape[-1])
+    return grad
+
+
+def _no_stride_in_kernel(gradient: Gradient) -> Iterator[Case]:
+    known = _kernel(gradient)
+    if known and any(step > 1 for step in known[2].windows.stride):
+        text = (
+            f"the stride from {known[1]} to {known[0]} is forgotten in {{}}: h[p + k] stands where h[p · stride + k] is"
+        )
+        yield Case(text, lambda gradient: _correlated(gradient, stride=False), unit=known[0])
+
+
+def _no_padding_in_kernel(gradient: Gradient) -> Iterator[Case]:
+    known = _kernel(gradient)
+    if known and any(low for low, _ in known[2].windows.padding):
+        text = (
+            f"the padding from {known[1]} to {known[0]} is forgotten in {{}}: the first window begins before the image"
+        )
+        yield Case(text, lambda gradient: _correlated(gradient, padding=False), unit=known[0])
+
+
+def _last_window(gradient: Gradient) -> Iterator[Case]:
+    known = _kernel(gradient)
+    if known and prod(known[2].counts) > 1:
+
+        def last(delta: np.ndarray) -> np.ndarray:
+            kept, at = np.zeros_like(delta), (slice(None), *(-1,) * len(known[2].counts))
+            kept[at] = delta[at]
+            return kept
+
+        text = "{} is overwritten by each window where all of them add up: only the last one is in it"
+        yield Case(text, lambda gradient: _correlated(gradient, last), unit=known[0])
+
+
 def _reversed(gradient: Gradient) -> Iterator[Case]:
     if gradient.facts is None or gradient.edge is None:
         return
@@ -223,8 +279,26 @@ def _reversed(gradient: Gradient) -> Iterator[Case]:
         yield Case(text, lambda gradient: np.flip(gradient.right, axes), "", u)
 
 
+def _channels(state: Pass, s: str, v: str) -> Iterator[Case]:
+    known = _kind(state, s, v)
+    W = state.facts.weight(v, s) if known and isinstance(known[0], Conv) else None
+    if W is not None and W.shape[-1] == W.shape[-2]:
+        text = f"the channels of the kernel of {v} are not exchanged on the way back: Delta.{s} takes delta.{v} W[k]ᵀ"
+        yield Case(
+            text,
+            lambda state: pulled_through(
+                state.facts, v, s, state.delta[v], np.swapaxes(state.facts.weight(v, s), -1, -2)
+            ),
+            unit=v,
+        )  # fmt: skip
+
+
 IMAGES = (
     Entry("kernel-not-rotated", "term", "δ correlated with W stands where δ convolved with W belongs", _not_rotated),
+    Entry("not-transposed", "term", "δ[p] W[k] stands where δ[p] W[k]ᵀ belongs", _channels),
+    Entry("stride-forgotten", "gradient", "h[p + k] stands where h[p · stride + k] belongs", _no_stride_in_kernel),
+    Entry("padding-forgotten", "gradient", "h[p + k] stands where h[p + k − padding] belongs", _no_padding_in_kernel),
+    Entry("overwritten-windows", "gradient", "the last window's part stands where the sum belongs", _last_window),
     Entry("stride-forgotten", "term", "δ[p] goes to p where it belongs to p · stride", _no_stride),
     Entry("padding-forgotten", "term", "Δ begins with the padding, which belongs to nothing", _no_padding),
     Entry("overwritten-windows", "term", "Δ[p] = δ stands where Δ[p] += δ belongs", _overwritten),

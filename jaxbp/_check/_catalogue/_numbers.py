@@ -17,10 +17,16 @@ def _missing(gradient: Gradient) -> Iterator[Case]:
 
 
 def _transposed(gradient: Gradient) -> Iterator[Case]:
+    shape = gradient.W.shape
     if gradient.W.ndim == 2:
-        shape = gradient.W.shape
         text = "{} is transposed" if shape[0] == shape[1] else "{} is handed in as its transpose"
         yield Case(text, lambda gradient: gradient.right.T, "", gradient.unit)
+    for one, other in ((0, 1), (-2, -1)) if gradient.W.ndim > 2 else ():
+        if shape[one] == shape[other] > 1:
+            text = f"the axes {one % len(shape)} and {other % len(shape)} of {{}} are exchanged"
+            yield Case(
+                text, lambda gradient, axes=(one, other): np.swapaxes(gradient.right, *axes), f"{one}", gradient.unit
+            )  # fmt: skip
 
 
 def _swapped(gradient: Gradient) -> Iterator[Case]:

@@ -8,7 +8,6 @@ from jaxbp import activations
 from jaxbp._check._catalogue._words import delta_of, product_of
 from jaxbp._check._entry import Case, Entry
 from jaxbp._check._gradient import Gradient
-from jaxbp._check._steps import matrix
 from jaxbp._graph import ONE
 from jaxbp.connections import Embedding
 
@@ -51,7 +50,7 @@ def _input(gradient: Gradient) -> Iterator[Case]:
     if gradient.edge is None or gradient.facts is None or gradient.is_bias:
         return
     (u, s), facts = gradient.edge, gradient.facts
-    if matrix(facts, u, s) is None:
+    if s in facts.net.ids:
         return
     right = f"{gradient.name} = {product_of(facts, u, s)}"
     for words, name in wrong_inputs(gradient, s):
@@ -62,7 +61,7 @@ def _input(gradient: Gradient) -> Iterator[Case]:
     text = f"h.{s} is left out: {right}, not the sum of delta.{u} in every row"
     yield Case(text, lambda gradient: gradient.product(np.ones_like(gradient.h(s)), gradient.delta(u)), "1", u)
     if gradient.W.ndim == 2 and facts.edge(u, s).weight == (u, s):
-        text = f"the weight stands where h.{s} belongs: {right}, not W ⊙ delta.{u}"
+        text = f"the weight stands where h.{s} belongs: {right}, not W ⊙ Σ delta.{u}"
         axes = tuple(range(facts.h[u].ndim - 1))
         yield Case(text, lambda gradient: gradient.weight() * gradient.delta(u).sum(axes), "W", u)
     for words, W in (("W", gradient.W), ("Wᵀ", gradient.W.T)):

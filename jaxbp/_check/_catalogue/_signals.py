@@ -12,7 +12,7 @@ from jaxbp._check._pass import Pass
 from jaxbp._check._steps import matrix, pulled_through
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._names import Name
-from jaxbp.connections import Dense, Scale, Transposed
+from jaxbp.connections import Scale, Transposed
 
 
 def _not_transposed(state: Pass, s: str, v: str) -> Iterator[Case]:
@@ -25,26 +25,20 @@ def _not_transposed(state: Pass, s: str, v: str) -> Iterator[Case]:
         yield Case(text, lambda state: state.delta[v] @ matrix(state.facts, v, s), unit=v)
 
 
-def has_own_matrix(facts: Facts, v: str, s: str) -> bool:
-    """Whether v reads s by a matrix of its own, which can be updated as soon as its gradient is there."""
-    if _is_function(facts, v):
-        return False
-    return isinstance(facts.edge(v, s).connection, Dense) and facts.edge(v, s).weight == (v, s)
-
-
 def _updated(state: Pass, s: str, v: str) -> Iterator[Case]:
-    if not has_own_matrix(state.facts, v, s):
+    facts = state.facts
+    if _is_function(facts, v) or facts.edge(v, s).weight != (v, s) or s in facts.net.ids:
         return
     name = Name("grad", (v, s))
 
     def term(eta: float, state: Pass) -> np.ndarray:
         W, grad = state.facts.params[v][s], state.gradient(name)
         # a gradient that is handed in as its transpose fits its weights in the program itself
-        return state.delta[v] @ (W - eta * (grad if grad.shape == W.shape else grad.T)).T
+        return pulled_through(state.facts, v, s, state.delta[v], W - eta * _as(grad, W))
 
     def text(eta: float) -> str:
         return (
-            f"the weights of {v} are updated before they are used: Delta.{s} takes delta.{v} W.{v}.{s}ᵀ with the "
+            f"the weights of {v} are updated before they are used: Delta.{s} takes {term_of(facts, v, s)} with the "
             f"weights of the forward phase, not W − {eta:.3g} grad.{v}.{s}"
         )
 
