@@ -10,6 +10,7 @@ import numpy as np
 
 K = TypeVar("K", bound=Hashable)
 
+_MORE = 100.0
 _CLOSE = 1e-6  # as finite differences, an ε in a logarithm or printed digits give
 
 
@@ -106,7 +107,10 @@ class Tolerance:
         never to more than half of it.
         """
         size = max(magnitude(mine), magnitude(expected))
-        grown = min(self.rounding / self.size, 0.5) * size if self.size else 0.0
+        if self.size <= self.rounding:  # the right one is nothing but rounding, and a mistake may make more of it
+            more = _MORE if self.epsilon < 1e-10 else 1.0
+            return max(more * self.rounding, self.printed, relative_error(self.epsilon) * size)
+        grown = min(self.rounding / self.size, 0.5) * size
         return max(relative_error(self.epsilon) * size, self.printed * (1 + 1e-9), self.rounding, grown)
 
     def gives(self, mine: np.ndarray, expected: np.ndarray) -> bool:
@@ -114,7 +118,9 @@ class Tolerance:
         if mine.shape != expected.shape:
             return False
         allowed = self.allowed(mine, expected)
-        return bool(np.isfinite(allowed) and np.all(np.abs(mine - expected) <= allowed))
+        if not np.isfinite(allowed) or (mine.size and not abs(mine.flat[0] - expected.flat[0]) <= allowed):
+            return False
+        return bool(np.all(np.abs(mine - expected) <= allowed))
 
     def digits(self, mine: np.ndarray, expected: np.ndarray) -> float:
         """The power of ten of how improbable it is that one number agrees so well by chance."""

@@ -90,8 +90,8 @@ def affine(mine: np.ndarray, at_zero: np.ndarray, slope: np.ndarray) -> float:
 
 
 def simplest(c: float, gives: Callable[[float], bool]) -> float:
-    """The simplest number near c that gives what was handed in too; c itself where none does."""
-    return next((simple for simple in _near(c) if gives(simple)), c)
+    """The simplest number near c that gives what was handed in, where c does; c itself where it does not."""
+    return next((simple for simple in _near(c) if gives(simple)), c) if gives(c) else c
 
 
 def _near(c: float) -> Iterator[float]:

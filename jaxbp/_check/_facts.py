@@ -96,6 +96,18 @@ class Facts:
         """The weight at a place."""
         return at(place, self.params)
 
+    def alike(self, grad: Name) -> dict[Name, np.ndarray]:
+        """The other right gradients of the same shape."""
+        return self._alike[grad]
+
+    @cached_property
+    def _alike(self) -> dict[Name, dict[Name, np.ndarray]]:
+        grads = {name: array for name, array in self.right.items() if name.kind == "grad"}
+        return {
+            name: {other: array for other, array in grads.items() if other != name and array.shape == of.shape}
+            for name, of in grads.items()
+        }
+
     @cached_property
     def slopes(self) -> dict[str, np.ndarray]:
         """Φ'(a) of each element-wise unit."""

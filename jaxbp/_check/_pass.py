@@ -106,12 +106,9 @@ class Pass:
         facts, place = self.facts, name.path
         W = facts.weight_at(place)
         uses = tuple((edge.unit, edge.source) for edge in facts.plan.uses[place])
-        alike = {
-            other: array
-            for other, array in facts.right.items()
-            if other.kind == "grad" and other != name and array.shape == W.shape
-        }
-        return Gradient(name, W, lambda: self._whole(place), mine, alike, facts, self.Delta, self.delta, uses)
+        return Gradient(
+            name, W, lambda: self._whole(place), mine, facts.alike(name), facts, self.Delta, self.delta, uses
+        )
 
     def _whole(self, place: Place) -> np.ndarray:
         if place not in self._made:

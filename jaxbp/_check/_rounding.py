@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxbp._check._compare import magnitude
 from jaxbp._check._facts import Corner, Facts, phi
 from jaxbp._check._noise import Noise
 from jaxbp._check._pass import LOSS, Pass
@@ -22,6 +23,7 @@ from jaxbp.connections import Bias, Dense, Identity, MaxPool
 
 _SAMPLES = 6
 _SAFETY = 12.0
+_OF_ZERO = 1e-10
 
 
 def rounding_errors(facts: Facts, epsilon: float, on_corners: Mapping[str, Corner]) -> dict[Name, float]:
@@ -40,6 +42,11 @@ def rounding_errors(facts: Facts, epsilon: float, on_corners: Mapping[str, Corne
             with np.errstate(invalid="ignore"):
                 error = np.abs(array - exact[name])
             errors[name] = max(errors[name], float(np.max(error, initial=0, where=np.isfinite(error))))
+    largest = max(magnitude(array) for name, array in facts.right.items() if name.kind == "grad")
+    for name, array in facts.right.items():
+        # where everything is 0 there is nothing that an error is relative to
+        if name.kind == "grad" and not np.any(array):
+            errors[name] = max(errors[name], max(_OF_ZERO, epsilon) * largest)
     return {name: _SAFETY * error for name, error in errors.items()}
 
 

@@ -10,13 +10,14 @@ A function has no graph: its walk has a step for each leaf, which is right or ha
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, combinations, count, islice, product
 from typing import Any
 
 import numpy as np
 
+from jaxbp._check._catalogue import entries
 from jaxbp._check._change import Change, again, groups
 from jaxbp._check._constants import LookAhead, affine, simplest
 from jaxbp._check._gradient import Gradient
@@ -27,6 +28,26 @@ MOST_TRIALS = 20_000
 _MOST_ANSWERS = 24
 _MOST_STEPS = 3
 _MOST_AT_ONCE = 16
+
+
+_IN_GRADIENTS = {entry.slug for stage in ("gradient", "use") for entry in entries(stage)}
+
+
+@dataclass(frozen=True, eq=False)
+class _Branch:
+    """A walk as far as it has come.
+
+    Attributes:
+        state: The walk.
+        taken: How many steps were taken.
+        mistakes: How many mistakes to make in the signals of the next one.
+        off: The gradients of the last step that are still wrong.
+    """
+
+    state: Walk
+    taken: int
+    mistakes: int = 0
+    off: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,25 +66,36 @@ class Search:
     def explanations(self) -> tuple[list[tuple[Change, ...]], int]:
         """The smallest sets of mistakes that give everything that was handed in, and how many were tried."""
         tie, trials, order = count(), count(1), self._order
-        # cost, −progress, changes, tie; then the walk so far, and how many mistakes to make in the next step
-        queue: list[tuple[int, int, int, int, Walk, int]] = [(0, 0, 0, next(tie), self.start, 0)]
+        queue: list[tuple[int, int, int, int, _Branch]] = []
+
+        def push(branch: _Branch, more: int = 0) -> None:
+            made = branch.state.changes
+            cost = len(groups(made)) + branch.mistakes + more
+            heapq.heappush(queue, (cost, -branch.taken, len(made), next(tie), branch))
+
+        push(_Branch(self.start, 0))
         found: list[tuple[Change, ...]] = []
         best, tried = MOST_MISTAKES, 0
         while queue and len(found) < _MOST_ANSWERS and tried < MOST_TRIALS:
-            cost, progress, _, _, state, mistakes = heapq.heappop(queue)
+            cost, *_, branch = heapq.heappop(queue)
+            state = branch.state
             if cost > best:
                 break
-            if -progress == len(order):
+            tried = next(trials)
+            if branch.off:
+                for made in self._gradient_changes(state, order[branch.taken - 1], branch.off, best):
+                    push(_Branch(state.after({}, made), branch.taken))
+            elif branch.taken == len(order):
                 found.append(state.changes)
                 best = cost
-                continue
-            step = order[-progress]
-            for after in self._taken(state, step, mistakes, best, trials):
-                made = after.changes
-                heapq.heappush(queue, (len(groups(made)), progress - 1, len(made), next(tie), after, 0))
-            if cost + 1 <= best and mistakes < self._most(state, step):
-                heapq.heappush(queue, (cost + 1, progress, len(state.changes), next(tie), state, mistakes + 1))
-            tried = next(trials)
+            else:
+                step = order[branch.taken]
+                for after, off in self._taken(state, step, branch.mistakes, trials):
+                    # a gradient that is still wrong costs one mistake more, unless one is made again in it
+                    again_in_gradient = any(change.entry.slug in _IN_GRADIENTS for change in after.changes)
+                    push(_Branch(after, branch.taken + 1, off=off), bool(off) and not again_in_gradient)
+                if cost + 1 <= best and branch.mistakes < self._most(state, step):
+                    push(replace(branch, mistakes=branch.mistakes + 1))
         return _distinct(found), tried
 
     def _most(self, state: Walk, step: str) -> int:
@@ -81,9 +113,14 @@ class Search:
         fits = all(self.observed.close(name, array) for name, array in signals.items())
         return 1 if fits and all(self._fits(after, name, None) for name in gradients) else 2
 
-    def _taken(self, state: Walk, step: str, mistakes: int, best: int, trials: Iterator[int]) -> Iterator[Walk]:
-        """The walks after a step with so many mistakes in its signals that give what was handed in."""
-        right = state.signals(step, ())
+    def _taken(
+        self, state: Walk, step: str, mistakes: int, trials: Iterator[int]
+    ) -> Iterator[tuple[Walk, tuple[Any, ...]]]:
+        """The walks after a step with so many mistakes in its signals that give what was handed in.
+
+        With each come the gradients of the step that are still wrong.
+        """
+        right, due = state.signals(step, ()), [name for name in state.due(step) if name in self.observed.arrays]
         for changes in self._signal_changes(state, step, mistakes):
             if next(trials) > MOST_TRIALS:
                 return
@@ -91,11 +128,9 @@ class Search:
                 signals = state.signals(step, changes) if changes else right
             if changes and all(np.array_equal(signals[name], right[name]) for name in right):
                 continue  # a mistake without consequences explains nothing
-            if not all(self.observed.close(name, array) for name, array in signals.items()):
-                continue
-            after = state.after(signals, changes)
-            for in_gradients in self._gradient_changes(after, step, best):
-                yield after.after({}, in_gradients) if in_gradients else after
+            if all(self.observed.close(name, array) for name, array in signals.items()):
+                after = state.after(signals, changes)
+                yield after, tuple(name for name in due if not self._fits(after, name, None))
 
     def _signal_changes(self, state: Walk, step: str, mistakes: int) -> Iterator[tuple[Change, ...]]:
         """So many mistakes, in different parts of the step, beside those that are made again in it."""
@@ -133,13 +168,8 @@ class Search:
             ahead = LookAhead(self.observed, state, self._order[self._order.index(step) :], change, others, repeats)
             yield from ahead.constants(moves)
 
-    def _gradient_changes(self, state: Walk, step: str, best: int) -> Iterator[tuple[Change, ...]]:
-        """The sets of changes with which the gradients of a step are what was handed in."""
-        due = [name for name in state.due(step) if name in self.observed.arrays]
-        off = [name for name in due if not self._fits(state, name, None)]
-        if not off:
-            yield ()
-            return
+    def _gradient_changes(self, state: Walk, step: str, off: Sequence[Any], best: int) -> Iterator[tuple[Change, ...]]:
+        """The sets of changes with which gradients that are wrong are what was handed in."""
         allowed = best - len(groups(state.changes))
         fitting: list[list[Change]] = []
         for name in off:

@@ -15,11 +15,12 @@ from jaxbp._check._catalogue._output import OUTPUT
 from jaxbp._check._catalogue._products import PRODUCTS
 from jaxbp._check._catalogue._shared import SHARED_WEIGHTS
 from jaxbp._check._catalogue._signals import SIGNALS
+from jaxbp._check._catalogue._tokens import TOKENS
 from jaxbp._check._entry import Entry, Stage
 
 _BY_KIND: tuple[Entry, ...] = (
     *FUNCTIONS, *ATTENTION, *IMAGES, *SHARED_WEIGHTS, *NORMALISATION, *DERIVATIVES, *SIGNALS, *NUMBERS, *FACTORS,
-    *BIASES, *PRODUCTS, *OUTPUT,
+    *BIASES, *PRODUCTS, *TOKENS, *OUTPUT,
 )  # fmt: skip
 CATALOGUE = tuple(sorted(_BY_KIND, key=lambda entry: entry.rank))
 

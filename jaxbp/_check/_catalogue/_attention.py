@@ -134,6 +134,21 @@ def _axis(state: Pass, s: str, v: str) -> Iterator[Case]:
         yield Case(text, partial(_back, v=v, role=role, of_softmax=partial(_softmax_back, axis=-2)), unit=v)
 
 
+def _values_axis(state: Pass, s: str, v: str) -> Iterator[Case]:
+    if _role(state, s, v) == _V:
+        for masked in (True, False) if not _Heads.of(state, v).seen.all() else (True,):
+            text = f"the softmax of {v} is computed anew along the queries: {_right(s, v, _V)}, with P along the keys"
+            yield Case(text, partial(_values_along_queries, v=v, masked=masked), f"P {masked}", v)
+
+
+def _values_along_queries(state: Pass, v: str, masked: bool) -> np.ndarray:
+    heads = _Heads.of(state, v)
+    scores = heads.Q @ heads.K.swapaxes(-1, -2) / heads.root
+    scores = np.where(heads.seen, scores, -1e300) if masked else scores
+    e = np.exp(scores - scores.max(axis=-2, keepdims=True))
+    return heads.joined(((e / e.sum(axis=-2, keepdims=True)).swapaxes(-1, -2) @ heads.delta).sum(2, keepdims=True))
+
+
 def _diagonal(state: Pass, s: str, v: str) -> Iterator[Case]:
     role = _role(state, s, v)
     if role in (_Q, _K):
@@ -173,6 +188,7 @@ ATTENTION = (
     Entry("missing-scale", "term", "Δ_S K stands where Δ_S K / √d belongs", _scale),
     Entry("missing-mask", "term", "P of all keys stands where P of those that are seen belongs", _mask),
     Entry("softmax-wrong-axis", "term", "Σ over queries stands where Σ over keys belongs", _axis),
+    Entry("softmax-wrong-axis", "term", "softmax over queries stands where that over keys belongs", _values_axis),
     Entry("softmax-diagonal", "term", "P (1 − P) ⊙ Δ_P stands where P ⊙ (Δ_P − Σ P ⊙ Δ_P) belongs", _diagonal),
     Entry("missing-derivative", "term", "Δ_P stands where P ⊙ (Δ_P − Σ P ⊙ Δ_P) belongs", _no_softmax),
     Entry("key-for-query", "term", "Δ_S Q stands where Δ_S K belongs", _exchanged),

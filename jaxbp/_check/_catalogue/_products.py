@@ -9,7 +9,6 @@ from jaxbp._check._catalogue._words import delta_of, product_of
 from jaxbp._check._entry import Case, Entry
 from jaxbp._check._gradient import Gradient
 from jaxbp._graph import ONE
-from jaxbp.connections import Embedding
 
 
 def _unpulled(gradient: Gradient) -> Iterator[Case]:
@@ -85,27 +84,7 @@ def _known(gradient: Gradient, name: tuple[str, str]) -> np.ndarray:
     return gradient.a(name[1]) if name[0] == "a" else gradient.h(name[1])
 
 
-def _rows(gradient: Gradient) -> Iterator[Case]:
-    """An embedding's rows, of which one that is read several times gets several signals."""
-    if gradient.edge is None or gradient.facts is None:
-        return
-    (u, s), facts = gradient.edge, gradient.facts
-    if s == ONE or not isinstance(facts.edge(u, s).connection, Embedding):
-        return
-    for words, order in (("last", 1), ("first", -1)):
-        text = f"the rows of {{}} are overwritten where they should add up: only the {words} place of each id counts"
-        yield Case(text, lambda gradient, order=order: _overwritten(gradient, u, s, order), words, u)
-
-
-def _overwritten(gradient: Gradient, u: str, s: str, order: int) -> np.ndarray:
-    grad = np.zeros_like(gradient.W)
-    ids, delta = gradient.h(s).ravel()[::order].astype(int), gradient.delta(u).reshape(-1, gradient.W.shape[-1])
-    grad[ids] = delta[::order]  # of repeated indices the last one stays
-    return grad
-
-
 PRODUCTS = (
-    Entry("rows-overwritten", "gradient", "∂L/∂W[i] = δ stands where ∂L/∂W[i] += δ belongs", _rows),
     Entry("Delta-for-delta", "gradient", "h_sᵀ Δ_u stands where h_sᵀ δ_u belongs", _unpulled),
     Entry("wrong-input", "gradient", "a_sᵀ δ_u, h_vᵀ δ_u or W ⊙ δ_u stands where h_sᵀ δ_u belongs", _input, rank=1),
     Entry("wrong-signal", "gradient", "h_sᵀ δ_v or h_sᵀ h_u stands where h_sᵀ δ_u belongs", _signal, rank=2),
