@@ -344,18 +344,19 @@ MISTAKES: list[tuple[str, Any, list[str], str, str]] = [
         ("quadratic", "params"), ("mlp", "layers[0].W"), ("scalar", "t"),
     ]),
     *(("quadratic", scaled(c), ["scale"], "params", says) for c, says in [
-        (2, "2 times"), (0.5, "1/2 of"), (1 / N, "1/7 of"), (-3, "-3 times"), (np.pi, "3.14159 times"),
+        (2, "2 times"), (0.5, "1/2 of"), (1 / N, "1/7 of"), (-3, "−3 times"), (np.pi, "3.14159 times"),
     ]),
     ("mlp", scaled(N), ["scale"], "layers[0].W", "the whole gradient is 7 times"),
     ("mlp", scaled(0.9), ["scale"], "layers[0].W", "the whole gradient is 0.9 times"),
     ("scalar", scaled(2), ["scale"], "t", "2 times"),
     ("mlp", scaled(-1, "layers[1].b"), ["sign"], "layers[1].b", "gradient of layers[1].b is negated"),
-    ("mlp", scaled(-1, "layers[0].b", "layers[1].b"), ["sign"], "layers[0].b", "of layers[0].b and layers[1].b is"),
+    ("mlp", scaled(-1, "layers[0].b", "layers[1].b"), ["sign"], "layers[0].b", "of layers[0].b, the gradient of layers[1].b is negated"),
     ("mlp", scaled(1 / N, "layers[0].b"), ["scale"], "layers[0].b", "1/7 of the right one"),
-    ("least squares", changed("W", np.transpose), ["transpose"], "W", "the transpose of"),
-    ("mlp", both(changed("layers[0].W", np.transpose), changed("layers[1].W", np.transpose)), ["transpose"],
-     "layers[0].W", "layers[0].W and layers[1].W is the transpose"),
-    ("mlp", swapped_biases, ["permuted-leaves"], "layers[0].b", "layers[0].b and layers[1].b are swapped"),
+    ("least squares", changed("W", np.transpose), ["transposed"], "W", "handed in as its transpose"),
+    ("mlp", both(changed("layers[0].W", np.transpose), changed("layers[1].W", np.transpose)), ["transposed"],
+     "layers[0].W", "each of the gradient of layers[0].W, the gradient of layers[1].W is"),
+    ("mlp", swapped_biases, ["gradients-swapped"], "layers[0].b",
+     "layers[0].b and layers[1].b are exchanged"),
     ("quadratic", changed("params", ordered([3, 2, 1, 0])), ["permuted-rows"], "params", "elements of the gradient"),
     ("mlp", changed("layers[0].W", ordered([3, 2, 1, 0])), ["permuted-rows"], "layers[0].W", "the rows"),
     ("mlp", changed("layers[0].W", ordered([1, 2, 3, 4, 0], 1)), ["permuted-rows"], "layers[0].W",
@@ -364,18 +365,18 @@ MISTAKES: list[tuple[str, Any, list[str], str, str]] = [
      "another order: 3 in the place of 1, 1 in the place of 3"),
     ("least squares", per_example, ["missing-broadcast-sum"], "b", "the sum over axis 0"),
     ("least squares", changed("b", repeated), ["missing-broadcast-sum"], "b", "the mean over axis 0"),
-    ("mlp", changed("layers[0].W", zeroed()), ["zeroed-block"], "layers[0].W", "is zero throughout"),
-    ("mlp", changed("layers[0].W", zeroed(slice(None), 2)), ["zeroed-block"], "layers[0].W", "layers[0].W[:, 2] is"),
+    ("mlp", changed("layers[0].W", zeroed()), ["missing-gradient"], "layers[0].W", "is 0 throughout"),
+    ("mlp", changed("layers[0].W", zeroed(slice(None), 2)), ["zeroed-block"], "layers[0].W", "layers[0].W is zero at [:, 2]"),
     ("mlp", changed("layers[1].W", zeroed(slice(1, 4), slice(2, 4))), ["zeroed-block"],
-     "layers[1].W", "layers[1].W[1:4, 2:4] is zero"),
-    ("mlp", scaled(0, "layers[0].W", "layers[0].b"), ["zeroed-block"], "layers[0].W",
-     "layers[0].W and layers[0].b is zero"),
-    ("mlp", scaled(0), ["zeroed-block"], "layers[0].W", "the whole gradient is zero throughout"),
-    ("mlp", both(changed("layers[1].W", np.transpose), scaled(-1, "out[0]")), ["sign", "transpose"],
+     "layers[1].W", "layers[1].W is zero at [1:4, 2:4]"),
+    ("mlp", scaled(0, "layers[0].W", "layers[0].b"), ["missing-gradient"], "layers[0].W",
+     "layers[0].W, the gradient of layers[0].b is forgotten"),
+    ("mlp", scaled(0), ["missing-gradient"], "layers[0].W", "the whole gradient is forgotten"),
+    ("mlp", both(changed("layers[1].W", np.transpose), scaled(-1, "out[0]")), ["transposed", "sign"],
      "layers[1].W", "out[0] is negated"),
-    ("mlp", both(swapped_biases, scaled(2, "out[1]")), ["permuted-leaves", "scale"], "layers[0].b",
-     "layers[0].b and layers[1].b are swapped"),
-    ("least squares", both(scaled(2, "b"), changed("W", zeroed(0))), ["scale", "zeroed-block"], "W", "2 times"),
+    ("mlp", both(swapped_biases, scaled(2, "out[1]")), ["gradients-swapped", "scale"], "layers[0].b",
+     "layers[0].b and layers[1].b are exchanged"),
+    ("least squares", both(scaled(2, "b"), changed("W", zeroed(0))), ["zeroed-block", "scale"], "W", "2 times"),
 ]  # fmt: skip
 
 
@@ -383,8 +384,8 @@ MISTAKES: list[tuple[str, Any, list[str], str, str]] = [
 def test_a_mistake_is_located_and_named(name, change, slugs, first, says):
     report = checked(name, change(right(name)))
     assert (report.verdict, report.first_wrong) == ("wrong", first)
-    assert [[mistake.slug for mistake in together] for together in report.alternatives] == [slugs], report
-    assert says in report.explanations[0].text
+    assert [sorted(mistake.slug for mistake in together) for together in report.alternatives] == [sorted(slugs)], report
+    assert any(says in mistake.text for mistake in report.alternatives[0])
     finding = next(finding for finding in report.findings if finding.name == first)
     theirs = dict(zip(map(path_name, paths(name)), jax.tree.leaves(right(name)), strict=True))[first]
     if np.shape(finding.mine) == theirs.shape:
@@ -400,7 +401,7 @@ def paths(name: str) -> list[Any]:
 # what five numbers of two digits or three, which is all that bfloat16 has, may show by chance
 TOO_FEW_DIGITS = [
     (["scale"], "1/7 of the right one"),
-    (["permuted-leaves", "scale"], "layers[0].b and layers[1].b are swapped"),
+    (["gradients-swapped", "scale"], "layers[0].b and layers[1].b are exchanged"),
     (["permuted-rows"], "another order: 3 in the place of 1, 1 in the place of 3"),
 ]
 COARSE = [row for row in MISTAKES if row[0] == "mlp" and "0.9" not in row[4]]
@@ -412,7 +413,8 @@ def test_mistakes_are_named_in_coarse_formats_too(row, dtype):
     mine = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), change(right(name, dtype)))
     report = checked(name, mine, CASES[name].params(0, dtype))
     assert (report.verdict, report.first_wrong) == ("wrong", first)
-    found = [[mistake.slug for mistake in together] for together in report.alternatives]
+    found = [sorted(mistake.slug for mistake in together) for together in report.alternatives]
+    slugs = sorted(slugs)
     if dtype == "bfloat16" and (slugs, says) in TOO_FEW_DIGITS:
         # whether chance is seen through depends on how this JAX rounds; a wrong name is never given
         assert found == [] or slugs in found, report
@@ -440,7 +442,7 @@ def test_equally_good_explanations_are_all_listed():
     report = jaxbp.check_function(alike, params, {"u": -np.ones(3), "v": np.ones(3)})
     assert [[mistake.slug for mistake in together] for together in report.alternatives] == [
         ["sign"],
-        ["permuted-leaves"],
+        ["gradients-swapped"],
     ]
 
 

@@ -95,7 +95,7 @@ def simplest(c: float, gives: Callable[[float], bool]) -> float:
 
 
 def _near(c: float) -> Iterator[float]:
-    for most in (1, 8, 64, 512):
+    for most in (1, 8, 64):
         fraction = float(Fraction(c).limit_denominator(most)) if abs(c) < 1e6 else float(round(c))
         inverse = 1 / float(Fraction(1 / c).limit_denominator(most)) if 1e-6 < abs(c) < 1e6 and round(1 / c) else 0.0
         for simple in (fraction, inverse):

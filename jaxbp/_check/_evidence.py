@@ -13,6 +13,7 @@ from jaxbp._check._walk import Observed
 from jaxbp._check._walks import run
 
 _CHANCE = 3.0  # a mistake is claimed where random numbers would show it once in 10³ times
+_OF_ZERO = 6.0
 _SIMPLE = 2.5  # the power of ten of how many constants people write
 
 
@@ -52,13 +53,15 @@ class Evidence:
             if name not in predicted or predicted[name].shape != mine.shape:
                 continue
             tolerance, other = self.observed.tolerances[name], without[name]
-            if other.shape != mine.shape:
-                count = mine.size
-            else:
-                count = int(np.count_nonzero(np.abs(predicted[name] - other) > tolerance.allowed(mine, other)))
-            if count:
+            told = np.ones(mine.shape, bool)
+            if other.shape == mine.shape:
+                told = np.abs(predicted[name] - other) > tolerance.allowed(mine, other)
+            zeros = int(np.count_nonzero(told & (mine == 0) & (predicted[name] == 0)))
+            count = int(np.count_nonzero(told)) - zeros
+            if count or zeros:
                 digits = tolerance.digits(mine, predicted[name])
-                total, most = total + count * digits, max(most, digits)
+                # 0 is 0 in every number format, and nothing that rounding makes of other numbers
+                total, most = total + count * digits + zeros * max(digits, _OF_ZERO), max(most, digits)
         constant = group[0].constant
         if constant is not None:
             total -= _SIMPLE if is_simple(constant, self.start.facts) else most

@@ -139,11 +139,11 @@ class Search:
         if mistakes == 0:
             yield from repeated
             return
-        known = [change for change in known if mistakes == 1 or not _is_alone(change)]
+        known = [change for change in known if mistakes == 1 or not change.case.alone]
         for made_again in repeated:
             for together in chain(combinations(known, mistakes), _of_one_kind(known) if mistakes == 1 else ()):
                 changes = (*made_again, *together)
-                if len({(change.stage, change.key) for change in changes}) == len(changes):
+                if _are_likely(together) and len({(c.stage, c.key) for c in changes}) == len(changes):
                     yield from self._solved(state, step, changes)
 
     def _solved(self, state: Walk, step: str, changes: tuple[Change, ...]) -> Iterator[tuple[Change, ...]]:
@@ -249,9 +249,13 @@ def _of_one_kind(known: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
             yield from islice((changes for changes in chosen if len(changes) > 1), _MOST_AT_ONCE)
 
 
-def _is_alone(change: Change) -> bool:
-    """Whether it is not looked for with another mistake in the same step: an unlikely one, or one of many."""
-    return change.case.alone or (change.entry.rank > 1 and not change.case.free)
+def _are_likely(together: Sequence[Change]) -> bool:
+    """Whether not two of them are unlikely ones: together they would explain anything."""
+    return len(together) < 2 or sum(change.entry.rank > 1 for change in together) < 2 or _all_alike(together)
+
+
+def _all_alike(together: Sequence[Change]) -> bool:
+    return all(change.is_of_kind(together[0]) for change in together)
 
 
 def _distinct(found: Sequence[tuple[Change, ...]]) -> list[tuple[Change, ...]]:

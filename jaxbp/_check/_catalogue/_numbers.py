@@ -9,7 +9,7 @@ from jaxbp._check._entry import Case, Entry
 from jaxbp._check._gradient import Gradient
 from jaxbp._check._trees import broadcast_axes
 
-_LONGEST, _SHOWN = 4096, 6
+_LONGEST, _FEW, _SHOWN = 4096, 64, 6
 
 
 def _missing(gradient: Gradient) -> Iterator[Case]:
@@ -88,24 +88,27 @@ def _order(mine: np.ndarray, right: np.ndarray, axis: int) -> list[int]:
     if not 2 <= n <= _LONGEST:
         return []
     rows, others = (np.moveaxis(array, axis, 0).reshape(n, -1) for array in (mine, right))
-    # slices along a random direction: the same numbers in another order, where the slices are
+    order = _nearest(rows, others) if n <= _FEW else _sorted(rows, others)
+    return order.tolist() if len(set(order.tolist())) == n else []
+
+
+def _nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The nearest of the right slices, where no other is nearly as near, unless it is equal to it."""
+    distances = np.max(np.abs(rows[:, None] - others[None]), axis=2)
+    # equal slices, such as those of units that are off, need not have moved
+    stayed = np.diag(distances) <= np.min(distances, axis=1)
+    return np.where(stayed, np.arange(len(rows)), np.argmin(distances, axis=1))
+
+
+def _sorted(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The same numbers along a random direction, where the slices are the same: in the order of their sizes."""
     direction = np.random.default_rng(0).normal(size=rows.shape[1])
     along, of_right = rows @ direction, others @ direction
-    places, sources = np.argsort(along, kind="stable"), np.argsort(of_right, kind="stable")
-    allowed = 1e-4 * (np.max(np.abs(of_right)) or 1.0)
-    if np.max(np.abs(along[places] - of_right[sources])) > allowed:
-        return []
-    order = np.empty(n, int)
-    order[places] = sources
-    # equal slices, such as those of units that are off, need not have moved
-    stayed = np.abs(along - of_right) <= 1e-9 * allowed
-    if np.any(stayed):
-        moved = np.flatnonzero(~stayed)
-        if set(order[moved]) != set(moved):
-            left = np.argsort(along[moved], kind="stable"), np.argsort(of_right[moved], kind="stable")
-            order[moved[left[0]]] = moved[left[1]]
-        order[stayed] = np.flatnonzero(stayed)
-    return order.tolist() if len(set(order.tolist())) == n else []
+    stayed = np.abs(along - of_right) <= 1e-9 * (np.max(np.abs(of_right)) or 1.0)
+    moved = np.flatnonzero(~stayed)
+    order = np.arange(len(rows))
+    order[moved[np.argsort(along[moved], kind="stable")]] = moved[np.argsort(of_right[moved], kind="stable")]
+    return order
 
 
 def _zeroed(gradient: Gradient) -> Iterator[Case]:

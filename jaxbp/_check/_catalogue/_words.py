@@ -72,7 +72,9 @@ def times(c: float, facts: Facts | None = None) -> str:
     for value, words in _known(facts):
         if np.isclose(c, value, rtol=1e-6):
             return words
-    simple = Fraction(c).limit_denominator(1000)
+    if float(f"{c:.3g}") == c:
+        return f"{c:.3g} times the right one".replace("-", "−")
+    simple = Fraction(c).limit_denominator(64)
     if np.isclose(float(simple), c, rtol=1e-6):
         return f"{simple} times the right one".replace("-", "−")
     return f"{c:.6g} times the right one".replace("-", "−")
