@@ -29,11 +29,11 @@ class Layers:
 
     def written_out(self, mine: Mapping[str, Any]) -> Mapping[str, Any]:
         """The quantities that were handed in, as they are called in the network written out."""
-        return mine if self.flat.net is self.net else self._quantities(mine)
+        return mine if self.flat.is_original else self._quantities(mine)
 
     def reported(self, report: Report) -> Report:
         """The report, with the names of the network with stacks."""
-        if self.flat.net is self.net:
+        if self.flat.is_original:
             return report
         said = self._said
         findings = tuple(replace(f, name=said(f.name), remark=said(f.remark)) for f in report.findings)
