@@ -14,7 +14,7 @@ from jaxbp._check._explained import explain
 from jaxbp._check._facts import Corner, Facts, central_difference, corners
 from jaxbp._check._forms import quantities
 from jaxbp._check._handed import handed_in, shape_of
-from jaxbp._check._layouts import LAYOUTS, LayoutName, about_layout, explained_data, layout_of
+from jaxbp._check._layouts import LAYOUTS, LayoutName, about_layout, about_transposed, explained_data, layout_of
 from jaxbp._check._leaves import Leaf
 from jaxbp._check._noise_of_key import with_noise_of
 from jaxbp._check._order import in_order, where
@@ -125,10 +125,11 @@ def check(
     handed = handed_in(facts, params, x, layers.written_out(read))
     with session.undisturbed():
         report = layers.reported(_judged(facts, handed))
-    about = [*taken, *about_layout(at, report)]
+    read_as = "; ".join((*about_layout(at), *taken))
+    notes = [*([read_as] if read_as else []), *report.notes, *about_transposed(at, report)]
     if report.verdict == "wrong" and key is None:
-        about += _about_dropout(net)
-    return replace(report, notes=(*report.notes, *about))
+        notes += _about_dropout(net)
+    return replace(report, notes=tuple(notes))
 
 
 @np.errstate(all="ignore")  # numbers at the end of the format are compared too: what overflows in that is no match

@@ -12,6 +12,7 @@ from jaxbp._check._tensors import numbers_in, parameters_of
 from jaxbp._checks import quoted, suggestion
 from jaxbp._graph import ONE
 from jaxbp._names import Name
+from jaxbp._plan import Place, Plan
 from jaxbp.connections import Shape
 
 _LOSS = "loss"
@@ -26,11 +27,12 @@ def quantities(layout: Layout, params: Any, x: Any, y: Any, mine: Any) -> tuple[
     parameters = parameters_of(mine)
     if callable(mine) and parameters is None:
         mine = mine(*deepcopy(layout.arguments(params, x, y)))  # the function may write into what it is given
+        parameters = parameters_of(mine)
         if isinstance(mine, tuple) and all(_is_scalar(part) for _, part in leaves(mine)):
             raise ValueError(f"the function returned {len(mine)} results; return the gradients, or (value, gradients)")
-        if isinstance(mine, tuple) and len(mine) == 2 and _is_scalar(mine[0]):
-            named, notes = _of_gradients(layout, mine[1])
-            return {_LOSS: _rows(layout, Name(_LOSS), mine[0]), **named}, notes
+    if isinstance(mine, tuple) and len(mine) == 2 and _is_scalar(mine[0]):
+        named, notes = _of_gradients(layout, mine[1])
+        return {_LOSS: _rows(layout, Name(_LOSS), mine[0]), **named}, notes
     return _of_gradients(layout, mine if parameters is None else parameters, or_quantities=True)
 
 
@@ -155,11 +157,15 @@ def _by_keys(layout: Layout, handed: Mapping[Key, Any]) -> tuple[dict[str, Any],
 
 
 def _weights(layout: Layout, count: int) -> list[Name]:
-    """The weights as there are in the parameters; those of each layer of a stack where so many were handed in."""
-    whole = [Name("grad", place) for place in layout.flat.stacked.plan.weight_shapes]
-    if count <= len(whole):
-        return whole
-    return [Name("grad", place, layer) for place, layer in dict.fromkeys(layout.flat.weights.values())]
+    """The weights in the order of their first use; those of each layer of a stack where so many were handed in."""
+    flat = layout.flat
+    of_layers = [Name("grad", *flat.weights[place]) for place in _by_use(flat.net.plan, flat.order)]
+    whole = list(dict.fromkeys(name.whole for name in of_layers))
+    return whole if count <= len(whole) else of_layers
+
+
+def _by_use(plan: Plan, order: Sequence[str]) -> list[Place]:
+    return sorted(plan.uses, key=lambda place: min(order.index(edge.unit) for edge in plan.uses[place]))
 
 
 # Arrays in rows.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxbp._check._tensors import is_array
-from jaxbp._graph import ONE
+from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
 from jaxbp.connections import Shape
 
@@ -144,9 +144,10 @@ def _fitting(
 
 def _orders(weights: Sequence[Name], numbered: bool) -> Iterator[list[Name]]:
     """The orders that people have; where keys have numbers only those from below."""
-    units: dict[str, list[Name]] = {}
+    units: dict[tuple[Any, ...], list[Name]] = {}
     for name in weights:
-        units.setdefault(name.unit, []).append(name)
+        shared = name.path[-1] if name.unit.split(".")[-1] == SHARED else ""
+        units.setdefault((name.unit, shared, name.index), []).append(name)
     for directed in (list(units.values()), *([] if numbered else [list(reversed(units.values()))])):
         biases = [[name for name in unit if name.path[-1] == ONE] for unit in directed]
         others = [[name for name in unit if name.path[-1] != ONE] for unit in directed]

@@ -186,10 +186,14 @@ def _plain(connection: Connection | None) -> tuple[Connection | None, bool]:
     return connection, turned
 
 
-def about_layout(layout: Layout, report: Report) -> Iterator[str]:
-    """What a report has to say on how arrays lie."""
+def about_layout(layout: Layout) -> Iterator[str]:
+    """How a report on another layout is to be read."""
     if layout.name != "rows":
         yield f"read with layout={layout.name!r}; names, shapes and indices here are in rows, as those of params are"
+
+
+def about_transposed(layout: Layout, report: Report) -> Iterator[str]:
+    """What to do where matrices are transposed, and nothing else is the matter."""
     best = report.alternatives[0] if report.alternatives else ()
     if layout.name == "rows" and best and all("transposed" in mistake.slug.split("-") for mistake in best):
         yield "layout='torch' and layout='columns' take weights as (out, in)"
@@ -210,7 +214,8 @@ def explained_data(net: Network, x: Any, y: Any) -> Generator[None]:
 def _on_data(net: Network, x: Any, y: Any) -> str:
     """What would fit, where something does not."""
     of_inputs: dict[str, Any] = dict(x) if isinstance(x, Mapping) else dict.fromkeys(net.inputs, x)
-    if of_inputs.keys() != net.inputs.keys():
+    arrays = (*of_inputs.values(), y)
+    if of_inputs.keys() != net.inputs.keys() or not all(isinstance(getattr(h, "ndim", None), int) for h in arrays):
         return ""
     columns = [s for s, h in of_inputs.items() if _is_in_columns(net.shapes[s], h)]
     if columns:
