@@ -319,7 +319,7 @@ NOISY = Network(
     units={
         "h1": Unit(6, jaxbp.tanh, {"x": Dense()}, dropout=0.5),
         "h2": Unit(6, jaxbp.softmax, {"h1": Dense()}, dropout=0.25),
-        "o": Unit(3, jaxbp.softmax, {"h2": Dense(), "h1": Dense()}),
+        "o": Unit(3, jaxbp.softmax, {"h2": Dense()}),
     },
 )
 
@@ -327,15 +327,10 @@ NOISY = Network(
 def test_dropout_is_checked_with_its_key():
     params, key, rng = params_of(NOISY), jax.random.key(3), np.random.default_rng(0)
     x, y = rng.normal(size=(5, 4)), np.array([0, 1, 2, 0, 1])
-    back = jaxbp.backprop(NOISY, jaxbp.cross_entropy, params, x, y, key=key)
+    back = jax.jit(lambda *given: jaxbp.backprop(NOISY, jaxbp.cross_entropy, *given, key=key))(params, x, y)
     arguments = NOISY, jaxbp.cross_entropy, params, x, y
     assert check(*arguments, back.quantities(), key=key).verdict == "right"
-    grads = jax.grad(jaxbp.objective(NOISY, jaxbp.cross_entropy))(params, x, y, key=key)
-    assert check(*arguments, grads, key=key).ok
-    without = check(*arguments, {"loss": back.value})
-    assert without.verdict == "wrong"
-    assert without.notes[-1].startswith("the dropout of 'h1', 'h2' is left out here")
-    delta = (1 - jnp.tanh(back.trace.a["h1"]) ** 2) * back.Delta["h1"]  # and the noise?
+    delta = (1 - np.tanh(back.trace.a["h1"]) ** 2) * np.asarray(back.Delta["h1"])  # and the noise?
     report = check(*arguments, {"delta.h1": delta}, key=key)
     assert report.first_wrong == "delta.h1"
     assert "tanh'(a.h1) stands where (ξ ⊙ tanh)'(a.h1) belongs" in report.explanations[0].text
