@@ -77,7 +77,8 @@ def leaves(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Key, A
 
 def _holds_arrays(node: Any) -> bool:
     if isinstance(node, list | tuple):
-        return any(_holds_arrays(inner) for inner in node)
+        is_row = bool(node) and isinstance(node[0], int | float)  # which may be long
+        return not is_row and any(_holds_arrays(inner) for inner in node)
     return isinstance(node, Mapping) or node is None or is_array(node)
 
 
