@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from jaxbp._check import Report, check, check_function
+from jaxtyping import Array
+
+from jaxbp._check import LayoutName, Report, check, check_function
 from jaxbp._network import Network
 from jaxbp._rules import Rule, RulesReport, check_rules
 from jaxbp.losses import Loss
@@ -11,11 +13,22 @@ from jaxbp.losses import Loss
 __all__ = ["Rule", "RulesReport", "assert_function_gradients_match", "assert_gradients_match", "assert_rules_right"]
 
 
-def assert_gradients_match(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> Report:
+def assert_gradients_match(
+    net: Network,
+    loss: Loss,
+    params: Any,
+    x: Any,
+    y: Any,
+    mine: Any,
+    *,
+    layout: LayoutName = "rows",
+    key: Array | None = None,
+) -> Report:
     """Fail unless a hand gradient of a network is right, up to what its number format explains.
 
-    The gradient is that of the mean loss over the batch, in any form that `check` takes, such as your own backward pass
-    `(params, x, y) -> gradients`. The report is returned for what more a test may ask of it.
+    The gradient is that of the mean loss over the batch, in any form and layout that `check` takes, such as your own
+    backward pass `(params, x, y) -> gradients`; with dropout hand in the key of its noise. The report is returned for
+    what more a test may ask of it.
 
     Raises:
         AssertionError: Something is wrong; the message is the report.
@@ -32,7 +45,7 @@ def assert_gradients_match(net: Network, loss: Loss, params: Any, x: Any, y: Any
         >>> jaxbp.testing.assert_gradients_match(net, jaxbp.cross_entropy, params, x, y, backward).verdict
         'right'
     """
-    return _asserted(check(net, loss, params, x, y, mine))
+    return _asserted(check(net, loss, params, x, y, mine, layout=layout, key=key))
 
 
 def assert_function_gradients_match(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:

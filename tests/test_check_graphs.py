@@ -200,4 +200,6 @@ def test_dropout_is_left_out_and_the_report_says_so():
     wrong = next(wrong for wrong in wrong_passes(problem) if wrong.slug == "missing-gradient")
     report = check(net, problem.loss, problem.params, problem.x, problem.y, gradients(wrong))
     assert report.explanations[0].slug == "missing-gradient"
-    assert report.notes == ("the dropout of 'h1' is left out here: a gradient with noise in it is called wrong",)
+    assert report.notes == (
+        "the dropout of 'h1' is left out here: for a gradient with noise in it hand in its key too",
+    )

@@ -555,8 +555,23 @@ CALLS: dict[str, Call] = {
         ALL | {"feedback": PARAMS, "key": None},
         kinds={"feedback": [*NO_FEEDBACK, type_error(None, "feedback is None, expected a dict by unit")]},
     ),
-    "check": Call(jaxbp.check, ALL | {"mine": PARAMS}),
-    "testing.assert_gradients_match": Call(testing.assert_gradients_match, ALL | {"mine": PARAMS}),
+    **{
+        name: Call(
+            function,
+            ALL | {"mine": PARAMS, "layout": "rows", "key": None},
+            kinds={
+                "layout": [
+                    value_error(v, "layout must be 'rows' or 'torch' or 'columns', got")
+                    for v in ("row", "Torch", "", None, 0)
+                ],
+                "key": NO_KEY,
+            },
+        )
+        for name, function in (
+            ("check", jaxbp.check),
+            ("testing.assert_gradients_match", testing.assert_gradients_match),
+        )
+    },
     "interop.to_equinox": Call(interop.to_equinox, {"net": NET, "params": PARAMS, "activations": None}),
     "interop.to_flax": Call(interop.to_flax, {"net": NET, "params": PARAMS, "activations": None}),
     **{

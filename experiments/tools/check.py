@@ -3,6 +3,7 @@
     python -m experiments.check mine.npz --network net.toml
     python -m experiments.check mine.json --network net.toml --json report.json
     python -m experiments.check mine.py:gradients --network net.toml
+    python -m experiments.check mine.py:gradients --network net.toml --layout torch
     python -m experiments.check model.py:loss
 
 Prints the report of `jaxbp.check`, or without a network that of `jaxbp.check_rules`. The exit code is 0 when nothing is
@@ -20,6 +21,12 @@ What can be handed in for a network:
   `{"h1": {"x": [[…]], "bias": […]}, "o": …}`. NaN and Infinity are numbers here.
 * `.py`: a file with a function `gradients(params, x, y)`, or with the one named behind a colon. It takes NumPy arrays
   and returns the gradients by unit and source, or `(loss, gradients)`, or quantities by name.
+
+Gradients may have other keys, such as `W1` and `b1`: they are taken for those of the weights that they fit by shape and
+order, and the report says which for which. Whatever is handed in has weights `(in, out)` and a row for each example;
+with `--layout torch` weights are `(out, in)`, and with `--layout columns` examples are columns too, and biases columns
+of one. A function of a `.py` file is then called with parameters and data in this layout; all that is in the
+network's file is in rows.
 
 All files are read as data, and nothing is unpickled, but for a `.py` file: it is executed, with all that it may do,
 in a process of its own that may take `--seconds` and 8 GiB. What it prints goes to the standard error.
@@ -77,9 +84,10 @@ With several inputs, `[data.x]` is a table of them; in files they are called `x.
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,6 +105,7 @@ from experiments.tools import handed_in
 from experiments.tools.array_files import MOST_TEXT, READERS, read, read_arrays
 from experiments.tools.audited import Audited, ProgramError, audited
 from experiments.tools.description import Description, read_description
+from experiments.tools.laid_out import Layout, arguments
 
 STYLES = {
     "right": "bold green",
@@ -121,8 +130,12 @@ class Check:
     """Where to write the report for other programs."""
     seconds: float = 60
     """How long a Python file may run."""
+    layout: Layout = "rows"
+    """How the arrays lie that are handed in, and those that a Python file's function is called with."""
 
     def __post_init__(self) -> None:
+        if self.network is None and self.layout != "rows":
+            raise ValueError(f"--layout {self.layout} is of the gradients of a network; describe it by --network")
         if not 0 < self.seconds <= MOST_SECONDS:
             raise ValueError(f"--seconds is {self.seconds}, expected a number above 0, at most {MOST_SECONDS}")
 
@@ -174,7 +187,9 @@ def _gradients(config: Check, network: Path) -> tuple[jaxbp.Report, str]:
     mine = read_mine(config, described)
     try:
         with _progress(f"checking {len(described.net.units)} units"):
-            report = jaxbp.check(described.net, described.loss, described.params, described.x, described.y, mine)
+            report = jaxbp.check(
+                described.net, described.loss, described.params, described.x, described.y, mine, layout=config.layout
+            )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{config.mine}: {error}") from error
     except (ArithmeticError, RecursionError, MemoryError) as error:
@@ -222,7 +237,13 @@ def read_mine(config: Check, described: Description) -> Any:
         raise ValueError(f"{config.mine} names a function, which only a .py file has; write {head}")
     if config.file.suffix not in READERS:
         raise ValueError(f"{config.file} is none of {quoted([*READERS, '.py'])}; name a file by what it holds")
-    return read_arrays(config.file, described.most_handed_in)
+    return read_arrays(config.file, partial(_most, described))
+
+
+def _most(described: Description, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """How many numbers each array may have: what has a key of its own, as many as the largest of those with names."""
+    known = described.most_handed_in(shapes)
+    return dict.fromkeys(shapes, max(known.values())) | known
 
 
 def coloured(report: jaxbp.Report | Audited) -> Text:
@@ -245,11 +266,11 @@ def _run(config: Check, described: Description) -> Any:
     """Execute a Python file in a process of its own, and return what its function returns."""
     path = config.file
     source = read(path, MOST_TEXT)
-    arguments = described.params, described.x, described.y
+    given = arguments(described, config.layout)
     with tempfile.TemporaryDirectory() as name, _progress(f"running {path}"):
         folder = Path(name)
         x64 = described.dtype == "float64"
-        outcome = handed_in.run(path, source, config.function, arguments, folder, config.seconds, x64)
+        outcome = handed_in.run(path, source, config.function, given, folder, config.seconds, x64)
         _show(outcome)
         if outcome.failed:
             raise ProgramError(f"{path} {outcome.failed}")

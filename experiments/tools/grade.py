@@ -21,6 +21,7 @@ The problem is the description of a network that `check` takes, with two tables 
     forbid = ["jaxbp", "jax"]
     follow_through = 0.5
     by_element = true
+    layout = "rows"
 
 `[points]` says what is asked for: points for a quantity, or for a group of them, such as "grad" or "grad.o", which
 are shared evenly by those that nothing closer names; `total` is what they are scaled to. Without it each gradient is
@@ -31,6 +32,11 @@ Of a quantity that is wrong, the right elements get their share of the points, b
 (`by_element`). Who makes a mistake
 early in the backward pass has everything after it wrong: where a mistake that is known explains all numbers, what
 follows from it gets at least the share `follow_through`.
+
+What is handed in has weights `(in, out)` and a row for each example. Where the course has them otherwise, `layout` is
+"torch", with weights `(out, in)`, or "columns", where examples are columns too: Python functions are then called with
+parameters and data in that layout, though all that is in the problem's file is in rows. Gradients may have other keys,
+such as `W1` and `b1`, where shapes and order say which is which.
 
 Python files are executed one by one, each in a process of its own that may take `seconds` and `memory` (in MiB), and
 import no module that `forbid` names. It sees nothing but its own source, the arguments and Python; on Linux with

@@ -86,9 +86,10 @@ class Grader:
         """What comes of a program, behind the fence."""
         at, problem = self.problem.described, self.problem
         fence = problem.fence(self.hidden, self.walls)
-        arguments = at.params, at.x, at.y
         x64 = at.dtype == "float64"
-        return handed_in.run(Path(path.name), source, problem.function, arguments, folder, problem.seconds, x64, fence)
+        return handed_in.run(
+            Path(path.name), source, problem.function, problem.arguments, folder, problem.seconds, x64, fence
+        )
 
     def _mark_outcome(self, outcome: handed_in.Outcome) -> Mark:
         problem = self.problem

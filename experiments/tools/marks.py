@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -28,6 +29,7 @@ MEANING: Mapping[Status, str] = {
 }
 _IN_THE_WAY = (TypeError, ValueError, ArithmeticError, RecursionError, MemoryError)
 _MOST_WORDS = 2000
+_LOSS = "loss"
 _ALTERNATIVES, _MOST_REASONS = 2, 5
 _MOST_UNKNOWN, _LONG = 5, 60
 
@@ -141,6 +143,9 @@ def marked(problem: Problem, given: Mapping[str, Any]) -> Mark:
 def _checked(problem: Problem, given: Mapping[str, Any]) -> tuple[jaxbp.Report | None, dict[str, str]]:
     """The report on all quantities that can be read, and for each other one why it cannot."""
     known = problem.described.most_handed_in({})
+    if not any(name in known for name in given if name != _LOSS):
+        with suppress(*_IN_THE_WAY):  # keys of one's own, which are told apart by their shapes
+            return _check(problem, given), {}
     unknown = list(islice((name for name in given if name not in known), _MOST_UNKNOWN))
     refused = {name[:_LONG]: f"there is no quantity of this name{suggestion(name[:_LONG], known)}" for name in unknown}
     named = {name: value for name, value in given.items() if name in known}
@@ -164,8 +169,12 @@ def _checked(problem: Problem, given: Mapping[str, Any]) -> tuple[jaxbp.Report |
 
 def _check(problem: Problem, given: Mapping[str, Any]) -> jaxbp.Report:
     at = problem.described
+    mine: Any = dict(given)
+    if _LOSS in mine and not any("." in name for name in mine):  # beside gradients with keys of one's own
+        value = mine.pop(_LOSS)
+        mine = (value, mine) if mine else {_LOSS: value}
     with warnings.catch_warnings(action="ignore"):  # numbers at the end of the format overflow
-        return jaxbp.check(at.net, at.loss, at.params, at.x, at.y, dict(given))
+        return jaxbp.check(at.net, at.loss, at.params, at.x, at.y, mine, layout=problem.layout)
 
 
 def _said(error: Exception) -> str:

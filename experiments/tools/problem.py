@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -13,6 +13,7 @@ import jaxbp
 from experiments.common.messages import quoted, suggestion
 from experiments.tools.description import Description, blamed, described, read_table
 from experiments.tools.fences import Fence
+from experiments.tools.laid_out import Layout, arguments
 
 MOST_SECONDS = 86_400
 _MEBIBYTE = 2**20
@@ -23,6 +24,7 @@ _GRADING: dict[str, Any] = {
     "forbid": ["jaxbp"],
     "seconds": 10,
     "memory": 2048,
+    "layout": "rows",
 }
 """The keys of [grading], with what they are when they are not there."""
 
@@ -40,6 +42,7 @@ class Problem:
         forbid: Modules that a Python file may not import.
         seconds: How long one may run.
         memory: What it may take of memory, in bytes.
+        layout: How what is handed in lies, as `jaxbp.check` has it.
     """
 
     described: Description
@@ -50,6 +53,7 @@ class Problem:
     forbid: tuple[str, ...]
     seconds: float
     memory: int
+    layout: Layout
 
     @property
     def total(self) -> float:
@@ -63,6 +67,11 @@ class Problem:
         zeros = {name: np.zeros(at.shape(name)) for name in self.points}
         report = jaxbp.check(at.net, at.loss, at.params, at.x, at.y, zeros)
         return {finding.name: 0 if report.ok else finding.off for finding in report.findings}
+
+    @cached_property
+    def arguments(self) -> tuple[Any, Any, Any]:
+        """What the function of a Python file is called with."""
+        return arguments(self.described, self.layout)
 
     def fence(self, hidden: tuple[Path, ...], walls: bool = True) -> Fence:
         """How far a Python file may go.
@@ -107,6 +116,8 @@ def _grading(table: Any) -> dict[str, Any]:
         raise TypeError(f"grading.by_element is {values['by_element']!r}, expected true or false")
     if not isinstance(values["forbid"], list) or not all(isinstance(name, str) for name in values["forbid"]):
         raise TypeError(f'grading.forbid is {values["forbid"]!r}, expected names of modules: forbid = ["jax"]')
+    if values["layout"] not in get_args(Layout):
+        raise ValueError(f"grading.layout is {values['layout']!r}, expected one of {quoted(get_args(Layout))}")
     for key, least, most in (("follow_through", 0, 1), ("seconds", 0.1, MOST_SECONDS), ("memory", 64, 2**22)):
         if not _is_number(values[key]) or not least <= values[key] <= most:
             raise ValueError(f"grading.{key} is {values[key]!r}, expected a number from {least} to {most}")

@@ -7,12 +7,16 @@ from itertools import islice, product
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array
 
 from jaxbp._check._compare import Handed, disagreement
 from jaxbp._check._explained import explain
 from jaxbp._check._facts import Corner, Facts, central_difference, corners
+from jaxbp._check._forms import quantities
 from jaxbp._check._handed import handed_in, shape_of
+from jaxbp._check._layouts import LAYOUTS, LayoutName, about_layout, about_transposed, explained_data, layout_of
 from jaxbp._check._leaves import Leaf
+from jaxbp._check._noise_of_key import with_noise_of
 from jaxbp._check._order import in_order, where
 from jaxbp._check._remarks import remarks
 from jaxbp._check._report import Report, nothing_wrong, on_corner
@@ -22,7 +26,7 @@ from jaxbp._check._session import Session
 from jaxbp._check._stacks import Layers
 from jaxbp._check._walk import Observed
 from jaxbp._check._walks import Backward, run
-from jaxbp._checks import quoted
+from jaxbp._checks import check_choice, check_random_key, quoted
 from jaxbp._dropout import noisy_units, without_dropout
 from jaxbp._names import Name
 from jaxbp._network import Network
@@ -34,11 +38,21 @@ from jaxbp.losses import Loss
 _MOST_SUBGRADIENTS = 256
 
 
-def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> Report:
+def check(
+    net: Network,
+    loss: Loss,
+    params: Any,
+    x: Any,
+    y: Any,
+    mine: Any,
+    *,
+    layout: LayoutName = "rows",
+    key: Array | None = None,
+) -> Report:
     """Compare a hand gradient with `jax.grad`, and say where it goes wrong and why.
 
-    The reference is `jax.grad` of the mean loss over the batch, in float64 and without dropout; where that and what was
-    handed in differ, central differences are asked too. Then known mistakes (a missing Φ', a missing transpose, a
+    The reference is `jax.grad` of the mean loss over the batch, in float64; where that and what was handed in
+    differ, central differences are asked too. Then known mistakes (a missing Φ', a missing transpose, a
     dropped branch, a lost 1/N, …, up to three of them together) are evaluated until some give the same numbers. One is
     claimed only where the numbers could have contradicted it; where none is, the report says what the numbers say.
 
@@ -46,6 +60,27 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
     "Delta.h2": …, "grad.h2.h1": …, "grad.shared.W": …, "loss": …}`; or a function `(params, x, y)` that returns the
     gradients, or `(value, gradients)`. The more is handed in, the closer a mistake can be located. Of a stack the
     report names the layer: `delta.blocks.up[3]`, which can also be handed in alone.
+
+    Gradients may also come as a list or tuple, or by other keys, such as `{"W1": …, "b1": …}` or `fc1.weight`: they are
+    taken for those of the weights whose shapes they have, in the order of the units, and the report says which for
+    which; where that is not clear they are refused. Of a module, and of a tensor that requires a gradient, such as
+    torch has, `.grad` is read.
+
+    Args:
+        net: The network.
+        loss: The loss of one example.
+        params: Its parameters, in rows as `x` and `y`, whatever the layout.
+        x: The inputs.
+        y: The targets.
+        mine: The hand gradient, as above.
+        layout: How the arrays of `mine` lie, and those that a function `mine` is called with. In `"rows"` they are like
+            `params`, with weights `(in, out)` and the batch first. In `"torch"` weights are `(out, in)`, convolutions
+            `(out, in, *kernel)`, and images (what windows slide over, or make) have the channels first, `(*batch,
+            channels, *spatial)`; what flattens an image has the elements in the order that follows, and so has what
+            reads it. In `"columns"` weights are `(out, in)`, biases `(out, 1)` or `(out,)`, and the batch is last: h is
+            `(width, batch)`. Embeddings, and the weights of other connections, are as they are in rows.
+        key: That of `backprop`: h = ξ ⊙ Φ(a) in units with dropout, with the noise ξ that `forward` has of it. Without
+            a key dropout is left out, as in `apply`.
 
     Raises:
         TypeError, ValueError: What was handed in has a name, a shape or a type that does not fit, or the other
@@ -73,16 +108,28 @@ def check(net: Network, loss: Loss, params: Any, x: Any, y: Any, mine: Any) -> R
     """
     check_objective(net, loss)
     check_params(net, params)
+    check_choice(layout, "layout", LAYOUTS)
     evaluated = without_dropout(net)
-    layers = Layers(evaluated, unrolled(evaluated))
+    written_out = unrolled(evaluated)
+    if key is not None:
+        check_random_key(key)
+        with explained_data(net, x, y):
+            written_out = with_noise_of(key, net, params, x, written_out)
+    layers = Layers(evaluated, written_out)
     flat, theirs = layers.flat.net, layers.flat.params(params)
     session = Session.of(flat, loss, theirs, x, y)
-    with session.undisturbed():
+    with explained_data(net, x, y), session.undisturbed():
         facts = Facts.of(flat, loss, theirs, x, y)
-    handed = handed_in(facts, params, x, y, layers.written_out(params, x, y, mine))
+    at = layout_of(layout, layers.flat, x)
+    read, taken = quantities(at, params, x, y, mine)
+    handed = handed_in(facts, params, x, layers.written_out(read))
     with session.undisturbed():
         report = layers.reported(_judged(facts, handed))
-    return replace(report, notes=(*report.notes, *_about_dropout(net))) if report.verdict == "wrong" else report
+    read_as = "; ".join((*about_layout(at), *taken))
+    notes = [*([read_as] if read_as else []), *report.notes, *about_transposed(at, report)]
+    if report.verdict == "wrong" and key is None:
+        notes += _about_dropout(net)
+    return replace(report, notes=tuple(notes))
 
 
 @np.errstate(all="ignore")  # numbers at the end of the format are compared too: what overflows in that is no match
@@ -180,7 +227,7 @@ def _about_dropout(net: Network) -> list[str]:
     noisy = noisy_units(net)
     if not noisy:
         return []
-    return [f"the dropout of {quoted(noisy)} is left out here: a gradient with noise in it is called wrong"]
+    return [f"the dropout of {quoted(noisy)} is left out here: for a gradient with noise in it hand in its key too"]
 
 
 def _second_opinion(facts: Facts, wrong: Iterable[Name]) -> Iterator[str]:

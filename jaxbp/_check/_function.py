@@ -38,8 +38,9 @@ def check_function(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:
 
     f takes one tree of floating arrays, and is differentiated as it is: hand in `jax.jit(f)` where that is slow. `mine`
     is a tree like `params`, of arrays or nested lists; or a function `params -> gradients` or `params -> (value,
-    gradients)`. The report names each leaf by its path, such as `h1.W`, `layers[0].b` or `['no identifier']`; an array
-    that is the whole tree is `params`, and the value is `f(params)`.
+    gradients)`. Of a tensor that requires a gradient, such as a parameter of torch's, `.grad` is read. The report names
+    each leaf by its path, such as `h1.W`, `layers[0].b` or `['no identifier']`; an array that is the whole tree is
+    `params`, and the value is `f(params)`.
 
     Raises:
         TypeError, ValueError: f is not scalar, or what was handed in has a key, a shape or a type that does not fit.

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from jaxbp._check._compare import as_numbers, value_and_gradients
+from jaxbp._check._compare import as_numbers
 from jaxbp._check._report import Report
 from jaxbp._checks import quoted, suggestion
 from jaxbp._names import Name
@@ -28,23 +27,13 @@ class Layers:
     net: Network
     flat: Unrolled
 
-    def written_out(self, params: Any, x: Any, y: Any, mine: Any) -> Any:
-        """What was handed in, in any form that `check` takes, as it would be for the network written out."""
-        if self.flat.net is self.net:
-            return mine
-        if callable(mine):
-            returned = mine(*deepcopy((params, x, y)))  # the function may write into what it is given
-            if isinstance(returned, tuple):
-                value, gradients = value_and_gradients(returned)
-                returned = value, self._tree(gradients)
-            else:
-                returned = self._by_form(returned)
-            return lambda *_: returned
-        return self._by_form(mine)
+    def written_out(self, mine: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The quantities that were handed in, as they are called in the network written out."""
+        return mine if self.flat.is_original else self._quantities(mine)
 
     def reported(self, report: Report) -> Report:
         """The report, with the names of the network with stacks."""
-        if self.flat.net is self.net:
+        if self.flat.is_original:
             return report
         said = self._said
         findings = tuple(replace(f, name=said(f.name), remark=said(f.remark)) for f in report.findings)
@@ -62,26 +51,6 @@ class Layers:
             alternatives=alternatives,
             notes=notes,
         )
-
-    def _by_form(self, mine: Any) -> Any:
-        if not isinstance(mine, Mapping) or not mine:
-            return mine  # refused by whoever reads it
-        return self._tree(mine) if all(isinstance(of, Mapping) for of in mine.values()) else self._quantities(mine)
-
-    def _tree(self, gradients: Any) -> Any:
-        """A tree like the parameters; what is missing is left out, and found by whoever reads it."""
-        if not isinstance(gradients, Mapping):
-            return gradients
-        tree: dict[str, Any] = {u: {} for u in gradients if u not in self.net.plan.groups}
-        for (group, name), (place, layer) in self.flat.weights.items():
-            array: Any = gradients
-            for i, key in enumerate(place):
-                if not isinstance(array, Mapping) or key not in array:
-                    of = ".".join(("grad", *place[:i]))
-                    raise ValueError(f"{of} holds no {key!r}; expected a tree like the parameters")
-                array = array[key]
-            tree.setdefault(group, {})[name] = self._layer(Name("grad", place), array, layer)
-        return tree
 
     def _quantities(self, mine: Mapping[str, Any]) -> dict[str, Any]:
         whole: dict[str, list[tuple[str, tuple[int, ...]]]] = {}

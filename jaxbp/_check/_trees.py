@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxbp._check._compare import Handed, as_numbers, value_and_gradients
+from jaxbp._check._compare import Handed, value_and_gradients
+from jaxbp._check._tensors import numbers_in, parameters_of
 from jaxbp._checks import check_floating, quoted, suggestion
 
 VALUE = "f(params)"  # no path has this name: a key that is no identifier stands in brackets
@@ -48,8 +49,11 @@ def _key(key: Any) -> str:
 
 def handed_in(tree: Tree, mine: Any) -> Handed[str]:
     """Read gradients, or what a function of params returns: gradients, or (value, gradients)."""
-    # a copy, for the function may write into what it is given
-    read = _returned(tree, mine(deepcopy(tree.params))) if callable(mine) else _read(tree, mine)
+    if (parameters := parameters_of(mine)) is not None:  # a module, which can be called too
+        read = _read(tree, parameters)
+    else:
+        # a copy, for the function may write into what it is given
+        read = _returned(tree, mine(deepcopy(tree.params))) if callable(mine) else _read(tree, mine)
     # JAX computes in no more than this, even where NumPy's float64 came in
     return Handed.of(read, [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in tree.leaves.values()])
 
@@ -64,7 +68,7 @@ def _returned(tree: Tree, result: Any) -> dict[str, np.ndarray]:
             if len(result) != 2 or (len(tree.params) == 2 and np.ndim(result[0]) != 0):
                 raise
     returned, gradients = value_and_gradients(result)
-    value = as_numbers(VALUE, returned)
+    value = numbers_in(VALUE, returned, of_gradient=False)
     if value.shape != ():
         raise ValueError(f"{VALUE} has shape {value.shape}, expected a scalar; return (value, gradients)")
     return {VALUE: value, **_read(tree, gradients)}
@@ -85,7 +89,7 @@ def _walk(path: tuple[Any, ...], params: Any, mine: Any) -> Iterator[tuple[str, 
     if expected is None:
         if isinstance(mine, Mapping):
             raise TypeError(f"{name} is a dict, expected an array of shape {params.shape} as in params")
-        yield name, as_numbers(name, mine)
+        yield name, numbers_in(name, mine, of_gradient=True)
         return
     holder = name if path else "what was handed in"
     labels = {key: _key(key).removeprefix(".") for key in [*expected, *(got or ())]}
