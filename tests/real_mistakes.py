@@ -333,7 +333,7 @@ IN_LAYERS = [
         "haifengl/smile, issue 528",
         [3, 5, 2], RELU, LINEAR, SQUARED,
         {"delta.h1": lambda at: np.where(at.h > 0, 1.0, 0.0)},
-        "",
+        "missing-signal", "h1",
     ),
     in_layers(
         "the slope of another leaky rectifier",
@@ -504,6 +504,6 @@ IN_LAYERS = [
         "Stack Overflow 12558517, questions about the backpropagation algorithm",
         [3, 4, 2], SIGMOID, SIGMOID, SQUARED,
         {"W": lambda at: np.tile(at.delta.sum(axis=0), (at.x.shape[1], 1))},
-        "", bias=False,
+        "wrong-input", bias=False,
     ),
 ]  # fmt: skip

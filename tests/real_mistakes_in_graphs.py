@@ -643,13 +643,13 @@ IN_GRAPHS = [
         "denizyuret/Knet.jl, issue 288 (batch there, layer here); the same in a comment on pull request 763 of "
         "karpathy/llm.c",
         NORM, norm(gain=lambda delta, w: delta),
-        "missing-scale", "g",
+        "missing-gain", "g",
     ),
     case(
         "mean and variance taken for constants",
         "deeplearning4j/deeplearning4j, pull request 8379 (batch there, layer here)",
         NORM, norm(pull_back=lambda at, Delta: Delta / at[1]),
-        "missing-mean-term + missing-variance-term", "n",
+        "missing-variance-term", "n",
     ),
     case(
         "the gain twice in the term of the root",

@@ -13,6 +13,7 @@ from wrong_passes import gradients, wrong_passes
 
 import jaxbp
 from jaxbp import Dense, Network, Transposed, Unit, check
+from jaxbp._check._catalogue import CATALOGUE
 
 ENCODER = Dense(share="W")
 TIED = Network(
@@ -52,7 +53,9 @@ def test_a_use_that_is_left_out_is_named_with_the_right_sum():
     )
     assert report.explanations == [
         jaxbp.Mistake(
-            "use-left-out", "o", "the use from code to o is left out: grad.shared.W = h.xᵀ delta.code + delta.oᵀ h.code"
+            "use-left-out",
+            ("o",),
+            "the use from code to o is left out: grad.shared.W = h.xᵀ delta.code + delta.oᵀ h.code",
         )
     ]
 
@@ -90,7 +93,8 @@ def test_two_uses_of_three_are_left_out():
 
 def test_the_table_can_fail(monkeypatch):
     """Without its catalogue the checker locates, and names nothing."""
-    monkeypatch.setattr("jaxbp._check._search.in_shared", lambda facts, u, name: ())
+    without = [entry for entry in CATALOGUE if entry.stage not in ("use", "gradient")]
+    monkeypatch.setattr("jaxbp._check._walks.entries", lambda stage: [e for e in without if e.stage == stage])
     arguments, grads, (encoder, _) = autoencoding()
     report = check(*arguments, {**grads, "shared": {"W": encoder}})
     assert report.first_wrong == "grad.shared.W"

@@ -24,7 +24,7 @@ SAMPLE = [
     for case in ALL
     if case.name
     in (
-        "a rectifier that forgets what comes from above",
+        "the gain twice in the term of the root",
         "target minus output",
         "only the first of two readers is heard",
         "a sign in the documentation",

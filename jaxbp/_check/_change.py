@@ -75,10 +75,14 @@ def groups(changes: tuple[Change, ...]) -> list[tuple[Change, ...]]:
 
 
 def again(changes: tuple[Change, ...], known: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
-    """For each mistake that was made already, all known places where it can be made again."""
+    """For each mistake that was made already, where it can be made again: at all known places, or those of a reader."""
     for group in groups(changes):
         first = group[0]
         same = [c.at(first.constant or 0.0) if c.case.free else c for c in known if c.is_of_kind(first)]
         by_place = {(change.stage, change.key): change for change in same if change.is_same(first)}
         if by_place:
             yield tuple(by_place.values())
+        readers = {change.key for change in group if change.stage == "term"}
+        of_readers = tuple(change for (stage, key), change in by_place.items() if stage == "term" and key in readers)
+        if of_readers and len(of_readers) < len(by_place):
+            yield of_readers

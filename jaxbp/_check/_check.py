@@ -156,7 +156,7 @@ def _judged(facts: Facts, handed: Handed[Name]) -> Report:
         return Report("kink", findings, notes=about_corners)
     right = [name for name in order if name not in wrong]
     report = Report("wrong", findings, str(wrong[0]), where(facts, right, wrong[0]))
-    notes = [*_second_opinion(facts, wrong), *about_corners]
+    notes = [*about_corners, *_second_opinion(facts, wrong)]
     forward_is_right = not any(name.kind in ("a", "h") for name in wrong)
     finite = all(np.all(np.isfinite(array)) for array in observed.arrays.values())
     if not (observed.arrays and forward_is_right and finite):

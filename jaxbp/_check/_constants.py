@@ -21,15 +21,15 @@ class LookAhead:
         observed: What was handed in.
         state: The walk before the step.
         steps: The step, and those after it.
-        change: The change whose constant is not known.
+        still: The changes whose constant, one for all of them, is not known.
         others: Other changes in the same step.
-        repeats: Whether the change is made again in the steps that follow.
+        repeats: Whether they are made again in the steps that follow.
     """
 
     observed: Observed
     state: Walk
     steps: Sequence[str]
-    change: Change
+    still: tuple[Change, ...]
     others: tuple[Change, ...]
     repeats: bool
     _mine: dict[Any, np.ndarray] = field(default_factory=dict, init=False, repr=False)
@@ -57,7 +57,11 @@ class LookAhead:
         return self._kept[c]
 
     def _computed(self, c: float) -> Iterator[tuple[Any, np.ndarray]]:
-        arrays, walk, changes = self.observed.arrays, self.state, (*self.others, self.change.at(c))
+        arrays, walk, changes = (
+            self.observed.arrays,
+            self.state,
+            (*self.others, *(change.at(c) for change in self.still)),
+        )
         seen = 0
         for i, step in enumerate(self.steps):
             signals = walk.signals(step, changes)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxbp._check._change import Change, groups
 from jaxbp._check._evidence import Evidence
 from jaxbp._check._ranking import Ranking, mistakes_of, names_by_key
 from jaxbp._check._report import Mistake
@@ -43,7 +44,9 @@ def explain(
         observed = Observed(arrays, observed.tolerances)
         found, tried = Search(start, observed).explanations() if arrays else ([], tried)
     evidence = Evidence(start, observed, right, tried)
-    supported = [changes for changes in found if changes and evidence.supports(changes)]
+    supported = [
+        changes for changes in found if changes and _is_whole(changes, observed) and evidence.supports(changes)
+    ]
     order = [name for step in start.steps for name in start.names(step)]
     ranking = Ranking(start, observed, supported, order, elsewhere if len(supported) > 1 else None)
     names = names_by_key(name for step in start.steps for name in start.due(step))
@@ -57,3 +60,10 @@ def explain(
     notes = (*ranking.telling_apart(), *([_GAVE_UP] if tried >= MOST_TRIALS else [])) if places else ()
     notes = notes if places else ((_GAVE_UP,) if tried >= MOST_TRIALS else ())
     return Explained(tuple(alternatives), same_as, notes, () in found)
+
+
+def _is_whole(changes: tuple[Change, ...], observed: Observed) -> bool:
+    """Whether of gradients that are said to be exchanged both stand in each other's place, as far as can be seen."""
+    seen = {str(name) for name in observed.arrays}
+    swapped = [group for group in groups(changes) if group[0].entry.slug == "gradients-swapped"]
+    return all({change.key for change in group} == set(group[0].case.kind.split(" and ")) & seen for group in swapped)

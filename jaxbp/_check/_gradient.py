@@ -81,7 +81,9 @@ class Gradient:
 
     def delta(self, u: str) -> np.ndarray:
         """δ of a unit, or what of it the columns need."""
-        return self.of_columns(self.deltas[u])
+        # a unit that comes later has that of a right pass
+        delta = self.deltas[u] if u in self.deltas else self._known.right[Name("delta", (u,))]
+        return self.of_columns(delta)
 
     def signal(self, u: str) -> np.ndarray:
         """Δ of a unit, likewise."""

@@ -79,7 +79,7 @@ class Ranking:
 
     @cached_property
     def same_as(self) -> tuple[int, ...]:
-        """For each explanation the first that is the same step of the program, on every input."""
+        """For each explanation the first that gives the same gradients on every input."""
         classes: list[int] = []
         for i, changes in enumerate(self.explanations):
             first = next((j for j in dict.fromkeys(classes) if self._same(self.explanations[j], changes)), i)
@@ -87,7 +87,10 @@ class Ranking:
         return tuple(classes)
 
     def _same(self, one: Explanation, other: Explanation) -> bool:
-        return all(not self._telling(start, one, other) for start in (self.start, self._elsewhere) if start is not None)
+        """Whether they give the same gradients, and the same of all that was handed in, on every input."""
+        starts = [start for start in (self.start, self._elsewhere) if start is not None]
+        telling = [name for start in starts for name in self._telling(start, one, other)]
+        return not any(name in self.observed.arrays or getattr(name, "kind", "grad") == "grad" for name in telling)
 
     def _telling(self, start: Any, one: Explanation, other: Explanation) -> list[Any]:
         """The quantities that are others with one than with the other."""
@@ -128,7 +131,8 @@ def _likelihood(changes: Explanation) -> tuple[int, ...]:
     made = groups(changes)
     local = sum(group[0].case.unit is not None for group in made)
     ranks = [CATALOGUE.index(group[0].entry) for group in made]
-    return (len(made), max((g[0].entry.rank for g in made), default=0), *ranks, len(changes), local)
+    constants = sum(group[0].constant is not None for group in made)
+    return (len(made), max((g[0].entry.rank for g in made), default=0), constants, *ranks, len(changes), local)
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:

@@ -82,7 +82,7 @@ class Report:
         first_wrong: The first quantity that is wrong; None if none is.
         where: The step to look at.
         alternatives: Every explanation, the best first: the mistakes that together give what was handed in.
-        same_as: For each of them the first that gives the same numbers on every input: the same in other words.
+        same_as: For each of them the first that gives the same gradients on every input: the same in other words.
         notes: What else there is to know, in sentences.
     """
 
@@ -101,8 +101,13 @@ class Report:
 
     @property
     def explanations(self) -> list[Mistake]:
-        """The mistakes of all alternatives, the best first."""
-        return list(dict.fromkeys(mistake for together in self.alternatives for mistake in together))
+        """The mistakes of all alternatives, the best first; of those that are the same in other words, of one."""
+        return list(dict.fromkeys(mistake for i in self._apart for mistake in self.alternatives[i]))
+
+    @property
+    def _apart(self) -> list[int]:
+        same_as = self.same_as or tuple(range(len(self.alternatives)))
+        return [i for i, first in enumerate(same_as) if first == i]
 
     @property
     def right(self) -> list[str]:
@@ -141,12 +146,10 @@ class Report:
         return [*lines, f"  right: {_some(self.right) or 'nothing'}"]
 
     def _because(self, most: int) -> list[str]:
-        same_as = self.same_as or tuple(range(len(self.alternatives)))
-        apart = [i for i in range(len(self.alternatives)) if same_as[i] == i]
-        lines: list[str] = []
+        apart, lines = self._apart, list[str]()
         for i in apart[:most]:
             said = [f"{mistake.slug}: {mistake.text}" for mistake in self.alternatives[i]]
-            same = [_slugs(self.alternatives[j]) for j in range(i + 1, len(self.alternatives)) if same_as[j] == i]
+            same = [_slugs(self.alternatives[j]) for j, first in enumerate(self.same_as) if first == i != j]
             in_other_words = f" (the same in other words: {', '.join(dict.fromkeys(same))})" if same else ""
             lines.append(f"{'because' if not lines else 'or because'} {' and '.join(said)}{in_other_words}")
         if len(apart) > most:

@@ -42,12 +42,14 @@ class _Branch:
         taken: How many steps were taken.
         mistakes: How many mistakes to make in the signals of the next one.
         off: The gradients of the last step that are still wrong.
+        is_open: Whether a change has not been compared with anything yet.
     """
 
     state: Walk
     taken: int
     mistakes: int = 0
     off: tuple[Any, ...] = ()
+    is_open: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,25 +95,37 @@ class Search:
                 for after, off in self._taken(state, step, branch.mistakes, trials):
                     # a gradient that is still wrong costs one mistake more, unless one is made again in it
                     again_in_gradient = any(change.entry.slug in _IN_GRADIENTS for change in after.changes)
-                    push(_Branch(after, branch.taken + 1, off=off), bool(off) and not again_in_gradient)
-                if cost + 1 <= best and branch.mistakes < self._most(state, step):
+                    is_open = self._is_open(branch, after, step)
+                    push(_Branch(after, branch.taken + 1, 0, off, is_open), bool(off) and not again_in_gradient)
+                if cost + 1 <= best and branch.mistakes < self._most(branch, step):
                     push(replace(branch, mistakes=branch.mistakes + 1))
         return _distinct(found), tried
 
-    def _most(self, state: Walk, step: str) -> int:
+    def _most(self, branch: _Branch, step: str) -> int:
         """How many mistakes are looked for in the signals of a step.
 
-        Where nothing was handed in to compare with, more than one would explain anything, and where all that was is
-        right, more than one would cancel out.
+        Where all that a step gives was handed in and is right, none: it would have shown. Where nothing was handed in
+        to compare with, more than one would explain anything; and a mistake that was made there comes to light in the
+        next step alone. Two in one step are looked for where there are no others before it.
         """
+        state = branch.state
         seen = [name for name in state.names(step) if name in self.observed.arrays]
+        if branch.is_open:
+            return 0
         if not seen:
             return 1
-        signals = state.signals(step, ())
+        signals, due = state.signals(step, ()), state.due(step)
         after = state.after(signals, ())
-        gradients = [name for name in state.due(step) if name in seen]
         fits = all(self.observed.close(name, array) for name, array in signals.items())
-        return 1 if fits and all(self._fits(after, name, None) for name in gradients) else 2
+        if fits and all(self._fits(after, name, None) for name in due if name in seen):
+            return 0 if len(seen) == len(state.names(step)) or (due and all(name in seen for name in due)) else 1
+        return 1 if state.changes else 2
+
+    def _is_open(self, branch: _Branch, after: Walk, step: str) -> bool:
+        """Whether a change has not been compared with anything that was handed in, since it was made."""
+        if any(name in self.observed.arrays for name in after.names(step)):
+            return False
+        return branch.is_open or len(after.changes) > len(branch.state.changes)
 
     def _taken(
         self, state: Walk, step: str, mistakes: int, trials: Iterator[int]
@@ -147,25 +161,26 @@ class Search:
                     yield from self._solved(state, step, changes)
 
     def _solved(self, state: Walk, step: str, changes: tuple[Change, ...]) -> Iterator[tuple[Change, ...]]:
-        """The changes with each constant that one of the arrays asks for; without more than one that is open."""
-        still = [i for i, change in enumerate(changes) if change.is_open]
+        """The changes with each constant that one of the arrays asks for, where what is open is one mistake."""
+        still = tuple(change for change in changes if change.is_open)
         if not still:
             yield changes
-        if len(still) != 1:
+        if not still or not _all_alike(still):
             return
-        [i] = still
-        before, change, behind = changes[:i], changes[i], changes[i + 1 :]
+        others = tuple(change for change in changes if not change.is_open)
         seen: list[float] = []
-        for c in self._constants(state, step, change, (*before, *behind)):
-            if change.case.allowed(c) and not any(np.isclose(c, other, rtol=1e-6) for other in seen):
+        for c in self._constants(state, step, still, others):
+            if still[0].case.allowed(c) and not any(np.isclose(c, other, rtol=1e-6) for other in seen):
                 seen.append(c)
-                yield (*before, change.at(c), *behind)
+                yield (*others, *(change.at(c) for change in still))
 
-    def _constants(self, state: Walk, step: str, change: Change, others: tuple[Change, ...]) -> Iterator[float]:
+    def _constants(
+        self, state: Walk, step: str, still: tuple[Change, ...], others: tuple[Change, ...]
+    ) -> Iterator[float]:
         # a mask that is taken from the signal depends on the constant too, and a few more steps lead there
         moves = (1.0, *[1e-3] * _MOST_STEPS) if any(other.case.bends for other in others) else (1.0,)
-        for repeats in (False, True) if change.entry.stage == "term" else (False,):
-            ahead = LookAhead(self.observed, state, self._order[self._order.index(step) :], change, others, repeats)
+        for repeats in (False, True) if still[0].stage == "term" else (False,):
+            ahead = LookAhead(self.observed, state, self._order[self._order.index(step) :], still, others, repeats)
             yield from ahead.constants(moves)
 
     def _gradient_changes(self, state: Walk, step: str, off: Sequence[Any], best: int) -> Iterator[tuple[Change, ...]]:
@@ -239,7 +254,7 @@ def _of_one_kind(known: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
     """A mistake that is made in the terms of several readers at once, of all or of some."""
     by_kind: dict[Any, dict[str | None, list[Change]]] = {}
     for change in known:
-        if change.stage == "term" and not change.case.free:
+        if change.stage == "term":
             by_key = by_kind.setdefault((change.entry.slug, change.case.kind), {})
             by_key.setdefault(change.key, []).append(change)
     for by_key in by_kind.values():

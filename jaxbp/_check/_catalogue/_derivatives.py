@@ -84,6 +84,7 @@ _OTHERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "leaky_relu": lambda z: np.where(z > 0, 1.0, 0.01),
     "hard_tanh": lambda z: np.where(np.abs(z) < 1, 1.0, 0.0),
     "softplus": lambda z: 1 / (1 + np.exp(-z)),
+    "exp": np.exp,
 }
 
 

@@ -141,10 +141,12 @@ def _overwritten(state: Pass, s: str, v: str) -> Iterator[Case]:
         text = f"windows of {v} overlap in {s}, and what they send back is overwritten where it should add up"
         yield Case(text, _spread(s, v, adding=False), "elements", v)
         yield Case(text, lambda state: _window_by_window(state, s, v), "windows", v)
+        if isinstance(known[0], MaxPool):
+            yield Case(text, lambda state: _window_by_window(state, s, v, only_largest=True), "largest", v)
 
 
-def _window_by_window(state: Pass, s: str, v: str) -> np.ndarray:
-    """Each window's block of signals in the place of what was there: whole windows, one after the other."""
+def _window_by_window(state: Pass, s: str, v: str, only_largest: bool = False) -> np.ndarray:
+    """Each window's block of signals in the place of what was there, whole or of what was the largest alone."""
     known = _kind(state, s, v)
     assert known is not None
     windows, signals = known[1], _signals(state, s, v)
@@ -156,7 +158,8 @@ def _window_by_window(state: Pass, s: str, v: str) -> np.ndarray:
                 p * step + k * d
                 for p, step, k, d in zip(place, windows.windows.stride, element, windows.windows.dilation, strict=True)
             ]
-            total[(slice(None), *at)] = signal[(slice(None), *place)]
+            there, sent = (slice(None), *at), signal[(slice(None), *place)]
+            total[there] = np.where(sent == 0, total[there], sent) if only_largest else sent
     inside = [slice(p[0], p[0] + n) for p, n in zip(windows.windows.padding, spatial, strict=True)]
     return total[(slice(None), *inside)]
 

@@ -33,7 +33,7 @@ def _signal(gradient: Gradient) -> Iterator[Case]:
         f"h.{u} stands where delta.{u} belongs: {right}",
         lambda gradient: gradient.product(_source(gradient, s), gradient.of_columns(facts.h[u])), "value", u,
     )  # fmt: skip
-    for v in gradient.deltas:
+    for v in facts.net.units:
         if v != u and facts.h[v].shape == shape:
             yield Case(
                 f"delta.{v} stands where delta.{u} belongs: {right}",
