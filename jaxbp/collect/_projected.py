@@ -100,6 +100,7 @@ def _parts(weights: Mapping[str, Any], projections: Any, group: str = "") -> lis
             parts += _parts(weight, projection, place)
             continue
         check_projection(projection, weight.value.shape, weight.layers, place)
-        each = jnp.moveaxis(weight.projected(*projection), weight.layers, 0)  # the examples before the layers
+        P, Q = map(jnp.asarray, projection)
+        each = jnp.moveaxis(weight.projected(P, Q), weight.layers, 0)  # the examples before the layers
         parts.append(jnp.reshape(each, (each.shape[0], -1)))
     return parts
