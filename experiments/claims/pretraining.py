@@ -10,12 +10,12 @@ the network is trained on a few labelled examples. Beside it the same network, f
 on these labels alone with the budget of both, as many steps of as many examples. Both use Adam, with rates that fall to
 0 like a cosine, and initialisers that suit the activation.
 
-What decides is the deepest relu network with the fewest labels: pretraining must raise the test accuracy in the mean
-over the seeds, and with most of them. The other networks show where it does and where it does not: fewer layers, more
-labels, sigmoid units; and what the best of all reaches without it, which may be as much. Rates, steps and noise were
-chosen by eye on seeds from 100. Without a folder of MNIST the images are scikit-learn's digits, 8 × 8 pixels. Writes
-`pretraining.png`; ends with exit code 1 should the claim not hold. Fewer seeds or steps than when nothing is given
-decide nothing.
+What decides is the deepest relu network with the fewest labels: pretraining must raise the test accuracy by a point in
+the mean over the seeds, and by two standard errors of that. The other networks show where it does and where it does
+not: fewer layers, more labels, sigmoid units; and what the best of all reaches without it, which may be as much. Rates,
+steps and noise were chosen by eye on seeds 0 to 4 and 100 to 102; `--seed 200` is a fair check. Without a folder of
+MNIST the images are scikit-learn's digits, 8 × 8 pixels. Writes `pretraining.png`; ends with exit code 1 should the
+claim not hold. Fewer seeds or steps than when nothing is given decide nothing.
 """
 
 from dataclasses import dataclass, replace
@@ -48,7 +48,8 @@ PLACE = "Mutli Layer Neural Networks, back propagation"
 CLASSES = 10
 ACTIVATIONS = {"relu": jaxbp.relu, "sigmoid": jaxbp.sigmoid}
 LEAST_GAIN = 0.01  # of the test accuracy, in the mean over the seeds
-LEAST_SHARE = 0.8  # of the seeds that must gain
+LEAST_ERRORS = 2  # standard errors that the mean must be above 0
+TEST_SHARE = 0.4  # of the digits, so that one test image is 0.14 points
 LEAST_SEEDS = 5
 QUICK = {"depths": (3,), "labels": (50,), "seeds": 2, "layer_steps": 150, "steps": 150}
 
@@ -59,15 +60,15 @@ class Pretraining:
 
     data_dir: Path | None = None
     """The folder of MNIST's four IDX files; scikit-learn's digits when not given."""
-    depths: tuple[int, ...] = (1, 3, 5)
+    depths: tuple[int, ...] = (1, 5)
     """Hidden layers, rising; the last one decides."""
     labels: tuple[int, ...] = (50, 200, 1000)
     """How many examples have one, the same number of each digit, rising; the first one decides."""
     width: int = 128
     """Of each hidden layer."""
-    layer_steps: int = 800
+    layer_steps: int = 1000
     """Updates of each autoencoder."""
-    steps: int = 400
+    steps: int = 1000
     """Updates on the labels after that; from scratch, those of the autoencoders are added."""
     batch_size: int = 64
     """Examples of an update, drawn at random."""
@@ -168,9 +169,9 @@ class Result:
 
     @property
     def holds(self) -> bool | None:
-        """Whether pretraining raises its accuracy, in the mean and with most seeds."""
+        """Whether pretraining raises its accuracy, by enough and by more than the seeds differ."""
         judged = self.judged
-        measured = judged.gain >= LEAST_GAIN, bool(np.mean(judged.gains > 0) >= LEAST_SHARE)
+        measured = judged.gain >= LEAST_GAIN, judged.gain >= LEAST_ERRORS * judged.error
         return verdict((), measured, confirms=len(judged.gains) >= LEAST_SEEDS, refutes=self.full)
 
     @property
@@ -185,8 +186,8 @@ class Result:
         return (
             f"with {judged.depth} hidden layers of relu units and {judged.labels} labels, pretraining takes the test "
             f"accuracy from {np.mean(judged.scratch):.1%} to {np.mean(judged.pretrained):.1%} in as many steps, "
-            f"{judged.gain:+.1%} ± {judged.error:.1%} (at least {LEAST_GAIN:+.0%} asked), a gain with "
-            f"{np.count_nonzero(judged.gains > 0)} of {len(judged.gains)} seeds (at least {LEAST_SHARE:.0%} asked); "
+            f"{judged.gain:+.1%} ± {judged.error:.1%} (at least {LEAST_GAIN:+.0%} asked, and {LEAST_ERRORS} standard "
+            f"errors), a gain with {np.count_nonzero(judged.gains > 0)} of {len(judged.gains)} seeds; "
             f"the best from scratch on as few labels, {best.activation} with {best.depth}, reaches "
             f"{np.mean(best.scratch):.1%}; elsewhere {elsewhere or 'nothing was trained'}: {in_a_word(self.holds)}"
         )
@@ -218,7 +219,7 @@ def main(config: Pretraining, console: Console | None = None) -> Result:
 
 def load_images(config: Pretraining) -> Images:
     """The digits or MNIST, and an error where there are not as many labels as asked for."""
-    data = load("mnist" if config.data_dir else "digits", data_dir=config.data_dir)
+    data = load("mnist" if config.data_dir else "digits", data_dir=config.data_dir, test_share=TEST_SHARE)
     chosen = np.random.default_rng(0).permutation(len(data.x_train))[: config.examples]
     images = Images(data.x_train[chosen], data.y_train[chosen], data.x_test, data.y_test)
     least = int(np.bincount(images.y, minlength=CLASSES)[:CLASSES].min())
