@@ -91,13 +91,14 @@ def test_each_autoencoder_learns_to_give_back_what_its_layer_reads():
     images, net = load_images(SMALL), classifier(64, 16, 2, "relu")
     params = jaxbp.init_params(jax.random.key(0), net, np.float32)
     errors = []
-    for steps in (1, 300):
-        encoders = pretrained("relu", params, images.x, jax.random.key(1), replace(SMALL, layer_steps=steps))
+    for steps in (1, 1000):
+        config = replace(SMALL, layer_steps=steps, learning_rate=0.003)
+        encoders = pretrained("relu", params, images.x, jax.random.key(1), config)
         assert set(encoders) == {"h1", "h2"}
         h = np.asarray(jaxbp.forward(net, params | encoders, images.x).h["h2"])
         h = np.concatenate([h, np.ones((len(h), 1))], axis=1)
         errors.append(np.linalg.norm(images.x - h @ np.linalg.lstsq(h, images.x, rcond=None)[0]))
-    assert errors[1] < 0.85 * errors[0]
+    assert errors[1] < 0.75 * errors[0]  # it is 0.65 of it
 
 
 @pytest.mark.slow
