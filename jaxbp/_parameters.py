@@ -99,6 +99,17 @@ def check_params(net: Network, params: Any, what: str = "params") -> None:
         _check_group(net, params[u], group, f"{what}[{u!r}]", what)
 
 
+def check_vector(net: Network, params: Params, vector: Any) -> None:
+    """Refuse a vector that is no tree like the parameters, of their dtypes."""
+    check_params(net, params)
+    check_params(net, vector, "vector")
+    for place in net.plan.uses:
+        W, v = at(place, params), at(place, vector)
+        if v.dtype != W.dtype:
+            where = "".join(f"[{key!r}]" for key in place)
+            raise TypeError(f"vector{where} has dtype {v.dtype}, but the parameter has {W.dtype}")
+
+
 def _check_group(net: Network, params: Any, group: Mapping[str, Any], place: str, what: str) -> None:
     in_block = any(isinstance(inner, Mapping) for inner in group.values())
     check_by(params, place, "unit of its block" if in_block else "source")

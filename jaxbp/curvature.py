@@ -1,6 +1,10 @@
 """Products of a vector with the Hessian and with the generalised Gauss-Newton matrix, which never form the matrix.
 
 The vector v and the product are trees like `params`, of its dtypes; the other arguments are those of `jaxbp.backprop`.
+
+`influence` says which examples helped or harmed a prediction, in the metric of the curvature if asked to;
+`projected_gradients` keeps rows of a whole training set on disk, of which any two give the influence of one example on
+the other. Projections are made by `random_projections` and `whitening`.
 """
 
 from typing import Any
@@ -13,16 +17,20 @@ from jaxbp._backprop import value_and_grad
 from jaxbp._contraction import gradient_from
 from jaxbp._dropout import check_key
 from jaxbp._forward import forward
+from jaxbp._influence import influence, projected_gradients, random_projections, whitening
 from jaxbp._network import Network
 from jaxbp._objective import Reduction, check_objective, head, scale_of
-from jaxbp._parameters import Params, check_params
-from jaxbp._plan import at
+from jaxbp._parameters import Params, check_vector
 from jaxbp._recursion import error_signals
 from jaxbp.losses import Loss
 
 __all__ = [
     "ggn_vector_product",
     "hessian_vector_product",
+    "influence",
+    "projected_gradients",
+    "random_projections",
+    "whitening",
 ]
 
 
@@ -53,7 +61,7 @@ def hessian_vector_product(
     Source: Pearlmutter, Fast exact multiplication by the Hessian, 1994.
     """
     check_objective(net, loss, reduction)
-    _check_vector(net, params, vector)
+    check_vector(net, params, vector)
     gradient = value_and_grad(net, loss, reduction)
     return jax.jvp(lambda W: gradient(W, x, y, weights, key=key)[1], (params,), (vector,))[1]
 
@@ -89,7 +97,7 @@ def ggn_vector_product(
     Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
     """
     check_objective(net, loss, reduction)
-    _check_vector(net, params, vector)
+    check_vector(net, params, vector)
     check_key(net, key)
     trace, along = jax.jvp(lambda W: forward(net, W, x, key=key), (params,), (vector,))
     a, o = trace.a[net.output], trace.h[net.output]
@@ -98,13 +106,3 @@ def ggn_vector_product(
     delta_o = scale.weighed(head(net, loss).bent(a, o, y, along.a[net.output], along.h[net.output]), like=a)
     _, delta, formed = error_signals(net, params, trace, jnp.zeros_like(o), delta_o, key=key)
     return gradient_from(net, params, trace, delta, scale.of_examples.shape, formed)
-
-
-def _check_vector(net: Network, params: Params, vector: Any) -> None:
-    check_params(net, params)
-    check_params(net, vector, "vector")
-    for place in net.plan.uses:
-        W, v = at(place, params), at(place, vector)
-        if v.dtype != W.dtype:
-            where = "".join(f"[{key!r}]" for key in place)
-            raise TypeError(f"vector{where} has dtype {v.dtype}, but the parameter has {W.dtype}")

@@ -33,6 +33,7 @@ NOT_CALLED = {
         "collect.NoiseScales",
     ),
     *("collect.SquaredNorms", "collect.UnitStatistics", "collect.Pair", "collect.Weight", "collect.UnitSignals"),
+    "collect.Projection",
     "losses.Head",
     *("train.DivergedError", "train.Epoch", "train.Fit", "train.Steps", "train.TrainState"),
     *("textbook.Decoupled", "textbook.PathSums", "textbook.PostActivation", "textbook.PreActivation", "textbook.Work"),

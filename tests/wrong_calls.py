@@ -36,6 +36,8 @@ STATE = train.init_state(KEY, NET, SGD)
 ONE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 MESH = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
 CHECKPOINTS = train.Checkpoints("nowhere", every=1)
+PROJECTIONS, OTHERS = (curvature.random_projections(KEY, net, 2) for net in (NET, OTHER))
+FACTORS = {"o": {"x": collect.KroneckerFactors(jnp.eye(3), jnp.eye(2))}}
 AVERAGED = train.averaged(0.5).init(PARAMS)
 
 
@@ -393,6 +395,18 @@ KINDS: dict[str, list[Value]] = {
         type_error(("gate", 3), "sources[1] must be a non-empty string, got 3"),
     ],
     "max_norm": no_number(),
+    "damping": no_number(infinite=True),
+    "rank": no_integer(1),
+    "path": [type_error(v, "path must be a path, got") for v in (None, 3, ["rows.npy"])],
+    "factors": [
+        *(type_error(v, "factors must be a dict such as", "got") for v in (None, 3, X)),
+        type_error(PARAMS, "factors['h1']['", "must be a jaxbp.collect.KroneckerFactors, got an array"),
+    ],
+    "projections": [
+        *(value_error(v, "projections has nothing for the weight 'h1.x'") for v in (None, 3, {})),
+        type_error(PARAMS, "the projection of 'h1.x' must be a jaxbp.collect.Projection(P, Q), got an array"),
+        value_error(OTHERS, "of 'h1.x' has shape", "(5, 2), expected (4, any) for a weight of shape (3, 4)"),
+    ],
     "noise_multiplier": no_number(zero=False, infinite=True),
     "samples": no_integer(1),
     "flat": no_number(),
@@ -550,6 +564,16 @@ CALLS: dict[str, Call] = {
     "curvature.ggn_vector_product": Call(
         curvature.ggn_vector_product, ALL | {"vector": PARAMS, "weights": None, "reduction": "mean", "key": None}
     ),
+    "curvature.influence": Call(curvature.influence, ALL | {"vector": PARAMS, "projections": None}),
+    "curvature.projected_gradients": Call(
+        curvature.projected_gradients,
+        {"path": "nowhere.npy"} | ALL | {"projections": PROJECTIONS, "batch_size": 2},
+        kinds={"x": NO_EXAMPLES, "y": NO_Y},
+    ),
+    "curvature.random_projections": Call(
+        curvature.random_projections, {"key": KEY, "net": NET, "rank": 2}, kinds={"key": NO_RANDOM_KEY}
+    ),
+    "curvature.whitening": Call(curvature.whitening, {"factors": FACTORS, "damping": 0.1, "rank": None}),
     "feedback.alignment_angles": Call(
         feedback.alignment_angles,
         ALL | {"feedback": PARAMS, "key": None},
@@ -858,6 +882,9 @@ CALLS: dict[str, Call] = {
     }),
     "collect.sampled_kronecker_ggn": Call(collect.sampled_kronecker_ggn, {"key": KEY, "samples": 1}, kinds={
         "samples": [v for v in no_integer(1) if v.value is not None],
+    }),
+    "collect.projected": Call(collect.projected, {"projections": PROJECTIONS}, kinds={
+        "projections": [type_error(v, "projections is", "expected a dict by unit") for v in (None, 3, X)],
     }),
     "collect.statistics": Call(collect.statistics, {"flat": 0.01}),
     "collect.per_example_dot": Call(collect.per_example_dot, {"other": PARAMS}),

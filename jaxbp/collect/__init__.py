@@ -38,6 +38,7 @@ from jaxbp.collect._moments import (
 )
 from jaxbp.collect._norms import SquaredNorms, clipped, squared_norm
 from jaxbp.collect._pair import Pair
+from jaxbp.collect._projected import Projection, projected
 from jaxbp.collect._statistics import NetworkStatistics, UnitStatistics, statistics
 from jaxbp.collect._sweep import Collector, Sweep, UnitSignals
 from jaxbp.collect._weight import Weight
@@ -50,6 +51,7 @@ __all__ = [
     "NoiseScale",
     "NoiseScales",
     "Pair",
+    "Projection",
     "SquaredNorms",
     "Sweep",
     "UnitSignals",
@@ -64,6 +66,7 @@ __all__ = [
     "kronecker_ggn",
     "per_example_dot",
     "per_example_gradient",
+    "projected",
     "sampled_diagonal_ggn",
     "sampled_kronecker_ggn",
     "second_moment",

@@ -135,6 +135,10 @@ class LayerWeight(NamedTuple):
 
         return reduce(add, map(product, self._in_a_row()))
 
+    def projected(self, P: Array, Q: Array) -> Array:
+        """Pᵀ g_i Q, `(N, k, l)`."""
+        return reduce(add, (p.connection.project_each(self.value, p.h, p.delta, P, Q) for p in self._in_a_row()))
+
     def squared_norms(self) -> Array:
         """‖g_i‖², `(N,)`, in float32 at least."""
         if self.keeps:

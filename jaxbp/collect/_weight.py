@@ -73,6 +73,10 @@ class Weight(NamedTuple):
         """
         return self.in_each_layer(LayerWeight.norm_bounds)
 
+    def projected(self, P: Array, Q: Array) -> Array:
+        """Pᵀ g_i Q of the gradients as matrices, `(N, k, l)`; matrices of each layer have its axis first."""
+        return self.in_each_layer(LayerWeight.projected, beside=(P, Q))
+
     def gram(self) -> Array:
         """⟨g_i, g_j⟩, `(N, N)`."""
         return self.in_each_layer(LayerWeight.gram)
@@ -81,17 +85,19 @@ class Weight(NamedTuple):
         """Σ_ki f_i² g_ki², shaped like W: over K signals δ_k, by unit `(K, *layers, *batch, *shape)`, and examples."""
         return self.in_each_layer(lambda weight, deltas: weight.sum_of_squares(deltas, factors), signals)
 
-    def in_each_layer(self, make: Callable[..., Any], signals: Mapping[str, Array] | None = None) -> Any:
+    def in_each_layer(
+        self, make: Callable[..., Any], signals: Mapping[str, Array] | None = None, beside: tuple[Array, ...] = ()
+    ) -> Any:
         """What is made of the weight of each layer, one layer after the other; of the weight itself without layers.
 
         Layers that share the weight become rows of the examples. With signals, `(K, *layers, *batch, *shape)` by unit,
-        `make` gets them for each pair, `(K, *batch, *shape)`.
+        `make` gets them for each pair, `(K, *batch, *shape)`, and of arrays beside the weight the part of its layer.
         """
         axes = self.pairs[0].layers
         given = None if signals is None else [signals[pair.unit] for pair in self.pairs]
         if not axes:
             alone = LayerWeight(self.value, self.pairs, self.scale)
-            return make(alone) if given is None else make(alone, given)
+            return make(alone, *beside) if given is None else make(alone, given, *beside)
         batch_axes = self.scale.ndim
         h = [by_layer(p.h, axes, batch_axes) for p in self.pairs]
         delta = [by_layer(p.delta, axes, batch_axes) for p in self.pairs]
@@ -100,18 +106,18 @@ class Weight(NamedTuple):
         in_rows = not all(axes)
 
         def of_layer(layer: Any) -> Any:
-            value, h, delta, given = layer
+            value, h, delta, given, beside = layer
             pairs = tuple(
                 pair._replace(h=h_l, delta=delta_l, layers=(), connection=_in_rows(pair.connection, in_rows))
                 for pair, h_l, delta_l in zip(self.pairs, h, delta, strict=True)
             )
             weight = LayerWeight(value, pairs, self.scale)
-            return make(weight) if given is None else make(weight, given)
+            return make(weight, *beside) if given is None else make(weight, given, *beside)
 
         made: Callable[[Any], Any] = of_layer
         for _ in range(self.layers):
             made = partial(lax.map, made)
-        return made((self.value, h, delta, given))
+        return made((self.value, h, delta, given, beside))
 
 
 def by_layer(array: Array, layers: tuple[bool, ...], batch_axes: int, before: int = 0) -> Array:

@@ -64,6 +64,11 @@ class Connection(ABC):
         """The gradient of each example, g_i = h_iᵀ δ_i: `(N, *shape)`."""
         return jax.vmap(self.contract, in_axes=(None, 0, 0))(W, h, delta)
 
+    def project_each(self, W: Any, h: Any, delta: Array, P: Array, Q: Array) -> Array:
+        """The gradient of each example as a matrix between two others, Pᵀ g_i Q: `(N, k, l)`."""
+        g = self.contract_each(W, h, delta)
+        return jnp.einsum("nsu,sk,ul->nkl", jnp.reshape(g, (g.shape[0], -1, g.shape[-1])), P, Q)
+
     def squared_norms(self, W: Any, h: Any, delta: Array) -> Array:
         """The squared norm ‖g_i‖² of the gradient of each example, `(N,)`."""
         return a_few_at_a_time(lambda h, delta: _sum_but_first(self.contract_each(W, h, delta) ** 2), W.size, h, delta)

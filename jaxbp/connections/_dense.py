@@ -81,6 +81,18 @@ class Dense(Connection):
         n, *rows, s, u = range(h.ndim + 1)
         return jnp.einsum(h, [n, *rows, s], delta, [n, *rows, u], [n, s, u])
 
+    def project_each(
+        self,
+        W: Float[Array, "s u"],
+        h: Float[Array, "n *rows s"],
+        delta: Float[Array, "n *rows u"],
+        P: Float[Array, "s k"],
+        Q: Float[Array, "u l"],
+    ) -> Float[Array, "n k l"]:
+        """(h P)ᵀ (δ Q) of each example."""
+        n, *rows, s, u = range(h.ndim + 1)
+        return jnp.einsum(h @ P, [n, *rows, s], delta @ Q, [n, *rows, u], [n, s, u])
+
     def squared_norms(
         self, W: Float[Array, "s u"], h: Float[Array, "n *rows s"], delta: Float[Array, "n *rows u"]
     ) -> Float[Array, " n"]:

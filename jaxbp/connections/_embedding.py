@@ -75,6 +75,19 @@ class Embedding(Connection):
     # The gradient of an example is 0 but in the rows of its ids, so nothing here forms a table for each: δ of equal ids
     # is added up first, among the few that the example has.
 
+    def project_each(
+        self,
+        W: Float[Array, "size u"],
+        h: Int[Array, "n ..."],
+        delta: Float[Array, "n *rows u"],
+        P: Float[Array, "size k"],
+        Q: Float[Array, "u l"],
+    ) -> Float[Array, "n k l"]:
+        """The rows of P at the ids of each example, with δ Q."""
+        rows = P.at[self._places(h)].get(mode="fill", fill_value=0)
+        rows, signals = (jnp.reshape(array, (h.shape[0], -1, array.shape[-1])) for array in (rows, delta @ Q))
+        return jnp.einsum("npk,npl->nkl", rows, signals)
+
     def squared_norms(
         self, W: Float[Array, "size u"], h: Int[Array, "n ..."], delta: Float[Array, "n *rows u"]
     ) -> Float[Array, " n"]:

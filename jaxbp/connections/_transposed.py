@@ -61,6 +61,10 @@ class Transposed(Wrapper):
         """The outer product of each example, transposed."""
         return jnp.swapaxes(self.connection.contract_each(W.T, h, delta), 1, 2)
 
+    def project_each(self, W: Any, h: Any, delta: Array, P: Array, Q: Array) -> Array:
+        """The connection's own between the matrices of the other side, transposed."""
+        return jnp.swapaxes(self.connection.project_each(W.T, h, delta, Q, P), 1, 2)
+
     def squared_norms(self, W: Any, h: Any, delta: Array) -> Array:
         """The connection's own: a matrix and its transpose have the same norm."""
         return self.connection.squared_norms(W.T, h, delta)

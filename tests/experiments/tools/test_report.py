@@ -149,6 +149,7 @@ def test_the_experiments_of_this_project_are_found():
         "overfitting",
         "path_sums",
         "perceptron",
+        "pretraining",
         "pruning",
         "softmax_jacobian",
         "worked_example",
