@@ -21,7 +21,7 @@ from jaxbp._check._catalogue import entries
 from jaxbp._check._change import Change, again, groups
 from jaxbp._check._constants import LookAhead, affine, simplest
 from jaxbp._check._gradient import Gradient
-from jaxbp._check._walk import Observed, Walk
+from jaxbp._check._walk import Observed, Signals, Walk
 
 MOST_MISTAKES = 3
 MOST_TRIALS = 20_000
@@ -43,6 +43,7 @@ class _Branch:
         mistakes: How many mistakes to make in the signals of the next one.
         off: The gradients of the last step that are still wrong.
         is_open: Whether a change has not been compared with anything yet.
+        only_again: Whether for those only mistakes that were made before are looked at, which cost nothing.
     """
 
     state: Walk
@@ -50,6 +51,7 @@ class _Branch:
     mistakes: int = 0
     off: tuple[Any, ...] = ()
     is_open: bool = False
+    only_again: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +87,10 @@ class Search:
                 break
             tried = next(trials)
             if branch.off:
-                for made in self._gradient_changes(state, order[branch.taken - 1], branch.off, best):
+                for made in self._gradient_changes(state, order[branch.taken - 1], branch, best):
                     push(_Branch(state.after({}, made), branch.taken))
+                if branch.only_again:
+                    push(replace(branch, only_again=False), 1)
             elif branch.taken == len(order):
                 found.append(state.changes)
                 best = cost
@@ -94,9 +98,9 @@ class Search:
                 step = order[branch.taken]
                 for after, off in self._taken(state, step, branch.mistakes, trials):
                     # a gradient that is still wrong costs one mistake more, unless one is made again in it
-                    again_in_gradient = any(change.entry.slug in _IN_GRADIENTS for change in after.changes)
+                    only_again = bool(off) and any(change.entry.slug in _IN_GRADIENTS for change in after.changes)
                     is_open = self._is_open(branch, after, step)
-                    push(_Branch(after, branch.taken + 1, 0, off, is_open), bool(off) and not again_in_gradient)
+                    push(_Branch(after, branch.taken + 1, 0, off, is_open, only_again), bool(off) and not only_again)
                 if cost + 1 <= best and branch.mistakes < self._most(branch, step):
                     push(replace(branch, mistakes=branch.mistakes + 1))
         return _distinct(found), tried
@@ -142,9 +146,19 @@ class Search:
                 signals = state.signals(step, changes) if changes else right
             if changes and all(np.array_equal(signals[name], right[name]) for name in right):
                 continue  # a mistake without consequences explains nothing
-            if all(self.observed.close(name, array) for name, array in signals.items()):
-                after = state.after(signals, changes)
-                yield after, tuple(name for name in due if not self._fits(after, name, None))
+            if not all(self.observed.close(name, array) for name, array in signals.items()):
+                continue
+            after = state.after(signals, changes)
+            off = tuple(name for name in due if not self._fits(after, name, None))
+            is_new = len(groups(after.changes)) > len(groups(state.changes))
+            if not (is_new and len(off) > 1 and self._is_unseen(state, signals, off, due)):
+                yield after, off
+
+    def _is_unseen(self, state: Walk, signals: Signals, off: Sequence[Any], due: Sequence[Any]) -> bool:
+        """Whether nothing that was handed in shows a change: with a mistake in each gradient it explains nothing."""
+        if len(off) < len(due) or any(name in self.observed.arrays for name in signals):
+            return False
+        return not any(change.entry.slug in _IN_GRADIENTS for change in state.changes)
 
     def _signal_changes(self, state: Walk, step: str, mistakes: int) -> Iterator[tuple[Change, ...]]:
         """So many mistakes, in different parts of the step, beside those that are made again in it."""
@@ -183,15 +197,18 @@ class Search:
             ahead = LookAhead(self.observed, state, self._order[self._order.index(step) :], still, others, repeats)
             yield from ahead.constants(moves)
 
-    def _gradient_changes(self, state: Walk, step: str, off: Sequence[Any], best: int) -> Iterator[tuple[Change, ...]]:
+    def _gradient_changes(self, state: Walk, step: str, branch: _Branch, best: int) -> Iterator[tuple[Change, ...]]:
         """The sets of changes with which gradients that are wrong are what was handed in."""
         allowed = best - len(groups(state.changes))
         fitting: list[list[Change]] = []
-        for name in off:
+        for name in branch.off:
             gradient = state.gradient_of(name, self.observed.arrays[name])
+            known = state.in_gradient(step, gradient)
+            if branch.only_again:
+                known = [one for one in known if any(one.is_of_kind(change) for change in state.changes)]
             options = [
                 change
-                for candidate in state.in_gradient(step, gradient)
+                for candidate in known
                 for change in self._with_constants(state, name, gradient, candidate)
                 if self._fits(state, name, change)
             ]

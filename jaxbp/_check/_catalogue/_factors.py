@@ -57,7 +57,7 @@ def _scaled_term(state: Pass, s: str, v: str) -> Iterator[Case]:
     if _is_one_of_several(state.facts, s, v):
         yield _free(
             lambda c: f"{_signal(state, s, v)} is {times(c, state.facts)}",
-            lambda c, state: c * pulled_through(state.facts, v, s, state.delta[v]), "term", v,
+            lambda c, state: c * pulled_through(state.facts, v, s, state.delta[v]), "term", v, True,
         )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def _negated_delta(facts: Facts, u: str) -> Iterator[Case]:
 def _scaled_delta(facts: Facts, u: str) -> Iterator[Case]:
     yield _free(
         lambda c: f"delta.{u} is {times(c, facts)}: {delta_of(facts, u)}",
-        lambda c, state, Delta, delta: c * delta, "delta", u,
+        lambda c, state, Delta, delta: c * delta, "delta", u, True,
     )  # fmt: skip
 
 
@@ -94,8 +94,10 @@ def _scaled_gradient(gradient: Gradient) -> Iterator[Case]:
     )  # fmt: skip
 
 
-def _free(text: Callable[[float], str], apply: Callable[..., Any], kind: str, unit: str | None = None) -> Case:
-    return Case(text, apply, kind, unit, free=True, allowed=is_factor)
+def _free(
+    text: Callable[[float], str], apply: Callable[..., Any], kind: str, unit: str | None = None, alone: bool = False
+) -> Case:
+    return Case(text, apply, kind, unit, free=True, allowed=is_factor, alone=alone)
 
 
 FACTORS = (
