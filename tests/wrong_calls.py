@@ -681,6 +681,7 @@ CALLS: dict[str, Call] = {
             "encode": no_function("ids", "width")[1:],
             "complaint": no_function("y")[1:],
             "hessian_root": no_function("o", "y")[1:],
+            "root_times": no_function("o", "y", "e")[1:],
             "simplifications": [
                 *(type_error(v, "simplifications must be a tuple, got") for v in ([], None, "softmax")),
                 type_error((jaxbp.softmax,), "simplifications[0] must be a jaxbp.losses.Simplification"),
@@ -694,6 +695,7 @@ CALLS: dict[str, Call] = {
             "value": no_function("a", "y"),
             "delta": no_function("a", "o", "y"),
             "hessian_root": no_function("a", "o", "y")[1:],
+            "root_times": no_function("a", "o", "y", "e")[1:],
         },
     ),
     "unfused": Call(jaxbp.unfused, {"loss": jaxbp.cross_entropy}),
