@@ -99,7 +99,7 @@ def _of_unit(weight: LayerWeight, deltas: Sequence[Array], *, p: Array, rows: Ro
     delta = jnp.concatenate([jnp.reshape(d, (d.shape[0], p.size, -1, d.shape[-1])) for d in deltas], axis=2)
     if rows == "reduce":
         delta = jnp.sum(delta, axis=2, keepdims=True)
-    weighted = delta * jnp.sqrt(jnp.reshape(p, -1))[:, None, None].astype(delta.dtype)
+    weighted = delta * jnp.sqrt(jnp.reshape(p, -1))[None, :, None, None].astype(delta.dtype)
     weighted = jnp.reshape(weighted, (-1, weighted.shape[-1]))
     return _wide_product(weighted, weighted)
 
