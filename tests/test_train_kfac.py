@@ -13,6 +13,7 @@ from jaxbp import Conv, Dense, Identity, Scale, Unit, train
 from jaxbp._plan import at
 from jaxbp.train import kfac
 from jaxbp.train._kfac_blocks import blocks_of
+from jaxbp.train._kfac_factors import BLOCK, _inverse
 from jaxbp.train._kfac_model import Model
 
 KEY, MSE = jax.random.key(0), jaxbp.squared_error
@@ -223,6 +224,13 @@ def test_damping_grows_and_the_bound_holds_where_steps_are_too_long():
 def test_parallel_directions_leave_one():
     model = Model(jnp.array([-1.0, -2.0]), jnp.array([[1.0, 2.0], [2.0, 4.0]]), jnp.zeros((2, 2)))
     assert jax.jit(lambda model: model.least(jnp.zeros(()), None, None))(model).tolist() == [1, 0]
+
+
+def test_inverses_half_by_half_are_inverses():
+    assert BLOCK < 150
+    H = np.random.default_rng(0).normal(size=(150, 150))
+    found = jax.jit(_inverse)(H @ H.T, 0.1)
+    np.testing.assert_allclose(found @ (H @ H.T + 0.1 * np.eye(150)), np.eye(150), atol=1e-10)
 
 
 def test_random_targets_estimate_the_factors():

@@ -927,7 +927,8 @@ CALLS: dict[str, Call] = {
         train.kfac,
         LEARN | {
             "learning_rate": 0.1, "momentum": 0.9, "damping": 1.0, "weight_decay": 0.0, "norm_bound": 1.0,
-            "average": 0.95, "factors_every": 1, "inverses_every": 20, "adapt_every": 5, "least_damping": 1e-8,
+            "average": 0.95, "factors_every": 1, "factors_of": 1, "model_of": 1, "inverses_every": 20, "adapt_every": 5,
+            "least_damping": 1e-8,
             "samples": 1, "rows": "expand", "seed": 0,
         },
         kinds={
@@ -937,7 +938,7 @@ CALLS: dict[str, Call] = {
             "weight_decay": no_number(infinite=True, zero=False),
             "momentum": [v for v in no_number(zero=False) if v.value is not None],
             "average": no_number(zero=False),
-            **{name: no_integer(1) for name in ("factors_every", "inverses_every")},
+            **{name: no_integer(1) for name in ("factors_every", "factors_of", "model_of", "inverses_every")},
             **{name: [v for v in no_integer(1) if v.value is not None] for name in ("adapt_every", "samples")},
             "rows": [value_error(v, "rows must be 'expand' or 'reduce', got") for v in (None, 1, "sum")],
             "seed": no_integer(0),

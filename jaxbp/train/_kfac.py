@@ -18,7 +18,7 @@ from jaxbp.collect._curvature import Columns
 from jaxbp.losses import Loss
 from jaxbp.train._kfac_blocks import Block, blocks_of
 from jaxbp.train._kfac_factors import BlockFactors, Rows, inverses_of, moved, no_factors, preconditioned
-from jaxbp.train._kfac_model import dot, model_of
+from jaxbp.train._kfac_model import Model, dot, model_along
 
 SHRINKS = 19 / 20  # what damping is multiplied by, for each step, where the model can be trusted
 FIRST = 3  # steps that each have inverses of their own, for there are no averages yet
@@ -61,6 +61,8 @@ class KFAC:
     norm_bound: float | None
     average: float
     factors_every: int
+    factors_of: int
+    model_of: int
     inverses_every: int
     adapt_every: int | None
     least_damping: float
@@ -135,8 +137,9 @@ class KFAC:
         key = jax.random.fold_in(jax.random.key(self.seed), state.step)
         columns = Columns() if self.samples is None else Columns(self.samples, key)
         collect = {"factors": BlockFactors(self.blocks, columns, self.rows)}
+        some = batch.each(self.factors_of)
         back = backprop(
-            self.net, self.loss, batch.params, batch.x, batch.y, weights=batch.weights, key=batch.key, collect=collect
+            self.net, self.loss, some.params, some.x, some.y, weights=some.weights, key=some.key, collect=collect
         )
         before = state.step // self.factors_every
         keeps = jnp.minimum(1 - 1 / (before + 1.0), self.average)
@@ -183,9 +186,10 @@ class KFAC:
         kept = state.damping, state.ratio
         return jax.lax.cond(state.step % every == every - 1, adapted, lambda: kept)
 
-    def _model(self, grads: Params, batch: "_Batch", directions: list[Params]) -> Any:
-        return model_of(
-            self.net, self.loss, batch.params, grads, batch.x, batch.y, directions, batch.weights, batch.key,
+    def _model(self, grads: Params, batch: "_Batch", directions: list[Params]) -> Model:
+        some = batch.each(self.model_of)
+        return model_along(
+            self.net, self.loss, some.params, grads, some.x, some.y, directions, some.weights, some.key,
             self.weight_decay,
         )  # fmt: skip
 
@@ -199,6 +203,13 @@ class _Batch(NamedTuple):
     weights: Any
     key: Array | None
 
+    def each(self, number: int) -> "_Batch":
+        """Examples 0, number, 2 number, …, so that on a mesh each device keeps its own."""
+        if number == 1:
+            return self
+        x, y, weights = jax.tree.map(lambda v: v[::number], (self.x, self.y, self.weights))
+        return self._replace(x=x, y=y, weights=weights)
+
 
 def kfac(
     net: Network,
@@ -211,6 +222,8 @@ def kfac(
     norm_bound: float | None = None,
     average: float = 0.95,
     factors_every: int = 1,
+    factors_of: int = 1,
+    model_of: int = 1,
     inverses_every: int = 20,
     adapt_every: int | None = 5,
     least_damping: float = 1e-8,
@@ -248,6 +261,8 @@ def kfac(
             α and μ are given, that of α Δ by the factors. None for no bound.
         average: The share of the moving averages that is kept in a step, at most.
         factors_every: After how many steps the averages move.
+        factors_of: Of which part of the batch they are made: every second example with 2, and so on.
+        model_of: Of which part of the batch the Gauss-Newton matrix of the model is; its slope is that of all.
         inverses_every: After how many steps the inverses are made again; the first 3 steps each have their own.
         adapt_every: After how many steps λ is adapted, by the loss at the new parameters; never when None.
         least_damping: The least that λ becomes.
@@ -282,7 +297,8 @@ def kfac(
     check_number(weight_decay, "weight_decay", least=0, finite=True)
     check_number(average, "average", least=0, below=1)
     check_number(least_damping, "least_damping", above=0, finite=True)
-    for name, number in (("factors_every", factors_every), ("inverses_every", inverses_every)):
+    whole = {"factors_every": factors_every, "factors_of": factors_of, "model_of": model_of}
+    for name, number in (whole | {"inverses_every": inverses_every}).items():
         check_integer(number, name, 1)
     for name, number in (("adapt_every", adapt_every), ("samples", samples)):
         if number is not None:
@@ -294,7 +310,8 @@ def kfac(
 
     rule = KFAC(
         net, loss, _float(learning_rate), _float(momentum), float(damping), float(weight_decay), _float(norm_bound),
-        float(average), int(factors_every), int(inverses_every), adapt_every, float(least_damping), samples, rows, seed,
+        float(average), int(factors_every), int(factors_of), int(model_of), int(inverses_every), adapt_every,
+        float(least_damping), samples, rows, seed,
     )  # fmt: skip
     return _kfac(rule)
 

@@ -57,7 +57,7 @@ class Model(NamedTuple):
         return _over(jnp.where(apart, both, alone), size)
 
 
-def model_of(
+def model_along(
     net: Network,
     loss: Loss,
     params: Params,
