@@ -18,7 +18,7 @@ from jaxbp.connections._connection import OverRows
 from jaxbp.train._kfac_blocks import Block
 
 Rows = Literal["expand", "reduce"]
-BLOCK = 128  # rows of a matrix that is inverted as it is
+BLOCK = 256  # the most rows that are solved for together
 
 
 class Factors(NamedTuple):
@@ -163,26 +163,34 @@ def _inverses(of: Factors, damping: Array) -> Factors:
 
 
 def _inverse(matrix: Array, added: Array) -> Array:
-    """(M + added 1)⁻¹ = L⁻ᵀ L⁻¹ of its Cholesky factor L."""
-    inverse = _inverse_of_root(matrix + added * jnp.eye(len(matrix), dtype=matrix.dtype))
-    return inverse.T @ inverse
+    """(M + added 1)⁻¹ = Xᵀ X of X = L⁻¹, for the Cholesky factor L."""
+    X = _inverse_of_root(matrix + added * jnp.eye(len(matrix), dtype=matrix.dtype))
+    return X.T @ X
 
 
 def _inverse_of_root(matrix: Array) -> Array:
-    """L⁻¹ of M = L Lᵀ, half by half, for products are several times as fast as solving by triangles.
+    """X = L⁻¹ of M = L Lᵀ, a block of rows after the other, for products take a fifth of the time of one large solver.
 
-    M = (P Qᵀ; Q S) has L = (A 0; Q A⁻ᵀ B) with A Aᵀ = P and B Bᵀ = S − Q P⁻¹ Qᵀ.
+    With what is known of X above them, rows i have Y = L_i· = M_i· Xᵀ, and then X_ii = L_ii⁻¹ of L_ii L_iiᵀ =
+    M_ii − Y Yᵀ, and X_i· = −X_ii Y X.
     """
     n = len(matrix)
-    if n <= BLOCK:
-        one = jnp.eye(n, dtype=matrix.dtype)
-        return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(matrix), one, lower=True)
-    half = n // 2
-    Q = matrix[half:, :half]
-    A = _inverse_of_root(matrix[:half, :half])
-    below = Q @ A.T
-    B = _inverse_of_root(matrix[half:, half:] - below @ below.T)
-    return jnp.block([[A, jnp.zeros_like(Q.T)], [-B @ (below @ A), B]])
+    blocks = -(-n // BLOCK)
+    size = -(-n // blocks)
+    more = blocks * size - n
+    one = jnp.eye(size, dtype=matrix.dtype)
+    if more:
+        matrix = jnp.pad(matrix, (0, more)) + jnp.diag(jnp.asarray([0.0] * n + [1.0] * more, matrix.dtype))
+
+    def rows(i: Array, X: Array) -> Array:
+        M = jax.lax.dynamic_slice_in_dim(matrix, i * size, size)
+        Y = M @ X.T  # what X has no rows for yet is 0
+        root = jnp.linalg.cholesky(jax.lax.dynamic_slice_in_dim(M, i * size, size, axis=1) - Y @ Y.T)
+        X_ii = jax.scipy.linalg.solve_triangular(root, one, lower=True)
+        X_i = jax.lax.dynamic_update_slice_in_dim(-X_ii @ (Y @ X), X_ii, i * size, axis=1)
+        return jax.lax.dynamic_update_slice_in_dim(X, X_i, i * size, axis=0)
+
+    return jax.lax.fori_loop(0, blocks, rows, jnp.zeros_like(matrix))[:n, :n]
 
 
 def preconditioned(blocks: Sequence[Block], inverses: Mapping[str, Any], tree: Any) -> dict[Any, Array]:
