@@ -141,30 +141,47 @@ def inverses_of(factors: Mapping[str, Any], damping: Array) -> dict[str, Any]:
 
     π² = (tr A / dim A) / (tr G / dim G) makes the least of what stands between A ⊗ G + γ 1 and the damped product.
     """
+    damped = {
+        name: _damped(of, damping.astype(of.A.dtype)) if isinstance(of, Factors) else of for name, of in factors.items()
+    }
+    # matrices of one size are inverted by one program
+    leaves, tree = jax.tree.flatten([of for of in damped.values() if isinstance(of, Factors)])
+    sizes = dict.fromkeys(leaf.shape[-1] for leaf in leaves)
+    inverted: list[Any] = [None] * len(leaves)
+    for n in sizes:
+        places = [i for i, leaf in enumerate(leaves) if leaf.shape[-1] == n]
+        together = jnp.concatenate([jnp.reshape(leaves[i], (-1, n, n)) for i in places])
+        inverses, first = jax.vmap(_inverse)(together), 0
+        for i in places:
+            number = leaves[i].size // n**2
+            inverted[i] = jnp.reshape(inverses[first : first + number], leaves[i].shape)
+            first += number
+    of_blocks = iter(jax.tree.unflatten(tree, inverted))
+    return {
+        name: next(of_blocks) if isinstance(of, Factors) else 1 / (of + damping.astype(of.dtype))
+        for name, of in damped.items()
+    }
 
-    def of(curvature: Any) -> Any:
-        if not isinstance(curvature, Factors):
-            return 1 / (curvature + damping.astype(curvature.dtype))
-        make = _inverses
-        for _ in range(curvature.A.ndim - 2):
-            make = jax.vmap(make, in_axes=(0, None))
-        return make(curvature, damping.astype(curvature.A.dtype))
 
-    return {name: of(curvature) for name, curvature in factors.items()}
-
-
-def _inverses(of: Factors, damping: Array) -> Factors:
-    mean_A, mean_G = (jnp.trace(factor) / len(factor) for factor in of)
+def _damped(of: Factors, damping: Array) -> Factors:
+    """A + π √γ 1 and G + √γ / π 1, in each layer."""
+    mean_A, mean_G = (jnp.trace(factor, axis1=-2, axis2=-1) / factor.shape[-1] for factor in of)
     # where nothing came through, neither has a size to be compared by
     both = (mean_A > 0) & (mean_G > 0)
     pi = jnp.sqrt(jnp.where(both, mean_A, 1) / jnp.where(both, mean_G, 1))
+
+    def added(factor: Array, number: Array) -> Array:
+        return factor + number[..., None, None] * jnp.broadcast_to(
+            jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape
+        )
+
     root = jnp.sqrt(damping)
-    return Factors(_inverse(of.A, pi * root), _inverse(of.G, root / pi))
+    return Factors(added(of.A, pi * root), added(of.G, root / pi))
 
 
-def _inverse(matrix: Array, added: Array) -> Array:
-    """(M + added 1)⁻¹ = Xᵀ X of X = L⁻¹, for the Cholesky factor L."""
-    X = _inverse_of_root(matrix + added * jnp.eye(len(matrix), dtype=matrix.dtype))
+def _inverse(matrix: Array) -> Array:
+    """M⁻¹ = Xᵀ X of X = L⁻¹, for the Cholesky factor L."""
+    X = _inverse_of_root(matrix)
     return X.T @ X
 
 
