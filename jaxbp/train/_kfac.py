@@ -262,7 +262,8 @@ def kfac(
         average: The share of the moving averages that is kept in a step, at most.
         factors_every: After how many steps the averages move.
         factors_of: Of which part of the batch they are made: every second example with 2, and so on.
-        model_of: Of which part of the batch the Gauss-Newton matrix of the model is; its slope is that of all.
+        model_of: Of which part of the batch the Gauss-Newton matrix of the model is; its slope is that of all. Of too
+            few examples the curvature is too small, and steps are too long.
         inverses_every: After how many steps the inverses are made again; the first 3 steps each have their own.
         adapt_every: After how many steps λ is adapted, by the loss at the new parameters; never when None.
         least_damping: The least that λ becomes.

@@ -171,9 +171,11 @@ def _damped(of: Factors, damping: Array) -> Factors:
     pi = jnp.sqrt(jnp.where(both, mean_A, 1) / jnp.where(both, mean_G, 1))
 
     def added(factor: Array, number: Array) -> Array:
-        return factor + number[..., None, None] * jnp.broadcast_to(
-            jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape
-        )
+        n = factor.shape[-1]
+        # rounding leaves no less than this of an eigenvalue of 0
+        least = 4 * jnp.finfo(factor.dtype).eps * jnp.trace(factor, axis1=-2, axis2=-1)
+        number = jnp.maximum(number, least)[..., None, None]
+        return factor + number * jnp.broadcast_to(jnp.eye(n, dtype=factor.dtype), factor.shape)
 
     root = jnp.sqrt(damping)
     return Factors(added(of.A, pi * root), added(of.G, root / pi))
