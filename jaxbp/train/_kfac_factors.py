@@ -199,7 +199,7 @@ def _inverse_of_root(matrix: Array) -> Array:
     more = blocks * size - n
     one = jnp.eye(size, dtype=matrix.dtype)
     if more:
-        matrix = jnp.pad(matrix, (0, more)) + jnp.diag(jnp.asarray([0.0] * n + [1.0] * more, matrix.dtype))
+        matrix = jax.scipy.linalg.block_diag(matrix, jnp.eye(more, dtype=matrix.dtype))
 
     def rows(i: Array, X: Array) -> Array:
         M = jax.lax.dynamic_slice_in_dim(matrix, i * size, size)
