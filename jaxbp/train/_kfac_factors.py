@@ -144,14 +144,18 @@ def inverses_of(factors: Mapping[str, Any], damping: Array) -> dict[str, Any]:
     damped = {
         name: _damped(of, damping.astype(of.A.dtype)) if isinstance(of, Factors) else of for name, of in factors.items()
     }
-    # matrices of one size are inverted by one program
+    # matrices of one size are inverted by one program, and all one after the other: on CPUs, LAPACK called from several
+    # threads of XLA at once may wait for itself for ever
     leaves, tree = jax.tree.flatten([of for of in damped.values() if isinstance(of, Factors)])
     sizes = dict.fromkeys(leaf.shape[-1] for leaf in leaves)
     inverted: list[Any] = [None] * len(leaves)
+    before: Array | None = None
     for n in sizes:
         places = [i for i, leaf in enumerate(leaves) if leaf.shape[-1] == n]
         together = jnp.concatenate([jnp.reshape(leaves[i], (-1, n, n)) for i in places])
-        inverses, first = jax.vmap(_inverse)(together), 0
+        after = 0 if before is None else 0 * before[-1, -1, -1].astype(together.dtype)
+        before = inverses = jax.lax.map(_inverse, together + after)
+        first = 0
         for i in places:
             number = leaves[i].size // n**2
             inverted[i] = jnp.reshape(inverses[first : first + number], leaves[i].shape)
