@@ -184,6 +184,10 @@ def backprop(
             columns = _rows_apart(columns, axis)
         return columns.astype(a.dtype)
 
+    def random_root(key: Array) -> Array:
+        (column,) = scale.own(head(net, loss).random_root(a, o, y, key)[None])
+        return column.astype(a.dtype)
+
     def from_output(S: Array) -> Signals:
         if feedback is not None:
             raise ValueError("curvature is that of the network's own weights; leave feedback out, or the collector")
@@ -199,7 +203,20 @@ def backprop(
     found = weights_of(net, params, trace, delta, of_examples, formed)
     nodes, layers = net.plan.nodes, {u: net.plan.layers[u] for u in net.plan.nodes}
     forms_each = any(getattr(collector, "forms_each", False) for collector in wanted.values())
-    sweep = Sweep(found, nodes, layers, trace.a, trace.h, Delta, delta, of_examples, loss_root, from_output, forms_each)
+    sweep = Sweep(
+        found,
+        nodes,
+        layers,
+        trace.a,
+        trace.h,
+        Delta,
+        delta,
+        of_examples,
+        loss_root,
+        random_root,
+        from_output,
+        forms_each,
+    )
     collected = {name: collector(sweep) for name, collector in wanted.items()}
     gradient = next((name for name, collector in wanted.items() if collector == collectors.gradient), None)
     return Backprop(start.value, trace, Delta, delta, collected, gradient)

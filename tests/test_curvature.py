@@ -128,6 +128,23 @@ def test_samples_estimate_all_columns():
         assert relative_error(few, truth) > 0.1  # or the bound above says nothing
 
 
+HEADS = [
+    (loss, output)
+    for loss in (jaxbp.squared_error, jaxbp.cross_entropy, jaxbp.binary_cross_entropy, jaxbp.perceptron)
+    for output in ((jaxbp.softmax, jaxbp.sigmoid) if loss.takes_probabilities else (jaxbp.linear,))
+]
+
+
+@pytest.mark.parametrize(("loss", "output"), HEADS, ids=lambda of: of.name)
+def test_a_random_root_is_a_sum_of_the_columns_with_random_signs(loss, output):
+    head, key = loss.at(output), jax.random.key(3)
+    a, y = jax.random.normal(key, (4, 3)), jax.random.uniform(jax.random.key(4), (4, 3))
+    columns = head.root(a, output.value(a), y)
+    signs = jax.random.rademacher(key, (4, 3), a.dtype)
+    random = head.random_root(a, output.value(a), y, key)
+    assert relative_error(random, jnp.sum(columns * signs.T[: len(columns), :, None], axis=0)) <= 1e-12
+
+
 def test_what_one_output_has_one_column_of_needs_no_samples():
     case = case_named("one output, ids")
     sampled = collected(case, collect.sampled_diagonal_ggn(jax.random.key(0)))

@@ -720,6 +720,7 @@ CALLS: dict[str, Call] = {
             "encode": no_function("ids", "width")[1:],
             "complaint": no_function("y")[1:],
             "hessian_root": no_function("o", "y")[1:],
+            "root_times": no_function("o", "y", "e")[1:],
             "simplifications": [
                 *(type_error(v, "simplifications must be a tuple, got") for v in ([], None, "softmax")),
                 type_error((jaxbp.softmax,), "simplifications[0] must be a jaxbp.losses.Simplification"),
@@ -733,6 +734,7 @@ CALLS: dict[str, Call] = {
             "value": no_function("a", "y"),
             "delta": no_function("a", "o", "y"),
             "hessian_root": no_function("a", "o", "y")[1:],
+            "root_times": no_function("a", "o", "y", "e")[1:],
         },
     ),
     "unfused": Call(jaxbp.unfused, {"loss": jaxbp.cross_entropy}),
@@ -961,6 +963,30 @@ CALLS: dict[str, Call] = {
                 value_error((AVERAGED, AVERAGED), "holds 2 averages"),
                 value_error(None, "opt_state is None, which holds no averages"),
             ]
+        },
+    ),
+    "train.kfac": Call(
+        train.kfac,
+        LEARN | {
+            "learning_rate": 0.1, "momentum": 0.9, "damping": 1.0, "weight_decay": 0.0, "norm_bound": 1.0,
+            "average": 0.95, "factors_every": 1, "factors_of": 1, "model_of": 1, "inverses_every": 20, "adapt_every": 5,
+            "least_damping": 1e-8,
+            "samples": 1, "rows": "expand", "seed": 0,
+        },
+        kinds={
+            **{name: [v for v in no_number(infinite=True) if v.value is not None]
+               for name in ("learning_rate", "norm_bound")},
+            **{name: no_number(infinite=True) for name in ("damping", "least_damping")},
+            "weight_decay": no_number(infinite=True, zero=False),
+            "momentum": [v for v in no_number(zero=False) if v.value is not None],
+            "average": no_number(zero=False),
+            **{name: no_integer(1) for name in ("factors_every", "factors_of", "model_of", "inverses_every")},
+            **{name: [v for v in no_integer(1) if v.value is not None] for name in ("adapt_every", "samples")},
+            "rows": [value_error(v, "rows must be 'expand' or 'reduce', got") for v in (None, 1, "sum")],
+            "seed": no_integer(0),
+            "loss": [*NO_LOSS, type_error(
+                jaxbp.Loss(lambda o, y: o[..., 0], lambda o, y: o), "does not state a root of its Hessian"
+            )],
         },
     ),
     "train.fused": Call(

@@ -34,14 +34,11 @@ class Columns:
 
     def __call__(self, sweep: Sweep) -> dict[str, Array]:
         """δ_k of each example's own loss, `(K, *layers, *batch, *shape)` by unit."""
-        S = sweep.loss_root()
-        return sweep.from_output(S if self.key is None else self._sampled(S, sweep.scale.ndim, self.key))
-
-    def _sampled(self, S: Array, batch_axes: int, key: Array) -> Array:
-        """Random sums over the columns of each example, independent of one another."""
+        if self.key is None:
+            return sweep.from_output(sweep.loss_root())
         samples = self.samples or 1
-        signs = jax.random.rademacher(key, (samples, *S.shape[: 1 + batch_axes]), S.dtype) / samples**0.5
-        return jnp.sum(jnp.expand_dims(signs, tuple(range(signs.ndim, S.ndim + 1))) * S[None], axis=1)
+        S = jax.vmap(sweep.random_root)(jax.random.split(self.key, samples))
+        return sweep.from_output(S / jnp.asarray(samples**0.5, S.dtype))
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ class Sweep:
         scale: ∂L/∂L_i of each example, `(*batch,)`.
         loss_root: `() -> S`, columns `(K, *batch, *shape)` at the output with Σ_k S_k S_kᵀ = H, the curvature of each
             example's own loss as `jaxbp.losses.Head.root` has it.
+        random_root: `key -> s`, a random sum Σ_k ±S_k of these, `(*batch, *shape)`, with E[s sᵀ] = H; it costs no more
+            than a gradient at the output, however many columns there are.
         from_output: `S -> δ`, the recursion repeated from K other signals at the output, `(K, *batch, *shape)` of each
             unit.
         forms_each: Whether a collector that is served forms gradients of single examples where these are small, which
@@ -72,6 +74,7 @@ class Sweep:
     delta: Mapping[str, Array]
     scale: Array
     loss_root: Callable[[], Array]
+    random_root: Callable[[Array], Array]
     from_output: Callable[[Array], dict[str, Array]]
     forms_each: bool = False
 

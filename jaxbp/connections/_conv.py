@@ -124,6 +124,14 @@ class Conv(Connection):
         gradients = jnp.moveaxis(gradients, 0, -2)
         return as_cotangent_of(W, jnp.reshape(gradients, W.shape))
 
+    def seen(self, h: Array) -> Array:
+        """What each window sees of a source, `(*batch, *windows, rows)`: a convolution is its product with W in rows.
+
+        W in rows is `W.reshape(-1, channels)`, without groups.
+        """
+        rows, windows = self._spec.in_rows(h)
+        return self._spec.out_of_rows(jnp.concatenate(views(rows, windows, 0.0), axis=-1), h)
+
     def contract_each(self, W: Any, h: Array, delta: Array) -> Array:
         """The gradient of each example, one element of the window after the other: h_s there, times δ."""
         windows = self._spec.over(h.shape[1:-1])

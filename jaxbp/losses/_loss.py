@@ -27,6 +27,8 @@ class Simplification:
         delta: `(a, o, y) -> ∂L/∂a`, shaped like a; it may be wider than float16 or bfloat16.
         hessian_root: `(a, o, y) -> S`, columns `(K, *batch, width)` with Σ_k S_k S_kᵀ = ∂²L/∂a², for any K; where it is
             None, the Hessian with respect to the output serves.
+        root_times: `(a, o, y, e) -> Σ_k e_k S_k`, shaped like a, for e `(*batch, width)` and the columns of
+            `hessian_root`, which are then as many as the output has elements; where it is None, columns are formed.
         blocked: What makes the losses, and all that follows from δ, of a `Dense` output and class ids in blocks of
             classes, as `jaxbp.losses._blocked.blocked_signals` does; None where nothing does.
     """
@@ -35,6 +37,7 @@ class Simplification:
     value: Callable[[Array, Array], Array]
     delta: Callable[[Array, Array, Array], Array]
     hessian_root: Callable[[Array, Array, Array], Array] | None = None
+    root_times: Callable[[Array, Array, Array, Array], Array] | None = None
     blocked: Callable[..., BlockedSignals] | None = None
 
     def __post_init__(self):
@@ -43,6 +46,8 @@ class Simplification:
         check_takes(self.delta, "delta", ("a", "o", "y"), "lambda a, o, y: o - y")
         if self.hessian_root is not None:
             check_takes(self.hessian_root, "hessian_root", ("a", "o", "y"), "lambda a, o, y: S")
+        if self.root_times is not None:
+            check_takes(self.root_times, "root_times", ("a", "o", "y", "e"), "lambda a, o, y, e: …")
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class Loss:
         complaint: `y -> str | None`, what is wrong with the values of targets that are on the host.
         hessian_root: `(o, y) -> S`, columns `(K, *batch, width)` with Σ_k S_k S_kᵀ = ∂²L/∂o², for any K; the collectors
             of curvature need it.
+        root_times: `(o, y, e) -> Σ_k e_k S_k`, shaped like o, for e `(*batch, width)` and the columns of
+            `hessian_root`, which are then as many as the output has elements; where it is None, columns are formed.
         takes_probabilities: Whether the output has to be in [0, 1], as for losses with a logarithm of it.
         block: How many classes a gradient looks at together where the output has more, so that it never has all logits
             at once; all of them when None. `in_blocks` makes a loss with another number.
@@ -79,6 +86,7 @@ class Loss:
     encode: Callable[[Array, int], Array] | None = None
     complaint: Callable[[np.ndarray], str | None] | None = None
     hessian_root: Callable[[Array, Array], Array] | None = None
+    root_times: Callable[[Array, Array, Array], Array] | None = None
     takes_probabilities: bool = False
     block: int | None = None
 
@@ -97,6 +105,8 @@ class Loss:
             check_takes(self.complaint, "complaint", ("y",), "lambda y: None")
         if self.hessian_root is not None:
             check_takes(self.hessian_root, "hessian_root", ("o", "y"), "lambda o, y: S")
+        if self.root_times is not None:
+            check_takes(self.root_times, "root_times", ("o", "y", "e"), "lambda o, y, e: …")
         if self.block is not None:
             check_integer(self.block, "block", 1)
 
@@ -203,12 +213,38 @@ class Head:
         rule = self.simplification
         if rule is not None and rule.hessian_root is not None:
             return rule.hessian_root(a, o, y)
-        if self.loss.hessian_root is None:
+        self.check_root()
+        assert self.loss.hessian_root is not None
+        return jax.vmap(lambda column: self.activation.pullback(a, o, column))(self.loss.hessian_root(o, y))
+
+    def random_root(self, a: Array, o: Array, y: Array, key: Array) -> Array:
+        """A random sum s = Σ_k ±S_k of the columns for each example or row, `(*batch, width)`; E[s sᵀ] = Σ_k S_k S_kᵀ.
+
+        It is what the gradient at targets drawn from the model is, with the same covariance. The columns are formed
+        only where the loss does not say how to do without.
+        """
+
+        def signs(shape: tuple[int, ...]) -> Array:
+            return jax.random.rademacher(key, shape, o.dtype)
+
+        rule = self.simplification
+        if rule is not None and rule.hessian_root is not None:
+            times, root = rule.root_times, rule.hessian_root
+            return _random_sum(root(a, o, y), signs) if times is None else times(a, o, y, signs(o.shape))
+        self.check_root()
+        assert self.loss.hessian_root is not None
+        times, root = self.loss.root_times, self.loss.hessian_root
+        column = _random_sum(root(o, y), signs) if times is None else times(o, y, signs(o.shape))
+        return self.activation.pullback(a, o, column)
+
+    def check_root(self) -> None:
+        """Refuse a loss that states no root of its Hessian, neither at a nor at o."""
+        rule = self.simplification
+        if (rule is None or rule.hessian_root is None) and self.loss.hessian_root is None:
             raise TypeError(
                 f"loss {self.loss.name!r} does not state a root of its Hessian, which curvature is made of; give it "
                 "one: Loss(…, hessian_root=lambda o, y: S), with Σ_k S_k S_kᵀ = ∂²L/∂o²"
             )
-        return jax.vmap(lambda column: self.activation.pullback(a, o, column))(self.loss.hessian_root(o, y))
 
     def bent(self, a: Array, o: Array, y: Array, along_a: Array, along_o: Array) -> Array:
         """The same curvature times a direction, as a signal at a, `(*batch, width)`."""
@@ -216,3 +252,7 @@ class Head:
         if rule is not None:
             return jax.jvp(lambda a: rule.delta(a, self.activation.value(a), y), (a,), (along_a,))[1]
         return self.activation.pullback(a, o, jax.jvp(lambda o: self.loss.gradient(o, y), (o,), (along_o,))[1])
+
+
+def _random_sum(columns: Array, signs: Callable[[tuple[int, ...]], Array]) -> Array:
+    return jnp.sum(columns * signs(columns.shape[:-1])[..., None].astype(columns.dtype), axis=0)

@@ -34,6 +34,10 @@ def _squared_error_root(o: Rows, y: Rows) -> Columns:
     return _columns(jnp.ones_like(o))
 
 
+def _squared_error_root_times(o: Rows, y: Rows, e: Rows) -> Rows:
+    return e
+
+
 def _columns(diagonal: Rows) -> Columns:
     """The columns of a diagonal matrix, one for each element."""
     unit_vectors = jnp.eye(diagonal.shape[-1], dtype=diagonal.dtype)
@@ -63,6 +67,10 @@ def _cross_entropy_root(o: Rows, y: Rows) -> Columns:
     return _columns(jnp.sqrt(y) / _where_counted(y, o))
 
 
+def _cross_entropy_root_times(o: Rows, y: Rows, e: Rows) -> Array:
+    return jnp.sqrt(y) / _where_counted(y, o) * e
+
+
 def _softmax_cross_entropy(a: Rows, y: Rows) -> Losses:
     return -jnp.sum(y * jax.nn.log_softmax(a), axis=-1)
 
@@ -88,6 +96,11 @@ def _softmax_cross_entropy_root(a: Array, o: Rows, y: Rows) -> Columns:
     return _columns(weight) - jnp.moveaxis(weight, -1, 0)[..., None] * o[None]
 
 
+def _softmax_cross_entropy_root_times(a: Array, o: Rows, y: Rows, e: Rows) -> Array:
+    along = jnp.sqrt(o * jnp.sum(y, axis=-1, keepdims=True)) * e
+    return along - jnp.sum(along, axis=-1, keepdims=True) * o
+
+
 def _binary_cross_entropy(o: Rows, y: Rows) -> Losses:
     """−Σ (y ln o + (1 − y) ln(1 − o)) over the outputs, which are probabilities (`output=jaxbp.sigmoid`).
 
@@ -102,7 +115,15 @@ def _binary_cross_entropy_gradient(o: Rows, y: Rows) -> Array:
 
 
 def _binary_cross_entropy_root(o: Rows, y: Rows) -> Columns:
-    return _columns(jnp.sqrt(y / _where_counted(y, o) ** 2 + (1 - y) / _where_counted(1 - y, 1 - o) ** 2))
+    return _columns(_binary_cross_entropy_root_diagonal(o, y))
+
+
+def _binary_cross_entropy_root_times(o: Rows, y: Rows, e: Rows) -> Array:
+    return _binary_cross_entropy_root_diagonal(o, y) * e
+
+
+def _binary_cross_entropy_root_diagonal(o: Rows, y: Rows) -> Array:
+    return jnp.sqrt(y / _where_counted(y, o) ** 2 + (1 - y) / _where_counted(1 - y, 1 - o) ** 2)
 
 
 def _sigmoid_cross_entropy(a: Rows, y: Rows) -> Losses:
@@ -118,6 +139,10 @@ def _sigmoid_cross_entropy_delta(a: Array, o: Rows, y: Rows) -> Array:
 
 def _sigmoid_cross_entropy_root(a: Rows, o: Rows, y: Array) -> Columns:
     return _columns(jnp.sqrt(o * jax.nn.sigmoid(-a)))
+
+
+def _sigmoid_cross_entropy_root_times(a: Rows, o: Rows, y: Array, e: Rows) -> Array:
+    return jnp.sqrt(o * jax.nn.sigmoid(-a)) * e
 
 
 def _perceptron(o: Rows, y: Rows) -> Losses:
@@ -155,7 +180,13 @@ def _sign_complaint(y: np.ndarray) -> str | None:
     return f"{wrong} targets are neither −1 nor +1; the perceptron criterion takes signs" if wrong else None
 
 
-squared_error = Loss(_squared_error, _squared_error_gradient, name="squared_error", hessian_root=_squared_error_root)
+squared_error = Loss(
+    _squared_error,
+    _squared_error_gradient,
+    name="squared_error",
+    hessian_root=_squared_error_root,
+    root_times=_squared_error_root_times,
+)
 cross_entropy = Loss(
     _cross_entropy,
     _cross_entropy_gradient,
@@ -166,12 +197,14 @@ cross_entropy = Loss(
             _softmax_cross_entropy,
             _softmax_cross_entropy_delta,
             _softmax_cross_entropy_root,
+            _softmax_cross_entropy_root_times,
             blocked_signals,
         ),
     ),
     encode=one_hot,
     complaint=_distribution_complaint,
     hessian_root=_cross_entropy_root,
+    root_times=_cross_entropy_root_times,
     takes_probabilities=True,
     block=_CLASSES_TOGETHER,
 )
@@ -180,11 +213,18 @@ binary_cross_entropy = Loss(
     _binary_cross_entropy_gradient,
     name="binary_cross_entropy",
     simplifications=(
-        Simplification(sigmoid, _sigmoid_cross_entropy, _sigmoid_cross_entropy_delta, _sigmoid_cross_entropy_root),
+        Simplification(
+            sigmoid,
+            _sigmoid_cross_entropy,
+            _sigmoid_cross_entropy_delta,
+            _sigmoid_cross_entropy_root,
+            _sigmoid_cross_entropy_root_times,
+        ),
     ),
     encode=one_hot,
     complaint=_probability_complaint,
     hessian_root=_binary_cross_entropy_root,
+    root_times=_binary_cross_entropy_root_times,
     takes_probabilities=True,
 )
 perceptron = Loss(

@@ -8,7 +8,8 @@ data, and `step` is one update. An argument means the same in all of them:
     batch_size  the number of examples in a step; the last step of an epoch may have fewer
     drop_last   whether that last, smaller batch is left out
     weights     one weight for each example, or for each row of its output, for a gradient that takes `weights=`
-    optimizer   any optax optimizer
+    optimizer   any optax optimizer; one that takes more than gradients gets the batch too, as `x`, `y`, `value` and,
+                where there are such, `weights` and `key`: `kfac(net, loss)`
     gradient    `(params, x, y) -> (value, grads)`, such as `jaxbp.value_and_grad(net, loss)`; or `fused(net, loss)`,
                 which has each layer of a stack updated where its gradient is
     keyed       whether the gradient also gets a fresh `key=` in each step, as that of a network with dropout wants
@@ -61,9 +62,10 @@ What every loop has is optax's, or a line:
 `_loop.py` what users call. `_data.py` has where batches come from, `_placement.py` where everything lies,
 `_checkpoints.py` what is kept on a disk, and `_processes.py` what several processes need. `_arguments.py` looks at the
 arguments before anything is compiled, `_evaluation.py` at the network on other data, and `_divergence.py` finds what
-was not finite. `_fused.py` updates layers on the way back, and `_elementwise.py` says for which optimizers.
-`_gradients.py` and `_averaging.py` make gradients and optimizers of others, `_masking.py` and `_kolen_pollack.py` are
-for those of their own kind.
+was not finite. `_fused.py` updates layers on the way back, and `_elementwise.py` says for which optimizers. `_kfac.py`
+is an optimizer of the second order, `_kfac_blocks.py` which weights it takes together, `_kfac_factors.py` what it makes
+of a sweep, and `_kfac_model.py` how far it goes. `_gradients.py` and `_averaging.py` make gradients and optimizers of
+others, `_masking.py` and `_kolen_pollack.py` are for those of their own kind.
 """
 
 from jaxbp.train._arguments import check_data
@@ -74,6 +76,7 @@ from jaxbp.train._epoch import Epoch, Fit
 from jaxbp.train._evaluation import evaluate
 from jaxbp.train._fused import fused
 from jaxbp.train._gradients import accumulated, computed_in
+from jaxbp.train._kfac import kfac
 from jaxbp.train._kolen_pollack import kolen_pollack
 from jaxbp.train._loop import fit, run
 from jaxbp.train._masking import keep_masked
@@ -101,6 +104,7 @@ __all__ = [
     "init_state",
     "initialize",
     "keep_masked",
+    "kfac",
     "kolen_pollack",
     "restore",
     "run",

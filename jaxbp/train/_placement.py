@@ -111,6 +111,15 @@ class Placement:
         lie = self.of_state(state)
         return self.automatic(update, (self.replicated, lie.params, lie.opt_state))(*arguments)
 
+    def seen_update(self, optimizer: Any, grads: Any, state: Any, seen: Any) -> Any:
+        """The updates and the state of an optimizer that sees the batch too."""
+
+        def update(grads: Any, opt_state: Any, params: Any, seen: Any) -> Any:
+            return optimizer.update(grads, opt_state, params, **seen)
+
+        lie = self.of_state(state)
+        return self.automatic(update, (lie.params, lie.opt_state))(grads, state.opt_state, state.params, seen)
+
     def observed(self, observe: Callable[..., Any], params: Any, x: Any, y: Any, extra: dict[str, Any]) -> Any:
         """What is looked at, on every device."""
         return self.automatic(lambda params, x, y, extra: observe(params, x, y, **extra), self.replicated)(

@@ -88,7 +88,14 @@ class Rule:
             loss, grads = self.gradient(state.params, x, y, **extra)
         else:
             loss, grads = place.gradient(self.gradient, state.params, x, y, extra)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        if not isinstance(self.optimizer, optax.GradientTransformationExtraArgs):
+            updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+            return loss, optax.apply_updates(state.params, updates), opt_state
+        seen = {"x": x, "y": y, "value": loss, **extra}
+        if place is None:
+            updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params, **seen)
+        else:
+            updates, opt_state = place.seen_update(self.optimizer, grads, state, seen)
         return loss, optax.apply_updates(state.params, updates), opt_state
 
     def _observed(self, params: Any, batch: Batch) -> Any:
