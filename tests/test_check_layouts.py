@@ -174,6 +174,7 @@ IMAGES = Network(
 )
 
 
+@pytest.mark.slow
 def test_images_are_as_torch_has_them():
     params, rng = params_of(IMAGES), np.random.default_rng(0)
     x, y = rng.normal(size=(5, 4, 3, 2)), np.array([0, 1, 1, 0, 1])
@@ -212,6 +213,7 @@ def test_images_are_as_torch_has_them():
     assert check(*arguments, columns, layout="columns").verdict == "right"
 
 
+@pytest.mark.slow
 def test_tables_and_stacks_are_in_torchs_layout():
     """The read-out is the table of tokens, which torch too has as (tokens, width); each layer is (out, in)."""
     block = Network({"x": 3}, {"u": Unit(4, jaxbp.tanh, {"x": Dense()}), "v": Unit(3, jaxbp.tanh, {"u": Dense()})})

@@ -75,6 +75,7 @@ def test_projected_rows_are_their_definition(name):
     assert relative_error(ours.reshape(theirs.shape), theirs) <= 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_projected_rows_of_stacks_are_their_definition(shared):
     net = deep(shared)
@@ -110,6 +111,7 @@ def test_influence_is_the_inner_product_of_gradients_and_what_one_step_changes()
         np.testing.assert_allclose((forth - back) / 2, -rate * found[i], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_influence_in_the_metric_of_whitening_is_that_of_the_damped_factors():
     whitened = jax.jit(curvature.whitening)(FACTORS, 0.1)
     preconditioned = {}

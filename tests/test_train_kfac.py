@@ -169,6 +169,7 @@ def test_one_step_on_a_quadratic_is_newtons():
     np.testing.assert_allclose((state.learning_rate, state.momentum), (1, 0), atol=1e-8)
 
 
+@pytest.mark.slow
 def test_steps_are_where_the_damped_model_is_least_and_damping_follows_it():
     """Over six steps of a linear network, whose model says exactly what the loss does."""
     optimizer = kfac(LINE, MSE, samples=None, damping=0.5, weight_decay=0.1, inverses_every=2)
@@ -200,6 +201,7 @@ def test_steps_are_where_the_damped_model_is_least_and_damping_follows_it():
     assert state.damping == pytest.approx(0.5 * 0.95**5)
 
 
+@pytest.mark.slow
 def test_damping_grows_and_the_bound_holds_where_steps_are_too_long():
     """A step ten times as long as it should be makes the loss grow."""
     data, options = problem(LINE, MSE, 6), {"samples": None, "damping": 1e-20}
@@ -233,6 +235,7 @@ def test_inverses_in_blocks_are_inverses():
     np.testing.assert_allclose(jax.jit(_inverse)(matrix) @ matrix, np.eye(257), atol=1e-10)
 
 
+@pytest.mark.slow
 def test_random_targets_estimate_the_factors():
     two = jaxbp.layered([3, 2], output=jaxbp.softmax)
 
@@ -265,6 +268,7 @@ def same(ours, theirs):
     return relative_error(*(jax.device_get(state.opt_state[1:]) for state in (ours, theirs))) <= 1e-8
 
 
+@pytest.mark.slow
 def test_it_learns_in_a_scan(whole):
     assert np.mean(jaxbp.train.evaluate(LEARNS, jaxbp.cross_entropy, whole.params, X, Y)["loss"]) < 0.15
     assert whole.opt_state.damping < 0.1

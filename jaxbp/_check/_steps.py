@@ -22,16 +22,16 @@ def pulled_through(facts: Facts, v: str, s: str, delta: np.ndarray, W: Any = Non
     unit = facts.net.units[v]
     if isinstance(unit, FunctionUnit):
         return in_float64(_signals, unit)([facts.h[t] for t in unit.sources], delta)[unit.sources.index(s)]
-    W = facts.weight(v, s) if W is None else W
+    weight = facts.weight(v, s) if W is None else W
     match facts.edge(v, s).linear:
         case Dense():
-            return delta @ W.T
+            return delta @ weight.T
         case Transposed():
-            return delta @ W
+            return delta @ weight
         case Identity():
             return delta
         case other:
-            return in_float64(type(other).pull_back, other)(W, facts.h[s], delta)
+            return in_float64(type(other).pull_back, other)(weight, facts.h[s], delta)
 
 
 def _signals(unit: FunctionUnit, h: list[Array], delta: Array) -> list[Array]:

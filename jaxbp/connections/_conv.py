@@ -58,16 +58,17 @@ class Conv(Connection):
             raise TypeError(
                 f"kernel must be a tuple, one size for each spatial axis such as (3, 3), got {described(self.kernel)}"
             )
-        self._spec.check("Conv", "kernel")
+        self.windows.check("Conv", "kernel")
         check_integer(self.groups, "groups", 1)
 
     @property
-    def _spec(self) -> WindowSpec:
+    def windows(self) -> WindowSpec:
+        """How the windows are laid, before the source is known."""
         return WindowSpec(self.kernel, self.stride, self.padding, self.dilation)
 
     def output_shape(self, source: Shape, channels: int) -> Shape:
         """The shape of the unit that this convolution of a source leads into."""
-        return (*self._spec.output(source, "Conv"), channels)
+        return (*self.windows.output(source, "Conv"), channels)
 
     def weight_shape(self, source: Shape, unit: Shape) -> Shape:
         """(*kernel, channels_s / groups, channels_u)."""
@@ -80,9 +81,9 @@ class Conv(Connection):
 
     def apply(self, W: Any, h: Array) -> Array:
         """The contribution: the convolution of h with W."""
-        rows, windows = self._spec.in_rows(h)
+        rows, windows = self.windows.in_rows(h)
         a = _convolution(rows, W, windows.padding, stride=windows.stride, dilation=windows.dilation, groups=self.groups)
-        return self._spec.out_of_rows(a, h)
+        return self.windows.out_of_rows(a, h)
 
     def transpose(self, W: Any, delta: Array, source: Shape) -> Array:
         """The transposed convolution: δ, with zeros between its windows, convolved with the flipped kernel.
@@ -90,7 +91,7 @@ class Conv(Connection):
         δ is `(*batch, *windows, channels_u)`, and the result `(*batch, *spatial, channels_s)` for a source of shape
         `(*spatial, channels_s)`.
         """
-        windows = self._spec.over(source[:-1])
+        windows = self.windows.over(source[:-1])
         signal = in_one_batch(delta, len(source))
         *kernel, d, c = W.shape
         flipped = jnp.flip(W, tuple(range(len(kernel))))
@@ -114,7 +115,7 @@ class Conv(Connection):
 
     def contract(self, W: Any, h: Any, delta: Array) -> Array:
         """The correlation of h and δ, summed over batch and windows: an element of W joins the h and δ that it met."""
-        rows, windows = self._spec.in_rows(h)
+        rows, windows = self.windows.in_rows(h)
         signal = in_one_batch(delta, len(self.kernel) + 1)
         if self.groups == 1:
             return as_cotangent_of(W, _correlation(rows, signal, windows, like=W))
@@ -129,12 +130,12 @@ class Conv(Connection):
 
         W in rows is `W.reshape(-1, channels)`, without groups.
         """
-        rows, windows = self._spec.in_rows(h)
-        return self._spec.out_of_rows(jnp.concatenate(views(rows, windows, 0.0), axis=-1), h)
+        rows, windows = self.windows.in_rows(h)
+        return self.windows.out_of_rows(jnp.concatenate(views(rows, windows, 0.0), axis=-1), h)
 
     def contract_each(self, W: Any, h: Array, delta: Array) -> Array:
         """The gradient of each example, one element of the window after the other: h_s there, times δ."""
-        windows = self._spec.over(h.shape[1:-1])
+        windows = self.windows.over(h.shape[1:-1])
 
         def rows(array: Array) -> Array:
             # one axis after the other: where shardings are part of types, no reshape may do both at once

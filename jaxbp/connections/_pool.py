@@ -26,15 +26,16 @@ class _Pool(Connection):
             raise TypeError(
                 f"window must be a tuple, one size for each spatial axis such as (2, 2), got {described(self.window)}"
             )
-        self._spec.check(type(self).__name__)
+        self.windows.check(type(self).__name__)
 
     @property
-    def _spec(self) -> WindowSpec:
+    def windows(self) -> WindowSpec:
+        """How the windows are laid, before the source is known."""
         return WindowSpec(self.window, self.window if self.stride is None else self.stride, self.padding, 1)
 
     def output_shape(self, source: Shape) -> Shape:
         """The shape of the unit that this pool of a source leads into."""
-        return (*self._spec.output(source, type(self).__name__), source[-1])
+        return (*self.windows.output(source, type(self).__name__), source[-1])
 
     def weight_shape(self, source: Shape, unit: Shape) -> None:
         """None: there is nothing to learn."""
@@ -69,7 +70,7 @@ class MaxPool(_Pool):
     def output_shape(self, source: Shape) -> Shape:
         """The shape of the unit; windows that see nothing but padding have no largest element, and are refused."""
         shape = super().output_shape(source)
-        windows = self._spec.over(source[:-1])
+        windows = self.windows.over(source[:-1])
         rows = zip(source[:-1], windows.padding, windows.reach, shape[:-1], windows.stride, strict=True)
         if any(low >= reach or (count - 1) * step >= low + n for n, (low, _), reach, count, step in rows):
             raise ValueError(
@@ -79,15 +80,15 @@ class MaxPool(_Pool):
 
     def apply(self, W: Any, h: Array) -> Array:
         """The largest element of each window."""
-        rows, windows = self._spec.in_rows(h)
+        rows, windows = self.windows.in_rows(h)
         whole, stride = (1, *windows.size, 1), (1, *windows.stride, 1)
         lowest = -jnp.inf if jnp.issubdtype(h.dtype, jnp.floating) else jnp.iinfo(h.dtype).min
         a = lax.reduce_window(rows, lowest, lax.max, whole, stride, [(0, 0), *windows.padding, (0, 0)])
-        return self._spec.out_of_rows(a, h)
+        return self.windows.out_of_rows(a, h)
 
     def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
         """δ of each window to the first of its largest elements."""
-        rows, windows = self._spec.in_rows(h)
+        rows, windows = self.windows.in_rows(h)
         seen = views(rows, windows, -jnp.inf)
         largest = jnp.argmax(jnp.stack(seen), axis=0)
         signal = in_one_batch(delta, len(self.window) + 1)
@@ -111,13 +112,13 @@ class AvgPool(_Pool):
 
     def apply(self, W: Any, h: Array) -> Array:
         """The mean of each window."""
-        rows, windows = self._spec.in_rows(h)
+        rows, windows = self.windows.in_rows(h)
         seen = views(rows, windows, 0.0)
-        return self._spec.out_of_rows(sum(seen[1:], seen[0]) / len(seen), h)
+        return self.windows.out_of_rows(sum(seen[1:], seen[0]) / len(seen), h)
 
     def pull_back(self, W: Any, h: Any, delta: Array) -> Array:
         """An equal share of δ to each element of the window."""
-        rows, windows = self._spec.in_rows(h)
+        rows, windows = self.windows.in_rows(h)
         count = prod(windows.size)
         share = in_one_batch(delta, len(self.window) + 1) / count
         return as_cotangent_of(h, jnp.reshape(spread([share] * count, windows, rows.shape), h.shape))

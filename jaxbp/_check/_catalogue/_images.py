@@ -77,9 +77,9 @@ def _kind(state: Pass, s: str, v: str) -> tuple[Any, _Windows] | None:
         return None
     connection = facts.edge(v, s).connection
     if isinstance(connection, Conv) and connection.groups == 1:
-        return connection, _Windows(connection._spec.over(facts.net.shapes[s][:-1]), facts.h[s].shape)
+        return connection, _Windows(connection.windows.over(facts.net.shapes[s][:-1]), facts.h[s].shape)
     if isinstance(connection, MaxPool | AvgPool):
-        return connection, _Windows(connection._spec.over(facts.net.shapes[s][:-1]), facts.h[s].shape)
+        return connection, _Windows(connection.windows.over(facts.net.shapes[s][:-1]), facts.h[s].shape)
     return None
 
 
@@ -223,7 +223,7 @@ def _kernel(gradient: Gradient) -> tuple[str, str, _Windows] | None:
     connection = None if s == ONE else gradient.facts.edge(u, s).connection
     if not isinstance(connection, Conv) or connection.groups != 1:
         return None
-    return u, s, _Windows(connection._spec.over(gradient.facts.net.shapes[s][:-1]), gradient.facts.h[s].shape)
+    return u, s, _Windows(connection.windows.over(gradient.facts.net.shapes[s][:-1]), gradient.facts.h[s].shape)
 
 
 def _correlated(

@@ -8,6 +8,7 @@ from jaxbp import activations
 from jaxbp._check._catalogue._words import delta_of
 from jaxbp._check._entry import Case, Entry
 from jaxbp._check._facts import Facts
+from jaxbp._check._pass import Pass
 
 Made = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -20,7 +21,7 @@ def _case(facts: Facts, u: str, words: str, make: Made, kind: str = "") -> Itera
         return
     centred = Phi.name.startswith("layer")
 
-    def apply(state, Delta: np.ndarray, delta: np.ndarray) -> np.ndarray:
+    def apply(state: Pass, Delta: np.ndarray, delta: np.ndarray) -> np.ndarray:
         a, h = state.facts.a[u], state.facts.h[u]
         square = np.var(a, axis=-1, keepdims=True) if centred else np.mean(a**2, axis=-1, keepdims=True)
         mean = np.mean(Delta, axis=-1, keepdims=True) * np.ones_like(Delta) if centred else np.zeros_like(Delta)

@@ -67,7 +67,9 @@ def _of_use(state: Pass, name: Name, ways: dict[str, Made], text: str) -> Iterat
     for use in _tables(state.facts, name) if name.path[0] == SHARED else ():
         for words, made in ways.items():
 
-            def total(state: Pass, parts: dict, use: tuple[str, str] = use, made: Made = made) -> np.ndarray:
+            def total(
+                state: Pass, parts: dict[tuple[str, str], np.ndarray], use: tuple[str, str] = use, made: Made = made
+            ) -> np.ndarray:
                 (u, s), shape = use, parts[use].shape
                 own = made(state.facts.h[s], state.delta[u], shape)
                 return own + np.sum([np.zeros(shape), *(part for v, part in parts.items() if v != use)], axis=0)
