@@ -75,10 +75,10 @@ def is_planted(named: tuple[jaxbp.Mistake, ...], mistakes: list[tuple[str, set[s
 
 SOME = {
     # network, and which of its mistakes are planted in the quick tests: each so many-th, and from where
-    "sigmoid layer": (4, 0), "equal tanh layers": (4, 1), "distinct relu layers": (4, 2), "hard tanh layers": (4, 3),
-    "sigmoid, cross-entropy": (4, 0), "softmax, binary cross-entropy": (4, 1), "skip connections": (5, 2),
-    "residual": (5, 3), "three readers": (5, 4), "tied": (4, 0), "gated, by hand": (5, 1), "convolutions": (8, 2),
-    "max pool with ties": (8, 3), "layer norm": (6, 0), "causal attention": (8, 1), "tokens": (5, 2),
+    "sigmoid layer": (5, 0), "equal tanh layers": (8, 1), "distinct relu layers": (8, 2), "hard tanh layers": (8, 3),
+    "sigmoid, cross-entropy": (8, 0), "softmax, binary cross-entropy": (8, 1), "skip connections": (9, 2),
+    "residual": (9, 3), "three readers": (9, 4), "tied": (8, 0), "gated, by hand": (9, 1), "convolutions": (12, 2),
+    "max pool with ties": (12, 3), "layer norm": (12, 0), "causal attention": (12, 1), "tokens": (9, 2),
 }  # fmt: skip
 
 

@@ -302,6 +302,7 @@ def test_data_in_columns_gets_a_hint(x, y, says):
         check(SMALL.net, SMALL.loss, SMALL.params, x, y, gradient_tree(RIGHT))
 
 
+@pytest.mark.slow
 def test_a_function_of_ones_own_is_checked_by_the_grad_of_its_tensors():
     params = {"w": jnp.array([1.0, -2.0])}
 
@@ -326,6 +327,7 @@ NOISY = Network(
 )
 
 
+@pytest.mark.slow
 def test_dropout_is_checked_with_its_key():
     params, key, rng = params_of(NOISY), jax.random.key(3), np.random.default_rng(0)
     x, y = rng.normal(size=(5, 4)), np.array([0, 1, 2, 0, 1])

@@ -338,6 +338,7 @@ def test_the_assertion_fails_with_the_report():
         assert_rules_right(sine_halved, X)
 
 
+@pytest.mark.slow
 def test_the_session_is_as_it_was():
     numbers = np.linspace(-1, 1, 5)  # JAX keeps a copy of it in one precision
     with jax.enable_x64(False):

@@ -239,6 +239,7 @@ def joined(*parts):
     return jnp.concatenate(parts, axis=-1)
 
 
+@pytest.mark.slow
 def test_a_wrong_layer_is_named():
     case = case_named("stacks")
     params, x, y, _ = case.arguments(jnp.float64)

@@ -155,6 +155,7 @@ def test_factors_and_updates_are_those_of_the_gauss_newton_matrix(name):
     assert size == sum(math.prod(shape) for shape in net.plan.weight_shapes.values())
 
 
+@pytest.mark.slow
 def test_one_step_on_a_quadratic_is_newtons():
     net = linear((4, 3), o=((4, 2), {"x": Dense()}, True))
 

@@ -181,12 +181,17 @@ def _said(error: Exception) -> str:
     return str(error)[:_MOST_WORDS] or type(error).__name__
 
 
+_NOTHING = ("missing-gradient", "zeroed-block", "detached")
+
+
 def _following(report: jaxbp.Report) -> frozenset[str]:
     """What is wrong only because of a mistake that was made before."""
     if not report.alternatives:
         return frozenset()
     wrong = [finding.name for finding in report.findings if finding.status == "wrong"]
     where = {report.first_wrong}
+    if any(mistake.slug in _NOTHING for mistake in report.alternatives[0]):
+        return frozenset()  # what is not there follows from nothing
     for mistake in report.alternatives[0]:
         if mistake.unit is not None:
             where.add(next((name for name in wrong if name.split(".")[1:2] == mistake.unit.split(".")[:1]), None))

@@ -99,7 +99,7 @@ def test_the_number_format_is_that_of_the_program(folder, dtype):
     assert printed.endswith("the network's file\n")
     assert 'write dtype = "float32"' in printed
     (folder / "odd.json").write_text('{"delta.o": [[0.123, 1.7], [0.4, 0.1]]}')
-    assert "note" not in run(folder, "odd.json")[1]
+    assert "write dtype" not in run(folder, "odd.json")[1]
     (folder / "net.toml").write_text(LAYERS.replace("float64", dtype), encoding="utf-8")
     seen = """
         import jax.numpy as jnp
@@ -111,7 +111,7 @@ def test_the_number_format_is_that_of_the_program(folder, dtype):
     if dtype == "float32":
         report, printed = run(folder, "single.json")
         assert report.ok
-        assert "note" not in printed
+        assert "write dtype" not in printed
 
 
 @pytest.mark.parametrize(
