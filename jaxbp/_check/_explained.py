@@ -37,29 +37,31 @@ def explain(
     start: Any, observed: Observed, right: Mapping[Any, np.ndarray], elsewhere: Callable[[], Any] | None = None
 ) -> Explained:
     """The mistakes that give what was handed in, where they are more than chance."""
-    found, tried = Search(start, observed).explanations()
-    values = [name for name in observed.arrays if getattr(name, "kind", "") == "loss"]
-    if not found and values:  # a value that nothing explains may have been computed in some other way
-        arrays = {name: array for name, array in observed.arrays.items() if name not in values}
-        observed = Observed(arrays, observed.tolerances)
-        found, tried = Search(start, observed).explanations() if arrays else ([], tried)
+    observed, found, tried = _searched(start, observed)
     evidence = Evidence(start, observed, right, tried)
-    supported = [
-        changes for changes in found if changes and _is_whole(changes, observed) and evidence.supports(changes)
-    ]
+    whole = [changes for changes in found if changes and _is_whole(changes, observed)]
+    supported = [changes for changes in whole if evidence.supports(changes)]
     order = [name for step in start.steps for name in start.names(step)]
     ranking = Ranking(start, observed, supported, order, elsewhere if len(supported) > 1 else None)
     names = names_by_key(name for step in start.steps for name in start.due(step))
-    everything = [str(name) for name in observed.arrays if name in names.values() and np.any(right[name])]
-    alternatives: dict[tuple[Mistake, ...], int] = {}
+    everything = [str(name) for name in observed.arrays if str(name) in names and np.any(right[name])]
+    first_of: dict[tuple[Mistake, ...], int] = {}
     for changes, first in zip(ranking.explanations, ranking.same_as, strict=True):
-        alternatives.setdefault(mistakes_of(changes, names, everything), first)
-    places = list(dict.fromkeys(alternatives.values()))
-    kept = list(alternatives.values())
-    same_as = tuple(kept.index(first) for first in kept)
-    notes = (*ranking.telling_apart(), *([_GAVE_UP] if tried >= MOST_TRIALS else [])) if places else ()
-    notes = notes if places else ((_GAVE_UP,) if tried >= MOST_TRIALS else ())
-    return Explained(tuple(alternatives), same_as, notes, () in found)
+        first_of.setdefault(mistakes_of(changes, names, everything), first)
+    classes = list(first_of.values())
+    gave_up = [_GAVE_UP] if tried >= MOST_TRIALS else []
+    notes = (*ranking.telling_apart(), *gave_up)
+    return Explained(tuple(first_of), tuple(map(classes.index, classes)), notes, () in found)
+
+
+def _searched(start: Any, observed: Observed) -> tuple[Observed, list[tuple[Change, ...]], int]:
+    """What was found, and what of; a value that nothing explains may have been computed in some other way."""
+    found, tried = Search(start, observed).explanations()
+    rest = {name: array for name, array in observed.arrays.items() if getattr(name, "kind", "") != "loss"}
+    if found or not rest or len(rest) == len(observed.arrays):
+        return observed, found, tried
+    without = Observed(rest, observed.tolerances)
+    return without, *Search(start, without).explanations()
 
 
 def _is_whole(changes: tuple[Change, ...], observed: Observed) -> bool:
