@@ -23,7 +23,7 @@ from jaxbp._network import Network
 from jaxbp._objective import objective
 from jaxbp.losses import Loss
 
-_KEPT = 256
+_KEPT = 96
 _OURS = 3  # references to what only a copy is made of: its own, that of the variable, and that of the count
 
 
