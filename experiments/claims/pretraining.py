@@ -10,13 +10,14 @@ the network is trained on a few labelled examples. Beside it the same network, f
 on these labels alone with the budget of both, as many steps of as many examples. Both use Adam, with rates that fall to
 0 like a cosine, and initialisers that suit the activation.
 
-What decides is the deepest relu network with the fewest labels: pretraining must raise the test accuracy by a point in
-the mean over the seeds, and by two standard errors of that. The other networks show where it does and where it does
-not: fewer layers, more labels, sigmoid units; and what the best of all reaches without it, which may be as much. Rates,
-steps and noise were chosen by eye on seeds 0 to 4 and 100 to 102, and the ten seeds of a full run hold the first five of
-these; `--seed 200` is a fair check, of which five seeds gave +2.9 ± 1.6 points: less than two standard errors. Without a folder of MNIST the images are
-scikit-learn's digits, 8 × 8 pixels. Writes `pretraining.png`; ends with exit code 1 should the claim not hold. Fewer
-seeds or steps than when nothing is given refute nothing, and fewer than five seeds decide nothing.
+What decides is the deepest relu network with the fewest labels: pretraining must raise the test accuracy by a point
+in the mean over the seeds, and by two standard errors of that. The other networks show where it does and where it
+does not: fewer layers, more labels, sigmoid units; and what the best of all reaches without it, which may be as much.
+Rates, steps and noise were chosen by eye on seeds 0 to 4 and 100 to 102, and the ten seeds of a full run hold the
+first five of these; `--seed 200` is a fair check, of which five seeds gave +2.9 ± 1.6 points: less than two standard
+errors. Without a folder of MNIST the images are scikit-learn's digits, 8 × 8 pixels. Writes `pretraining.png`; ends
+with exit code 1 should the claim not hold. Fewer seeds or steps than when nothing is given refute nothing, and fewer
+than five seeds decide nothing.
 """
 
 from dataclasses import dataclass, replace
