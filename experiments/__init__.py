@@ -1,6 +1,9 @@
-"""What is made with jaxbp: the chapter's claims, benchmarks and tools, and what they share in `common`."""
+"""The commands of a checkout: `python -m experiments` lists what is in `jaxbp/experiments`, and `.NAME` runs one."""
 
 from pathlib import Path
 
-# `python -m experiments.NAME` runs NAME from whichever folder it is in; code imports it by its real path
-__path__ += [str(Path(__file__).parent / folder) for folder in ("claims", "benchmarks", "tools")]
+# The commands are part of the package, so that the wheel has them, and nothing else is called `experiments` there. Here
+# their folders are this package's path, so that the names to type need neither the folder nor the package. Code
+# imports by the real path: by this one a module would be there twice.
+_HOUSE = Path(__file__).resolve().parents[1] / "jaxbp" / "experiments"
+__path__ = [str(_HOUSE / folder) for folder in ("", "claims", "benchmarks", "tools")]

@@ -24,9 +24,9 @@ from wrong_passes import (
 )
 
 import jaxbp
-from experiments.claims.slides import SharedBias
 from jaxbp import Dense, Network, Unit, check
 from jaxbp._check._catalogue import CATALOGUE
+from jaxbp.experiments.claims.slides import SharedBias
 
 
 def checked(problem: Problem, mine) -> jaxbp.Report:

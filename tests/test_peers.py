@@ -25,7 +25,7 @@ NEEDED = "the extra `peers` is not installed: pip install --editable '.[peers]'"
 torch = pytest.importorskip("torch", reason=NEEDED)
 pytest.importorskip("opacus", reason=NEEDED)
 extensions = pytest.importorskip("backpack.extensions", reason=NEEDED)
-peers = pytest.importorskip("experiments.benchmarks.peers", reason=NEEDED)
+peers = pytest.importorskip("jaxbp.experiments.benchmarks.peers", reason=NEEDED)
 
 pytestmark = [
     # what torch says to hooks such as BackPACK's and Opacus' where no gradient of the input is asked for

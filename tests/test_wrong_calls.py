@@ -97,7 +97,7 @@ def public() -> set[str]:
 
 
 def test_the_top_holds_what_the_first_page_needs_and_no_more():
-    listed = {name for name in vars(jaxbp) if not name.startswith("_")}
+    listed = {name for name in vars(jaxbp) if not name.startswith("_")} - {"experiments"}  # there once one is imported
     assert listed == set(jaxbp.__all__)
     assert len(jaxbp.__all__) == len(set(jaxbp.__all__)) <= 70
     for name in jaxbp.__all__:

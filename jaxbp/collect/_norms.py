@@ -109,7 +109,8 @@ def clipped(max_norm: float, *, noise_multiplier: float = 0.0, key: Array | None
 
     With a noise multiplier σ and a key, normal noise of standard deviation σ C max_i |scale_i| is added, which makes it
     the gradient of DP-SGD. Do not use weights to say who takes part in a step: the noise would depend on the data, and
-    vanish if nobody takes part. Give empty places a target without a gradient, as `experiments/tools/privacy.py` does.
+    vanish if nobody takes part. Give empty places a target without a gradient, as `jaxbp.experiments.tools.privacy`
+    does.
 
     Args:
         max_norm: C, the largest norm of an example's own gradient ∇L_i, over all weights.

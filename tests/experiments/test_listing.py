@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from experiments.__main__ import main
+from jaxbp.experiments.__main__ import main
 
 EXPERIMENT = '"""{}\n\nMore.\n"""\n\ndef main():\n    pass\n\nif __name__ == "__main__":\n    main()\n'
 
@@ -53,7 +53,7 @@ def test_the_command_needs_no_jax():
 
 
 def test_each_module_is_in_one_folder_and_imported_by_its_real_path_and_jaxbp_by_its_public_names():
-    root = Path(__file__).parents[2] / "experiments"
+    root = Path(__file__).parents[2] / "jaxbp" / "experiments"
     modules = [source.stem for source in root.rglob("*.py") if not source.stem.startswith("__")]
     assert len(modules) == len(set(modules)) > 30
     folders = {path.name for path in root.iterdir()} - set(modules)
@@ -67,7 +67,8 @@ def test_each_module_is_in_one_folder_and_imported_by_its_real_path_and_jaxbp_by
                 names = [f"{node.module}.{name}" for name in names]
             for name in names:
                 package, *parts = name.split(".")
-                if package == "experiments":
-                    assert parts[0] in folders, f"{source} imports {name}"
-                if package == "jaxbp":
+                assert package != "experiments", f"{source} imports {name}"
+                if package == "jaxbp" and parts[:1] == ["experiments"]:
+                    assert parts[1] in folders, f"{source} imports {name}"
+                elif package == "jaxbp":
                     assert not any(part.startswith("_") for part in parts), f"{source} imports {name}"

@@ -9,9 +9,9 @@ import tyro
 from reference import relative_error
 from rich.console import Console
 
-from experiments.benchmarks import collectors, timing
-from experiments.benchmarks.benchmark import Benchmark
-from experiments.benchmarks.collectors import MEASURED, collector_table, problem
+from jaxbp.experiments.benchmarks import collectors, timing
+from jaxbp.experiments.benchmarks.benchmark import Benchmark
+from jaxbp.experiments.benchmarks.collectors import MEASURED, collector_table, problem
 
 
 def test_one_word_chooses_what_is_measured():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.benchmarks.second_order import GRID, Curve, SecondOrder, main
+from jaxbp.experiments.benchmarks.second_order import GRID, Curve, SecondOrder, main
 
 
 @pytest.mark.slow

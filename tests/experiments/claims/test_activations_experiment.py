@@ -10,8 +10,19 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims.activations import PRINTED, RULES, Result, Rule, Signal, Signals, main, rule, sampled, signal
 from jaxbp import textbook
+from jaxbp.experiments.claims.activations import (
+    PRINTED,
+    RULES,
+    Result,
+    Rule,
+    Signal,
+    Signals,
+    main,
+    rule,
+    sampled,
+    signal,
+)
 
 SMALL = Signals(depth=12, width=64, examples=16)
 GOOD = Result(

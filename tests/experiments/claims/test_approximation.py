@@ -9,8 +9,17 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims import approximation
-from experiments.claims.approximation import CLAIM, FUNCTIONS, Approximation, Result, grid, main, relative_errors, start
+from jaxbp.experiments.claims import approximation
+from jaxbp.experiments.claims.approximation import (
+    CLAIM,
+    FUNCTIONS,
+    Approximation,
+    Result,
+    grid,
+    main,
+    relative_errors,
+    start,
+)
 
 pytestmark = pytest.mark.slow  # training takes its time
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims.autoencoder import (
+from jaxbp.experiments.claims.autoencoder import (
     DEEP,
     LINEAR,
     PLACE,

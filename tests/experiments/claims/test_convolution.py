@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims import convolution, dense_form
-from experiments.claims.convolution import Convolution, Result, Trained
-from experiments.claims.dense_form import dense_form_errors
+from jaxbp.experiments.claims import convolution, dense_form
+from jaxbp.experiments.claims.convolution import Convolution, Result, Trained
+from jaxbp.experiments.claims.dense_form import dense_form_errors
 
 KERNELS = {"c1": (3, 3, 1, 2), "c2": (3, 3, 2, 3)}
 GOOD = Result(

@@ -11,10 +11,18 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims import segments
-from experiments.claims.depth import CLAIM, Result, Sawtooth, Trained, from_random_weights, main, shallow_parameters
-from experiments.claims.growing import network, new_layers, on_top, outputs, stacked, start, train
-from experiments.claims.sawtooth import folding, judged, least_units, points, relative_errors, tent
+from jaxbp.experiments.claims import segments
+from jaxbp.experiments.claims.depth import (
+    CLAIM,
+    Result,
+    Sawtooth,
+    Trained,
+    from_random_weights,
+    main,
+    shallow_parameters,
+)
+from jaxbp.experiments.claims.growing import network, new_layers, on_top, outputs, stacked, start, train
+from jaxbp.experiments.claims.sawtooth import folding, judged, least_units, points, relative_errors, tent
 
 SMALL = Sawtooth(folds=3, widths=(2,), seeds=2, starts=24, steps=500, plain_folds=(2,), plain_width=3, shallow_folds=2)
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims.feedback_alignment import (
+from jaxbp.experiments.claims.feedback_alignment import (
     BACKPROPAGATION,
     DIRECT,
     KOLEN_POLLACK,
@@ -25,7 +25,7 @@ from experiments.claims.feedback_alignment import (
     network,
     rules,
 )
-from experiments.common.data import load
+from jaxbp.experiments.common.data import load
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims.linear_collapse import INTERCEPT, Collapse, Depth, Result, affine_fit, affine_map, main
-from experiments.common.data import load
+from jaxbp.experiments.claims.linear_collapse import INTERCEPT, Collapse, Depth, Result, affine_fit, affine_map, main
+from jaxbp.experiments.common.data import load
 
 SMALL = Collapse(depths=(1,), steps=2500)
 

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims.noisy_digits import Parts, split
-from experiments.claims.overfitting import (
+from jaxbp.experiments.claims.noisy_digits import Parts, split
+from jaxbp.experiments.claims.overfitting import (
     Overfitting,
     Remedy,
     Result,

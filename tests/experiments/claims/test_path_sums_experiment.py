@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims import path_sums
-from experiments.claims.path_sums import Claim, Growth, Result, claim, main
 from jaxbp import textbook
+from jaxbp.experiments.claims import path_sums
+from jaxbp.experiments.claims.path_sums import Claim, Growth, Result, claim, main
 
 SMALL = {"widths": (3,), "max_seconds": 0.02, "repeats": 2}
 

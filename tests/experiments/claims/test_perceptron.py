@@ -11,7 +11,7 @@ from rich.console import Console
 from scipy.optimize import nnls
 
 import jaxbp
-from experiments.claims.perceptron import (
+from jaxbp.experiments.claims.perceptron import (
     HIDDEN,
     XOR,
     Perceptron,

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims import pretraining
-from experiments.claims.pretraining import (
+from jaxbp.experiments.claims import pretraining
+from jaxbp.experiments.claims.pretraining import (
     PLACE,
     Network,
     Pretraining,

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims.pruning import (
+from jaxbp.experiments.claims.pruning import (
     NOISY,
     Pruning,
     Result,
@@ -22,7 +22,7 @@ from experiments.claims.pruning import (
     optimizers,
     trained,
 )
-from experiments.common.data import load
+from jaxbp.experiments.common.data import load
 
 pytestmark = pytest.mark.slow
 

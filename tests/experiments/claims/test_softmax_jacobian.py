@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims import softmax_jacobian
-from experiments.claims.output_layer import relative_error
-from experiments.claims.softmax_jacobian import Question, main, save_plot
+from jaxbp.experiments.claims import softmax_jacobian
+from jaxbp.experiments.claims.output_layer import relative_error
+from jaxbp.experiments.claims.softmax_jacobian import Question, main, save_plot
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.claims import chapter, slides, worked_example
-from experiments.claims.worked_example import Result, WorkedExample
 from jaxbp._explain._parsing import parse_name
+from jaxbp.experiments.claims import chapter, slides, worked_example
+from jaxbp.experiments.claims.worked_example import Result, WorkedExample
 
 # place, quantity, statement: those of slides.STATEMENTS that are wrong
 WRONG_NUMBERS = [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxbp
-from experiments.common.command_line import command_line
+from jaxbp.experiments.common.command_line import command_line
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from sklearn import datasets
 from test_idx import write_folder
 
-from experiments.common import data
+from jaxbp.experiments.common import data
 
 SHAPES = {  # (training examples, test examples, features, classes or outputs)
     "digits": (1437, 360, 64, 10),

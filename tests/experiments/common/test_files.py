@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from experiments.common.files import is_one_of, opened, read_bytes, read_up_to, write_whole
+from jaxbp.experiments.common.files import is_one_of, opened, read_bytes, read_up_to, write_whole
 
 
 def pipe(path):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from experiments.common.idx import read_idx, read_idx_folder
+from jaxbp.experiments.common.idx import read_idx, read_idx_folder
 
 CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
 PACKINGS = {"plain": bytes, "gzip": lambda content: gzip.compress(content, 1, mtime=0)}

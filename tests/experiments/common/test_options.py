@@ -9,11 +9,11 @@ from typing import get_type_hints
 
 import pytest
 
-from experiments.claims.feedback_alignment import Comparison
-from experiments.common.options import POSITIVE, check_options, full_size, whole
-from experiments.tools import report
-from experiments.tools.config import Config
-from experiments.tools.private import Private
+from jaxbp.experiments.claims.feedback_alignment import Comparison
+from jaxbp.experiments.common.options import POSITIVE, check_options, full_size, whole
+from jaxbp.experiments.tools import report
+from jaxbp.experiments.tools.config import Config
+from jaxbp.experiments.tools.private import Private
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def test_a_size_is_full_where_no_number_is_below_its_default():
 
 ALL = [Config, Comparison, Private]
 for _name in report.deciding():
-    _main = import_module(f"experiments.claims.{_name}").main
+    _main = import_module(f"jaxbp.experiments.claims.{_name}").main
     ALL.append(get_type_hints(_main)[next(iter(inspect.signature(_main).parameters))])
 
 NAN, INF = float("nan"), float("inf")

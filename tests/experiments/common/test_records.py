@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from experiments.common.records import append_line, as_json
+from jaxbp.experiments.common.records import append_line, as_json
 
 
 def no_constant(name):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.common.verdicts import conclude, in_a_word, verdict
+from jaxbp.experiments.common.verdicts import conclude, in_a_word, verdict
 
 
 @dataclass(frozen=True)

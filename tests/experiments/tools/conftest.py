@@ -9,7 +9,7 @@ import pytest
 from described import LAYERS, PROGRAM
 
 import jaxbp
-from experiments.tools.description import read_description
+from jaxbp.experiments.tools.description import read_description
 
 
 @pytest.fixture(scope="session")

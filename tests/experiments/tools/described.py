@@ -7,8 +7,8 @@ import textwrap
 import pytest
 from rich.console import Console
 
-from experiments.tools import check
-from experiments.tools.check import Check
+from jaxbp.experiments.tools import check
+from jaxbp.experiments.tools.check import Check
 
 LAYERS, GRAPH = (
     textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|^\n(?=    [^\n]))+", check.__doc__, re.MULTILINE)[1:]

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from experiments.common.command_line import terminal
-from experiments.tools import accelerators
-from experiments.tools.accelerators import Accelerators
-from experiments.tools.ahead_of_time import NETWORKS, Compiled, Compiler, Step, megatron, products
-from experiments.tools.collectives import Sent, collectives
-from experiments.tools.compiled_tables import Found, largest_table, markdown, proofs_of, topology_tables
-from experiments.tools.largest import COMPILATIONS, Largest, largest
-from experiments.tools.topologies import PLATFORMS, installed
+from jaxbp.experiments.common.command_line import terminal
+from jaxbp.experiments.tools import accelerators
+from jaxbp.experiments.tools.accelerators import Accelerators
+from jaxbp.experiments.tools.ahead_of_time import NETWORKS, Compiled, Compiler, Step, megatron, products
+from jaxbp.experiments.tools.collectives import Sent, collectives
+from jaxbp.experiments.tools.compiled_tables import Found, largest_table, markdown, proofs_of, topology_tables
+from jaxbp.experiments.tools.largest import COMPILATIONS, Largest, largest
+from jaxbp.experiments.tools.topologies import PLATFORMS, installed
 
 GPU_TEXT = """HloModule jit_run
 

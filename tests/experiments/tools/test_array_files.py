@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from described import DATA, NETWORK, PARAMS, complaint, run
 
-from experiments.tools import array_files
+from jaxbp.experiments.tools import array_files
 
 
 class Payload:

@@ -15,10 +15,10 @@ import pytest
 from described import GRAPH, LAYERS, NETWORK, complaint, run
 from rich.console import Console
 
-from experiments.tools import check
-from experiments.tools.array_files import read_arrays
-from experiments.tools.audited import audit
-from experiments.tools.description import read_description
+from jaxbp.experiments.tools import check
+from jaxbp.experiments.tools.array_files import read_arrays
+from jaxbp.experiments.tools.audited import audit
+from jaxbp.experiments.tools.description import read_description
 
 
 @pytest.mark.parametrize("mine", ["right.npz", "right.json", "right_tree.json", "mine.py", "mine.py:gradients"])

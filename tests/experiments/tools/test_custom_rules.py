@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
-from experiments.tools import custom_rules
-from experiments.tools.custom_rule_calls import SOURCES, Call, of_namespace
-from experiments.tools.custom_rules import Audit
+from jaxbp.experiments.tools import custom_rules
+from jaxbp.experiments.tools.custom_rule_calls import SOURCES, Call, of_namespace
+from jaxbp.experiments.tools.custom_rules import Audit
 
 X = jnp.array([-1.0, 0.0, 2.0])
 

@@ -10,7 +10,7 @@ import pytest
 from described import DATA, GRAPH, LAYERS, NETWORK, PARAMS
 
 import jaxbp
-from experiments.tools.description import read_description
+from jaxbp.experiments.tools.description import read_description
 
 TOP = 'loss = "squared_error"\nseed = 7\n'
 

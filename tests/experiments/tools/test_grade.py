@@ -16,15 +16,15 @@ import pytest
 from described import LAYERS, PROGRAM
 from rich.console import Console
 
-from experiments.tools import example_class, grade
-from experiments.tools.fences import Fence, Hook
-from experiments.tools.grade import Grade
-from experiments.tools.gradebook import files, shown
-from experiments.tools.grading import Graded, Grader, graded_all, probed
-from experiments.tools.handed_in import Outcome
-from experiments.tools.marks import nothing
-from experiments.tools.problem import read_problem
-from experiments.tools.submissions import Submission, submissions
+from jaxbp.experiments.tools import example_class, grade
+from jaxbp.experiments.tools.fences import Fence, Hook
+from jaxbp.experiments.tools.grade import Grade
+from jaxbp.experiments.tools.gradebook import files, shown
+from jaxbp.experiments.tools.grading import Graded, Grader, graded_all, probed
+from jaxbp.experiments.tools.handed_in import Outcome
+from jaxbp.experiments.tools.marks import nothing
+from jaxbp.experiments.tools.problem import read_problem
+from jaxbp.experiments.tools.submissions import Submission, submissions
 
 GRADING = '\n[grading]\nforbid = ["jaxbp", "jax"]\nseconds = 60\nmemory = 512\n'
 FUNCTION = "def gradients(params, x, y):\n"

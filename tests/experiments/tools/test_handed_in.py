@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from described import LAYERS, PROGRAM, complaint, run
 
-from experiments.tools import check
-from experiments.tools.check import ProgramError
+from jaxbp.experiments.tools import check
+from jaxbp.experiments.tools.check import ProgramError
 
 
 def fails(folder, program):

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.tools.influence import (
+from jaxbp.experiments.tools.influence import (
     HARMED,
     JUDGED,
     LOSS_ALONE,

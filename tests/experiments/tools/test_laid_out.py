@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from described import LAYERS, complaint, run
 
-from experiments.tools import check
-from experiments.tools.laid_out import arguments
-from experiments.tools.marks import marked, named
-from experiments.tools.problem import read_problem
+from jaxbp.experiments.tools import check
+from jaxbp.experiments.tools.laid_out import arguments
+from jaxbp.experiments.tools.marks import marked, named
+from jaxbp.experiments.tools.problem import read_problem
 
 IN_COLUMNS = """
 import numpy as np

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.common.records import as_json
-from experiments.common.text import load_text
-from experiments.tools.language import Language, Run, main, windows
+from jaxbp.experiments.common.records import as_json
+from jaxbp.experiments.common.text import load_text
+from jaxbp.experiments.tools.language import Language, Run, main, windows
 
 SMALL = Language(
     layers=2, heads=2, width=8, context=8, batch_size=4, steps=30, every=15, warmup=5, learning_rate=0.02, sample=12

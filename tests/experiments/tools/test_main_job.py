@@ -17,12 +17,12 @@ import pytest
 from rich.console import Console
 
 import jaxbp
-from experiments.common import plots, runs
-from experiments.common.command_line import command_line
-from experiments.common.runs import make_folder, save_params
-from experiments.tools import job, log
-from experiments.tools.config import Config
-from experiments.tools.train import main
+from jaxbp.experiments.common import plots, runs
+from jaxbp.experiments.common.command_line import command_line
+from jaxbp.experiments.common.runs import make_folder, save_params
+from jaxbp.experiments.tools import job, log
+from jaxbp.experiments.tools.config import Config
+from jaxbp.experiments.tools.train import main
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,19 @@ from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
 import jaxbp
-from experiments.tools import privacy
-from experiments.tools.privacy import Mechanism, Proof, capacity_for, epsilon, gathered, gradient, prove, sample, step
-from experiments.tools.private import Private, main
+from jaxbp.experiments.tools import privacy
+from jaxbp.experiments.tools.privacy import (
+    Mechanism,
+    Proof,
+    capacity_for,
+    epsilon,
+    gathered,
+    gradient,
+    prove,
+    sample,
+    step,
+)
+from jaxbp.experiments.tools.private import Private, main
 
 CLASSES = 3
 NET = jaxbp.layered([5, 4, CLASSES], hidden=jaxbp.tanh, output=jaxbp.softmax, bias=False)  # compiles sooner

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.common.command_line import command_line
-from experiments.tools import report
-from experiments.tools.report import Report
+from jaxbp.experiments.common.command_line import command_line
+from jaxbp.experiments.tools import report
+from jaxbp.experiments.tools.report import Report
 
 EXPERIMENT = """
 from dataclasses import dataclass

@@ -1,0 +1,240 @@
+"""Run every experiment that decides a claim of the chapter, and write one page of them.
+
+    python -m experiments.report
+    python -m experiments.report --quick
+    python -m experiments.report --data-dir PATH/TO/MNIST
+    python -m experiments.report --only perceptron depth
+
+Each claim stands on the page with its place, the number that decides it, whether it holds, the plot, the command and
+the time. An experiment that raises is on it with its error; none is left out. Writes `report.html`, which needs
+nothing else, and ends with exit code 1 if a claim does not hold or an experiment failed. A claim that is not decided at
+the size of its experiment is neither: it is counted by itself. After Ctrl-C the page has what was run until then.
+"""
+
+import ast
+import base64
+import dataclasses
+import html
+import inspect
+import shlex
+import time
+import traceback
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jaxbp.experiments.common.command_line import command_line, terminal
+from jaxbp.experiments.common.files import write_whole
+from jaxbp.experiments.common.messages import quoted, suggestion
+from jaxbp.experiments.common.verdicts import decided, in_a_word
+
+CLAIMS = "jaxbp.experiments.claims"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Run the claims of the chapter, and write one page."""
+
+    only: tuple[str, ...] = ()
+    """The experiments to run, by their names; all when none are given."""
+    quick: bool = False
+    """The small size of each experiment that has one."""
+    data_dir: Path | None = None
+    """The folder of MNIST's four IDX files, for the experiments that take one; smaller data when not given."""
+    out: Path = Path("runs/report")
+    """The folder to write to; each experiment writes its plots to a folder in it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one experiment.
+
+    Attributes:
+        name: The module's.
+        claim: The chapter's words.
+        place: Where they stand.
+        command: What runs it alone.
+        holds: Whether the claim does; None where that is not decided.
+        decision: The number that decides, in words, or the error.
+        plots: The PNG files that it wrote.
+        seconds: How long it took.
+        failed: Whether the experiment raised.
+    """
+
+    name: str
+    claim: str
+    place: str
+    command: str
+    holds: bool | None
+    decision: str
+    plots: tuple[Path, ...]
+    seconds: float
+    failed: bool = False
+
+    @property
+    def word(self) -> str:
+        """What became of it."""
+        return "failed" if self.failed else in_a_word(self.holds)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether that is a reason to look at it."""
+        return self.failed or self.holds is False
+
+
+def main(config: Report, console: Console | None = None, package: str = CLAIMS) -> list[Outcome]:
+    """Run the experiments one after the other, and write the page.
+
+    Raises:
+        ValueError: An experiment that does not exist, or does not decide a claim.
+        KeyboardInterrupt: Ctrl-C; the page is written of what was done.
+    """
+    console = console or terminal()
+    names = deciding(package)
+    for name in config.only:
+        if name not in names:
+            raise ValueError(f"no experiment {name!r} decides a claim{suggestion(name, names)}; known: {quoted(names)}")
+    config.out.mkdir(parents=True, exist_ok=True)
+    outcomes: list[Outcome] = []
+    asked = config.only or names
+    try:
+        for name in asked:
+            console.print(f"running {name} …")
+            outcomes.append(outcome(f"{package}.{name}", config))
+    except KeyboardInterrupt:
+        write_whole(config.out / "report.html", page(outcomes))
+        done = f"by Ctrl-C after {len(outcomes)} of {len(asked)} experiments"
+        raise KeyboardInterrupt(f"{done}; wrote {config.out}/report.html") from None
+    write_whole(config.out / "report.html", page(outcomes))
+    table = Table(title="the chapter's claims", title_justify="left")
+    for column in ("experiment", "verdict", "seconds", "what decides"):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    for one in outcomes:
+        word = Text(one.word, {"yes": "green", "no": "red", "open": "yellow"}[_class(one)])
+        table.add_row(one.name, word, f"{one.seconds:.1f}", Text(one.decision))
+    console.print(table)
+    console.print(f"{counted(outcomes)}; wrote {config.out}/report.html", markup=False)
+    return outcomes
+
+
+def deciding(package: str = CLAIMS) -> list[str]:
+    """The names of a package's modules that state a claim: read, not imported."""
+    (folder,) = import_module(package).__path__
+    return [
+        source.stem
+        for source in sorted(Path(folder).glob("*.py"))
+        if any("CLAIM" in _assigned(node) for node in ast.parse(source.read_text(encoding="utf-8")).body)
+    ]
+
+
+def outcome(module_name: str, config: Report) -> Outcome:
+    """Run one experiment with its own defaults."""
+    module = import_module(module_name)
+    package, _, name = module_name.rpartition(".")
+    kind = get_type_hints(module.main)[next(iter(inspect.signature(module.main).parameters))]
+    fields = {field.name for field in dataclasses.fields(kind)}
+    out = config.out / name
+    options: dict[str, Any] = {"out": out}
+    command = [
+        "python",
+        "-m",
+        f"{package.removeprefix('jaxbp.').partition('.')[0]}.{name}",
+    ]  # the folders are on the package's path
+    if config.quick and "quick" in fields:
+        options["quick"] = True
+        command.append("--quick")
+    if config.data_dir is not None and "data_dir" in fields:
+        options["data_dir"] = config.data_dir
+        command += ["--data-dir", str(config.data_dir)]
+    started, failed = time.perf_counter(), False
+    try:
+        result = module.main(kind(**options), terminal(quiet=True))
+        holds, decision = decided(result), str(result.decision)
+    except Exception as error:  # whatever it is, it belongs on the page
+        traceback.print_exc()
+        holds, decision, failed = None, f"{type(error).__name__}: {error}", True
+    seconds = time.perf_counter() - started
+    plots = tuple(sorted(out.glob("*.png"))) if out.is_dir() else ()
+    return Outcome(name, module.CLAIM, module.PLACE, shlex.join(command), holds, decision, plots, seconds, failed)
+
+
+def nothing_wrong(outcomes: list[Outcome]) -> bool:
+    """Whether no claim does not hold, and no experiment failed."""
+    return not any(one.wrong for one in outcomes)
+
+
+def counted(outcomes: list[Outcome]) -> str:
+    """How many claims came to which verdict."""
+    holding, open_, failed = (
+        sum(one.holds is True for one in outcomes),
+        sum(one.holds is None and not one.failed for one in outcomes),
+        sum(one.failed for one in outcomes),
+    )
+    not_holding = len(outcomes) - holding - open_ - failed
+    words = f"of {len(outcomes)} claims {holding} hold, {open_} not decided at this size, {not_holding} do not hold"
+    return words + (f", {failed} failed" if failed else "")
+
+
+def page(outcomes: list[Outcome]) -> str:
+    """One HTML page with its plots in it."""
+    rows = "\n".join(
+        f'<tr><td><a href="#{one.name}">{one.name}</a></td><td class="{_class(one)}">{one.word}</td>'
+        f"<td>{html.escape(one.decision)}</td><td class='n'>{one.seconds:.1f}</td></tr>"
+        for one in outcomes
+    )
+    sections = "\n".join(_section(one) for one in outcomes)
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>The chapter's claims</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
+<h1>The chapter's claims, run</h1>
+<p>{counted(outcomes).capitalize()}. Each is decided by a number that an experiment measures; the command beside it
+measures it again.</p>
+<table><thead><tr><th>experiment</th><th></th><th>what decides</th><th class="n">seconds</th></tr></thead>
+<tbody>
+{rows}
+</tbody></table>
+{sections}
+</body></html>
+"""
+
+
+def _section(one: Outcome) -> str:
+    pictures = [(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in one.plots]
+    figures = "\n".join(f'<img alt="{stem}" src="data:image/png;base64,{data}">' for stem, data in pictures)
+    return f"""<section id="{one.name}"><h2>{one.name.replace("_", " ")}</h2>
+<blockquote>{html.escape(one.claim)}<footer>{html.escape(one.place)}</footer></blockquote>
+<p class="{_class(one)}"><b>{one.word}</b>: {html.escape(one.decision)}</p>
+{figures or "<p>It wrote no plot.</p>"}
+<p><code>{html.escape(one.command)}</code>, {one.seconds:.1f} s</p></section>"""
+
+
+def _class(one: Outcome) -> str:
+    return "no" if one.wrong else "open" if one.holds is None else "yes"
+
+
+def _assigned(node: ast.stmt) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+_STYLE = """
+body { font: 16px/1.5 Georgia, serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; width: 100%; font-size: 0.95rem; }
+th, td { text-align: left; padding: 0.35rem 0.7rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+.n { text-align: right; } .yes { color: #1b6b3a; } .no { color: #a3261b; }
+.open { color: #7a5b00; }
+td.yes, td.no, td.open { white-space: nowrap; }
+section { margin-top: 2.5rem; border-top: 2px solid #ccc; }
+blockquote { margin: 0.5rem 0; padding-left: 1rem; border-left: 3px solid #8aa; font-style: italic; }
+blockquote footer { font-style: normal; color: #555; } img { max-width: 100%; margin: 0.5rem 0; }
+code { background: #f3f3f3; padding: 0.1rem 0.3rem; }
+"""
+
+
+if __name__ == "__main__":
+    command_line(main, Report, succeeded=nothing_wrong)
