@@ -15,6 +15,8 @@ SQUARE, OTHER = (jnp.asarray(RNG.normal(size=(3, 3))) for _ in range(2))
 B = jnp.asarray(RNG.normal(size=3))
 CORNERS = X.at[0, 0].set(0.0).at[2, 1].set(0.0)
 LARGE = 100 * X
+HALVED = "scale: the gradient of x is 1/2 of the right one, as when a square is differentiated without its 2"
+THE_VALUE = "value-for-derivative: the gradient of x is the cotangent times the function's value"
 
 
 @dataclass(frozen=True)
@@ -68,27 +70,33 @@ def sine_negated(x):
     return jnp.sin(x)
 
 
-@ruled((X,), "wrong", "x", "factor: 1/2 times", bwd=lambda r, g: (g * jnp.cos(r[0]) / 2,))
+@ruled((X,), "wrong", "x", HALVED, bwd=lambda r, g: (g * jnp.cos(r[0]) / 2,))
 def sine_halved(x):
     return jnp.sin(x)
 
 
-@ruled((X,), "wrong", "x", "factor: 0.1", bwd=lambda r, g: (0.1234 * g * jnp.cos(r[0]),))
+@ruled((X,), "wrong", "x", "scale: the gradient of x is 0.1234 times", bwd=lambda r, g: (0.1234 * g * jnp.cos(r[0]),))
 def sine_scaled(x):
     return jnp.sin(x)
 
 
-@ruled((X,), "wrong", "x", "handed-on: ", bwd=lambda r, g: (g,))
+@ruled((X,), "wrong", "x", "cotangent-handed-on: ", bwd=lambda r, g: (g,))
 def sine_handed_on(x):
     return jnp.sin(x)
 
 
-@ruled((X,), "wrong", "x", "times: the cotangent times the function's value", bwd=lambda r, g: (g * jnp.sin(r[0]),))
+@ruled((X,), "wrong", "x", THE_VALUE, bwd=lambda r, g: (g * jnp.sin(r[0]),))
 def sine_value(x):
     return jnp.sin(x)
 
 
-@ruled((X,), "wrong", "x", "times: the cotangent times x itself", bwd=lambda r, g: (g * r[0],))
+@ruled(
+    (X,),
+    "wrong",
+    "x",
+    "value-for-derivative: the gradient of x is the cotangent times x itself",
+    bwd=lambda r, g: (g * r[0],),
+)
 def squashed_by_the_argument(x):
     return jnp.tanh(x)
 
@@ -151,17 +159,17 @@ def product(x, w):
     return x * w
 
 
-@ruled((X, Y), "wrong", "x", "swapped: ", bwd=lambda r, g: (g * r[0], g * r[1]))
+@ruled((X, Y), "wrong", "x", "gradients-swapped: ", bwd=lambda r, g: (g * r[0], g * r[1]))
 def product_swapped(x, w):
     return x * w
 
 
-@ruled((X, Y), "wrong", "w", "missing: ", bwd=lambda r, g: (g * r[1], None))
+@ruled((X, Y), "wrong", "w", "missing-gradient: ", bwd=lambda r, g: (g * r[1], None))
 def product_missing(x, w):
     return x * w
 
 
-@ruled((X, Y), "wrong", "w", "missing: ", bwd=lambda r, g: (g * r[1], jnp.zeros_like(g)))
+@ruled((X, Y), "wrong", "w", "missing-gradient: ", bwd=lambda r, g: (g * r[1], jnp.zeros_like(g)))
 def product_zero(x, w):
     return x * w
 
@@ -186,12 +194,18 @@ def shifted(x, b):
     return x + b[None]
 
 
-@ruled((X, B), "wrong", "b", "mean: the mean over", bwd=lambda r, g: (g, g.mean(0)))
+@ruled((X, B), "wrong", "b", "missing-broadcast-sum: the gradient of b is the mean", bwd=lambda r, g: (g, g.mean(0)))
 def shifted_mean(x, b):
     return x + b[None]
 
 
-@ruled((X, B), "wrong", "b", "mean: the cotangent of the first row", bwd=lambda r, g: (g, g[0]))
+@ruled(
+    (X, B),
+    "wrong",
+    "b",
+    "missing-broadcast-sum: the gradient of b is the cotangent of the first row",
+    bwd=lambda r, g: (g, g[0]),
+)
 def shifted_first(x, b):
     return x + b[None]
 
@@ -249,7 +263,7 @@ def times_integer(x, n):
     return x * n
 
 
-@ruled((X, jnp.asarray(3)), "wrong", "x", "factor: 1/3 times", bwd=lambda r, g: (g, None))
+@ruled((X, jnp.asarray(3)), "wrong", "x", "scale: the gradient of x is 1/3 ", bwd=lambda r, g: (g, None))
 def times_integer_forgotten(x, n):
     return x * n
 
@@ -271,7 +285,9 @@ def power(n, x):
     return x**n
 
 
-@ruled((3, X), "wrong", "x", "factor: 1/3 times", nondiff=(0,), bwd=lambda n, r, g: (g * r[0] ** (n - 1),))
+@ruled(
+    (3, X), "wrong", "x", "scale: the gradient of x is 1/3 ", nondiff=(0,), bwd=lambda n, r, g: (g * r[0] ** (n - 1),)
+)
 def power_without_exponent(n, x):
     return x**n
 
@@ -281,7 +297,7 @@ def twice_inside(f, x):
     return f(2 * x)
 
 
-@ruled((jnp.sin, X), "wrong", "x", "factor: 1/2", nondiff=(0,), bwd=lambda f, r, g: jax.vjp(f, 2 * r[0])[1](g))
+@ruled((jnp.sin, X), "wrong", "x", HALVED, nondiff=(0,), bwd=lambda f, r, g: jax.vjp(f, 2 * r[0])[1](g))
 def twice_inside_forgotten(f, x):
     return f(2 * x)
 
@@ -307,7 +323,7 @@ def by_need(x, w):
     return x * w
 
 
-@ruled((X, Y), "wrong", "w", "missing: ", fwd=_product_by_too_little, bwd=_pulled_by_need, symbolic=True)
+@ruled((X, Y), "wrong", "w", "missing-gradient: ", fwd=_product_by_too_little, bwd=_pulled_by_need, symbolic=True)
 def by_too_little(x, w):
     return x * w
 
@@ -339,7 +355,9 @@ def forward_sine(x):
     return jnp.sin(x)
 
 
-@ruled((X,), "wrong", "x", "factor: 2 times", jvp=lambda p, t: (jnp.sin(*p), 2 * jnp.cos(*p) * t[0]))
+@ruled(
+    (X,), "wrong", "x", "scale: the gradient of x is 2 times", jvp=lambda p, t: (jnp.sin(*p), 2 * jnp.cos(*p) * t[0])
+)
 def forward_sine_doubled(x):
     return jnp.sin(x)
 
@@ -357,7 +375,7 @@ def normalised(x):
     return jax.nn.softmax(x)
 
 
-@ruled((X,), "wrong", "x", "times: the cotangent times the function's value", jvp=_softmax_jvp(0.0))
+@ruled((X,), "wrong", "x", THE_VALUE, jvp=_softmax_jvp(0.0))
 def normalised_without_the_sum(x):
     return jax.nn.softmax(x)
 
@@ -370,7 +388,7 @@ def rectified(x):
     return jnp.maximum(x, 0.0)
 
 
-@ruled((CORNERS,), "wrong", "x", "handed-on: ", bwd=lambda r, g: (g,))
+@ruled((CORNERS,), "wrong", "x", "cotangent-handed-on: ", bwd=lambda r, g: (g,))
 def rectified_everywhere(x):
     return jnp.maximum(x, 0.0)
 
@@ -499,7 +517,7 @@ def narrow(x):
     (jnp.asarray(X, jnp.float32),),
     "wrong",
     "x",
-    "factor: 1/2",
+    HALVED,
     bwd=lambda r, g: (jnp.asarray(g * jnp.cos(r[0]) / 2, jnp.float32),),
 )
 def narrow_halved(x):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import params_of, swept
+from plain_phases import readers
 from wrong_networks import ALL, NETWORKS, Problem, draw, example
 from wrong_passes import (
     Wrong,
@@ -49,17 +50,29 @@ def complaint(problem: Problem, wrong: Wrong, everything: bool) -> str | None:
     if report.verdict != "wrong" or report.first_wrong not in places:
         return f"{wrong} is said to be {report.verdict} at {report.first_wrong}, not at {', '.join(places)}"
     # mistakes that give the same numbers are all listed, and fewer that do are as good an explanation
-    if any(is_planted(named, planted(wrong)) or len(named) < len(planted(wrong)) for named in report.alternatives):
-        return None
+    for mistakes in planted(problem, wrong):
+        if any(is_planted(named, mistakes) or len(named) < len(mistakes) for named in report.alternatives):
+            return None
     return f"{wrong} is called {slugs_of(report) or 'nothing'}"
 
 
-def planted(wrong: Wrong) -> list[tuple[str, set[str]]]:
-    """The mistakes with the units in which they are made; one that is made twice is one mistake."""
+def planted(problem: Problem, wrong: Wrong) -> list[list[tuple[str, set[str]]]]:
+    """The mistakes with the units in which they are made; one that is made twice may be one mistake."""
     if isinstance(wrong.slug, str):
-        return [(wrong.slug, set(wrong.units))]
+        return [[(wrong.slug, set(wrong.units))]]
     (first, second), (units, others) = wrong.slug, map(set, wrong.units)
-    return [(first, units | others)] if first == second else [(first, units), (second, others)]
+    units |= receivers(problem, wrong, first, units)
+    others |= receivers(problem, wrong, second, others)
+    one = [[(first, units | others)]] if first == second else []
+    return [*one, [(first, units), (second, others)]]
+
+
+def receivers(problem: Problem, wrong: Wrong, slug: str, units: set[str]) -> set[str]:
+    """The units whose only reader is one of these: a factor of what that sends them is as well one of their own."""
+    if slug not in ("sign", "scale"):
+        return set()
+    sent = {(name.split(".")[1], name.split(".")[2]) for name in wrong.changes if name.startswith("signal.")}
+    return {s for v, s in sent if v in units and readers(problem.net, s) == [v]}
 
 
 def is_planted(named: tuple[jaxbp.Mistake, ...], mistakes: list[tuple[str, set[str]]]) -> bool:

@@ -334,7 +334,14 @@ def test_dropout_is_checked_with_its_key():
     back = jax.jit(lambda *given: jaxbp.backprop(NOISY, jaxbp.cross_entropy, *given, key=key))(params, x, y)
     arguments = NOISY, jaxbp.cross_entropy, params, x, y
     assert check(*arguments, back.quantities(), key=key).verdict == "right"
-    delta = (1 - np.tanh(back.trace.a["h1"]) ** 2) * np.asarray(back.Delta["h1"])  # and the noise?
-    report = check(*arguments, {"delta.h1": delta}, key=key)
-    assert report.first_wrong == "delta.h1"
-    assert "tanh'(a.h1) stands where (ξ ⊙ tanh)'(a.h1) belongs" in report.explanations[0].text
+    noise = np.asarray(back.trace.noise["h1"])
+    anew = 2.0 * np.roll(noise > 0, 1, axis=0)
+    delta = (1 - np.tanh(back.trace.a["h1"]) ** 2) * np.asarray(back.Delta["h1"])
+    for factor, slug in (
+        (1.0, "dropout-mask-forgotten"), (2.0, "dropout-mask-forgotten"), (noise > 0, "dropout-scale-forgotten"),
+        (anew, "dropout-drawn-anew"),
+    ):  # fmt: skip
+        report = check(*arguments, {"delta.h1": factor * delta}, key=key)
+        assert (report.first_wrong, report.explanations[0].slug) == ("delta.h1", slug)
+    gradients = {"h1": {"x": x.T @ delta, "bias": delta.sum(0)}, **{u: back.grads[u] for u in ("h2", "o")}}
+    assert check(*arguments, gradients, key=key).explanations[0].slug == "dropout-mask-forgotten"

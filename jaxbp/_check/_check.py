@@ -162,7 +162,7 @@ def _judged(facts: Facts, handed: Handed[Name]) -> Report:
     if not (observed.arrays and forward_is_right and finite):
         return replace(report, notes=tuple(notes))
     explained = explain(
-        Backward(facts, sees_output=Name("Delta", (facts.net.output,)) in observed.arrays),
+        Backward(replace(facts, handed=observed.arrays)),
         observed,
         facts.right,
         lambda: Backward(_elsewhere(facts)),

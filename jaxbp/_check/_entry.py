@@ -36,6 +36,7 @@ class Case:
         allowed: Which constants make sense.
         bends: Whether it makes something of the signal that is not linear in it.
         alone: Whether it is looked for without another mistake in the same step: there are many of its kind.
+        exchanged: The gradient that stands in its place while it stands in that one's.
         choices: The power of ten of how many of its kind there are that numbers chose from.
     """
 
@@ -48,6 +49,7 @@ class Case:
     allowed: Callable[[float], bool] = field(default=_anything, repr=False)
     bends: bool = False
     alone: bool = False
+    exchanged: Any = None
     choices: float = 0.0
 
 

@@ -1,6 +1,7 @@
 """The right quantities of a network on a batch: both phases in float64, by autodiff, which uses no rule of ours."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import prod
 from typing import Any
@@ -36,6 +37,8 @@ class Facts:
     y: np.ndarray
     right: dict[Name, np.ndarray]
     batch: tuple[int, ...]
+    handed: Mapping[Name, np.ndarray] = field(default_factory=dict)
+    """What was handed in of the backward quantities."""
 
     @classmethod
     def of(cls, net: Network, loss: Loss, params: Any, x: Any, y: Any) -> "Facts":

@@ -1,6 +1,6 @@
 """The gradient of one weight as the catalogue sees it: whole, or a few of its rows and columns to try a mistake on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,21 @@ _LARGE, _PART = 4096, 24
 
 
 @dataclass(frozen=True, eq=False)
+class Called:
+    """What a derivative rule of somebody's own was called with, and what its function returned.
+
+    Attributes:
+        arguments: The real arguments by name.
+        cotangents: The gradients with respect to the function's outputs.
+        outputs: These outputs.
+    """
+
+    arguments: Mapping[str, np.ndarray]
+    cotangents: Sequence[np.ndarray]
+    outputs: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
 class Gradient:
     """A gradient that a hand program comes to, beside all that could stand in its place.
 
@@ -25,11 +40,12 @@ class Gradient:
         W: The parameter that it is the gradient of.
         make: The right gradient, from the error signals so far.
         mine: What was handed in; None where nothing was.
-        alike: The right gradients of other parameters of the same shape.
+        alike: What makes the gradients of other parameters of the same shape: of the program, as far as it has come.
         facts: What is known of the network; None of a function that is none.
         Deltas: Δ of each unit so far; none of a function.
         deltas: δ, likewise.
         uses: The edges that use the weight, as units and their sources; none of a function.
+        called: What a rule was called with whose gradient it is; None of any other.
         rows: Which rows are looked at; all where it is None.
         columns: Which columns, likewise.
     """
@@ -38,11 +54,12 @@ class Gradient:
     W: np.ndarray
     make: Callable[[], np.ndarray] = field(repr=False)
     mine: np.ndarray | None = None
-    alike: Mapping[Any, np.ndarray] = field(default_factory=dict, repr=False)
+    alike: Mapping[Any, Callable[[], np.ndarray]] = field(default_factory=dict, repr=False)
     facts: Facts | None = field(default=None, repr=False)
     Deltas: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     deltas: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     uses: tuple[tuple[str, str], ...] = ()
+    called: Called | None = field(default=None, repr=False)
     rows: np.ndarray | None = field(default=None, repr=False)
     columns: np.ndarray | None = field(default=None, repr=False)
 
@@ -98,9 +115,9 @@ class Gradient:
         """The parameter, or the rows and columns of it that are looked at."""
         return self.part_of(self.W)
 
-    def others(self) -> dict[Any, np.ndarray]:
-        """The right gradients of equal shape, likewise."""
-        return {name: self.part_of(array) for name, array in self.alike.items()}
+    def other(self, name: Any) -> np.ndarray:
+        """Another gradient of equal shape, likewise."""
+        return self.part_of(self.alike[name]())
 
     def part_of(self, array: np.ndarray) -> np.ndarray:
         """The rows and columns of an array of the gradient's shape."""

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 
-_CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "custom_jvp_call", "custom_vjp_call"}
+CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "custom_jvp_call", "custom_vjp_call"}
 # the other steps round nothing: they copy, choose and compare, and equal numbers have to stay equal for them
-_SUMS = {"cumsum", "dot_general", "reduce_sum"}
-_ROUNDING = {
+SUMS = {"cumsum", "dot_general", "reduce_sum"}
+ROUNDING = {
     "acos", "acosh", "add", "add_any", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cholesky", "cond",
     "conv_general_dilated", "cos", "cosh", "cumlogsumexp", "cumprod", "custom_linear_solve", "digamma", "div", "eigh",
     "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "fft", "integer_pow", "lgamma", "log", "log1p", "logistic", "lu",
@@ -57,13 +57,13 @@ class Noise:
 
     def _step(self, step: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
         primitive, name = step.primitive, step.primitive.name
-        if name in _CALLS:
+        if name in CALLS:
             called = step.params["call_jaxpr" if "call_jaxpr" in step.params else "jaxpr"]
             body, consts = (called.jaxpr, called.consts) if isinstance(called, ClosedJaxpr) else (called, ())
             return self._run(body, consts, operands)
         result = primitive.bind(*operands, **step.params)
-        if name in _SUMS:
+        if name in SUMS:
             # every partial sum is rounded, and may be larger than the sum
             return [self._changed(result, by=primitive.bind(*map(np.abs, operands), **step.params))]
         results = result if primitive.multiple_results else [result]
-        return [self._changed(each) for each in results] if name in _ROUNDING else results
+        return [self._changed(each) for each in results] if name in ROUNDING else results

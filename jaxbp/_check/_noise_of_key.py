@@ -15,7 +15,7 @@ from jaxbp.connections import Shape
 
 
 @dataclass(frozen=True)
-class _Noise:
+class Noise:
     """The noise ξ of a unit for each example, as bits: specifications hold no arrays."""
 
     activation: Activation
@@ -24,22 +24,25 @@ class _Noise:
     share: float
 
     def at(self, a: Array) -> Array:
-        """ξ for the examples of a: the first again where there are more."""
+        """ξ for the examples of a."""
+        return jnp.asarray(self.kept_at(a), a.dtype) / self.share
+
+    def kept_at(self, a: Array | np.ndarray) -> np.ndarray:
+        """Where ξ is not 0, for the examples of a: the first again where there are more."""
         bits = np.unpackbits(np.frombuffer(self.kept, np.uint8), count=int(np.prod(self.shape)))
         rows = bits.reshape(self.shape)
         examples = a.size // int(np.prod(self.shape[1:]))
-        kept = rows[np.arange(examples) % len(rows)].reshape(a.shape)
-        return jnp.asarray(kept, a.dtype) / self.share
+        return rows[np.arange(examples) % len(rows)].reshape(a.shape) != 0
 
 
 @dataclass(frozen=True)
-class _Value(_Noise):
+class _Value(Noise):
     def __call__(self, a: Array) -> Array:
         return self.activation.value(a) * self.at(a)
 
 
 @dataclass(frozen=True)
-class _Derivative(_Noise):
+class _Derivative(Noise):
     def __call__(self, a: Array, h: Array) -> Array:
         assert isinstance(self.activation, Elementwise)
         # h has the noise in it
@@ -47,7 +50,7 @@ class _Derivative(_Noise):
 
 
 @dataclass(frozen=True)
-class _PullBack(_Noise):
+class _PullBack(Noise):
     def __call__(self, a: Array, h: Array, Delta: Array) -> Array:
         return self.activation.pullback(a, self.activation.value(a), Delta * self.at(a))
 

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,9 +107,15 @@ class Pass:
         facts, place = self.facts, name.path
         W = facts.weight_at(place)
         uses = tuple((edge.unit, edge.source) for edge in facts.plan.uses[place])
-        return Gradient(
-            name, W, lambda: self._whole(place), mine, facts.alike(name), facts, self.Delta, self.delta, uses
-        )
+        alike = {other: partial(self._so_far, other) for other in facts.alike(name)}
+        return Gradient(name, W, lambda: self._whole(place), mine, alike, facts, self.Delta, self.delta, uses)
+
+    def knows(self, name: Name) -> bool:
+        """Whether the pass has come to all that a gradient is made of."""
+        return all(edge.unit in self.delta for edge in self.facts.plan.uses[name.path])
+
+    def _so_far(self, name: Name) -> np.ndarray:
+        return self._whole(name.path) if self.knows(name) else self.facts.right[name]
 
     def _whole(self, place: Place) -> np.ndarray:
         if place not in self._made:

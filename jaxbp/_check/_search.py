@@ -28,6 +28,7 @@ MOST_TRIALS = 20_000
 _MOST_ANSWERS = 24
 _MOST_STEPS = 3
 _MOST_AT_ONCE = 16
+_UNLIKELY = 2
 
 
 _IN_GRADIENTS = {entry.slug for stage in ("gradient", "use") for entry in entries(stage)}
@@ -96,7 +97,7 @@ class Search:
                 best = cost
             else:
                 step = order[branch.taken]
-                for after, off in self._taken(state, step, branch.mistakes, trials):
+                for after, off in self._taken(branch, step, trials):
                     # a gradient that is still wrong costs one mistake more, unless one is made again in it
                     only_again = bool(off) and any(change.entry.slug in _IN_GRADIENTS for change in after.changes)
                     is_open = self._is_open(branch, after, step)
@@ -109,13 +110,13 @@ class Search:
         """How many mistakes are looked for in the signals of a step.
 
         Where all that a step gives was handed in and is right, none: it would have shown. Where nothing was handed in
-        to compare with, more than one would explain anything; and a mistake that was made there comes to light in the
-        next step alone. Two in one step are looked for where there are no others before it.
+        to compare with, more than one would explain anything, and so would a likely one beside a constant that was made
+        up there. Two in one step are looked for where there are no others before it.
         """
         state = branch.state
         seen = [name for name in state.names(step) if name in self.observed.arrays]
         if branch.is_open:
-            return 0
+            return int(all(change.constant is None for change in state.changes))
         if not seen:
             return 1
         signals, due = state.signals(step, ()), state.due(step)
@@ -131,15 +132,14 @@ class Search:
             return False
         return branch.is_open or len(after.changes) > len(branch.state.changes)
 
-    def _taken(
-        self, state: Walk, step: str, mistakes: int, trials: Iterator[int]
-    ) -> Iterator[tuple[Walk, tuple[Any, ...]]]:
+    def _taken(self, branch: _Branch, step: str, trials: Iterator[int]) -> Iterator[tuple[Walk, tuple[Any, ...]]]:
         """The walks after a step with so many mistakes in its signals that give what was handed in.
 
         With each come the gradients of the step that are still wrong.
         """
-        right, due = state.signals(step, ()), [name for name in state.due(step) if name in self.observed.arrays]
-        for changes in self._signal_changes(state, step, mistakes):
+        state, due = branch.state, [name for name in branch.state.due(step) if name in self.observed.arrays]
+        right = state.signals(step, ())
+        for changes in self._signal_changes(branch, step):
             if next(trials) > MOST_TRIALS:
                 return
             with np.errstate(all="ignore"):
@@ -160,14 +160,17 @@ class Search:
             return False
         return not any(change.entry.slug in _IN_GRADIENTS for change in state.changes)
 
-    def _signal_changes(self, state: Walk, step: str, mistakes: int) -> Iterator[tuple[Change, ...]]:
+    def _signal_changes(self, branch: _Branch, step: str) -> Iterator[tuple[Change, ...]]:
         """So many mistakes, in different parts of the step, beside those that are made again in it."""
+        state, mistakes = branch.state, branch.mistakes
         known = state.in_signals(step)
         repeated = [(), *again(state.changes, known)]
         if mistakes == 0:
             yield from repeated
             return
         known = [change for change in known if mistakes == 1 or not change.case.alone]
+        if branch.is_open:
+            known = [change for change in known if change.entry.rank < _UNLIKELY]
         for made_again in repeated:
             for together in chain(combinations(known, mistakes), _of_one_kind(known) if mistakes == 1 else ()):
                 changes = (*made_again, *together)
@@ -256,6 +259,13 @@ class Search:
         """Whether a gradient, right or with a change, is what was handed in; of a large one a sample is tried first."""
         mine, tolerance = self.observed.arrays[name], self.observed.tolerances[name]
         gradient = state.gradient_of(name, mine)
+        other = None if change is None else change.case.exchanged
+        if other in self.observed.arrays:
+            there = self.observed.arrays[other]
+            if not self.observed.tolerances[other].gives(there, gradient.right):
+                return False
+            if not state.knows(other):
+                return True  # the other way round it is seen at the other one
         with np.errstate(all="ignore"):
             if change is not None and change.stage == "use":
                 return tolerance.gives(mine, state.changed(name, change))
@@ -283,7 +293,7 @@ def _of_one_kind(known: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
 
 def _are_likely(together: Sequence[Change]) -> bool:
     """Whether not two of them are unlikely ones: together they would explain anything."""
-    return len(together) < 2 or sum(change.entry.rank > 1 for change in together) < 2 or _all_alike(together)
+    return len(together) < 2 or sum(change.entry.rank >= _UNLIKELY for change in together) < 2 or _all_alike(together)
 
 
 def _all_alike(together: Sequence[Change]) -> bool:

@@ -46,6 +46,10 @@ class Walk(Protocol):
         """A gradient, right as far as the walk is, beside what was handed in."""
         ...
 
+    def knows(self, name: Any) -> bool:
+        """Whether the walk has come to all that a gradient is made of."""
+        ...
+
     def changed(self, name: Any, change: Change, mine: np.ndarray | None = None) -> np.ndarray:
         """What a change makes of it."""
         ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from jaxbp._check._catalogue import entries
 from jaxbp._check._change import Change
 from jaxbp._check._entry import Entry
-from jaxbp._check._gradient import Gradient
+from jaxbp._check._gradient import Called, Gradient
 from jaxbp._check._pass import LOSS, Pass
 from jaxbp._check._walk import Signals
 from jaxbp._names import Name
@@ -19,12 +20,7 @@ _IN_BOTH = ("sign", "scale", "examples-left-out", "class-left-out")  # in Δ of 
 
 @dataclass(frozen=True, eq=False)
 class Backward(Pass):
-    """A backward pass, with the mistakes that can be made in it.
-
-    `sees_output` says whether Δ of the output was handed in: where it was not, a factor in it is the same as in δ.
-    """
-
-    sees_output: bool = True
+    """A backward pass, with the mistakes that can be made in it."""
 
     def in_signals(self, step: str) -> list[Change]:
         """The mistakes that can be made on the way to Δ and δ of a unit, or to the loss."""
@@ -45,7 +41,8 @@ class Backward(Pass):
         yield from _changes(entries("sum"), step, None, facts, step)
         if step in net.units:
             in_delta = _changes(entries("delta"), step, None, facts, step)
-            hidden = step == net.output and not self.sees_output
+            # where Δ of the output was not handed in, a factor in it is the same as in δ
+            hidden = step == net.output and Name("Delta", (step,)) not in facts.handed
             yield from (change for change in in_delta if not (hidden and change.entry.slug in _IN_BOTH))
 
     def in_gradient(self, step: str, gradient: Gradient) -> list[Change]:
@@ -62,11 +59,13 @@ class Leaves:
     Attributes:
         params: The parameters by name.
         right: Their right gradients.
+        called: What a rule was called with whose gradients they are; None of any other.
         changes: The changes that were made so far.
     """
 
     params: Mapping[str, np.ndarray]
     right: Mapping[str, np.ndarray]
+    called: Called | None = None
     changes: tuple[Change, ...] = ()
     facts: None = field(default=None, init=False)
 
@@ -94,8 +93,13 @@ class Leaves:
     def gradient_of(self, name: str, mine: np.ndarray | None = None) -> Gradient:
         """The gradient of a leaf."""
         W, right = self.params[name], self.right
-        alike = {other: right[other] for other in self.params if other != name and right[other].shape == W.shape}
-        return Gradient(name, W, lambda: right[name], mine, alike)
+        others = [other for other in self.params if other != name and right[other].shape == W.shape]
+        alike = {other: partial(right.__getitem__, other) for other in others}
+        return Gradient(name, W, lambda: right[name], mine, alike, called=self.called)
+
+    def knows(self, name: str) -> bool:
+        """Always: a leaf is made of no other."""
+        return True
 
     def changed(self, name: str, change: Change, mine: np.ndarray | None = None) -> np.ndarray:
         """What a change makes of it."""

@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 # which steps round is one table
-from jaxbp._check._noise import _CALLS, _ROUNDING, _SUMS, steps  # pyright: ignore[reportPrivateUsage]
+from jaxbp._check._noise import CALLS, ROUNDING, SUMS, steps
 
 _APART = 4096  # how far apart two steps may begin in the same random numbers
 
@@ -57,14 +57,14 @@ class _Noise:
 
     def _step(self, step: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
         primitive, name = step.primitive, step.primitive.name
-        if name in _CALLS:
+        if name in CALLS:
             called = step.params["call_jaxpr" if "call_jaxpr" in step.params else "jaxpr"]
             body, consts = (called.jaxpr, called.consts) if isinstance(called, ClosedJaxpr) else (called, ())
             return self._run(body, consts, operands)
         params = primitive.get_bind_params(step.params)
         result = primitive.bind(*operands, **params)
-        if name in _SUMS:
+        if name in SUMS:
             # every partial sum is rounded, and may be larger than the sum
             return [self._changed(result, by=primitive.bind(*map(jnp.abs, operands), **params))]
         results = result if primitive.multiple_results else [result]
-        return [self._changed(each) for each in results] if name in _ROUNDING else results
+        return [self._changed(each) for each in results] if name in ROUNDING else results

@@ -33,7 +33,7 @@ def _swapped(gradient: Gradient) -> Iterator[Case]:
     for other in gradient.alike:
         pair = " and ".join(sorted((str(gradient.name), str(other))))
         text = f"the gradients {pair} are exchanged"
-        yield Case(text, lambda gradient, other=other: gradient.others()[other], pair)
+        yield Case(text, lambda gradient, other=other: gradient.other(other), pair, exchanged=other)
 
 
 def _decay(gradient: Gradient) -> Iterator[Case]:
@@ -93,11 +93,16 @@ def _order(mine: np.ndarray, right: np.ndarray, axis: int) -> list[int]:
 
 
 def _nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The nearest of the right slices, where no other is nearly as near, unless it is equal to it."""
+    """The nearest of the right slices, each once."""
     distances = np.max(np.abs(rows[:, None] - others[None]), axis=2)
     # equal slices, such as those of units that are off, need not have moved
     stayed = np.diag(distances) <= np.min(distances, axis=1)
-    return np.where(stayed, np.arange(len(rows)), np.argmin(distances, axis=1))
+    order = np.arange(len(rows))
+    left = ~stayed
+    for i in np.flatnonzero(~stayed):
+        order[i] = np.argmin(np.where(left, distances[i], np.inf))
+        left[order[i]] = False
+    return order
 
 
 def _sorted(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
