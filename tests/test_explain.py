@@ -2,12 +2,14 @@
 
 import html
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 from cases import ALL, QUARTIC, SINE, Case, case_named
 
 import jaxbp
-from jaxbp._explain import _equations, _formulas, _numbers, _terms
+from jaxbp._explain import _digits, _equations, _formulas, _numbers, _steps, _terms
 from jaxbp._explain._expressions import Number, evaluate
 from jaxbp._names import Name
 from jaxbp._names import named as by_name
@@ -361,6 +363,81 @@ def test_every_number_is_the_engines(case):
         assert None in step.equations or shown == step.value.ravel().tolist()
 
 
+# What a reader with a calculator finds: the equation is read again as it is printed, with nothing but its characters.
+
+CALCULATOR = {
+    "exp": math.exp, "ln": math.log, "sqrt": math.sqrt, "abs": abs, "max": max, "min": min, "tanh": math.tanh,
+    "sigmoid": lambda a: 1 / (1 + math.exp(-a)), "inf": math.inf,
+}  # fmt: skip
+
+
+def calculated(printed: str) -> float | None:
+    """What a calculator makes of a formula in numbers; None where it has symbols, or a function of a user's."""
+    keys = {"·": "*", "−": "-", "²": "**2", "^": "**", "≤": "<=", "≥": ">="}
+    typed = "".join(keys.get(c, c) for c in re.sub(r"\(… = ([^)]*)\)", r"(\1)", printed))
+    if not set(re.findall(r"[^\W\d]\w*", re.sub(r"\de-?\d", "", typed))) <= set(CALCULATOR) or "…" in typed:
+        return None
+    typed = re.sub(r"\[([^]]*)\]", r"float(\1)", typed)  # Iverson's
+    return eval(typed, {"__builtins__": {}, "float": float}, CALCULATOR)
+
+
+def half_a_unit(printed: str) -> float:
+    """Of the last digit that is shown."""
+    return 0.5 * 10.0 ** Decimal(printed.replace("−", "-")).as_tuple().exponent
+
+
+def contradictions(work: jaxbp.Explanation) -> tuple[list[str], int]:
+    """The equations whose numbers give another result than the one beside them, and how many there are with numbers."""
+    wrong, judged = [], 0
+    for equation in equations(work):
+        *_, formula, result = [piece.partition(" ")[2] for piece in ("", *equation.text)]
+        found = calculated(formula) if len(equation.text) > 2 else None
+        if found is None or not np.isfinite(equation.value):
+            continue
+        judged += 1
+        if not abs(found - calculated(result)) <= half_a_unit(result) * (1 + 1e-6):
+            wrong.append(" ".join(equation.text))
+    return wrong, judged
+
+
+@pytest.mark.parametrize("case", [*CASES, *WITH_IDS, *IN_LAYERS], ids=repr)
+def test_the_numbers_of_an_equation_give_the_result_beside_them(case):
+    wrong, judged = contradictions(explained(case))
+    assert wrong == []
+    assert judged >= 10
+
+
+def test_operands_of_as_many_digits_as_their_result_contradict_it(monkeypatch):
+    work = explained(SIGMOID)
+    monkeypatch.setattr(
+        _steps.Equation, "operands", property(lambda self: _digits.Shown(4, True) if self.forms else None)
+    )
+    assert len(contradictions(work)[0]) > 10
+
+
+@pytest.mark.parametrize("digits", [1, 2, 6, 10])
+def test_results_have_as_many_digits_as_are_asked_for(digits):
+    work = named(None, digits=digits)
+    assert contradictions(work)[0] == []
+    assert line_of(work, "h.h1[0]")[0].endswith(f"≈ {math.tanh(0.75):.{digits}g}")
+    assert line_of(work, "W.h1.x[0, 0]") == ("W.h1.x[0, 0] = 0.5", r"W^{x \to \mathrm{h1}}_{0,0} = 0.5")
+
+
+def test_kind_numbers_stay_short():
+    net = jaxbp.layered([2, 1], output=jaxbp.linear, bias=False)
+    params = {"o": {"x": np.array([[0.25], [123456.0]])}}
+    work = jaxbp.explain(net, jaxbp.squared_error, params, np.array([1.5, 2.0]), np.array([246912.375]), 0.5)
+    assert line_of(work, "a.o[0]")[0].endswith("= 0.25·1.5 + 123456·2 ≈ 2.469e+05")
+    assert line_of(work, "updated.o.x[0, 0]")[0].endswith("= 0.25 − 0.5·0 = 0.25")
+
+
+def test_a_claim_and_what_it_is_are_told_apart():
+    work = named(None, claims={"a.h1[0]": ["0.75002", "0.75 + 0.00001"]})
+    assert [mark for mark in str(work).splitlines() if "✗" in mark] == [
+        "      ✗ 0.75002 (it is 0.75)", "      ✗ 0.75 + 1e−05 = 0.75001 (it is 0.75)"
+    ]  # fmt: skip
+
+
 # Each planted bug makes one formula wrong in one place. The comparison above must catch every one.
 
 
@@ -509,6 +586,9 @@ def test_an_explanation_is_the_same_in_float32_mode():
         ({"learning_rate": float("nan")}, ValueError, "learning_rate must be at least 0 and finite, got nan"),
         ({"learning_rate": np.float32(-0.1)}, ValueError, "learning_rate must be at least 0 and finite, got -0.1"),
         ({"learning_rate": 10**400}, ValueError, "learning_rate must be at least 0 and finite, got 10000"),
+        ({"digits": 4.0}, TypeError, "digits must be an integer, got 4.0"),
+        ({"digits": 0}, ValueError, "digits must be at least 1, got 0"),
+        ({"digits": 11}, ValueError, "digits must be from 1 to 10, as float64 has no more for their operands, got 11"),
         ({"all_layers": 1}, TypeError, "all_layers must be True or False, got 1"),
         ({"claims": 0}, TypeError, "claims must be a dict such as {'a.o.0.': '0.5'}, got 0"),
         ({"claims": "a.o[0]"}, TypeError, "claims must be a dict .*, got 'a.o.0.'"),

@@ -7,9 +7,19 @@ from typing import Any
 import jax
 
 from jaxbp._check._session import Session
-from jaxbp._checks import check_flag, check_kind, check_mapping, check_number, is_known, quoted, suggestion
+from jaxbp._checks import (
+    check_flag,
+    check_integer,
+    check_kind,
+    check_mapping,
+    check_number,
+    is_known,
+    quoted,
+    suggestion,
+)
 from jaxbp._explain import _html, _markup, _text
 from jaxbp._explain._claims import Claim, judged, statements
+from jaxbp._explain._digits import DIGITS, MOST_DIGITS
 from jaxbp._explain._equations import Equations
 from jaxbp._explain._escaping import brief
 from jaxbp._explain._notation import Notation, batch_axes
@@ -60,7 +70,7 @@ class Explanation(Work):
 
     def reservation(self, claim: Claim) -> str:
         """What there is to say of a claim besides whether it holds and the true value; mostly nothing."""
-        return reservation(claim)
+        return reservation(claim, self.typesetting.text)
 
     def _repr_html_(self) -> str | None:
         try:
@@ -80,6 +90,7 @@ def explain(
     *,
     names: Mapping[str, str] | None = None,
     all_layers: bool = False,
+    digits: int = DIGITS,
 ) -> Explanation:
     r"""A network's own worked example: each step's formula in symbols, with its numbers, and its result.
 
@@ -106,6 +117,8 @@ def explain(
             letters, digits and other signs, scripts as in `w_{10}` and `z^{(4)}`, primes, Greek letters and a few more
             signs as in `\alpha`, accents as in `\hat y`, and fonts as in `\mathrm{in}`.
         all_layers: Whether all layers of stacks are shown.
+        digits: How many significant digits a result has, from 1 to 10. Its operands have as many, or more where it
+            takes more to get the result as it is shown; ≈ stands before what is rounded.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -131,6 +144,11 @@ def explain(
     if learning_rate is not None:
         check_number(learning_rate, "learning_rate", least=0, finite=True)
     check_flag(all_layers, "all_layers")
+    check_integer(digits, "digits", 1)
+    if digits > MOST_DIGITS:
+        raise ValueError(
+            f"digits must be from 1 to {MOST_DIGITS}, as float64 has no more for their operands, got {digits}"
+        )
     check_params(net, params)
     check_inputs(net, x)
     flat = as_shown(net)
@@ -141,7 +159,7 @@ def explain(
         stated = [] if claims is None else statements(claims, numbers.arrays)
         verdicts = judged(stated, Equations(numbers).forms, numbers)
         about = [(statement.quantity, claim) for statement, claim in zip(stated, verdicts, strict=True)]
-        steps = Steps(numbers, notation, about, all_layers)
+        steps = Steps(numbers, notation, about, all_layers, int(digits))
         work = Explanation(tuple(steps), tuple(verdicts), steps.typesetting)
         str(work)  # computes every number that is ever printed
     return work

@@ -198,6 +198,21 @@ def leaves(expression: Expression) -> tuple[Leaf, ...]:
             return ()
 
 
+def replaced(formula: Any, number: Callable[[Expression], Expression]) -> Any:
+    """A formula with each part replaced that is printed as one number: quantities, constants, what is left out."""
+    match formula:
+        case Name() | Partial() | Number() | Rest():
+            return number(formula)
+        case tuple():
+            return tuple(replaced(part, number) for part in formula)
+        case Component(function, arrays, elements, index):
+            return Component(function, arrays, replaced(elements, number), index)
+        case Function() | str() | int():
+            return formula
+        case _:
+            return type(formula)(*(replaced(getattr(formula, part.name), number) for part in fields(formula)))
+
+
 def mapped(formula: Any, leaf: Callable[[Leaf], Expression]) -> Any:
     """A formula, or several, with each quantity replaced."""
     match formula:

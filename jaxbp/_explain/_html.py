@@ -45,6 +45,7 @@ def _mistakes(work: Work) -> Iterator[str]:
     if not doubtful:
         return
     yield "<table><thead><tr><th></th><th>where</th><th>claimed</th><th>right</th></tr></thead><tbody>"
+    printer = work.typesetting.text
     for claim in doubtful:
         equation = equations[claim]
         symbol, *pieces = equation.latex
@@ -53,7 +54,7 @@ def _mistakes(work: Work) -> Iterator[str]:
             f'<tr class="{_class(claim)}"><td class="mark">{mark(claim)}</td>'
             f'<td><a href="#{_anchor(equation)}">{in_html(claim.where or claim.name)}</a></td>'
             f"<td>{mathml(f'{symbol} {pieces[0].split()[0]} {said(claim, work.typesetting.latex)}')}</td>"
-            f"<td>{'' if claim.holds else mathml(' '.join(right))} {in_html(reservation(claim))}</td></tr>"
+            f"<td>{'' if claim.holds else mathml(' '.join(right))} {in_html(reservation(claim, printer))}</td></tr>"
         )
     yield "</tbody></table>"
 
@@ -70,7 +71,7 @@ def _step(work: Work, step: Step) -> Iterator[str]:
         pieces = "".join(f"<span>{mathml(piece)}</span>" for piece in equation.latex)
         yield f'<div class="equation" id="{_anchor(equation)}" title="{in_html(equation.name)}">{pieces}</div>'
         for claim in equation.claims:
-            note = f"— {remark(claim)}" if remark(claim) else ""
+            note = f"— {remark(claim, work.typesetting.text)}" if remark(claim, work.typesetting.text) else ""
             yield (
                 f'<div class="claim {_class(claim)}"><span class="mark">{mark(claim)}</span> {in_html(place(claim))}'
                 f"{mathml(said(claim, work.typesetting.latex))} {in_html(note)}</div>"

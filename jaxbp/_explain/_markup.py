@@ -64,7 +64,7 @@ _LATEX = _Dialect(
 
 def _blocks(work: Work, dialect: _Dialect) -> Iterator[str]:
     def marked(claim: Claim) -> str:
-        note = f", {remark(claim)}" if remark(claim) else ""
+        note = f", {remark(claim, work.typesetting.text)}" if remark(claim, work.typesetting.text) else ""
         maths = said(claim, work.typesetting.latex)
         return dialect.claim % f"{dialect.escaped(f'{mark(claim)} {place(claim)}')}${maths}${dialect.escaped(note)}"
 

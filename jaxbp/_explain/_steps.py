@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxbp._explain._claims import Claim
+from jaxbp._explain._digits import DIGITS, Shown, operands, rounded
 from jaxbp._explain._equations import Equations
-from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, leaves
+from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, evaluate, leaves
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
-from jaxbp._explain._printing import Latex, Printer, rounded
+from jaxbp._explain._printing import Latex, Printer
 from jaxbp._explain._terms import looked_up
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE, SHARED
@@ -29,29 +30,30 @@ EDGE_ELEMENTS = 2
 
 @dataclass(frozen=True, eq=False)
 class Typesetting:
-    """How formulas are printed: in which symbols, and with which numbers for them."""
+    """How formulas are printed: in which symbols, and with numbers of how many digits for them."""
 
     notation: Notation
     equations: Equations
+    digits: int = DIGITS
 
     @cached_property
     def text(self) -> Printer:
         """Symbols in plain text."""
-        return Printer(self.notation.text)
+        return Printer(self.notation.text, self.digits)
 
     @cached_property
     def latex(self) -> Printer:
         """Symbols in LaTeX."""
-        return Latex(self.notation.latex)
+        return Latex(self.notation.latex, self.digits)
 
-    def numbers(self, kind: type[Printer]) -> Printer:
+    def numbers(self, kind: type[Printer], digits: int) -> Printer:
         """A printer that shows numbers instead of symbols."""
 
         def shown(leaf: Leaf) -> str:
             row = self.equations.row(leaf)
-            return kind.number(self.equations.value(leaf)) if row is None else printer.array(row)
+            return printer.number(self.equations.value(leaf)) if row is None else printer.array(row)
 
-        printer = kind(shown)
+        printer = kind(shown, digits, lambda rest: evaluate(rest, self.equations.value))
         return printer
 
 
@@ -80,17 +82,25 @@ class Equation:
         """The equation in plain text, in the same pieces."""
         return self._pieces(self.typesetting.text)
 
+    @cached_property
+    def operands(self) -> Shown | None:
+        """How the operands of the simplest formula are shown; None where there is none with operands."""
+        if not (self.forms and leaves(self.forms[-1])):
+            return None
+        value_of = self.typesetting.equations.value
+        return operands(self.forms[-1], value_of(self.quantity), value_of, self.typesetting.digits)
+
     def _pieces(self, symbols: Printer) -> tuple[str, ...]:
-        numbers = self.typesetting.numbers(type(symbols))
         shown = [symbols(form) for form in self.forms]
-        if self.forms and leaves(self.forms[-1]):
-            shown.append(numbers(self.forms[-1]))
+        if self.operands is not None:
+            shown.append(self.typesetting.numbers(type(symbols), self.operands.digits)(self.forms[-1]))
         value = self.typesetting.equations.value(self.quantity)
-        result = numbers.number(value)
+        result = symbols.number(value)
         shown = [*(s for i, s in enumerate(shown) if s != result and s not in shown[:i]), result]
         assigns = isinstance(self.quantity, Name) and self.quantity.kind == "updated"
         signs = [symbols.arrow if assigns else "=", *["="] * (len(shown) - 1)]
-        if rounded(value):
+        inexact = self.operands is not None and not self.operands.exact
+        if inexact or rounded(value, self.typesetting.digits):
             signs[-1] = symbols.nearly if len(shown) > 1 or not assigns else symbols.arrow
         return (symbols(self.quantity), *(f"{sign} {piece}" for sign, piece in zip(signs, shown, strict=True)))
 
@@ -141,13 +151,18 @@ class Steps:
     """
 
     def __init__(
-        self, numbers: Numbers, notation: Notation, claims: Sequence[tuple[Leaf, Claim]], all_layers: bool = False
+        self,
+        numbers: Numbers,
+        notation: Notation,
+        claims: Sequence[tuple[Leaf, Claim]],
+        all_layers: bool = False,
+        digits: int = DIGITS,
     ):
         self.numbers = numbers
         self.flat, self.net = numbers.flat, numbers.net
         self.all_layers = all_layers
         self.equations = Equations(numbers)
-        self.typesetting = Typesetting(notation, self.equations)
+        self.typesetting = Typesetting(notation, self.equations, digits)
         self.several = prod(numbers.batch) > 1
         self.claims: dict[Leaf, list[Claim]] = {}
         for leaf, claim in claims:

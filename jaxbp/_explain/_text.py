@@ -20,7 +20,7 @@ def _lines(work: Work) -> Iterator[str]:
             for equation in step.equations:
                 yield "    …" if equation is None else f"    {' '.join(equation.text)}"
                 for claim in equation.claims if equation else ():
-                    note = f" ({remark(claim)})" if remark(claim) else ""
+                    note = f" ({remark(claim, work.typesetting.text)})" if remark(claim, work.typesetting.text) else ""
                     yield f"      {mark(claim)} {place(claim)}{said(claim, work.typesetting.text)}{note}"
             yield ""
     if work.claims:
