@@ -21,7 +21,7 @@ import pytest
 from cases import ALL, QUARTIC, SINE, Case, case_named
 
 import jaxbp
-from jaxbp._explain import _digits, _equations, _formulas, _numbers, _steps, _terms
+from jaxbp._explain import _attention_forms, _digits, _equations, _formulas, _numbers, _steps, _terms
 from jaxbp._explain._expressions import Number, evaluate
 from jaxbp._names import Name
 from jaxbp._names import named as by_name
@@ -147,6 +147,15 @@ ATTENTION = jaxbp.Network(
         "o": jaxbp.Unit(ROWS, jaxbp.linear, {"mix": jaxbp.Dense(), "x": jaxbp.Identity()}),
     },
 )
+HEADS = jaxbp.Network(  # with all that attention has: two heads for one of keys, a mask, turned by positions
+    {"x": (3, 4), "m": (3, 3)},
+    {
+        "q": jaxbp.Unit((3, 4), jaxbp.linear, {"x": jaxbp.Dense()}, bias=False),
+        **{name: jaxbp.Unit((3, 2), jaxbp.linear, {"x": jaxbp.Dense()}, bias=False) for name in ("k", "v")},
+        "mix": jaxbp.attention("q", "k", "v", (3, 4), heads=2, key_heads=1, causal=True, mask="m", rotary=10.0),
+        "o": jaxbp.Unit((3, 4), jaxbp.linear, {"mix": jaxbp.Identity()}, bias=False),
+    },
+)
 
 
 BLOCK = jaxbp.Network(
@@ -221,6 +230,8 @@ POSITIONS = jaxbp.Network(
 )
 TIED_CASE = Case("tied", TIED, jaxbp.squared_error, (2,))
 ATTENTION_CASE = Case("attention", ATTENTION, jaxbp.squared_error, (1,))
+HEADS_CASE = Case("heads", HEADS, jaxbp.squared_error, (2,))
+GATED_CASE = Case("gated", gated(gate_pullback), jaxbp.squared_error, (2,))
 OF_OTHERS = [
     of([jaxbp.relu, jaxbp.leaky_relu], jaxbp.softmax, jaxbp.cross_entropy, "soft"),
     of([jaxbp.gelu, jaxbp.silu], jaxbp.softmax, jaxbp.cross_entropy, "unnormalised"),
@@ -239,8 +250,9 @@ OF_OTHERS = [
     TIED_CASE,
     Case("positions", POSITIONS, jaxbp.squared_error, (2,)),
     Case("twice", TWICE, jaxbp.squared_error, (2,)),
-    Case("gated", gated(gate_pullback), jaxbp.squared_error, (2,)),
+    GATED_CASE,
     ATTENTION_CASE,
+    HEADS_CASE,
     ELIDED,
 ]
 TABLE_CASE = Case("table", TABLE, jaxbp.squared_error, (2,))
@@ -288,7 +300,53 @@ def quantities(case: Case) -> dict[str, np.ndarray]:
     if np.prod(case.batch) > 1:
         rows = case.loss.value(back.trace.h[case.net.output], jax.device_put(known["y"]))
         known["losses"] = np.asarray(rows).reshape(*case.batch, -1).sum(axis=-1)
-    return known
+    with jax.numpy_rank_promotion("allow"):
+        return known | within_attention(case.net, back)
+
+
+def within_attention(net: jaxbp.Network, back: jaxbp.Backprop) -> dict[str, np.ndarray]:
+    """What there is in the unit `mix`, by its definition, and its signals by autodiff."""
+    if "mix" not in net.units:
+        return {}
+    unit, h = net.units["mix"].function, back.trace.h
+    rows = h["q"].shape[-2]
+    seen = jnp.tri(rows, dtype=bool) if unit.causal else jnp.ones((rows, rows), bool)
+    seen = seen & (h["m"] != 0) if "m" in h else jnp.broadcast_to(seen, (len(h["q"]), rows, rows))
+    seen = jnp.repeat(seen[:, None], unit.heads, axis=1)
+
+    def in_heads(h, heads):
+        return jnp.moveaxis(jnp.reshape(h, (*h.shape[:2], heads, -1)), 2, 1)
+
+    def turned(h, heads):  # a pair is a complex number
+        x, y = jnp.split(in_heads(h, heads), 2, axis=-1)
+        rates = unit.rotary ** -jnp.linspace(0, 1, x.shape[-1], endpoint=False)
+        z = (x + 1j * y) * jnp.exp(1j * jnp.arange(rows)[:, None] * rates)
+        return jnp.reshape(jnp.moveaxis(jnp.concatenate([z.real, z.imag], axis=-1), 1, 2), h.shape)
+
+    def scores(q, k):
+        k = jnp.repeat(in_heads(k, unit.key_heads), unit.heads // unit.key_heads, axis=1)
+        q = in_heads(q, unit.heads)
+        return jnp.einsum("bhqd,bhkd->bhqk", q, k) / q.shape[-1] ** 0.5
+
+    def mixed(P):
+        V = jnp.repeat(in_heads(h["v"], unit.key_heads), unit.heads // unit.key_heads, axis=1)
+        return jnp.reshape(jnp.moveaxis(P @ V, 1, 2), back.delta["mix"].shape)
+
+    q, k = h["q"], h["k"]
+    found = {}
+    if unit.rotary is not None:
+        q, k = found["turned_query"], found["turned_key"] = turned(q, unit.heads), turned(k, unit.key_heads)
+    S, to_queries_and_keys = jax.vjp(scores, q, k)
+    P, to_scores = jax.vjp(lambda S: jnp.nan_to_num(jax.nn.softmax(jnp.where(seen, S, -jnp.inf))), S)
+    (Delta_P,) = jax.vjp(mixed, P)[1](back.delta["mix"])
+    (Delta_S,) = to_scores(Delta_P)
+    by_head = {"scores": S, "weights": P, "Delta_weights": Delta_P, "Delta_scores": Delta_S}
+    if unit.causal or "m" in h:
+        by_head["mask"] = seen
+    if unit.rotary is not None:
+        found |= dict(zip(("Delta_turned_query", "Delta_turned_key"), to_queries_and_keys(Delta_S), strict=True))
+    found |= {kind: array[:, 0] if unit.heads == 1 else array for kind, array in by_head.items()}
+    return {f"{kind}.mix": np.asarray(array) for kind, array in found.items()}
 
 
 def weights(net: jaxbp.Network) -> list[tuple[str, str]]:
@@ -303,6 +361,21 @@ def last_in_the_sweep(net: jaxbp.Network, group: str, name: str) -> int:
     return net.order.index(users[0] if group == "shared" else group)
 
 
+def before_the_mix(net: jaxbp.Network, u: str) -> list[str]:
+    """The kinds that a unit of attention has on the way there."""
+    if u != "mix":
+        return []
+    turned = [] if net.units[u].function.rotary is None else ["turned_query", "turned_key"]
+    return [*turned, "scores", *["mask"] * net.units[u].function.causal, "weights"]
+
+
+def after_the_mix(net: jaxbp.Network, u: str) -> list[str]:
+    """And on the way back."""
+    there = before_the_mix(net, u)
+    kinds = [kind for kind in ("weights", "scores", "turned_query", "turned_key") if kind in there]
+    return [f"Delta_{kind}" for kind in kinds]
+
+
 def expected_steps(case: Case) -> list[tuple[str, str]]:
     """Section and name of every step."""
     net, several = case.net, np.prod(case.batch) > 1
@@ -311,8 +384,9 @@ def expected_steps(case: Case) -> list[tuple[str, str]]:
     edges = [range(n) if n <= 4 else (0, 1, n - 2, n - 1) for n in case.batch]
     for example in product(*edges):
         section = f"Example {', '.join(map(str, example))}" if several else "One example"
-        names = [f"{kind}.{u}" for u in net.order for kind in ("a", "h")] + ["losses" if several else "loss"]
-        names += [f"{kind}.{u}" for u in reversed(net.order) for kind in ("Delta", "delta")]
+        names = [f"{kind}.{u}" for u in net.order for kind in (*before_the_mix(net, u), "a", "h")]
+        names.append("losses" if several else "loss")
+        names += [f"{kind}.{u}" for u in reversed(net.order) for kind in ("Delta", "delta", *after_the_mix(net, u))]
         steps += [(section, f"{name}[{', '.join(map(str, example))}]" if several else name) for name in names]
     section = f"Mean over all {np.prod(case.batch)} examples" if several else "One example"
     if several:
@@ -373,7 +447,7 @@ CALCULATOR = {
 
 def calculated(printed: str) -> float | None:
     """What a calculator makes of a formula in numbers; None where it has symbols, or a function of a user's."""
-    keys = {"·": "*", "−": "-", "²": "**2", "^": "**", "≤": "<=", "≥": ">="}
+    keys = {"·": "*", "−": "-", "²": "**2", "^": "**", "≤": "<=", "≥": ">=", "≠": "!="}
     typed = "".join(keys.get(c, c) for c in re.sub(r"\(… = ([^)]*)\)", r"(\1)", printed))
     if not set(re.findall(r"[^\W\d]\w*", re.sub(r"\de-?\d", "", typed))) <= set(CALCULATOR) or "…" in typed:
         return None
@@ -464,10 +538,9 @@ BUGS = {  # in which case, where, and what becomes of what is right
     "forget the rest": (ELIDED, _formulas, "Rest", lambda right: lambda terms: Number(0)),
     "forget a use": (TIED_CASE, _equations.Equations, "_uses", lambda right: lambda *of: right(*of)[1:]),
     "forget to transpose": (TIED_CASE, _terms, "_swapped", lambda right: lambda term: term),
-    # the rows of attention see each other, so this is another element's
     "take another jacobian": (
-        *(ATTENTION_CASE, _numbers.Numbers, "_column"),
-        lambda right: lambda *of: right(*of[:-1], of[-1][::-1]),
+        *(GATED_CASE, _numbers.Numbers, "_column"),
+        lambda right: lambda *of: np.roll(right(*of), 1),
     ),
     "take the wrong simplification": (
         *(SOFT, _equations, "simplified"),
@@ -488,6 +561,24 @@ BUGS = {  # in which case, where, and what becomes of what is right
         *(NESTED_CASE, _terms._SliceTerms, "into"),
         lambda right: lambda self, unit: right(replace(self, layer=0), unit),
     ),
+    **{
+        f"{what} of attention": (HEADS_CASE, _attention_forms.AttentionForms, name, wrong)
+        for what, name, wrong in (
+            ("forget √d", "_root", lambda right: Number(1)),
+            ("see every key", "_sees", lambda right: lambda *of: [0, 1, 2]),
+            (
+                "take the keys of another head",
+                "_key",
+                lambda right: lambda self, *of: right(self, *of[:-1], 1 - of[-1]),
+            ),
+            ("forget a reader", "_readers", lambda right: lambda *of: [*right(*of)][1:]),
+            (
+                "turn back the wrong way",
+                "_rotation",
+                lambda right: lambda self, kind, sign, *of: right(self, kind, 1, *of),
+            ),
+        )
+    },
     "transpose the jacobian": (
         *(of([SINE, RUNNING_SUM]), _formulas, "derivative"),
         lambda right: lambda activation, a, h, i, j: right(activation, a, h, j, i),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import chain
 from math import prod
-from operator import ge, gt, le, lt
+from operator import ge, gt, le, lt, ne
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -116,7 +116,7 @@ Expression: TypeAlias = (
     Number | Name | Partial | Sum | Rest | Product | Quotient | Power | Negative | Call | Component | Bracket
 )
 
-RELATIONS: dict[str, Callable[[float, float], bool]] = {"<": lt, "≤": le, ">": gt, "≥": ge}
+RELATIONS: dict[str, Callable[[float, float], bool]] = {"<": lt, "≤": le, ">": gt, "≥": ge, "≠": ne}
 
 FUNCTIONS = {
     function.name: function

@@ -49,6 +49,7 @@ class Printer:
 
     minus: ClassVar[str] = "−"
     ellipsis: ClassVar[str] = "…"
+    below: ClassVar[str] = "⋮"
     arrow: ClassVar[str] = "←"
     nearly: ClassVar[str] = "≈"
 
@@ -169,6 +170,7 @@ class Latex(Printer):
 
     minus: ClassVar[str] = "-"
     ellipsis: ClassVar[str] = r"\cdots"
+    below: ClassVar[str] = r"\vdots"
     arrow: ClassVar[str] = r"\leftarrow"
     nearly: ClassVar[str] = r"\approx"
 
@@ -209,7 +211,7 @@ class Latex(Printer):
         return f"{array}_{{{','.join(map(str, index))}}}"
 
     def _relation(self, relation: str) -> str:
-        return {"<": r"\lt", "≤": r"\le", "≥": r"\ge"}.get(relation, relation)
+        return {"<": r"\lt", "≤": r"\le", "≥": r"\ge", "≠": r"\ne"}.get(relation, relation)
 
 
 def elided(shown: Sequence[str], ellipsis: str) -> list[str]:

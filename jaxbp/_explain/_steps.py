@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxbp._explain._attention import AttentionSteps, Stage
 from jaxbp._explain._claims import Claim
 from jaxbp._explain._digits import DIGITS, Shown, operands, rounded
 from jaxbp._explain._equations import Equations
@@ -23,9 +24,11 @@ from jaxbp._names import Name
 from jaxbp._plan import Place
 from jaxbp.connections import Shape
 
+LISTED_ELEMENTS = 12
 SHOWN_ELEMENTS = 24
 SHOWN_EXAMPLES = 4
 EDGE_ELEMENTS = 2
+_WORKED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +114,7 @@ class Step:
 
     None among them stands for elements that are left out, and alone for layers. The rule, in LaTeX, is the formula for
     the whole array, empty where that is given; the section is a part of the page: what is given, an example, the mean.
+    Of an array with rows, or of many elements, all numbers are shown as a matrix, and some elements worked out.
     """
 
     name: str
@@ -119,6 +123,17 @@ class Step:
     equations: tuple[Equation | None, ...]
     section: str
     value: np.ndarray = field(repr=False)
+    array: Name | None = None  # what is shown as a matrix
+
+    @property
+    def worked(self) -> tuple[Equation | None, ...]:
+        """The equations in print: all, or those of the first and the last element beside a matrix, and what is claimed."""
+        shown = [equation for equation in self.equations if equation is not None]
+        if self.array is None or self.value.size <= _WORKED:
+            return self.equations
+        if not self.rule:
+            return tuple(equation for equation in shown if equation.claims)
+        return tuple(e for i, e in enumerate(shown) if e.claims or i in (0, self.value.size - 1, len(shown) - 1))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -216,13 +231,22 @@ class Steps:
             if a.kind != "a":
                 yield Heading(h, f"Input {called}", "h_u = h_s", example)
                 continue
+            attention = AttentionSteps.of(u, self.net.units[u], self.net.shapes)
+            for stage in attention.forward() if attention else ():
+                yield self._stage(stage, u, example)
             yield Heading(a, f"Pre-activation of {called}", self._forward_rule(u), example)
             phi = self.net.units[u].activation.name
             yield Heading(h, f"Activation of {called}, {phi}", r"h_u = \Phi_u(a_u)", example)
         name = Name("losses" if self.several else "loss")
         yield Heading(name, f"Loss, {self.numbers.loss.name}", "L = L(o, y)", example)
 
+    def _stage(self, stage: Stage, u: str, example: Index) -> Heading:
+        name = self._named(stage.kind, (u,))
+        return Heading(name, stage.title.format(f"{name.unit}{_in_layer(name.index)}"), stage.rule, example)
+
     def _forward_rule(self, u: str) -> str:
+        if AttentionSteps.of(u, self.net.units[u], self.net.shapes):
+            return "a_u = P V"
         if isinstance(self.net.units[u], FunctionUnit):
             return r"a_u = f(h_s, h_t, \ldots)"
         looks_up = {edge.linear.reads_ids for edge in self.net.plan.edges[u].values() if edge.source != ONE}
@@ -244,6 +268,9 @@ class Steps:
             rule = start if u == self.net.output else self._recursion(u)
             yield Heading(Delta, f"Error signal at the output of {called}", rule, example)
             yield Heading(delta, f"Error signal at the pre-activation of {called}", pull, example)
+            attention = AttentionSteps.of(u, self.net.units[u], self.net.shapes)
+            for stage in attention.backward() if attention else ():
+                yield self._stage(stage, u, example)
         for s in self.net.inputs:
             Delta = Name("Delta", (s,))
             if any(_element_of(leaf).whole == Delta for leaf in self.claims):
@@ -338,7 +365,10 @@ class Steps:
         derivatives = [leaf for leaf in claimed if isinstance(leaf, Partial)]
         equations = tuple(None if leaf is None else self._equation(leaf) for leaf in (*elements, *derivatives))
         label = name.at(start) if self.several else name
-        return Step(str(label), title, rule, equations, section, array[example])
+        of_rows = array[example].ndim > 1 and (name.is_of_unit or name.kind == "y")
+        is_matrix = rows is None and (of_rows or array[example].size > LISTED_ELEMENTS)
+        whole = name.whole.at(start) if is_matrix else None
+        return Step(str(label), title, rule, equations, section, array[example], whole)
 
     def _equation(self, leaf: Leaf) -> Equation:
         claims = tuple(self.claims.get(leaf, ()))
