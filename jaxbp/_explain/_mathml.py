@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 WIDEST = 32  # in digits: what fits beside the margins of a phone
 
 _BEFORE_A_SIGN = "=≈←([,<>≤≥"
-_SIGNS = frozenset("=≈←+−")
-_MATHML = "http://www.w3.org/1998/Math/MathML"
+_RELATIONS = frozenset("=≈←")
+_OPERATORS = _RELATIONS | frozenset("+−")
 
 
 class Formula(NamedTuple):
@@ -38,6 +38,8 @@ def mathml(latex: str) -> Formula:
         element.text = html.unescape(element.text or "") or None
     for row in tree.iter():
         _mark_signs(row)
+    _flatten(tree)
+    tree.attrib.clear()  # what there is in HTML anyway
     pieces = list(_broken(tree)) if _width(tree) > WIDEST else [tree]
     shown = " ".join(tostring(piece, encoding="unicode") for piece in pieces)
     return Formula(shown, max(map(_width, pieces)) > WIDEST)
@@ -48,10 +50,20 @@ def _mark_signs(row: "Element") -> None:
     before = None
     for element in row:
         first = before is None and row.tag == "mrow"
+        if first and element.tag == "mo" and element.text in _RELATIONS:
+            element.set("form", "infix")
         after = before is not None and before.tag == "mo" and before.text is not None and before.text in _BEFORE_A_SIGN
         if element.tag == "mo" and element.text == "−" and (first or after):
             element.set("form", "prefix")
         before = element
+
+
+def _flatten(element: "Element") -> None:
+    """Take away rows of one element, which are half of what the converter writes."""
+    for i, inner in enumerate(element):
+        _flatten(inner)
+        if element.tag != "math" and inner.tag == "mrow" and len(inner) == 1:
+            element[i] = inner[0]
 
 
 def _broken(tree: "Element") -> Iterator["Element"]:
@@ -61,12 +73,13 @@ def _broken(tree: "Element") -> Iterator["Element"]:
     row = next(iter(tree), tree)
     pieces: list[list[Element]] = [[]]
     for element in row:
-        if element.tag == "mo" and element.text in _SIGNS and element.get("form") != "prefix" and pieces[-1]:
-            element.set("form", "infix")  # as the first one it would be taken for a sign
+        if element.tag == "mo" and element.text in _OPERATORS and element.get("form") != "prefix" and pieces[-1]:
+            element.set("form", "infix")  # as the first one it would be taken for a sign, without room after it
+            element.set("rspace", "0.25em")
             pieces.append([])
         pieces[-1].append(element)
     for piece in pieces:
-        math = Element("math", tree.attrib)
+        math = Element("math")
         SubElement(math, "mrow").extend(piece)
         yield math
 

@@ -6,23 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxbp._explain._digits import rounded
-from jaxbp._explain._expressions import Index
 from jaxbp._explain._printing import Printer
+from jaxbp._explain._steps import Step
 
 _ROWS, _COLUMNS, _MATRICES = (8, 3), (8, 3), (4, 1)  # how many are all shown, and of more how many at either end
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Rows of printed numbers, with ellipses where some are left out, and which of an array of several it is."""
+    """Rows of printed numbers, with ellipses where some are left out."""
 
-    index: Index
     rows: tuple[tuple[str, ...], ...]
 
     @property
     def latex(self) -> str:
-        """The matrix in LaTeX, on one line."""
-        return rf"\begin{{bmatrix}} {r' \\ '.join(map(' & '.join, self.rows))} \end{{bmatrix}}"
+        r"""The matrix in LaTeX, on one line; Markdown would take `\\` for a `\`."""
+        rows = r" \cr ".join(map(" & ".join, self.rows))
+        return rf"\begin{{bmatrix}} {rows} \end{{bmatrix}}"
 
     @property
     def text(self) -> tuple[str, ...]:
@@ -31,17 +31,20 @@ class Matrix:
         return tuple(f"[ {'  '.join(map(str.rjust, row, widths))} ]" for row in self.rows)
 
 
-def matrices(array: np.ndarray, printer: Printer) -> Iterator[Matrix | None]:
-    """An array with its last two axes as rows and columns; None in the place of those that are left out."""
-    rows = array.reshape(*(1,) * (2 - array.ndim), *array.shape)
-    outer = list(np.ndindex(rows.shape[:-2]))
+def matrices(step: Step, printer: Printer) -> Iterator[tuple[str, Matrix] | None]:
+    """The matrices of a step, each after its symbol and its sign; None in the place of those that are left out."""
+    if step.array is None:
+        return
+    array = step.value.reshape(*(1,) * (2 - step.value.ndim), *step.value.shape)
+    inexact = any(rounded(value, printer.digits) for value in array.ravel().tolist())
+    sign = printer.arrow if step.array.kind == "updated" else printer.nearly if inexact else "="
+    outer = list(np.ndindex(array.shape[:-2]))
     for which in _ends(range(len(outer)), *_MATRICES):
-        yield None if which is None else Matrix(outer[which], tuple(_rows(rows[outer[which]], printer)))
-
-
-def are_rounded(array: np.ndarray, digits: int) -> bool:
-    """Whether print shows less of some number than there is."""
-    return any(rounded(value, digits) for value in array.ravel().tolist())
+        if which is None:
+            yield None
+            continue
+        name = step.array.at((*step.array.index, *outer[which]))
+        yield f"{printer(name)} {sign}", Matrix(tuple(_rows(array[outer[which]], printer)))
 
 
 def _rows(matrix: np.ndarray, printer: Printer) -> Iterator[tuple[str, ...]]:

@@ -28,7 +28,7 @@ LISTED_ELEMENTS = 12
 SHOWN_ELEMENTS = 24
 SHOWN_EXAMPLES = 4
 EDGE_ELEMENTS = 2
-_WORKED = 4
+FEW_ELEMENTS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +127,13 @@ class Step:
 
     @property
     def worked(self) -> tuple[Equation | None, ...]:
-        """The equations in print: all, or those of the first and the last element beside a matrix, and what is claimed."""
-        shown = [equation for equation in self.equations if equation is not None]
-        if self.array is None or self.value.size <= _WORKED:
+        """The equations in print: beside a matrix only those of its ends, and what is claimed."""
+        if self.array is None or (self.rule and self.value.size <= FEW_ELEMENTS):
             return self.equations
-        if not self.rule:
-            return tuple(equation for equation in shown if equation.claims)
-        return tuple(e for i, e in enumerate(shown) if e.claims or i in (0, self.value.size - 1, len(shown) - 1))
+        shown = [equation for equation in self.equations if equation is not None]
+        elements = [equation for equation in shown if isinstance(equation.quantity, Name)]
+        ends = {elements[0].name, elements[-1].name} if self.rule else set()
+        return tuple(equation for equation in shown if equation.claims or equation.name in ends)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
