@@ -18,6 +18,11 @@ _PARTS = {
     **dict.fromkeys(("a", "h", "Delta", "delta"), 1),
     **dict.fromkeys(("grad", "W", "updated"), 2),
 }
+_WITHIN = frozenset(
+    {f"{signal}{kind}" for signal in ("", "Delta_") for kind in ("turned_query", "turned_key", "scores", "weights")}
+    | {"mask"}
+)
+"""What there is within a unit of attention, of which only an explanation tells."""
 _FORM = re.compile(r"([^.\[\]\s]+(?:\.[^.\[\]\s]+)*)(?:\[([0-9]+(?:, *[0-9]+)*)\])?")
 
 
@@ -65,8 +70,8 @@ class Name:
 
     @property
     def is_of_unit(self) -> bool:
-        """Whether it is an a, h, Δ or δ of a unit or an input, whose first axes are the batch's."""
-        return _PARTS.get(self.kind) == 1
+        """Whether it is an a, h, Δ or δ of a unit or an input, or within a unit; its first axes are the batch's."""
+        return _PARTS.get(self.kind) == 1 or self.kind in _WITHIN
 
     @property
     def unit(self) -> str:

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import jaxbp
-from jaxbp._explain import _html
 from jaxbp._explain._escaping import code_in_markdown, in_latex, in_markdown, visible
 from jaxbp._explain._mathml import mathml
+from jaxbp._explain._style import STYLE
 from jaxbp._explain._symbols import ACCENTS, FONTS, SIGNS, SymbolError, in_text, parse_symbol, upright
 from jaxbp._explain._symbols import in_latex as in_maths
 
@@ -87,13 +87,13 @@ def test_what_is_no_symbol_is_refused(written, message):
 @pytest.mark.parametrize("command", [*SIGNS, *(f"{command}{{x}}" for command in (*ACCENTS, *FONTS))])
 def test_every_command_is_typeset(command):
     latex = in_maths(parse_symbol(f"\\{command}"))
-    shown = re.sub("<[^>]*>", "", mathml(latex))
+    shown = re.sub("<[^>]*>", "", mathml(latex).elements)
     assert ("\\" in shown) == (command == "backslash")
     assert 1 <= len(shown.replace("&lt;", "<").replace("&gt;", ">")) <= 2
 
 
 def test_text_of_maths_never_becomes_an_element():
-    assert "<mtext>&lt;b&gt;</mtext>" in mathml(r"\text{<b>}")
+    assert "<mtext>&lt;b&gt;</mtext>" in mathml(r"\text{<b>}").elements
 
 
 # Everything else.
@@ -207,7 +207,7 @@ class Tree(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        assert self.open[-1:] != ["style"] or data.strip() == _html._STYLE.strip()
+        assert self.open[-1:] != ["style"] or data.strip() == STYLE.strip()
         self.text += data
 
     def unexpected(self, data):
@@ -234,11 +234,13 @@ TAGS = {
         "thead",
         "tbody",
     ),
+    *("main", "nav", "details", "summary", "ul", "li", "mtable", "mtr", "mtd", "msqrt"),
     *("tr", "th", "td", "a", "section", "code", "span", "math"),
     *("mrow", "mi", "mn", "mo", "mtext", "mspace", "msub", "msup", "msubsup", "mfrac", "mover", "munder", "mstyle"),
 }
 ATTRIBUTES = {
     *("lang", "charset", "name", "content", "rel", "href", "class", "id", "title", "xmlns", "display"),
+    *("open", "scope", "tabindex", "role", "aria-label", "rspace"),
     *("form", "stretchy", "fence", "mathvariant", "accent", "width"),
 }
 
@@ -262,7 +264,7 @@ def check_markdown(page: str) -> None:
     spans = [span for line in lines for span in re.findall(r"(?<!\\)`([^`]*)`", line)]
     assert all(re.fullmatch(r"[\w.,\[\] -]+", span) for span in spans)
     prose = re.sub(r"(?<!\\)`[^`]*`", "", page)
-    assert not re.search(r"<|(?<!\\)[|`]|(?<!\\)\]\(|://|(?<!\\)&(?!(amp|lt|gt);)", re.sub(r"\\\\", "", prose))
+    assert not re.search(r"<|(?<!\\)[|`]|(?<!\\)\]\(|://|(?<!\\)&(?!(amp|lt|gt);| )", re.sub(r"\\\\", "", prose))
     assert all(len(re.findall(r"\$", re.sub(r"\\.", "", line))) % 2 == 0 for line in lines)
 
 
@@ -295,6 +297,7 @@ OURS = {  # what the pages are made of, beside symbols
         "top",
     ),
     *("leftarrow", "Rightarrow", "to", "approx", "cdot", "delta", "Delta", "Phi", "eta", "text", "tanh", "infty"),
+    *("cr", "vdots", "underbrace", "sqrt", "sin", "cos", "in", "le", "ne"),
 }
 
 
@@ -307,10 +310,10 @@ def check_latex(page: str) -> None:
     assert depth.min() >= 0
     assert depth[-1] == 0
     assert not re.search(r"[%#~`|<>]|\^\^", bare.partition(r"\begin{document}")[2])
-    assert all(line.startswith("  ") for line in bare.splitlines() if "&" in line)
+    assert all(line.startswith("  ") or r"\begin{bmatrix}" in line for line in bare.splitlines() if "&" in line)
     assert all(line.count("$") % 2 == 0 for line in bare.splitlines())
     environments = re.findall(r"\\(begin|end){([^}]*)}", page)
-    assert {name for _, name in environments} <= {"document", "align*", "itemize"}
+    assert {name for _, name in environments} <= {"document", "align*", "itemize", "bmatrix"}
     assert environments[-1] == ("end", "document")
     assert environments.count(("end", "document")) == 1
 
@@ -339,9 +342,26 @@ def test_hostile_text_is_text_in_every_format(unit, activation, loss, place, sym
     assert all(visible(written) in str(work) for written in (unit, activation, loss, place))
 
 
+def test_hostile_names_are_text_in_matrices_and_attention_too():
+    place = "<script>'\"$\\input{x}|`&lt;"
+    q, k, v, mix, m = (f"{role}{place}" for role in "qkvam")
+    rows = (2, 2)
+    x = {q: np.eye(2), k: np.ones(rows), v: np.eye(2), m: np.array([1.0, 0.0])}
+    attention = jaxbp.attention(q, k, v, rows, causal=True, mask=m, rotary=10.0)
+    net = jaxbp.Network({q: rows, k: rows, v: rows, m: (2,)}, {mix: attention})
+    claims = {f"scores.{mix}[0, 0]": {place: "9"}, f"Delta_weights.{mix}[1, 1]": f"delta.{mix}[1, 1]"}
+    work = jaxbp.explain(net, jaxbp.squared_error, {mix: {}}, x, np.ones(rows), claims=claims)
+    text = check_html(work.html(place))
+    check_html(work._repr_html_())
+    assert all(visible(written) in text for written in (q, k, v, mix, m, place))
+    check_markdown(work.markdown())
+    check_latex(work.latex())
+    assert all(line.isprintable() for line in str(work).splitlines())
+
+
 @pytest.mark.parametrize("name", [*FRAGMENTS, "layer-1", "in_2", "100%", "σ"])
 def test_a_word_is_inert_in_maths(name):
     latex = upright(name)
     assert not re.search(r"[<>`|]|\]\(", latex)
     assert set(re.findall(r"\\([A-Za-z]+)", latex)) <= {*SIGNS, "mathrm", "text"}
-    check_html(mathml(latex))
+    check_html(mathml(latex).elements)

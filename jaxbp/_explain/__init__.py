@@ -2,11 +2,13 @@
 
 A formula is a tree (`_expressions`) over quantities, whose numbers `_numbers` computes in float64. `_equations` writes
 the recursions as such trees for single elements, from the closed forms of activations and losses (`_formulas`) and the
-terms of each connection (`_terms`); `_steps` puts them in order. Both work on the network with its stacks written out
+terms of each connection (`_terms`), and what happens within attention (`_attention`, `_attention_forms`); `_steps` puts
+them in order. Both work on the network with its stacks written out
 (`jaxbp._unrolled`), and call what they show as in the network with stacks. What others claim is read by `_parsing` and
 marked by `_claims`. In print, `_notation` finds the symbol of a quantity, which `_symbols` reads and prints,
-`_printing` makes text or LaTeX of a formula, and `_verdicts` has the words; `_text`, `_markup` and `_html` (with
-`_mathml`) make a page of it all, with everybody's text through `_escaping`. `_explanation` is what users call.
+`_printing` makes text or LaTeX of a formula with as many digits as `_digits` says, `_matrices` of whole arrays, and
+`_verdicts` has the words; `_text`, `_markup` and `_html` (with `_mathml` and `_style`) make a page of it all, with
+everybody's text through `_escaping`. `_explanation` is what users call.
 """
 
 from jaxbp._explain._claims import Claim

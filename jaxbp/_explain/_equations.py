@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxbp._explain._attention import AttentionSteps
+from jaxbp._explain._attention_forms import AttentionForms
 from jaxbp._explain._expressions import (
     Component,
     Expression,
@@ -56,6 +58,7 @@ class Equations:
         self.examples = prod(numbers.batch)
         self._found = cache(self._find_terms)
         self._made = cache(self._make)
+        self._within = cache(self._find_attention)
         self.value = cache(self._value)
 
     def _value(self, quantity: Leaf) -> float:
@@ -109,11 +112,15 @@ class Equations:
                 return (self._gradient(group, name, quantity.index),)
             case Name("updated", (group, name)):
                 return (self._update(group, name, quantity.index),)
+            case Name(kind, (u,)) if quantity.is_of_unit and (attention := self._within(u)):
+                return (attention.form(kind, example, element),)
             case _:
                 return ()
 
     def _pre_activation(self, u: str, example: Index, j: Index) -> Expression:
         unit = self.net.units[u]
+        if attention := self._within(u):
+            return attention.mix(example, j)
         if isinstance(unit, FunctionUnit):
             return self._of_function(unit, u, example, j)
         return summed(
@@ -123,6 +130,10 @@ class Equations:
                 for term in self._terms(edge, example).into(j)
             ]
         )
+
+    def _find_attention(self, u: str) -> AttentionForms | None:
+        steps = AttentionSteps.of(u, self.net.units[u], self.net.shapes) if u in self.net.units else None
+        return steps and AttentionForms(steps, self.numbers.written_out.get(Name("mask", (u,))))
 
     def _of_function(self, unit: FunctionUnit, u: str, example: Index, j: Index) -> Expression:
         name = name_of(unit.function)
@@ -171,7 +182,9 @@ class Equations:
         return summed(terms)
 
     def _through_function(self, v: str, s: str, example: Index, i: Index) -> list[Expression]:
-        """The terms (∂a_v[j]/∂h_s[i]) δ_v[j], without those that this example makes 0."""
+        """The terms (∂a_v[j]/∂h_s[i]) δ_v[j], without those that this example makes 0; of attention its own."""
+        if attention := self._within(v):
+            return attention.back(s, example, i)
         column = self.numbers.column(v, s, example, i)
         by = Name("h", (s,), (*example, *i))
         return [

@@ -7,9 +7,19 @@ from typing import Any
 import jax
 
 from jaxbp._check._session import Session
-from jaxbp._checks import check_flag, check_kind, check_mapping, check_number, is_known, quoted, suggestion
+from jaxbp._checks import (
+    check_flag,
+    check_integer,
+    check_kind,
+    check_mapping,
+    check_number,
+    is_known,
+    quoted,
+    suggestion,
+)
 from jaxbp._explain import _html, _markup, _text
 from jaxbp._explain._claims import Claim, judged, statements
+from jaxbp._explain._digits import DIGITS, MOST_DIGITS
 from jaxbp._explain._equations import Equations
 from jaxbp._explain._escaping import brief
 from jaxbp._explain._notation import Notation, batch_axes
@@ -60,7 +70,7 @@ class Explanation(Work):
 
     def reservation(self, claim: Claim) -> str:
         """What there is to say of a claim besides whether it holds and the true value; mostly nothing."""
-        return reservation(claim)
+        return reservation(claim, self.typesetting.text)
 
     def _repr_html_(self) -> str | None:
         try:
@@ -80,6 +90,7 @@ def explain(
     *,
     names: Mapping[str, str] | None = None,
     all_layers: bool = False,
+    digits: int = DIGITS,
 ) -> Explanation:
     r"""A network's own worked example: each step's formula in symbols, with its numbers, and its result.
 
@@ -87,10 +98,11 @@ def explain(
     ∂L/∂W_su = h_sᵀ δ_u,  W ← W − η ∂L/∂W
 
     Everything is computed in float64, without dropout. Several examples are shown one by one, and then the gradient of
-    their mean; δ and Δ are those of the mean. Large arrays and long sums are elided, and of a stack all layers but the
-    first and the last; what something is claimed of is shown, with all of its layer. Of a table that ids look up only
-    the rows that they say are shown. Without a learning rate η nothing is updated. Besides the errors of `backprop`, a
-    ValueError tells of an id that is out of range, and of a claim or a name that cannot be read.
+    their mean; δ and Δ are those of the mean. What has rows or many elements is shown as a matrix, with its first and
+    last element worked out, and attention in its steps. Large arrays and long sums are elided, and of a stack all
+    layers but the first and the last; what something is claimed of is shown, with all of its layer. Of a table that ids
+    look up only the rows that they say are shown. Without a learning rate η nothing is updated. Besides the errors of
+    `backprop`, a ValueError tells of an id that is out of range, and of a claim or a name that cannot be read.
 
     Args:
         claims: What a book or a student says, by the name of a quantity: a number, of which as many digits are
@@ -100,12 +112,16 @@ def explain(
             Names are those of `Backprop.quantities` with an index where one element is meant, and `y`,
             `W.o.h1[0, 1]`, `losses[0]`, `learning_rate`, `updated.o.h1[0, 1]`, `d(h.o[0])/d(a.o[1])`. A weight that
             several connections share is `W.shared.NAME`, and its gradient `grad.shared.NAME`. What is in a stack has
-            its layer before all other indices, and `delta.blocks.up[3]` is an array, that of one layer.
+            its layer before all other indices, and `delta.blocks.up[3]` is an array, that of one layer. Within a unit
+            of attention, `mix`, there are `scores.mix`, `mask.mix`, `weights.mix` and, as their signals,
+            `Delta_weights.mix` and `Delta_scores.mix`, by head (where there are several), row and key.
         names: Symbols in LaTeX notation, by unit (`"h1"`, `"blocks.up"`), by array (`"W.o.h1"`, `"W.blocks.up.x[3]"`)
             or by element without a batch index (`"a.h1[0]"`); the quantity's own name otherwise. A symbol is made of
             letters, digits and other signs, scripts as in `w_{10}` and `z^{(4)}`, primes, Greek letters and a few more
             signs as in `\alpha`, accents as in `\hat y`, and fonts as in `\mathrm{in}`.
         all_layers: Whether all layers of stacks are shown.
+        digits: How many significant digits a result has, from 1 to 10. Its operands have as many, or more where it
+            takes more to get the result as it is shown; ≈ stands before what is rounded.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -131,6 +147,11 @@ def explain(
     if learning_rate is not None:
         check_number(learning_rate, "learning_rate", least=0, finite=True)
     check_flag(all_layers, "all_layers")
+    check_integer(digits, "digits", 1)
+    if digits > MOST_DIGITS:
+        raise ValueError(
+            f"digits must be from 1 to {MOST_DIGITS}, as float64 has no more for their operands, got {digits}"
+        )
     check_params(net, params)
     check_inputs(net, x)
     flat = as_shown(net)
@@ -141,7 +162,7 @@ def explain(
         stated = [] if claims is None else statements(claims, numbers.arrays)
         verdicts = judged(stated, Equations(numbers).forms, numbers)
         about = [(statement.quantity, claim) for statement, claim in zip(stated, verdicts, strict=True)]
-        steps = Steps(numbers, notation, about, all_layers)
+        steps = Steps(numbers, notation, about, all_layers, int(digits))
         work = Explanation(tuple(steps), tuple(verdicts), steps.typesetting)
         str(work)  # computes every number that is ever printed
     return work

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import chain
 from math import prod
-from operator import ge, gt, le, lt
+from operator import ge, gt, le, lt, ne
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -116,7 +116,7 @@ Expression: TypeAlias = (
     Number | Name | Partial | Sum | Rest | Product | Quotient | Power | Negative | Call | Component | Bracket
 )
 
-RELATIONS: dict[str, Callable[[float, float], bool]] = {"<": lt, "≤": le, ">": gt, "≥": ge}
+RELATIONS: dict[str, Callable[[float, float], bool]] = {"<": lt, "≤": le, ">": gt, "≥": ge, "≠": ne}
 
 FUNCTIONS = {
     function.name: function
@@ -196,6 +196,21 @@ def leaves(expression: Expression) -> tuple[Leaf, ...]:
             return leaves(term)
         case Number():
             return ()
+
+
+def replaced(formula: Any, number: Callable[[Expression], Expression]) -> Any:
+    """A formula with each part replaced that is printed as one number: quantities, constants, what is left out."""
+    match formula:
+        case Name() | Partial() | Number() | Rest():
+            return number(formula)
+        case tuple():
+            return tuple(replaced(part, number) for part in formula)
+        case Component(function, arrays, elements, index):
+            return Component(function, arrays, replaced(elements, number), index)
+        case Function() | str() | int():
+            return formula
+        case _:
+            return type(formula)(*(replaced(getattr(formula, part.name), number) for part in fields(formula)))
 
 
 def mapped(formula: Any, leaf: Callable[[Leaf], Expression]) -> Any:

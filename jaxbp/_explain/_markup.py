@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from jaxbp._explain._claims import Claim
 from jaxbp._explain._escaping import code_in_markdown, in_latex, in_markdown
+from jaxbp._explain._matrices import matrices
 from jaxbp._explain._steps import Equation, Work
 from jaxbp._explain._verdicts import mark, place, remark, said, summary
 
@@ -64,7 +65,7 @@ _LATEX = _Dialect(
 
 def _blocks(work: Work, dialect: _Dialect) -> Iterator[str]:
     def marked(claim: Claim) -> str:
-        note = f", {remark(claim)}" if remark(claim) else ""
+        note = f", {remark(claim, work.typesetting.text)}" if remark(claim, work.typesetting.text) else ""
         maths = said(claim, work.typesetting.latex)
         return dialect.claim % f"{dialect.escaped(f'{mark(claim)} {place(claim)}')}${maths}${dialect.escaped(note)}"
 
@@ -76,11 +77,13 @@ def _blocks(work: Work, dialect: _Dialect) -> Iterator[str]:
             yield dialect.step % (dialect.escaped(step.title), dialect.code(step.name))
             if step.rule:
                 yield dialect.rule % step.rule
-            elif not any(e.claims for e in step.equations if e):
-                pieces = (r"\cdots" if e is None else " ".join(e.latex) for e in step.equations)
+            for shown in matrices(step, work.typesetting.latex):
+                yield dialect.display % (r"\vdots" if shown is None else f"{shown[0]} {shown[1].latex}")
+            if not step.rule and step.worked and not any(e.claims for e in step.worked if e):
+                pieces = (r"\cdots" if e is None else " ".join(e.latex) for e in step.worked)
                 yield dialect.display % r" \quad ".join(pieces)
                 continue
-            for equation in step.equations:
+            for equation in step.worked:
                 yield dialect.display % r"\cdots" if equation is None else dialect.equation(equation)
                 if equation is not None and equation.claims:
                     yield dialect.claims % "\n".join(map(marked, equation.claims))

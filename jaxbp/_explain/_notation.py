@@ -9,8 +9,23 @@ from jaxbp._explain._symbols import Group, Sign, Symbol, grouped, in_latex, in_t
 from jaxbp._graph import ONE, SHARED
 from jaxbp._names import DERIVATIVES, Name
 
-_LETTERS = {"delta": "δ", "Delta": "Δ", "loss": "L", "losses": "L", "learning_rate": "η"}
-_BY = {derivative: kind for kind, derivative in DERIVATIVES.items()}
+_LETTERS = {
+    "delta": "δ",
+    "Delta": "Δ",
+    "loss": "L",
+    "losses": "L",
+    "learning_rate": "η",
+    "scores": "S",
+    "mask": "m",
+    "weights": "P",
+    "turned_query": "Q",
+    "turned_key": "K",
+}
+_BY = {
+    **{derivative: kind for kind, derivative in DERIVATIVES.items()},
+    **{f"Delta_{kind}": kind for kind in ("scores", "weights", "turned_query", "turned_key")},
+}
+_ALWAYS_BY = {*_BY} - {"delta", "Delta"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,7 @@ class Notation:
         if leaf.kind not in _BY or self._given(leaf) is not None:
             return None
         by = replace(leaf, kind=_BY[leaf.kind])
-        return by if leaf.kind == "grad" or self._given(by) is not None else None
+        return by if leaf.kind in _ALWAYS_BY or self._given(by) is not None else None
 
     def _given(self, leaf: Name) -> Symbol | None:
         n = self.layers(leaf)

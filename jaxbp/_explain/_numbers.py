@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from jaxbp._backprop import backprop
 from jaxbp._dropout import without_dropout
+from jaxbp._explain._attention import AttentionSteps
 from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._forward import Trace, batch_of, forward, sources
 from jaxbp._function_unit import FunctionUnit
@@ -100,6 +101,11 @@ class Numbers:
             if prod(self.batch) > 1:
                 losses = example_losses(self.net, self.loss, back.trace, jnp.asarray(self.y))
                 arrays[Name("losses")] = np.asarray(losses)
+        for u, unit in self.net.units.items():
+            if attention := AttentionSteps.of(u, unit, self.net.shapes):
+                h = {s: arrays[Name("h", (s,))] for s in attention.sources}
+                found = attention.arrays(h, arrays[Name("delta", (u,))])
+                arrays |= {Name(kind, (u,)): array for kind, array in found.items()}
         arrays[Name("y")] = self.y
         for u, weights in self.params.items():
             arrays |= named(weights, "W", u)

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
+from jaxbp._explain._digits import DIGITS, MOST_DIGITS, is_whole
 from jaxbp._explain._escaping import visible
 from jaxbp._explain._expressions import (
     Bracket,
@@ -27,25 +28,28 @@ from jaxbp._explain._expressions import (
 from jaxbp._explain._symbols import upright
 from jaxbp._names import Name
 
-DIGITS = 4  # significant ones, of a printed number
 SHOWN_ARGUMENTS = 4
 
 _SUM, _PRODUCT, _ATOM = range(3)  # how tightly a printed formula holds together
 
 
-def rounded(value: float) -> bool:
-    """Whether print shows less of a number than there is, so that ≈ is due."""
-    return abs(float(f"{value:.{DIGITS}g}") - value) > 1e-12 * abs(value)
-
-
 @dataclass(frozen=True)
 class Printer:
-    """Prints a formula as plain text, with something for each quantity or array: its symbol or its number."""
+    """Prints a formula as plain text, with something for each quantity or array: its symbol or its number.
+
+    Attributes:
+        leaf: What is printed for a quantity.
+        digits: How many significant ones a number has.
+        sum_of: The number of what is left out of a sum; None where symbols are printed.
+    """
 
     leaf: Callable[[Leaf], str]
+    digits: int = DIGITS
+    sum_of: Callable[[Rest], float] | None = None
 
     minus: ClassVar[str] = "−"
     ellipsis: ClassVar[str] = "…"
+    below: ClassVar[str] = "⋮"
     arrow: ClassVar[str] = "←"
     nearly: ClassVar[str] = "≈"
 
@@ -53,10 +57,21 @@ class Printer:
         """The formula in print."""
         return self._show(expression)[0]
 
-    @classmethod
-    def number(cls, value: float) -> str:
-        """A number to as many digits as are printed."""
-        return f"{value + 0.0:.{DIGITS}g}".replace("-", cls.minus)  # + 0.0 makes a plain 0 of −0
+    def number(self, value: float) -> str:
+        """A number to as many digits as are printed; a whole one as it is."""
+        return self._digits(value).replace("-", self.minus)
+
+    def apart(self, value: float, other: float) -> "Printer":
+        """A printer of as many digits as it takes to tell two numbers apart."""
+        for digits in range(self.digits, MOST_DIGITS + 1):
+            printer = replace(self, digits=digits)
+            if printer.number(value) != printer.number(other):
+                return printer
+        return self
+
+    def _digits(self, value: float) -> str:
+        # + 0.0 makes a plain 0 of −0
+        return f"{value + 0.0:.0f}" if is_whole(value) else f"{value + 0.0:.{self.digits}g}"
 
     def array(self, numbers: Sequence[float]) -> str:
         """Some numbers side by side; of many the middle is left out."""
@@ -65,6 +80,9 @@ class Printer:
 
     def _parenthesised(self, text: str) -> str:
         return f"({text})"
+
+    def _left_out(self, number: str) -> str:
+        return f"({self.ellipsis} = {number})"
 
     def _product(self, factors: list[str]) -> str:
         return "·".join(factors)
@@ -90,6 +108,8 @@ class Printer:
                 return self._tight(self.number(value))
             case Name() | Partial():
                 return self._tight(self.leaf(e))
+            case Rest() if self.sum_of is not None:
+                return self._left_out(self.number(self.sum_of(e))), _ATOM
             case Rest():
                 return self.ellipsis, _ATOM
             case Sum((only,)):
@@ -150,18 +170,21 @@ class Latex(Printer):
 
     minus: ClassVar[str] = "-"
     ellipsis: ClassVar[str] = r"\cdots"
+    below: ClassVar[str] = r"\vdots"
     arrow: ClassVar[str] = r"\leftarrow"
     nearly: ClassVar[str] = r"\approx"
 
-    @classmethod
-    def number(cls, value: float) -> str:
-        mantissa, _, exponent = f"{value + 0.0:.{DIGITS}g}".partition("e")
+    def number(self, value: float) -> str:
+        mantissa, _, exponent = self._digits(value).partition("e")
         mantissa = mantissa.replace("inf", r"\infty").replace("nan", r"\mathrm{NaN}")
         return rf"{mantissa} \times 10^{{{int(exponent)}}}" if exponent else mantissa
 
     def _parenthesised(self, text: str) -> str:
         tall = r"\frac" in text  # only then: stretched parentheses around scripts are too large
         return rf"\left({text}\right)" if tall else f"({text})"
+
+    def _left_out(self, number: str) -> str:
+        return rf"\underbrace{{{self.ellipsis}}}_{{{number}}}"
 
     def _product(self, factors: list[str]) -> str:
         text = factors[0]
@@ -188,7 +211,7 @@ class Latex(Printer):
         return f"{array}_{{{','.join(map(str, index))}}}"
 
     def _relation(self, relation: str) -> str:
-        return {"<": r"\lt", "≤": r"\le", "≥": r"\ge"}.get(relation, relation)
+        return {"<": r"\lt", "≤": r"\le", "≥": r"\ge", "≠": r"\ne"}.get(relation, relation)
 
 
 def elided(shown: Sequence[str], ellipsis: str) -> list[str]:

@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxbp._explain._attention import AttentionSteps, Stage
 from jaxbp._explain._claims import Claim
+from jaxbp._explain._digits import DIGITS, Shown, operands, rounded
 from jaxbp._explain._equations import Equations
-from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, leaves
+from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, evaluate, leaves
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
-from jaxbp._explain._printing import Latex, Printer, rounded
+from jaxbp._explain._printing import Latex, Printer
 from jaxbp._explain._terms import looked_up
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE, SHARED
@@ -22,36 +24,39 @@ from jaxbp._names import Name
 from jaxbp._plan import Place
 from jaxbp.connections import Shape
 
+LISTED_ELEMENTS = 12
 SHOWN_ELEMENTS = 24
 SHOWN_EXAMPLES = 4
 EDGE_ELEMENTS = 2
+FEW_ELEMENTS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Typesetting:
-    """How formulas are printed: in which symbols, and with which numbers for them."""
+    """How formulas are printed: in which symbols, and with numbers of how many digits for them."""
 
     notation: Notation
     equations: Equations
+    digits: int = DIGITS
 
     @cached_property
     def text(self) -> Printer:
         """Symbols in plain text."""
-        return Printer(self.notation.text)
+        return Printer(self.notation.text, self.digits)
 
     @cached_property
     def latex(self) -> Printer:
         """Symbols in LaTeX."""
-        return Latex(self.notation.latex)
+        return Latex(self.notation.latex, self.digits)
 
-    def numbers(self, kind: type[Printer]) -> Printer:
+    def numbers(self, kind: type[Printer], digits: int) -> Printer:
         """A printer that shows numbers instead of symbols."""
 
         def shown(leaf: Leaf) -> str:
             row = self.equations.row(leaf)
-            return kind.number(self.equations.value(leaf)) if row is None else printer.array(row)
+            return printer.number(self.equations.value(leaf)) if row is None else printer.array(row)
 
-        printer = kind(shown)
+        printer = kind(shown, digits, lambda rest: evaluate(rest, self.equations.value))
         return printer
 
 
@@ -80,17 +85,25 @@ class Equation:
         """The equation in plain text, in the same pieces."""
         return self._pieces(self.typesetting.text)
 
+    @cached_property
+    def operands(self) -> Shown | None:
+        """How the operands of the simplest formula are shown; None where there is none with operands."""
+        if not (self.forms and leaves(self.forms[-1])):
+            return None
+        value_of = self.typesetting.equations.value
+        return operands(self.forms[-1], value_of(self.quantity), value_of, self.typesetting.digits)
+
     def _pieces(self, symbols: Printer) -> tuple[str, ...]:
-        numbers = self.typesetting.numbers(type(symbols))
         shown = [symbols(form) for form in self.forms]
-        if self.forms and leaves(self.forms[-1]):
-            shown.append(numbers(self.forms[-1]))
+        if self.operands is not None:
+            shown.append(self.typesetting.numbers(type(symbols), self.operands.digits)(self.forms[-1]))
         value = self.typesetting.equations.value(self.quantity)
-        result = numbers.number(value)
+        result = symbols.number(value)
         shown = [*(s for i, s in enumerate(shown) if s != result and s not in shown[:i]), result]
         assigns = isinstance(self.quantity, Name) and self.quantity.kind == "updated"
         signs = [symbols.arrow if assigns else "=", *["="] * (len(shown) - 1)]
-        if rounded(value):
+        inexact = self.operands is not None and not self.operands.exact
+        if inexact or rounded(value, self.typesetting.digits):
             signs[-1] = symbols.nearly if len(shown) > 1 or not assigns else symbols.arrow
         return (symbols(self.quantity), *(f"{sign} {piece}" for sign, piece in zip(signs, shown, strict=True)))
 
@@ -101,6 +114,7 @@ class Step:
 
     None among them stands for elements that are left out, and alone for layers. The rule, in LaTeX, is the formula for
     the whole array, empty where that is given; the section is a part of the page: what is given, an example, the mean.
+    Of an array with rows, or of many elements, all numbers are shown as a matrix, and some elements worked out.
     """
 
     name: str
@@ -109,6 +123,17 @@ class Step:
     equations: tuple[Equation | None, ...]
     section: str
     value: np.ndarray = field(repr=False)
+    array: Name | None = None  # what is shown as a matrix
+
+    @property
+    def worked(self) -> tuple[Equation | None, ...]:
+        """The equations in print: beside a matrix only those of its ends, and what is claimed."""
+        if self.array is None or (self.rule and self.value.size <= FEW_ELEMENTS):
+            return self.equations
+        shown = [equation for equation in self.equations if equation is not None]
+        elements = [equation for equation in shown if isinstance(equation.quantity, Name)]
+        ends = {elements[0].name, elements[-1].name} if self.rule else set()
+        return tuple(equation for equation in shown if equation.claims or equation.name in ends)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -141,13 +166,18 @@ class Steps:
     """
 
     def __init__(
-        self, numbers: Numbers, notation: Notation, claims: Sequence[tuple[Leaf, Claim]], all_layers: bool = False
+        self,
+        numbers: Numbers,
+        notation: Notation,
+        claims: Sequence[tuple[Leaf, Claim]],
+        all_layers: bool = False,
+        digits: int = DIGITS,
     ):
         self.numbers = numbers
         self.flat, self.net = numbers.flat, numbers.net
         self.all_layers = all_layers
         self.equations = Equations(numbers)
-        self.typesetting = Typesetting(notation, self.equations)
+        self.typesetting = Typesetting(notation, self.equations, digits)
         self.several = prod(numbers.batch) > 1
         self.claims: dict[Leaf, list[Claim]] = {}
         for leaf, claim in claims:
@@ -201,13 +231,22 @@ class Steps:
             if a.kind != "a":
                 yield Heading(h, f"Input {called}", "h_u = h_s", example)
                 continue
+            attention = AttentionSteps.of(u, self.net.units[u], self.net.shapes)
+            for stage in attention.forward() if attention else ():
+                yield self._stage(stage, u, example)
             yield Heading(a, f"Pre-activation of {called}", self._forward_rule(u), example)
             phi = self.net.units[u].activation.name
             yield Heading(h, f"Activation of {called}, {phi}", r"h_u = \Phi_u(a_u)", example)
         name = Name("losses" if self.several else "loss")
         yield Heading(name, f"Loss, {self.numbers.loss.name}", "L = L(o, y)", example)
 
+    def _stage(self, stage: Stage, u: str, example: Index) -> Heading:
+        name = self._named(stage.kind, (u,))
+        return Heading(name, stage.title.format(f"{name.unit}{_in_layer(name.index)}"), stage.rule, example)
+
     def _forward_rule(self, u: str) -> str:
+        if AttentionSteps.of(u, self.net.units[u], self.net.shapes):
+            return "a_u = P V"
         if isinstance(self.net.units[u], FunctionUnit):
             return r"a_u = f(h_s, h_t, \ldots)"
         looks_up = {edge.linear.reads_ids for edge in self.net.plan.edges[u].values() if edge.source != ONE}
@@ -229,6 +268,9 @@ class Steps:
             rule = start if u == self.net.output else self._recursion(u)
             yield Heading(Delta, f"Error signal at the output of {called}", rule, example)
             yield Heading(delta, f"Error signal at the pre-activation of {called}", pull, example)
+            attention = AttentionSteps.of(u, self.net.units[u], self.net.shapes)
+            for stage in attention.backward() if attention else ():
+                yield self._stage(stage, u, example)
         for s in self.net.inputs:
             Delta = Name("Delta", (s,))
             if any(_element_of(leaf).whole == Delta for leaf in self.claims):
@@ -323,7 +365,10 @@ class Steps:
         derivatives = [leaf for leaf in claimed if isinstance(leaf, Partial)]
         equations = tuple(None if leaf is None else self._equation(leaf) for leaf in (*elements, *derivatives))
         label = name.at(start) if self.several else name
-        return Step(str(label), title, rule, equations, section, array[example])
+        of_rows = array[example].ndim > 1 and (name.is_of_unit or name.kind == "y")
+        is_matrix = rows is None and (of_rows or array[example].size > LISTED_ELEMENTS)
+        whole = name.whole.at(start) if is_matrix else None
+        return Step(str(label), title, rule, equations, section, array[example], whole)
 
     def _equation(self, leaf: Leaf) -> Equation:
         claims = tuple(self.claims.get(leaf, ()))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from jaxbp._explain._escaping import visible
+from jaxbp._explain._matrices import matrices
 from jaxbp._explain._steps import Work
 from jaxbp._explain._verdicts import mark, place, remark, said, summary
 
@@ -17,10 +18,16 @@ def _lines(work: Work) -> Iterator[str]:
         yield from (section, "=" * len(section), "")
         for step in steps:
             yield f"{step.title}  [{step.name}]"
-            for equation in step.equations:
+            for shown in matrices(step, work.typesetting.text):
+                if shown is None:
+                    yield "    …"
+                    continue
+                symbol, matrix = shown
+                yield from (f"    {symbol}", *(f"      {row}" for row in matrix.text))
+            for equation in step.worked:
                 yield "    …" if equation is None else f"    {' '.join(equation.text)}"
                 for claim in equation.claims if equation else ():
-                    note = f" ({remark(claim)})" if remark(claim) else ""
+                    note = f" ({remark(claim, work.typesetting.text)})" if remark(claim, work.typesetting.text) else ""
                     yield f"      {mark(claim)} {place(claim)}{said(claim, work.typesetting.text)}{note}"
             yield ""
     if work.claims:

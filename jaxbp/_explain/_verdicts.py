@@ -10,7 +10,8 @@ def said(claim: Claim, printer: Printer) -> str:
     """What was claimed: a number as it was written, a formula with the number that it gives."""
     if claim.formula is None:
         return claim.written.replace("-", printer.minus)
-    return f"{printer(claim.formula)} = {printer.number(claim.claimed)}"
+    number = printer if claim.holds else printer.apart(claim.claimed, claim.value)
+    return f"{printer(claim.formula)} = {number.number(claim.claimed)}"
 
 
 def place(claim: Claim) -> str:
@@ -23,20 +24,20 @@ def mark(claim: Claim) -> str:
     return "✓" if claim.holds else "✗"
 
 
-def remark(claim: Claim) -> str:
+def remark(claim: Claim, printer: Printer) -> str:
     """What there is to say besides the mark; empty when the claim is simply right."""
-    truth = "" if claim.holds else f"it is {Printer.number(claim.value)}"
-    return "; ".join(filter(None, [truth, reservation(claim)]))
+    truth = "" if claim.holds else f"it is {printer.apart(claim.claimed, claim.value).number(claim.value)}"
+    return "; ".join(filter(None, [truth, reservation(claim, printer)]))
 
 
-def reservation(claim: Claim) -> str:
+def reservation(claim: Claim, printer: Printer) -> str:
     """What there is to say besides the mark and the true value."""
     if claim.general is False:
         return "here, but not at other numbers"
     if claim.follows:
         return "this follows from the numbers claimed before"
-    if not claim.holds and claim.carried is not None and Printer.number(claim.carried) != Printer.number(claim.value):
-        return f"the numbers claimed before would give {Printer.number(claim.carried)}"
+    if not claim.holds and claim.carried is not None and printer.number(claim.carried) != printer.number(claim.value):
+        return f"the numbers claimed before would give {printer.number(claim.carried)}"
     return ""
 
 

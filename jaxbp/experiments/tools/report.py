@@ -190,22 +190,25 @@ def page(outcomes: list[Outcome]) -> str:
     sections = "\n".join(_section(one) for one in outcomes)
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>The chapter's claims</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body><main>
 <h1>The chapter's claims, run</h1>
 <p>{counted(outcomes).capitalize()}. Each is decided by a number that an experiment measures; the command beside it
 measures it again.</p>
-<table><thead><tr><th>experiment</th><th></th><th>what decides</th><th class="n">seconds</th></tr></thead>
+<table><thead><tr><th>experiment</th><th>verdict</th><th>what decides</th><th class="n">seconds</th></tr></thead>
 <tbody>
 {rows}
 </tbody></table>
 {sections}
-</body></html>
+</main></body></html>
 """
 
 
 def _section(one: Outcome) -> str:
     pictures = [(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in one.plots]
-    figures = "\n".join(f'<img alt="{stem}" src="data:image/png;base64,{data}">' for stem, data in pictures)
+    figures = "\n".join(
+        f'<img alt="plot of {one.name.replace("_", " ")}: {stem.replace("_", " ")}" src="data:image/png;base64,{data}">'
+        for stem, data in pictures
+    )
     return f"""<section id="{one.name}"><h2>{one.name.replace("_", " ")}</h2>
 <blockquote>{html.escape(one.claim)}<footer>{html.escape(one.place)}</footer></blockquote>
 <p class="{_class(one)}"><b>{one.word}</b>: {html.escape(one.decision)}</p>
@@ -223,16 +226,19 @@ def _assigned(node: ast.stmt) -> list[str]:
 
 
 _STYLE = """
-body { font: 16px/1.5 Georgia, serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; width: 100%; font-size: 0.95rem; }
-th, td { text-align: left; padding: 0.35rem 0.7rem; border-bottom: 1px solid #ddd; vertical-align: top; }
-.n { text-align: right; } .yes { color: #1b6b3a; } .no { color: #a3261b; }
-.open { color: #7a5b00; }
-td.yes, td.no, td.open { white-space: nowrap; }
-section { margin-top: 2.5rem; border-top: 2px solid #ccc; }
+html { color-scheme: light dark; color: #222; background: #fff; } .open { color: light-dark(#7a5b00, #e3b341); }
+@media (prefers-color-scheme: dark) { html { color: #e6edf3; background: #0d1117; } img { background: #fff; } }
+body { font: 16px/1.5 Georgia, serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+table { border-collapse: collapse; width: 100%; font-size: 0.95rem; } a { color: light-dark(#0550ae, #6cb6ff); }
+th, td { text-align: left; padding: 0.35rem 0.7rem; border-bottom: 1px solid #8886; vertical-align: top; }
+.n { text-align: right; } .yes { color: light-dark(#1b6b3a, #56d364); } .no { color: light-dark(#a3261b, #ff8f87); }
+td.yes, td.no, td.open { white-space: nowrap; } th { overflow-wrap: normal; }
+section { margin-top: 2.5rem; border-top: 2px solid #8888; }
 blockquote { margin: 0.5rem 0; padding-left: 1rem; border-left: 3px solid #8aa; font-style: italic; }
-blockquote footer { font-style: normal; color: #555; } img { max-width: 100%; margin: 0.5rem 0; }
-code { background: #f3f3f3; padding: 0.1rem 0.3rem; }
+blockquote footer { font-style: normal; opacity: 0.85; } img { max-width: 100%; margin: 0.5rem 0; }
+code { background: light-dark(#f3f3f3, #21262d); padding: 0.1rem 0.3rem; }
+@media (max-width: 40rem) { thead { display: none; } table, tbody, tr, td { display: block; } .n { text-align: left; }
+td { border: none; padding: 0.1rem 0; } tr { border-bottom: 1px solid #8886; padding: 0.4rem 0; } }
 """
 
 
