@@ -1,0 +1,11 @@
+"""The living page of an explanation: its formulas as data, and a script that evaluates and draws them.
+
+There is no second engine. What the page computes are the trees that `jaxbp._explain` makes. `_folding` writes one as a
+shape and integers, so that a hundred thousand elements of a weight's gradient are one shape and a few numbers; `_data`
+gathers those of all quantities with what is given, the symbols, the steps and the claims; `_document` puts them into one
+file with `page.css` and `page.js`.
+"""
+
+from jaxbp._page._document import document
+
+__all__ = ["document"]
