@@ -18,9 +18,16 @@ function written(number, digits = DIGITS) {
   if (Number.isNaN(number)) return "NaN";
   if (!Number.isFinite(number)) return number < 0 ? "−∞" : "∞";
   if (number === 0) return "0";
-  const [mantissa, exponent] = number.toExponential(digits - 1).split("e");
+  const [mantissa, exponent] = rounded(number, digits).split("e");
   if (+exponent < -4 || +exponent >= digits) return `${tidy(mantissa)}e${exponent.replace("+", "")}`.replaceAll("-", "−");
-  return tidy(number.toFixed(Math.max(0, digits - 1 - +exponent))).replaceAll("-", "−");
+  return tidy((+`${mantissa}e${exponent}`).toFixed(Math.max(0, digits - 1 - +exponent))).replaceAll("-", "−");
+}
+
+// A number that lies exactly between two is rounded to the even one, as Python does.
+function rounded(number, digits) {
+  const [all, exponent] = number.toExponential(40).split("e"), kept = all.indexOf(".") + digits;
+  const halfway = /^50*$/.test(all.slice(kept)), even = /[02468]\.?$/.test(all.slice(0, kept));
+  return halfway && even ? `${all.slice(0, kept)}e${exponent}` : number.toExponential(digits - 1);
 }
 
 function tidy(decimal) {
