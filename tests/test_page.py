@@ -50,7 +50,11 @@ function reader(frame) {
     new window[kind.startsWith("key") ? "KeyboardEvent" : "Event"](kind, { bubbles: true, cancelable: true, ...about }));
   const press = (key) => fire(document.body, "keydown", { key });
   const set = (target, value, kind = "input") => { target.value = value; fire(target, kind); };
-  const edit = (name, value) => set(document.querySelector(`[data-name="${CSS.escape(name)}"]`), value);
+  const edit = (name, value) => {
+    const target = document.querySelector(`[data-name="${CSS.escape(name)}"]`);
+    if (target) set(target, value);
+    return target !== null;
+  };
   const walk = () => {
     const found = [];
     press("Home");
@@ -93,7 +97,7 @@ def driven(pages: list[tuple[str, str]], folder: Path, width: int = 1280) -> lis
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     found = json.loads(html.unescape(re.search('<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]))
     for one in found:
-        assert one["wrong"] == []
+        assert one["wrong"] == [], one["wrong"]
         assert one["requests"] == 0
     assert "CONSOLE" not in done.stderr
     return [one["found"] for one in found]
@@ -125,7 +129,9 @@ def edited(work: jaxbp.Explanation, changes: dict[str, float]) -> Numbers:
     x = {name: array.copy() for name, array in numbers.x.items()}
     y, rate = numbers.y.copy(), numbers.learning_rate
     for text, number in changes.items():
-        name = numbers.flat.written_out(Name.parse(text)) if not text.startswith(("y", "learning")) else Name.parse(text)
+        name = (
+            numbers.flat.written_out(Name.parse(text)) if not text.startswith(("y", "learning")) else Name.parse(text)
+        )
         if name.kind == "W":
             group = params[name.path[0]]
             group[name.path[1]][name.index] = number
@@ -153,16 +159,16 @@ def check_numbers(found: list[list[str]], numbers: Numbers) -> set[str]:
 def walking(changes: dict[str, float], batch: int = 1) -> str:
     """A script that changes numbers and looks at every step of every example."""
     return f"""({{ document, edit, walk, set }}) => {{
-  for (const [name, value] of {json.dumps(list(changes.items()))}) {{
+  const changed = {json.dumps(list(changes.items()))}.filter(([name, value]) => {{
     const example = /^(?:h\\.[^[]*|y)\\[(\\d+)/.exec(name);
     const chooser = document.getElementById("example");
     if (chooser && example) set(chooser, {batch} > 1 ? example[1] : 0, "change");
-    edit(name, value);
-  }}
+    return edit(name, value);
+  }}).map(([name]) => name);
   const found = [];
   for (let i = 0; i < {batch}; i++) {{
     if ({batch} > 1) set(document.getElementById("example"), i, "change");
     found.push(...walk());
   }}
-  return found;
+  return [changed, found];
 }}"""

@@ -56,12 +56,12 @@ class Explanation(Work):
         return _html.page(self, title)
 
     def page(self, title: str = "Backpropagation, step by step") -> str:
-        """The explanation as a living page: one file that needs nothing else, to step through, to change and to fill in.
+        """The explanation as a living page: one file that needs nothing else, to step through, change and fill in.
 
-        The page evaluates and draws the formulas of this explanation. Where one is a function without a formula, such as
-        an activation of yours, its numbers are shown but cannot be changed; without a learning rate it starts from 0.1.
-        All examples, layers and elements are on it. A ValueError refuses a network that is too large, one whose
-        formulas mention more than two million quantities. It is made with latex2mathml, as `html` is.
+        It evaluates and draws the formulas of this explanation, for all examples, layers and elements. Where one of
+        them is a function without a formula, such as an activation of yours, numbers are shown but cannot be changed.
+        An explanation without a learning rate has a page that starts from 0.1. A ValueError refuses a network whose
+        formulas mention more than two million quantities. The page is made with latex2mathml, as `html` is.
 
         Example:
             >>> import jax.numpy as jnp, jaxbp

@@ -1,6 +1,8 @@
 // The network as a drawing: neurons with their values, wide layers as tiles, and what flows into the current number.
 
-const MOST_NEURONS = 10, R = 27, ROW = 104, COLUMN = 200, TILE = 132;
+const MOST_NEURONS = 10, MOST_LARGE = 4, COLUMN = 215, TILE = 132;
+const LARGE = { r: 31, row: 138 }, SMALL = { r: 22, row: 64 }; // a neuron with all its numbers, and with the main ones
+const R = LARGE.r;
 
 // Where everything is: once, since only numbers change.
 const layout = laidOut();
@@ -17,20 +19,21 @@ function laidOut() {
     }
   }
   const columns = Array.from({ length: late + 1 }, (_, c) => nodes.filter((node) => column.get(node.name) === c));
-  const height = (node) => (node.size <= MOST_NEURONS ? node.size * ROW : 2 * TILE + 70) + 34;
+  for (const node of nodes) Object.assign(node, node.size > MOST_LARGE ? SMALL : LARGE, { small: node.size > MOST_LARGE });
+  const height = (node) => (node.size <= MOST_NEURONS ? node.size * node.row : 2 * TILE + 70) + 26;
   const total = Math.max(...columns.map((c) => c.reduce((sum, node) => sum + height(node), 0)));
   const long = nodes.some((node) => node.reads.some((s) => column.get(node.name) - column.get(s) > 1));
   const above = long ? 64 : 6;
   columns.forEach((c, at) => {
     let y = above + (total - c.reduce((sum, node) => sum + height(node), 0)) / 2;
     for (const node of c) {
-      Object.assign(node, { x: 70 + at * COLUMN, top: y, bottom: y + height(node), column: at, tiled: node.size > MOST_NEURONS });
-      node.neurons = node.tiled ? [] : Array.from({ length: node.size }, (_, i) => ({ x: node.x, y: y + 34 + ROW * (i + 0.5) }));
-      node.middle = node.tiled ? y + 34 + TILE / 2 : y + 34 + (node.size * ROW) / 2;
+      Object.assign(node, { x: 80 + at * COLUMN, top: y, bottom: y + height(node), column: at, tiled: node.size > MOST_NEURONS });
+      node.neurons = node.tiled ? [] : Array.from({ length: node.size }, (_, i) => ({ x: node.x, y: y + 26 + node.row * (i + 0.5), r: node.r }));
+      node.middle = node.tiled ? y + 26 + TILE / 2 : y + 26 + (node.size * node.row) / 2;
       y += height(node);
     }
   });
-  return { nodes, named, columns, width: 140 + late * COLUMN + 190, height: above + total + 8, above };
+  return { nodes, named, columns, width: 150 + late * COLUMN + 190, height: above + total + 8, above };
 }
 
 // An element of a unit in an array of its own kind: layers, then the example, then the element.
@@ -62,7 +65,7 @@ function drawing(view) {
 
 // The lines that lead into a unit: one for each term of its sums, or one band between wide layers.
 function connections(node, states) {
-  const parts = [], drawn = new Set();
+  const parts = [], drawn = new Set(), labels = [];
   const kind = node.a === undefined ? "h" : "a"; // an input of a block has no a
   if (node.tiled) return node.reads.map((s) => band(layout.named.get(s), node, states));
   if (node.reads.length) node.neurons.forEach((to, j) => {
@@ -72,14 +75,14 @@ function connections(node, states) {
         if (drawn.has(`${source.n} ${j}`)) continue;
         drawn.add(`${source.n} ${j}`);
         const lit = states.focus === key(...target) || isAbout(states, source, node, j);
-        parts.push(line({ x: source.x + TILE / 2 - R, y: source.middle }, to, source, node, lit ? states.phase : "", ""));
+        parts.push(line({ x: source.x + TILE / 2, y: source.middle, r: 0 }, to, source, node, lit ? states.phase : "", ""));
         continue;
       }
       const about = weight ? aboutWeight(weight, states) : { phase: "" };
       const h = inNode(source, "h", i, states.example), toward = inNode(node, "delta", j, states.example);
       const without = !weight && ((states.focus === key(...target) && states.flowing.has(key(...h))) || (toward && states.flowing.has(key(...toward)) && states.focus === key(...(inNode(source, "Delta", i, states.example) ?? h))));
       const lit = about.phase || (without ? states.phase : "");
-      parts.push(line(source.neurons[i], to, source, node, lit, weight ? label(source.neurons[i], to, source, node, weight, j, about, states) : ""));
+      parts.push(line(source.neurons[i], to, source, node, lit, weight ? label(source.neurons[i], to, source, node, weight, labels, about, states) : ""));
     }
   });
   for (const s of node.reads) {
@@ -124,10 +127,10 @@ function aboutWeight([k, flat], { flowing, focus, phase }) {
 }
 
 function line(from, to, source, node, phase, text) {
-  const [x0, x1] = [from.x + R + 2, to.x - R - (phase && phase !== "back" ? 5 : 2)];
+  const [x0, x1] = [from.x + from.r + 2, to.x - to.r - (phase && phase !== "back" ? 5 : 2)];
   const lane = node.column - source.column > 1, apart = (x1 - x0) / 2;
   const y = Math.min(...layout.nodes.filter((n) => n.column > source.column && n.column < node.column).map((n) => n.top), layout.above + 40) - 30;
-  const over = lane ? y - (Math.max(from.y, to.y) - y) * 0.12 : null;
+  const over = lane ? Math.max(6, y - (from.y + to.y - 2 * y) * 0.04) : null;
   const path = lane
     ? `M${x0} ${from.y} C${x0 + 60} ${over} ${x0 + 60} ${over} ${x0 + apart} ${over} S${x1 - 60} ${over} ${x1} ${to.y}`
     : `M${x0} ${from.y} C${x0 + apart * 0.5} ${from.y} ${x1 - apart * 0.5} ${to.y} ${x1} ${to.y}`;
@@ -135,14 +138,15 @@ function line(from, to, source, node, phase, text) {
   return `<g class="line${phase ? ` lit ${phase}` : ""}"><path d="${path}" ${phase ? arrow : ""}/>${text}</g>`;
 }
 
-function label(from, to, source, node, weight, j, about, states) {
-  const lane = node.column - source.column > 1, several = node.neurons.length;
-  const t = lane ? 0.13 : several === 1 ? 0.5 : 0.3 + (0.34 * (several - 1 - j)) / Math.max(1, several - 1);
-  const [x0, x1] = [from.x + R + 2, to.x - R - 2];
-  const bend = t * t * (3 - 2 * t), x = x0 + (x1 - x0) * t;
-  const y = lane ? from.y - 34 - 15 * j : from.y + (to.y - from.y) * bend;
-  if (lane && !about.phase) return "";
-  if (!lane && source.neurons.length * several > 24 && !about.phase) return "";
+function label(from, to, source, node, weight, labels, about, states) {
+  const lane = node.column - source.column > 1;
+  if (!about.phase && (lane || source.size * node.size > 24)) return "";
+  const [x0, x1] = [from.x + from.r + 2, to.x - to.r - 2];
+  // where on its line it is farthest from the labels that are there already
+  const spots = (lane ? [0.1] : [0.3, 0.42, 0.56, 0.68, 0.2]).map((t) => [x0 + (x1 - x0) * t, lane ? from.y - 40 : from.y + (to.y - from.y) * t * t * (3 - 2 * t)]);
+  const room = ([x, y]) => Math.min(2, ...labels.map(([u, v]) => Math.max(Math.abs(x - u) / 46, Math.abs(y - v) / 17)));
+  const [x, y] = spots.reduce((best, spot) => (room(spot) > room(best) + 0.2 ? spot : best));
+  labels.push([x, y]);
   const below = [];
   const extra = (l, mark) => {
     if (l === undefined || !states.revealed(l, weight[1])) return;
@@ -154,7 +158,7 @@ function label(from, to, source, node, weight, j, about, states) {
 }
 
 function band(source, node, states) {
-  const x0 = source.x + (source.tiled ? TILE / 2 : R), x1 = node.x - (node.tiled ? TILE / 2 : R) - 4;
+  const x0 = source.x + (source.tiled ? TILE / 2 : source.r), x1 = node.x - (node.tiled ? TILE / 2 : node.r) - 4;
   const focused = arrays[+states.focus.split(":")[0]], mine = [node.a, node.delta].includes(+states.focus.split(":")[0]);
   const back = focused.kind === "Delta" && source.Delta === +states.focus.split(":")[0];
   const weights = /^(grad|updated)\./.test(focused.name) && focused.name.includes(`.${node.name}.`);
@@ -175,6 +179,7 @@ function valueAt(found, states, attributes, mark = "") {
 }
 
 function neurons(node, states) {
+  const { r, small } = node;
   const parts = node.neurons.map(({ x, y }, i) => {
     const [a, h, Delta, delta] = ["a", "h", "Delta", "delta"].map((kind) => inNode(node, kind, i, states.example));
     const all = [a, h, Delta, delta].filter(Boolean).map((found) => key(...found));
@@ -182,18 +187,21 @@ function neurons(node, states) {
     const input = arrays[h[0]].given;
     const state = focus ? ` focus ${states.phase}` : flows ? ` flows ${states.phase}` : "";
     const shape = input
-      ? `<rect x="${x - R}" y="${y - R * 0.8}" width="${2 * R}" height="${R * 1.6}" rx="7"/>`
-      : `<circle cx="${x}" cy="${y}" r="${R}"/>`;
+      ? `<rect x="${x - r}" y="${y - r * 0.75}" width="${2 * r}" height="${r * 1.5}" rx="7"/>`
+      : `<circle cx="${x}" cy="${y}" r="${r}"/>`;
     const bias = node.bias && a ? biasOf(a) : null;
-    const errors = Delta && states.revealed(...Delta) && delta && states.revealed(...delta);
+    // below it: the bias, Δ and δ, as far as there is room
+    const below = [];
+    if (bias && (!small || aboutWeight(bias, states).phase)) below.push((at) => biasShown(bias, x, at, states));
+    if (Delta && (!small || delta === null) && states.revealed(...Delta)) below.push((at) => valueAt(Delta, states, `class="small" x="${x}" y="${at}"`, "Δ "));
+    if (delta && states.revealed(...delta)) below.push((at) => valueAt(delta, states, `class="small strong" x="${x}" y="${at}"`, "δ "));
+    const shownBelow = small ? below.slice(-1) : below;
     return (
-      `<g class="neuron${input ? " input" : ""}${state}" data-open="${node.n}:${i}" ${input && !arrays[h[0]].ids ? `data-drag="${key(...h)}"` : ""}><title>${escaped(nameOf(...h))}</title>${shape}` +
-      `<text class="symbol" x="${x}" y="${y - R - 18}">${escaped(shortName(h))}</text>` +
+      `<g class="neuron${input ? " input" : ""}${small ? " tiny" : ""}${state}" data-open="${node.n}:${i}" ${input && !arrays[h[0]].ids ? `data-drag="${key(...h)}"` : ""}><title>${escaped(nameOf(...h))}</title>${shape}` +
+      (small ? "" : `<text class="symbol" x="${x}" y="${y - (input ? r * 0.75 + 7 : r + 20)}">${escaped(shortName(h))}</text>`) +
       valueAt(h, states, `class="value" x="${x}" y="${y + 5}"`) +
-      (a ? valueAt(a, states, `class="small" x="${x}" y="${y - R - 5}"`, "a ") : "") +
-      valueAt(Delta, states, `class="small" x="${x}" y="${y + R + 13}"`, "Δ ") +
-      (delta ? valueAt(delta, states, `class="small strong" x="${x}" y="${y + R + (errors ? 26 : 13)}"`, "δ ") : "") +
-      (bias ? biasShown(bias, x, y, states) : "") +
+      (a && !small ? valueAt(a, states, `class="small" x="${x}" y="${y - r - 6}"`, "a ") : "") +
+      shownBelow.map((show, line) => show(y + r + 14 + 14 * line)).join("") +
       `</g>`
     );
   });
@@ -212,23 +220,27 @@ function biasOf([k, flat]) {
 }
 
 function biasShown(bias, x, y, states) {
-  const about = aboutWeight(bias, states);
-  const grad = about.phase && about.phase !== "forward" && about.grad !== undefined && states.revealed(about.grad, bias[1]);
-  const mark = grad ? `<tspan x="${x - R - 6}" dy="1.15em" class="back">∂ ${states.hidden(about.grad, bias[1]) ? "?" : numberOfElement(about.grad, bias[1], "tspan")}</tspan>` : "";
-  return `<text class="bias${about.phase ? ` lit ${about.phase}` : ""}" data-drag="${key(...bias)}" data-key="${key(...bias)}" x="${x - R - 6}" y="${y + R + 2}">b ${numberOfElement(...bias, "tspan")}${mark}</text>`;
+  const about = aboutWeight(bias, states), parts = [];
+  for (const [l, mark] of [[about.grad, "∂ "], [about.updated, "→ "]]) {
+    if (!about.phase || about.phase === "forward" || l === undefined || !states.revealed(l, bias[1])) continue;
+    parts.push(` <tspan class="${PHASE[arrays[l].kind]}">${mark}${states.hidden(l, bias[1]) ? "?" : numberOfElement(l, bias[1], "tspan")}</tspan>`);
+  }
+  return `<text class="bias${about.phase ? ` lit ${about.phase}` : ""}" data-drag="${key(...bias)}" data-key="${key(...bias)}" x="${x}" y="${y}">b ${numberOfElement(...bias, "tspan")}${parts.join("")}</text>`;
 }
 
 // A wide layer: a heat map of h, and one of δ below it.
 function tiles(node, states) {
   const kinds = [["h", node.middle - TILE / 2, "forward"], [node.delta === undefined ? "Delta" : "delta", node.middle + TILE / 2 + 30, "back"]];
   const parts = kinds.map(([kind, y, color]) => {
-    const first = inNode(node, kind, 0, states.example);
-    if (first === null || !states.revealed(...first)) return "";
-    const x = node.x - TILE / 2, focus = states.focus.split(":");
+    let first = inNode(node, kind, 0, states.example);
+    const x = node.x - TILE / 2, a = inNode(node, "a", 0, states.example), Delta = inNode(node, "Delta", 0, states.example);
+    if (first !== null && !states.revealed(...first)) first = (kind === "h" ? a : Delta) ?? first; // what comes before it
+    if (first === null || !states.revealed(...first)) return kind === "h" ? `<g class="tile"><rect x="${x}" y="${y}" width="${TILE}" height="${TILE}"/></g>` : "";
+    const focus = states.focus.split(":");
     const numbers = Float64Array.from({ length: node.size }, (_, i) => value(first[0], first[1] + i));
     const { url, columns, rows } = heat(numbers, node.shape, color);
     const lit = +focus[0] === first[0] || (kind === "h" && +focus[0] === node.a) || (kind === "delta" && +focus[0] === node.Delta);
-    const i = lit ? +focus[1] - first[1] : -1, cell = TILE / columns, high = TILE / rows;
+    const i = lit ? (+focus[1] - first[1]) % node.size : -1, cell = TILE / columns, high = TILE / rows;
     const at = i >= 0 && i < node.size ? place(i, node.shape, columns) : null;
     const most = numbers.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
     const flows = [...states.flowing].some((found) => found.startsWith(`${first[0]}:`)) ? " flows" : "";
@@ -236,7 +248,7 @@ function tiles(node, states) {
       `<g class="tile${lit ? " focus" : flows} ${color}" data-tile="${node.n}:${kind}" data-columns="${columns}" data-rows="${rows}"><rect x="${x}" y="${y}" width="${TILE}" height="${TILE}"/>` +
       `<image href="${url}" x="${x}" y="${y}" width="${TILE}" height="${TILE}" preserveAspectRatio="none"/>` +
       (at ? `<rect class="cell" x="${x + at[1] * cell}" y="${y + at[0] * high}" width="${cell}" height="${high}"/>` : "") +
-      `<text class="small" x="${node.x}" y="${y + TILE + 14}">${kind === "h" ? "h" : kind === "delta" ? "δ" : "Δ"}, at most ${written(most, 2)}</text></g>`
+      `<text class="small" x="${node.x}" y="${y + TILE + 14}">${{ delta: "δ", Delta: "Δ" }[arrays[first[0]].kind] ?? arrays[first[0]].kind}, at most ${written(most, 2)}</text></g>`
     );
   });
   return `<g>${title({ ...node, label: `${node.label} (${node.shape.join("×")})` })}${parts.join("")}</g>`;
@@ -290,10 +302,10 @@ function lossShown(output, states) {
     const found = [targets, flatOf(targets, [...states.example, ...output.shape.map(() => 0)]) + i];
     const state = lit(found), at = output.x + 82;
     parts.push(
-      `<g class="neuron target${state}" data-drag="${key(...found)}"><title>${escaped(nameOf(...found))}</title>` +
-        `<rect x="${at - 20}" y="${from.y - 16}" width="40" height="32" rx="5"/><text class="symbol" x="${at}" y="${from.y - 22}">${escaped(textOf(...found))}</text>` +
+      `<g class="neuron target${state}" ${frozen ? "" : `data-drag="${key(...found)}"`}><title>${escaped(nameOf(...found))}</title>` +
+        `<rect x="${at - 22}" y="${from.y - 16}" width="44" height="32" rx="5"/>${output.small ? "" : `<text class="symbol" x="${at}" y="${from.y - 22}">${escaped(textOf(...found))}</text>`}` +
         `${valueAt(found, states, `class="value given" x="${at}" y="${from.y + 5}"`)}</g>`,
-      `<g class="line${lit(one) ? ` lit loss` : ""}"><path d="M${at + 22} ${from.y} L${x - R} ${y}"/></g>`,
+      `<g class="line${lit(one) ? ` lit loss` : ""}"><path d="M${at + 24} ${from.y} L${x - R} ${y}"/></g>`,
     );
   });
   if (!output.neurons.length) parts.push(`<g class="line"><path d="M${output.x + TILE / 2} ${y} L${x - R} ${y}"/></g>`);

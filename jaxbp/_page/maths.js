@@ -58,13 +58,8 @@ function shown(e, leaf, numeric) {
     case "Q":
       return leaf(e[1], e[2]);
     case "+": {
-      let terms = e.slice(1).map((term) => () => atLeast(PRODUCT, show(term)));
-      if (terms.length === 1) return show(e[1]);
-      if (terms.length > SHOWN_TERMS) {
-        const dots = () => ({ m: "<mo>⋯</mo>", negative: false, p: ATOM });
-        terms = [...terms.slice(0, EDGE_TERMS), dots, ...terms.slice(-EDGE_TERMS)];
-      }
-      const [first, ...rest] = terms.map((term) => term());
+      if (e.length === 2) return show(e[1]);
+      const [first, ...rest] = shownTerms(e, leaf, numeric);
       const tail = rest.map((term) => `<mo form="infix">${term.negative ? "−" : "+"}</mo>${term.m}`).join("");
       return { m: row(signed(first) + tail), negative: false, p: SUM };
     }
@@ -99,6 +94,14 @@ function shown(e, leaf, numeric) {
   }
 }
 
+// The terms of a sum; those in the middle of a long one are left out.
+function shownTerms(e, leaf, numeric) {
+  const terms = e.slice(1), dots = { m: "<mo>⋯</mo>", negative: false, p: ATOM };
+  const show = (term) => atLeast(PRODUCT, shown(term, leaf, numeric));
+  if (terms.length <= SHOWN_TERMS) return terms.map(show);
+  return [...terms.slice(0, EDGE_TERMS).map(show), dots, ...terms.slice(-EDGE_TERMS).map(show)];
+}
+
 function called(name, args, show) {
   if (name === "exp") return `<msup><mi>e</mi>${row(show(args[0]))}</msup>`;
   if (name === "sqrt") return `<msqrt>${show(args[0])}</msqrt>`;
@@ -109,22 +112,24 @@ function called(name, args, show) {
 
 const marked = (k, flat, inner) => `<mrow class="${PHASE[arrays[k].kind]}" data-key="${key(k, flat)}">${inner}</mrow>`;
 
+// A formula as `math` elements, one for each term of a sum, so that a line can break between them.
+function lineOf(e, leaf, numeric) {
+  if (e[0] !== "+" || e.length === 2) return math(signed(shown(e, leaf, numeric)));
+  return shownTerms(e, leaf, numeric)
+    .map(({ m, negative }, i) => math((i ? `<mo form="prefix" rspace="0.22em">${negative ? "−" : "+"}</mo>` : negative ? minus : "") + m))
+    .join(" ");
+}
+
 function inSymbols(e) {
-  const leaf = (k, flat) => ({ m: marked(k, flat, symbolOf(k, flat)), negative: false, p: ATOM });
-  return signed(shown(e, leaf, false));
+  return lineOf(e, (k, flat) => ({ m: marked(k, flat, symbolOf(k, flat)), negative: false, p: ATOM }), false);
 }
 
 function inNumbers(e, digits) {
-  return signed(
-    shown(
-      e,
-      (k, flat) => {
-        const number = numberShown(value(k, flat), digits);
-        return { ...number, m: marked(k, flat, number.m) };
-      },
-      true,
-    ),
-  );
+  const leaf = (k, flat) => {
+    const number = numberShown(value(k, flat), digits);
+    return { ...number, m: marked(k, flat, number.m) };
+  };
+  return lineOf(e, leaf, true);
 }
 
 // How many digits the numbers in a formula need so that whoever puts them in gets the result that is shown.

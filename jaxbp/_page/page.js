@@ -126,6 +126,8 @@ function recall() {
 
 // The skeleton, once.
 
+const icon = (path) => `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${path}"/></svg>`;
+
 function skeleton() {
   const phases = PHASES.filter(([phase]) => data.steps.some((step) => step.phase === phase));
   const main = $("page");
@@ -134,8 +136,8 @@ function skeleton() {
     "beforeend",
     `<nav class="controls" aria-label="Steps">
       <div class="phases" role="group" aria-label="Phases">${phases.map(([phase, words]) => `<button type="button" data-phase="${phase}" class="${COLOR[phase]}">${words}</button>`).join("")}</div>
-      <div class="stepper"><button type="button" id="first" aria-label="First step" title="First step (Home)">⏮</button><button type="button" id="back" aria-label="Previous step" title="Previous step (←)">◀</button>
-      <input type="range" id="slider" min="0" aria-label="Step"><button type="button" id="next" class="main" aria-label="Next step" title="Next step (→)">▶</button><button type="button" id="last" aria-label="Last step" title="Last step (End)">⏭</button>
+      <div class="stepper"><button type="button" id="first" aria-label="First step" title="First step (Home)">${icon("M3 2h2v12H3zM14 2v12L6 8z")}</button><button type="button" id="back" aria-label="Previous step" title="Previous step (←)">${icon("M12 2v12L4 8z")}</button>
+      <input type="range" id="slider" min="0" aria-label="Step"><button type="button" id="next" class="main" aria-label="Next step" title="Next step (→)">${icon("M4 2v12l8-6z")}</button><button type="button" id="last" aria-label="Last step" title="Last step (End)">${icon("M11 2h2v12h-2zM2 2v12l8-6z")}</button>
       <span id="count"></span></div>
       <div class="options">${examples > 1 ? `<label>Example <select id="example">${Array.from({ length: Math.min(examples, 1000) }, (_, i) => `<option value="${i}">${i}</option>`).join("")}</select></label>` : ""}
       <label>Fill in <select id="fill"><option value="nothing">nothing</option><option value="numbers">numbers</option><option value="formulas">formulas</option></select></label>
@@ -320,12 +322,12 @@ function stepPanel(k, flat, forms) {
 
 function equation(k, flat, forms, phase) {
   const number = exact(k, flat), assigns = arrays[k].kind === "updated";
-  const symbols = forms.map((form) => math(inSymbols(form)));
+  const symbols = forms.map((form) => inSymbols(form));
   const lines = [...new Set(symbols)].map((m) => [assigns ? "←" : "=", m]);
   const form = forms.at(-1);
   let exactly = !isRounded(number);
   if (form !== undefined && leavesOf(form).length && !frozen) {
-    const digits = digitsFor(form, number), m = math(inNumbers(form, digits));
+    const digits = digitsFor(form, number), m = inNumbers(form, digits);
     lines.push(["=", m]);
     const rounds = leavesOf(form).some(([l, i]) => isRounded(value(l, i), digits));
     if (rounds) lines.at(-1)[0] = "≈";
@@ -369,7 +371,7 @@ function pictures(k, flat, forms) {
 
 function blankShown(k, flat, forms, phase) {
   const last = state.answers.get(key(k, flat)), wantsFormula = state.fill === "formulas";
-  const symbols = wantsFormula ? [] : [...new Set(forms.map((form) => math(inSymbols(form))))];
+  const symbols = wantsFormula ? [] : [...new Set(forms.map((form) => inSymbols(form)))];
   const what = wantsFormula ? "formula" : "number";
   return (
     `<div class="equation ${phase}"><div class="line"><span class="symbol">${math(symbolOf(k, flat))}</span></div>` +
@@ -569,7 +571,7 @@ function learningPanel() {
   }
   const curve = losses.length > 1 ? [...losses.slice(0, -1), now] : [];
   const shownLoss = state.fill === "nothing" ? numberOfElement(loss, 0, "output") : hidden(loss, 0) ? "?" : numberOfElement(loss, 0, "output");
-  $("losses").innerHTML = `<p>Loss ${examples > 1 ? `, mean over ${examples} examples,` : ""} now: ${shownLoss}${curve.length ? `, after ${losses.length - 1} step${losses.length > 2 ? "s" : ""} from ${written(losses[0])}` : ""}</p>${curve.length ? sparkline(curve) : ""}`;
+  $("losses").innerHTML = `<p>Loss${examples > 1 ? `, mean over ${examples} examples,` : ""} now: ${shownLoss}${curve.length ? `, after ${losses.length - 1} step${losses.length > 2 ? "s" : ""} from ${written(losses[0])}` : ""}</p>${curve.length ? sparkline(curve) : ""}`;
 }
 
 function sparkline(numbers) {
@@ -630,7 +632,7 @@ function printed() {
     const [k, flat] = [stop.step.array, stop.flat ?? stop.elements[0]], forms = formsOf(k, flat);
     const head = stop.step === last ? "" : `<h3 class="${COLOR[stop.step.phase]}">${escaped(stop.step.title)} ${stop.step.rule ? math(stop.step.rule) : ""}</h3>`;
     last = stop.step;
-    const symbol = math(symbolOf(k, flat)), formula = forms.length && state.fill !== "formulas" ? `= ${math(inSymbols(forms.at(-1)))}` : "";
+    const symbol = math(symbolOf(k, flat)), formula = forms.length && state.fill !== "formulas" ? `= ${inSymbols(forms.at(-1))}` : "";
     const blank = state.fill !== "nothing" && stop.flat !== null;
     const numbers = blank ? '= <span class="gap"></span>' : equation(k, flat, forms, COLOR[stop.step.phase]);
     return `${head}<div class="entry">${blank ? `${symbol} ${formula} ${numbers}` : numbers}</div>`;
