@@ -4,8 +4,8 @@
     python -m experiments.explain net.toml --learning-rate 0.5 --out page.html
 
 Writes one HTML file that loads nothing: open it in any browser, also from a disk. The network is described as for
-`python -m experiments.check`, whose `--help` says how, with the numbers that it is to be worked out at; and the file may
-have two tables more, of what is claimed of quantities and of how they are called:
+`python -m experiments.check`, whose `--help` says how; and the file may have two tables more, of what is claimed of
+quantities and of how they are called:
 
     [claims]
     "a.h1[0]" = "-0.3"

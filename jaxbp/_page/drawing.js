@@ -1,7 +1,7 @@
 // The network as a drawing: neurons with their values, wide layers as tiles, and what flows into the current number.
 
 const MOST_NEURONS = 10, MOST_LARGE = 4, COLUMN = 215, TILE = 132;
-const LARGE = { r: 31, row: 138 }, SMALL = { r: 22, row: 64 }; // a neuron with all its numbers, and with the main ones
+const LARGE = { r: 31, row: 138 }, SMALL = { r: 25, row: 70 }; // a neuron with all its numbers, and with the main ones
 const R = LARGE.r;
 
 // Where everything is: once, since only numbers change.
@@ -200,7 +200,7 @@ function neurons(node, states) {
       `<g class="neuron${input ? " input" : ""}${small ? " tiny" : ""}${state}" data-open="${node.n}:${i}" ${input && !arrays[h[0]].ids ? `data-drag="${key(...h)}"` : ""}><title>${escaped(nameOf(...h))}</title>${shape}` +
       (small ? "" : `<text class="symbol" x="${x}" y="${y - (input ? r * 0.75 + 7 : r + 20)}">${escaped(shortName(h))}</text>`) +
       valueAt(h, states, `class="value" x="${x}" y="${y + 5}"`) +
-      (a && !small ? valueAt(a, states, `class="small" x="${x}" y="${y - r - 6}"`, "a ") : "") +
+      (a && !small ? valueAt(a, states, `class="small" x="${x}" y="${y - r - 6}"`, `${escaped(arrays[a[0]].texts?.[a[1]] ?? "a")} `) : "") +
       shownBelow.map((show, line) => show(y + r + 14 + 14 * line)).join("") +
       `</g>`
     );

@@ -78,7 +78,11 @@ function quantity(text) {
       }
     });
     arrays.forEach((array, k) => {
-      for (let flat = 0; flat < Math.min(array.size, 5000); flat++) names.set(nameOf(k, flat).replaceAll(/\s/g, ""), [k, flat]);
+      for (let flat = 0; flat < Math.min(array.size, 5000); flat++) {
+        const name = nameOf(k, flat).replaceAll(/\s/g, "");
+        names.set(name, [k, flat]);
+        if (array.given && array.kind === "h") names.set(name.slice(2), [k, flat]);
+      }
     });
     if (byName.has("learning_rate")) names.set("eta", [byName.get("learning_rate"), 0]);
   }

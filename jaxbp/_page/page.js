@@ -93,8 +93,16 @@ function replay(ops) {
 // The link.
 
 const LONGEST_LINK = 16000;
+let waiting = 0;
+
+// Browsers refuse addresses that change too often.
+function rememberSoon() {
+  clearTimeout(waiting);
+  waiting = setTimeout(remember, 400);
+}
 
 function remember() {
+  clearTimeout(waiting);
   const kept = { s: state.stop, x: state.example, f: state.fill, o: state.ops, w: state.open };
   const text = encodeURIComponent(JSON.stringify(kept));
   const hash = text.length <= LONGEST_LINK ? `#${text}` : "#";
@@ -147,8 +155,8 @@ function skeleton() {
     <div class="stage"><section class="drawing" aria-label="Drawing"><div id="drawing" class="scroll" tabindex="0" role="group" aria-label="Drawing of the network"></div>
     <p class="legend"><span class="forward">forward: a, h</span> <span class="back">backward: Δ, δ, ∂L/∂W</span> <span class="update">update</span></p></section>
     <section class="step" aria-label="Current step"><div id="step"></div><p id="live" class="unseen" aria-live="polite"></p></section></div>
-    <div class="below"><section id="numbers" aria-label="Numbers that can be changed"></section><section id="learning" aria-label="Learning"></section>
-    ${data.claims.length ? `<section id="claims" aria-label="Claims"></section>` : ""}</div>
+    <div class="below"><section id="numbers" aria-label="Numbers that can be changed"></section><div><section id="learning" aria-label="Learning"></section>
+    ${data.claims.length ? `<section id="claims" aria-label="Claims"></section>` : ""}</div></div>
     <section id="printed" aria-label="All steps" hidden></section>`,
   );
   $("slider").addEventListener("input", (event) => go(+event.target.value));
@@ -183,6 +191,7 @@ function skeleton() {
     numbersPanel();
     render();
   });
+  addEventListener("pagehide", remember);
   addEventListener("beforeprint", printed);
   $("step").addEventListener("click", chosen);
   $("drawing").addEventListener("click", opened);
@@ -280,7 +289,7 @@ function render() {
   learningPanel();
   claimsPanel();
   syncNumbers();
-  remember();
+  rememberSoon();
 }
 
 // The equation.
@@ -334,7 +343,7 @@ function equation(k, flat, forms, phase) {
     exactly &&= !rounds;
   }
   return (
-    `<div class="equation ${phase}"><div class="line"><span class="symbol">${math(symbolOf(k, flat))}</span></div>` +
+    `<div class="equation ${phase}"><div class="line"><span class="scroll" tabindex="0" role="group" aria-label="Quantity">${math(symbolOf(k, flat))}</span></div>` +
     lines.map(([sign, m]) => `<div class="line"><span class="sign">${sign}</span><span class="scroll" tabindex="0" role="group" aria-label="Formula">${m}</span></div>`).join("") +
     `<div class="line result"><span class="sign">${exactly ? "=" : "≈"}</span>${numberOfElement(k, flat, "output")}</div></div>`
   );
@@ -374,7 +383,7 @@ function blankShown(k, flat, forms, phase) {
   const symbols = wantsFormula ? [] : [...new Set(forms.map((form) => inSymbols(form)))];
   const what = wantsFormula ? "formula" : "number";
   return (
-    `<div class="equation ${phase}"><div class="line"><span class="symbol">${math(symbolOf(k, flat))}</span></div>` +
+    `<div class="equation ${phase}"><div class="line"><span class="scroll" tabindex="0" role="group" aria-label="Quantity">${math(symbolOf(k, flat))}</span></div>` +
     symbols.map((m) => `<div class="line"><span class="sign">=</span><span class="scroll" tabindex="0" role="group" aria-label="Formula">${m}</span></div>`).join("") +
     `<form id="blank" class="line" autocomplete="off"><span class="sign">=</span><input id="answer" type="text" aria-label="The ${what} of ${escaped(nameOf(k, flat))}" placeholder="${wantsFormula ? "e.g. " + escaped(exampleFormula(k)) : "a number or a formula"}" value="${escaped(last?.text ?? "")}">` +
     `<button type="submit" class="main">Check</button><button type="button" id="show">Show</button></form></div>` +
