@@ -521,9 +521,10 @@ def test_numbers_are_the_engines_over_the_table(first, tmp_path):
 
 @in_a_browser
 @pytest.mark.slow
-def test_a_large_network_has_a_page_of_less_than_a_megabyte(tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_large_network_has_a_page_of_less_than_a_megabyte(dtype, tmp_path):
     net = jaxbp.layered([784, 128, 10], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
-    params = jaxbp.init_params(jax.random.key(0), net)
+    params = jaxbp.init_params(jax.random.key(0), net, np.dtype(dtype))
     x = np.random.default_rng(0).random(784).round(2)
     work = jaxbp.explain(net, jaxbp.cross_entropy, params, x, np.array(3), 0.1)
     page = work.page()

@@ -23,6 +23,7 @@ from jaxbp._explain._verdicts import said
 from jaxbp._graph import ONE
 from jaxbp._names import Name
 from jaxbp._page._folding import Folded, Folder, affine
+from jaxbp.connections import Dense
 
 RATE = 0.1
 """The learning rate of a page whose explanation has none."""
@@ -31,7 +32,7 @@ LARGEST = 2_000_000
 """How many quantities all formulas of a page may mention together."""
 
 _BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-_IN_TEXT = 256
+_MANY, _IN_TEXT = 200, 256
 _SLOT, _SLOTS = 7_770_000, 0xE000  # an index that no array has, and the private characters that stand for one
 _GIVEN = ("y", "W", "learning_rate")
 _OF_THE_LOSS = ("loss", "losses", "Delta", "delta")
@@ -117,6 +118,9 @@ class _Data:
         if name.kind in _GIVEN or (name.kind == "h" and name.unit in self.numbers.flat.stacked.inputs):
             ids = {"ids": True} if np.issubdtype(array.dtype, np.integer) and name.kind == "h" else {}
             return about | {"values": _packed(array)} | ids
+        alike = self._of_strides(name, array.shape) if array.size > _MANY and self._is_uniform(name) else None
+        if alike is not None:
+            return about | {"all": alike}
         rows = [self._folded(name.at(index)) for index in np.ndindex(array.shape)]
         if self.folder.size > LARGEST:
             raise ValueError(
@@ -124,6 +128,29 @@ class _Data:
                 "with fewer examples or with narrower units"
             )
         return about | self._formulas(array.shape, rows)
+
+    def _is_uniform(self, name: Name) -> bool:
+        """Whether all elements have formulas of one kind, as those of a matrix, so that a few of them tell all."""
+        dense = self.numbers.flat.is_original and name.kind == "grad"
+        return name.kind == "updated" or (
+            dense and all(type(edge.linear) is Dense for edge in self.numbers.net.plan.uses[name.path])
+        )
+
+    def _of_strides(self, name: Name, shape: tuple[int, ...]) -> list[Any] | None:
+        """The formulas of all elements from those of the first along each axis; None if some others contradict."""
+        first = self._folded(name.at((0,) * len(shape)))
+        start, strides = np.array(first.integers, np.int64), np.zeros((len(shape), len(first.integers)), np.int64)
+        for axis, n in enumerate(shape):
+            if n > 1:
+                beside = self._folded(name.at(tuple(int(i == axis) for i in range(len(shape)))))
+                strides[axis] = np.array(beside.integers) - start if beside.shape == first.shape else 0
+        rng = np.random.default_rng(0)
+        others = [tuple(n - 1 for n in shape), *(tuple(map(int, rng.integers(shape))) for _ in range(_MANY))]
+        for index in others:
+            other = self._folded(name.at(index))
+            if other.shape != first.shape or not np.array_equal(other.integers, start + np.array(index) @ strides):
+                return None
+        return [self._shape(first.shape), start.tolist(), strides.tolist()]
 
     def _formulas(self, shape: tuple[int, ...], rows: Sequence[Folded]) -> dict[str, Any]:
         alike = all(row.shape == rows[0].shape for row in rows)
@@ -268,11 +295,17 @@ def _number(value: float) -> float | str:
 
 
 def _packed(array: np.ndarray) -> Any:
-    """Numbers as a list, or in base64 where there are many: as float32 if those print as the same decimals."""
+    """Numbers as a list, or in base64 where there are many.
+
+    As float32 if those print as the same decimals; else as the first six bytes of each float64, which are right to a
+    part in 10¹¹: a page of a hundred thousand weights is to stay below a megabyte.
+    """
     flat = np.ravel(array).astype(np.float64)
     if flat.size <= _IN_TEXT:
         return [_number(value) for value in flat.tolist()]
     narrow = flat.astype(np.float32)
-    short = all(float(str(a)) == b for a, b in zip(narrow, flat, strict=True))
-    kept = narrow.astype("<f4") if short else flat.astype("<f8")
-    return {"f4" if short else "f8": base64.b64encode(kept.tobytes()).decode()}
+    if all(float(str(a)) == b for a, b in zip(narrow, flat, strict=True)):
+        return {"f4": base64.b64encode(narrow.astype("<f4").tobytes()).decode()}
+    finite = np.isfinite(flat)
+    bits = flat.view(np.uint64) + np.where(finite, np.uint64(1 << 15), np.uint64(0))
+    return {"f6": base64.b64encode(bits.astype(">u8").view(np.uint8).reshape(-1, 8)[:, :6].tobytes()).decode()}

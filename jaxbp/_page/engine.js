@@ -19,9 +19,15 @@ function decoded(about) {
 
 function unpacked(values) {
   if (Array.isArray(values)) return Float64Array.from(values.map(numberOf));
-  const bytes = Uint8Array.from(atob(values.f4 ?? values.f8), (c) => c.charCodeAt(0)).buffer;
+  const bytes = Uint8Array.from(atob(values.f4 ?? values.f6), (c) => c.charCodeAt(0));
   // float32 stands for the shortest decimal that rounds to it, as jaxbp reads it
-  return values.f4 === undefined ? new Float64Array(bytes) : Float64Array.from(new Float32Array(bytes), shortest);
+  if (values.f4 !== undefined) return Float64Array.from(new Float32Array(bytes.buffer), shortest);
+  const view = new DataView(new ArrayBuffer(8)), numbers = new Float64Array(bytes.length / 6);
+  for (let i = 0; i < numbers.length; i++) {
+    for (let j = 0; j < 6; j++) view.setUint8(j, bytes[6 * i + j]);
+    numbers[i] = view.getFloat64(0);
+  }
+  return numbers;
 }
 
 function numberOf(value) {
