@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from cases import Case
 from test_explain import CASES, IN_LAYERS, WITH_IDS, explained
 
 import jaxbp
@@ -500,7 +501,15 @@ def test_integers_of_all_elements_are_strides_or_nothing():
 
 # The whole table.
 
-ALL = [*CASES, *WITH_IDS, *IN_LAYERS]
+CONVOLUTION = jaxbp.Network(
+    {"x": (4, 4, 1)},
+    {
+        "c": jaxbp.Unit((3, 3, 2), jaxbp.tanh, {"x": jaxbp.connections.Conv((2, 2), padding="VALID")}),
+        "f": jaxbp.Unit(18, jaxbp.linear, {"c": jaxbp.connections.Flatten()}, bias=False),
+        "o": jaxbp.Unit(2, jaxbp.softmax, {"f": jaxbp.Dense()}),
+    },
+)
+ALL = [*CASES, *WITH_IDS, *IN_LAYERS, Case("convolution", CONVOLUTION, jaxbp.cross_entropy, (2,), "ids")]
 AT_ONCE = 5
 
 

@@ -253,7 +253,7 @@ class _Data:
                     "title": visible(heading.title),
                     "rule": _maths(heading.rule) if heading.rule else "",
                     "rows": heading.rows,
-                    "example": name.kind in _OF_EXAMPLES and name.kind != "loss" and phase != "given",
+                    "example": name.kind in _OF_EXAMPLES and phase != "given",
                 }
 
     def _leaf(self, claim: Claim) -> Leaf:

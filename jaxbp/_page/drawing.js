@@ -1,7 +1,7 @@
 // The network as a drawing: neurons with their values, wide layers as tiles, and what flows into the current number.
 
 const MOST_NEURONS = 10, MOST_LARGE = 4, COLUMN = 215, TILE = 132;
-const LARGE = { r: 31, row: 138 }, SMALL = { r: 25, row: 70 }; // a neuron with all its numbers, and with the main ones
+const LARGE = { r: 32, row: 140 }, SMALL = { r: 25, row: 70 }; // a neuron with all its numbers, and with the main ones
 const R = LARGE.r;
 
 // Where everything is: once, since only numbers change.
@@ -58,7 +58,7 @@ function drawing(view) {
     lossShown(output, states),
   ];
   return (
-    `<svg viewBox="0 0 ${layout.width} ${layout.height}" style="max-width:${layout.width * 1.35}px;min-width:${Math.min(layout.width * 0.62, 900)}px" role="img" ` +
+    `<svg viewBox="0 0 ${layout.width} ${layout.height}" style="max-width:${layout.width * 1.35}px;min-width:${layout.width * 0.62}px" role="img" ` +
     `aria-label="${escaped(`The network: ${layout.nodes.map((n) => `${n.label}, ${n.size} ${n.phi}`).join("; ")}. Current: ${nameOf(...current.element)}`)}">${parts.join("")}</svg>`
   );
 }
@@ -175,7 +175,8 @@ function title(node) {
 function valueAt(found, states, attributes, mark = "") {
   if (found === null || !states.revealed(...found)) return "";
   const text = states.hidden(...found) ? `<tspan data-blank="1">?</tspan>` : numberOfElement(...found, "tspan");
-  return `<text ${attributes} data-key="${key(...found)}">${mark}${text}</text>`;
+  const long = text.replace(/<[^>]*>/g, "").length > 6 ? 'data-long="1"' : "";
+  return `<text ${attributes} ${long} data-key="${key(...found)}">${mark}${text}</text>`;
 }
 
 function neurons(node, states) {

@@ -51,7 +51,13 @@ function currentElement() {
 }
 
 const revealed = (k, flat) => arrays[k].given || (positions.get(key(k, flat)) ?? Infinity) <= state.stop;
-const hidden = (k, flat) => state.fill !== "nothing" && !arrays[k].given && positions.has(key(k, flat)) && stops[positions.get(key(k, flat))].flat !== null && state.answers.get(key(k, flat))?.right !== true;
+
+// In the exercise, what this step and those after it are to find; skipping a step shows its number.
+function hidden(k, flat) {
+  const at = positions.get(key(k, flat));
+  if (state.fill === "nothing" || at === undefined || arrays[k].given) return false;
+  return at >= state.stop && stops[at].flat !== null && state.answers.get(key(k, flat))?.right !== true;
+}
 
 // What was done, and undone: a list that the link carries.
 
@@ -273,6 +279,7 @@ function render() {
   const forms = formsOf(k, flat), leaves = forms.flatMap((form) => leavesOf(form));
   const view = { current: { element: [k, flat], leaves }, phase: COLOR[step.phase], revealed, hidden, example: exampleIndex() };
   $("drawing").innerHTML = drawing(view);
+  if (state.stop !== shownStop) follow();
   stepPanel(k, flat, forms);
   $("slider").max = stops.length - 1;
   $("slider").value = state.stop;
@@ -289,7 +296,19 @@ function render() {
   learningPanel();
   claimsPanel();
   syncNumbers();
+  for (const part of document.querySelectorAll(".scroll")) part.classList.toggle("more", part.scrollWidth > part.clientWidth + 1);
   rememberSoon();
+}
+
+let shownStop = null;
+
+// A drawing that is wider than its window shows the part where something happens.
+function follow() {
+  shownStop = state.stop;
+  const window = $("drawing"), focus = window.querySelector(".focus") ?? window.querySelector(".lit");
+  if (!focus || window.scrollWidth <= window.clientWidth) return;
+  const box = focus.getBoundingClientRect(), frame = window.getBoundingClientRect();
+  window.scrollLeft += (box.left + box.right) / 2 - frame.left - frame.width / 2;
 }
 
 // The equation.
@@ -407,7 +426,7 @@ function answer(k, flat, text) {
   if (verdict.right) {
     $("step").insertAdjacentHTML("beforeend", `<p id="verdict" role="status" class="right"><span class="mark">✓</span> Right.</p>`);
     $("next").focus();
-  } else $("answer").focus();
+  } else $("answer").select();
 }
 
 // What is given, to be changed.
