@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -167,19 +168,21 @@ def check_numbers(found: list[list[str]], numbers: Numbers) -> set[str]:
 
 
 def walking(changes: dict[str, float], batch: int = 1) -> str:
-    """A script that changes numbers and looks at every step of every example."""
-    return f"""({{ document, edit, walk, set }}) => {{
+    """A script that changes numbers and looks at every example: at every step of the last one, at the end of all."""
+    return f"""({{ document, $, edit, walk, set, press, numbers }}) => {{
+  const example = (i) => $("example") && set($("example"), i, "change");
   const changed = {json.dumps(list(changes.items()))}.filter(([name, value]) => {{
-    const example = /^(?:h\\.[^[]*|y)\\[(\\d+)/.exec(name);
-    const chooser = document.getElementById("example");
-    if (chooser && example) set(chooser, {batch} > 1 ? example[1] : 0, "change");
+    const of = /^(?:h\\.[^[]*|y)\\[(\\d+)/.exec(name);
+    if (of) example(of[1]);
     return edit(name, value);
   }}).map(([name]) => name);
   const found = [];
   for (let i = 0; i < {batch}; i++) {{
-    if ({batch} > 1) set(document.getElementById("example"), i, "change");
-    found.push(...walk());
+    example(i);
+    press("End");
+    found.push(...numbers());
   }}
+  found.push(...walk());
   return [changed, found];
 }}"""
 
@@ -206,9 +209,11 @@ CHANGES = {"h.x[1]": -0.5, "W.o.h1[1, 0]": 1.25, "y[0]": 0.25, "y[1]": 0.7, "W.h
 SLOPE = "h.h1[0] * (1 - h.h1[0])"
 
 
-def worked(**options) -> jaxbp.Explanation:
+@cache
+def worked() -> jaxbp.Explanation:
+    names = {"x": r"\text{<script>document.title = 3</script>}"}
     net = jaxbp.layered([3, 2, 2], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
-    return jaxbp.explain(net, jaxbp.cross_entropy, PARAMS, X, Y, RATE, CLAIMS, **options)
+    return jaxbp.explain(net, jaxbp.cross_entropy, PARAMS, X, Y, RATE, CLAIMS, names=names)
 
 
 # Quantity, what to fill in, what is typed with the numbers at hand, and a word of the hint; None where it is right.
@@ -350,6 +355,18 @@ SKIP = jaxbp.Network(
 )
 
 
+# Mistakes in the page's script, each of which has to be found.
+PLANTED = [
+    ("return -evaluated(e[1], I);", "return evaluated(e[1], I);"),
+    ("inner[i] = I[start + i] + t * I[start + k + i]", "inner[i] = I[start + i]"),
+    ("const DIGITS = 4,", "const DIGITS = 3,"),
+    (
+        "array.values[flat] = evaluated(general, tree.integers);",
+        "array.values[flat] = evaluated(general, tree.integers) + 1e-8;",
+    ),
+]
+
+
 def filled(text: str, numbers: Numbers) -> str:
     """A template with the numbers of quantities, and of what follows from a few mistakes."""
     W, delta, grad = (numbers.arrays[Name.parse(name)] for name in ("W.o.h1", "delta.o", "grad.o.bias"))
@@ -365,7 +382,7 @@ def filled(text: str, numbers: Numbers) -> str:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory) -> dict[str, Any]:
     """What a browser finds on a page in a narrow window, and on others in wide ones."""
-    work = worked(names={"x": r"\text{<script>document.title = 3</script>}"})
+    work = worked()
     blanks = [(mode, name, filled(text, numbers_of(work))) for mode, name, text, _ in BLANKS]
     closely = CLOSELY.replace("CHANGES", json.dumps(list(CHANGES.items()))).replace("BLANKS", json.dumps(blanks))
     x, y = np.array([[1.0, -0.5], [0.3, 0.8]]), np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -378,7 +395,11 @@ def seen(tmp_path_factory) -> dict[str, Any]:
         Frame(page, ACCESSIBLE, 390),
         Frame(skip.page(), walking(changes, 2)),
     ]
-    names = ("closely", "wide", "narrow", "skip")
+    at_the_end = "({ press, numbers }) => { press('End'); return numbers(); }"
+    for right, wrong in PLANTED:
+        assert page.count(right) == 1
+        frames.append(Frame(page.replace(right, wrong), at_the_end))
+    names = ("closely", "wide", "narrow", "skip", *range(len(PLANTED)))
     found = driven(frames, tmp_path_factory.mktemp("page"))
     return dict(zip(names, found, strict=True)) | {"work": work, "skip work": skip, "changes": changes, "page": page}
 
@@ -394,6 +415,13 @@ def test_numbers_are_the_engines_after_any_change(seen):
     done, numbers = seen["skip"]
     assert done == [*seen["changes"]]
     check_numbers(numbers, edited(replace(numbers_of(seen["skip work"]), learning_rate=0.1), seen["changes"]))
+
+
+@in_a_browser
+@pytest.mark.parametrize("n", range(len(PLANTED)))
+def test_a_mistake_in_the_script_is_found(n, seen):
+    with pytest.raises(AssertionError):
+        check_numbers(seen[n], edited(numbers_of(seen["work"]), {}))
 
 
 @in_a_browser

@@ -7,10 +7,15 @@ from jaxbp._explain._escaping import in_html
 from jaxbp._explain._steps import Work
 from jaxbp._page._data import data_of
 
+SCRIPTS = [
+    f"{name}.js" for name in ("engine", "maths", "mistakes", "drawing", "state", "step", "given", "panels", "page")
+]
+"""In this order: names are known from the start, and what is run at once is at the end."""
+
 
 def document(work: Work, title: str) -> str:
     """The whole document."""
-    script = "\n".join(map(_beside, ("engine.js", "maths.js", "mistakes.js", "drawing.js", "page.js")))
+    script = "\n".join(map(_beside, SCRIPTS))
     data = _in_script(data_of(work))
     return _DOCUMENT.format(title=in_html(title), style=_beside("page.css"), script=script, data=data)
 

@@ -67,30 +67,36 @@ function drawing(view) {
 function connections(node, states) {
   const parts = [], drawn = new Set(), labels = [];
   const kind = node.a === undefined ? "h" : "a"; // an input of a block has no a
-  if (node.tiled) return node.reads.map((s) => band(layout.named.get(s), node, states));
-  if (node.reads.length) node.neurons.forEach((to, j) => {
+  const bands = () => node.reads.map((s) => band(layout.named.get(s), node, states));
+  if (node.tiled || !node.reads.length) return bands();
+  node.neurons.forEach((to, j) => {
     const target = inNode(node, kind, j, states.example);
     for (const { source, weight, i } of termsInto(...target, node)) {
       if (source.tiled) {
         if (drawn.has(`${source.n} ${j}`)) continue;
         drawn.add(`${source.n} ${j}`);
-        const lit = states.focus === key(...target) || isAbout(states, source, node, j);
-        parts.push(line({ x: source.x + TILE / 2, y: source.middle, r: 0 }, to, source, node, lit ? states.phase : "", ""));
+        const phase = states.focus === key(...target) || isPulledBack(node, j, states) ? states.phase : "";
+        parts.push(line({ x: source.x + TILE / 2, y: source.middle, r: 0 }, to, source, node, phase, ""));
         continue;
       }
-      const about = weight ? aboutWeight(weight, states) : { phase: "" };
-      const h = inNode(source, "h", i, states.example), toward = inNode(node, "delta", j, states.example);
-      const without = !weight && ((states.focus === key(...target) && states.flowing.has(key(...h))) || (toward && states.flowing.has(key(...toward)) && states.focus === key(...(inNode(source, "Delta", i, states.example) ?? h))));
-      const lit = about.phase || (without ? states.phase : "");
-      parts.push(line(source.neurons[i], to, source, node, lit, weight ? label(source.neurons[i], to, source, node, weight, labels, about, states) : ""));
+      const from = source.neurons[i];
+      if (!weight) {
+        parts.push(line(from, to, source, node, carries(source, i, node, j, target, states) ? states.phase : "", ""));
+        continue;
+      }
+      const about = aboutWeight(weight, states), text = label(from, to, source, node, weight, labels, about, states);
+      parts.push(line(from, to, source, node, about.phase, text));
     }
   });
-  for (const s of node.reads) {
-    const source = layout.named.get(s);
-    if (!parts.length) parts.push(band(source, node, states));
-  }
-  // what is highlighted is drawn on top
-  return parts.sort((a, b) => a.includes(" lit") - b.includes(" lit"));
+  if (!parts.length) return bands();
+  return parts.sort((a, b) => a.includes(" lit") - b.includes(" lit")); // what is highlighted is drawn on top
+}
+
+// Whether a connection without a weight takes part in the current number: forward, or back.
+function carries(source, i, node, j, target, states) {
+  const h = inNode(source, "h", i, states.example), Delta = inNode(source, "Delta", i, states.example);
+  if (states.focus === key(...target)) return states.flowing.has(key(...h));
+  return Delta !== null && states.focus === key(...Delta) && isPulledBack(node, j, states);
 }
 
 const into = new Map();
@@ -114,9 +120,10 @@ function termsInto(k, flat, node) {
   return into.get(place);
 }
 
-function isAbout(states, source, node, j) {
-  const delta = inNode(node, "delta", j, states.example);
-  return delta !== null && states.flowing.has(key(...delta)) && arrays[+states.focus.split(":")[0]].kind !== "grad";
+// Whether δ of a neuron flows into the current Δ.
+function isPulledBack(node, j, states) {
+  const delta = inNode(node, "delta", j, states.example), current = arrays[+states.focus.split(":")[0]];
+  return delta !== null && current.kind === "Delta" && states.flowing.has(key(...delta));
 }
 
 function aboutWeight([k, flat], { flowing, focus, phase }) {
