@@ -235,6 +235,7 @@ BLANKS = [
     ("formulas", "delta.h1[0]", "Delta.h1[0]", "Φ′"),
     ("formulas", "a.h1[1]", "0 * x[0]", "not at others"),
     ("formulas", "a.h1[1]", "a.h1[1]", "itself"),
+    ("formulas", "loss", "-ln(h.o[0])", "not at others"),
     ("formulas", "a.h1[1]", "W.h1.x[0, 1] * ", "cannot be read"),
 ]
 

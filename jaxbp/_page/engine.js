@@ -260,7 +260,9 @@ function elsewhere(seed, work) {
   for (const array of arrays) {
     array.values = array.values.slice();
     array.known = array.known.slice();
-    if (array.given && !array.ids && array.kind !== "y") array.values.forEach((v, i) => (array.values[i] = v + random()));
+    if (!array.given || array.ids) continue;
+    // targets are any that a loss takes; the others are near
+    array.values.forEach((v, i) => (array.values[i] = array.kind === "y" ? 0.5 + 0.4 * random() : v + random()));
   }
   forget();
   try {

@@ -136,6 +136,7 @@ function pointed(event) {
 // Everything that depends on numbers or on where the reader is.
 function render() {
   const [k, flat] = currentElement(), { step } = stops[state.stop];
+  const active = document.activeElement?.closest("#step [data-go], #claims [data-go]"), inside = active?.closest("section").id || "step";
   const forms = formsOf(k, flat), leaves = forms.flatMap((form) => leavesOf(form));
   const view = { current: { element: [k, flat], leaves }, phase: COLOR[step.phase], revealed, hidden, example: exampleIndex() };
   $("drawing").innerHTML = drawing(view);
@@ -156,6 +157,7 @@ function render() {
   learningPanel();
   claimsPanel();
   syncNumbers();
+  if (active) $(inside).querySelector(`[data-go="${active.dataset.go}"]`)?.focus();
   for (const part of document.querySelectorAll(".scroll")) part.classList.toggle("more", part.scrollWidth > part.clientWidth + 1);
   rememberSoon();
 }

@@ -127,12 +127,13 @@ function recall() {
   } catch {
     return;
   }
+  if (kept === null || typeof kept !== "object") return;
   const number = (n, most) => (Number.isInteger(n) && n >= 0 && n < most ? n : 0);
   state.example = number(kept.x, examples);
   state.fill = ["nothing", "numbers", "formulas"].includes(kept.f) ? kept.f : "nothing";
   state.open = Object.fromEntries(Object.entries(kept.w ?? {}).filter(([s, i]) => data.steps[s] && Number.isInteger(i) && i >= 0));
   const ops = (Array.isArray(kept.o) ? kept.o : []).filter(
-    (op) => (op[0] === "s" && number(op[1], 1000) > 0) || (op[0] === "e" && arrays[op[1]]?.given && !arrays[op[1]].ids && number(op[2], arrays[op[1]].size) === op[2] && Number.isFinite(op[3])),
+    (op) => Array.isArray(op) && ((op[0] === "s" && number(op[1], 1000) > 0) || (op[0] === "e" && arrays[op[1]]?.given && !arrays[op[1]].ids && number(op[2], arrays[op[1]].size) === op[2] && Number.isFinite(op[3]))),
   );
   if (!frozen) replay(ops);
   state.stop = number(kept.s, Infinity);
