@@ -20,6 +20,7 @@ import jaxbp
 from jaxbp._explain._expressions import Call, Function, Number, Product, Rest, Sum
 from jaxbp._explain._numbers import Numbers
 from jaxbp._names import Name
+from jaxbp._page import _data
 from jaxbp._page._folding import Folder, affine, unfolded
 
 TOLERANCE = 1e-9
@@ -492,6 +493,14 @@ def test_a_page_is_small_and_loads_nothing():
     shown = re.sub("<script.*?</script>", "", page, flags=re.DOTALL)
     assert re.findall(r"(?:src|href)=[^>]*>|url\(|@import", shown) == ['href="data:,">']
     assert not re.findall(r"\bfetch\(|XMLHttpRequest|WebSocket|import\(|https?://", scripts)
+
+
+def test_a_page_that_would_be_too_large_is_refused_and_so_is_a_title_that_is_none(monkeypatch):
+    with pytest.raises(TypeError, match="title must be text"):
+        worked().page(3)
+    monkeypatch.setattr(_data, "LARGEST", 20)
+    with pytest.raises(ValueError, match="more than 20 quantities, too many for a page"):
+        worked().page()
 
 
 # Trees as data.

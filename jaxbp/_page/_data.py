@@ -32,7 +32,8 @@ LARGEST = 2_000_000
 """How many quantities all formulas of a page may mention together."""
 
 _BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-_MANY, _IN_TEXT = 200, 256
+_MANY = 200  # elements that are looked at one by one, before a matrix is told by some of them
+_IN_TEXT = 256  # numbers that are written in decimals
 _SLOT, _SLOTS = 7_770_000, 0xE000  # an index that no array has, and the private characters that stand for one
 _GIVEN = ("y", "W", "learning_rate")
 _OF_THE_LOSS = ("loss", "losses", "Delta", "delta")
@@ -76,7 +77,6 @@ class _Data:
             "steps": list(self._steps()),
             "claims": claims,
             "partials": self.partials,
-            "loss": visible(self.numbers.loss.name),
         }
 
     @cached_property
@@ -121,12 +121,14 @@ class _Data:
         alike = self._of_strides(name, array.shape) if array.size > _MANY and self._is_uniform(name) else None
         if alike is not None:
             return about | {"all": alike}
-        rows = [self._folded(name.at(index)) for index in np.ndindex(array.shape)]
-        if self.folder.size > LARGEST:
-            raise ValueError(
-                f"the formulas of this network mention more than {LARGEST} quantities, too many for a page; explain it "
-                "with fewer examples or with narrower units"
-            )
+        rows: list[Folded] = []
+        for index in np.ndindex(array.shape):
+            rows.append(self._folded(name.at(index)))
+            if self.folder.size > LARGEST:
+                raise ValueError(
+                    f"the formulas of this network mention more than {LARGEST} quantities, too many for a page; "
+                    "explain it with fewer examples or narrower units"
+                )
         return about | self._formulas(array.shape, rows)
 
     def _is_uniform(self, name: Name) -> bool:
@@ -270,7 +272,6 @@ class _Data:
                 "of": about,
                 "symbol": self._symbol(leaf),
                 "where": visible(claim.where or ""),
-                "written": visible(claim.written),
                 "said": _maths(said(claim, self.work.typesetting.latex).rsplit(" = ", 1)[0]),
                 "holds": claim.holds,
                 "claimed": _number(claim.claimed),
