@@ -58,13 +58,13 @@ function reader(frame) {
     return target !== null;
   };
   const walk = () => {
-    const found = [];
+    const found = new Map();
     press("Home");
     for (let n = +$("slider").max + 1; n > 0; n--) {
-      found.push(...numbers());
+      for (const one of numbers()) found.set(one.join(" "), one); // the same numbers are there at many steps
       press("ArrowRight");
     }
-    return found;
+    return [...found.values()];
   };
   return { window, document, $, numbers, fire, press, set, edit, walk };
 }
@@ -266,6 +266,21 @@ CLOSELY = """({ window, document, $, numbers, fire, press, set, edit, walk }) =>
   fire(window, "hashchange");
   found.recalled = walk();
   $("reset").click();
+  const pointer = (target, kind, clientX) => target.dispatchEvent(
+    new window.PointerEvent(kind, { bubbles: true, cancelable: true, button: 0, clientX }));
+  const first = () => document.querySelector('[data-name="h.x[0]"]').value;
+  pointer(document.querySelector("#numbers [data-drag]"), "pointerdown", 100);
+  pointer(document, "pointermove", 140);
+  pointer(document, "pointerup", 140);
+  found.dragged = [first(), numbers().find(([name]) => name === "h.x[0]")[1]];
+  document.querySelector("#numbers .changed [data-restore]").click();
+  found.dragged.push(first());
+  press("Home");
+  fire(document.querySelector('[data-open="1:1"]'), "click");
+  found.opened = [count()];
+  set($("slider"), 12);
+  fire(document.querySelector('[data-open="1:1"]'), "click");
+  found.opened.push(count());
   found.losses = [];
   for (let n = 0; n < 3; n++) {
     $("descend").click();
@@ -430,6 +445,13 @@ def test_a_mistake_in_the_script_is_found(n, seen):
 def test_steps_are_taken_by_keys_but_not_while_somebody_writes(seen):
     steps = [int(text.split()[0]) for text in seen["closely"]["steps"]]
     assert steps == [1, 2, 3, 2, 45, 45, 1, 1]
+
+
+@in_a_browser
+def test_numbers_are_dragged_and_put_back_and_a_neuron_is_opened(seen):
+    assert seen["closely"]["dragged"] == ["1.1", "1.1", "1"]  # by four pixels for a hundredth
+    forward, back = (int(text.split()[0]) for text in seen["closely"]["opened"])
+    assert (forward, back) == (2, 17)  # a.h1[1], and on the way back δ.h1[1]
 
 
 @in_a_browser
