@@ -22,7 +22,7 @@ def data_in(page: Path) -> dict:
 def test_the_slides_have_a_page_in_their_notation_with_their_claims(tmp_path, capsys):
     page = main(Explain(SLIDES, learning_rate=0.5, out=tmp_path / "page.html"))
     assert page == tmp_path / "page.html"
-    assert str(page.stat().st_size // 1000)[:2] in capsys.readouterr().out
+    assert f"{page.stat().st_size / 1000:.0f} kB" in capsys.readouterr().out
     data = data_in(page)
     arrays = {array["name"]: array for array in data["arrays"]}
     assert arrays["learning_rate"]["values"] == [0.5]
