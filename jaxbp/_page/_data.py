@@ -1,6 +1,7 @@
 """What a page carries: quantities with their formulas, what is given of them, symbols, steps, units and claims."""
 
 import base64
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -286,9 +287,8 @@ class _Data:
 
 
 def _maths(latex: str) -> str:
-    """What is within the element `math`."""
-    whole = mathml(latex)
-    return whole[whole.index(">") + 1 : whole.rindex("</math>")]
+    """What is within the elements `math`."""
+    return re.sub(r"</?math\b[^>]*>", "", mathml(latex).elements)
 
 
 def _number(value: float) -> float | str:
