@@ -11,11 +11,9 @@ _BEFORE_A_SIGN = "=≈←([,<>≤≥"
 
 def mathml(latex: str) -> str:
     """A formula as an element `math`, whose text cannot become an element of its own."""
-    try:
-        from latex2mathml.converter import convert_to_element
-    except ImportError:
-        raise ImportError("a page needs latex2mathml for its formulas: pip install 'jaxbp[explain]'") from None
     from xml.etree.ElementTree import tostring
+
+    from latex2mathml.converter import convert_to_element  # here, so that `import jaxbp` does not wait for it
 
     tree = convert_to_element(latex)
     for element in tree.iter():

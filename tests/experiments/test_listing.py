@@ -5,22 +5,44 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jaxbp.experiments.__main__ import main
+import pytest
+
+from jaxbp.experiments.__main__ import main, run
 
 EXPERIMENT = '"""{}\n\nMore.\n"""\n\ndef main():\n    pass\n\nif __name__ == "__main__":\n    main()\n'
 
 
-def test_every_experiment_is_listed_with_its_first_line_and_no_helper_is(capsys):
+def test_every_experiment_is_listed_with_its_first_line_and_no_helper_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     listed = main()
-    assert {f"experiments.{name}" for name in ("train", "benchmark", "softmax_jacobian", "path_sums")} <= set(listed)
-    assert not {f"experiments.{name}" for name in ("config", "data", "idx", "plots", "__main__")} & set(listed)
-    printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == len(listed)
-    for line, (name, summary) in zip(printed, listed.items(), strict=True):
-        assert line.startswith(f"python -m {name} ")
-        assert line.endswith(f"  {summary}")
-        assert len(line) <= 160
-    assert listed["experiments.train"].startswith("Train a layered network by explicit backpropagation")
+    assert list(listed)[:2] == ["check", "grade"]
+    assert {"train", "report", "benchmark", "softmax_jacobian", "path_sums"} <= set(listed)
+    assert not {"config", "data", "idx", "plots", "__main__"} & set(listed)
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    words = " ".join(printed.split())
+    for name, summary in listed.items():
+        assert f"{name} {summary}" in words
+    assert listed["train"].startswith("Train a layered network by explicit backpropagation")
+
+
+def test_a_command_is_run_by_its_name_and_what_is_lacking_is_said_in_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jaxbp"])
+    for name in ("tools.example_class", "claims.linear_collapse"):
+        monkeypatch.delitem(sys.modules, f"jaxbp.experiments.{name}", raising=False)
+    for words, code, printed in (
+        (["chekc"], 2, "error: there is no command 'chekc' (did you mean 'check'?); --help lists them\n"),
+        (["example_class"], 2, "Required options"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run(words)
+        assert ended.value.code == code
+        assert printed in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(SystemExit) as ended:
+        run(["linear_collapse"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "error: linear_collapse needs sklearn: pip install 'jaxbp[experiments]'\n"
 
 
 def test_only_modules_that_can_be_run_count(tmp_path, capsys):
@@ -30,11 +52,10 @@ def test_only_modules_that_can_be_run_count(tmp_path, capsys):
     (tmp_path / "helper.py").write_text('"""Help."""\n\ndef main():\n    pass\n')
     (tmp_path / "script.py").write_text('"""Run."""\n\nif __name__ == "__main__":\n    pass\n')
     (tmp_path / "__main__.py").write_text(EXPERIMENT.format("Itself."))
-    of = tmp_path.name
     assert main(tmp_path) == {
-        f"{of}.broken": "Reads, but does not import.",
-        f"{of}.good": "Good.",
-        f"{of}.runs_and_fails": "(no docstring)",
+        "broken": "Reads, but does not import.",
+        "good": "Good.",
+        "runs_and_fails": "(no docstring)",
     }
     assert len(capsys.readouterr().out.splitlines()) == 3
 
@@ -49,7 +70,7 @@ def test_the_command_needs_no_jax():
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "python -m experiments.train" in done.stdout
+    assert "\n  train " in done.stdout
 
 
 def test_each_module_is_in_one_folder_and_imported_by_its_real_path_and_jaxbp_by_its_public_names():

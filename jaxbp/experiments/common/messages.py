@@ -1,7 +1,11 @@
-"""The words in which names are refused: what is known, and what was probably meant."""
+"""The words in which things are refused: what is known, and what was probably meant."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+
+class ProgramError(Exception):
+    """A program that a user handed in failed; the message has lines of its own, such as where."""
 
 
 def quoted(names: Iterable[str]) -> str:
