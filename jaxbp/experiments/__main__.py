@@ -20,8 +20,6 @@ from pathlib import Path
 FIRST = ("check", "grade", "explain", "exercise", "train", "report")
 """What is listed before the others."""
 MOST_COLUMNS = 100
-EXTRAS = {"dp_accounting": "private", "equinox": "interop", "flax": "interop", "torch": "interop"}
-"""Where a module comes from that `experiments` does not bring."""
 
 
 def main(folder: Path = Path(__file__).parent) -> dict[str, str]:
@@ -83,11 +81,11 @@ def _run(name: str, words: list[str]) -> None:
     try:
         runpy.run_module(f"jaxbp.experiments.{found[name]}{name}", run_name="__main__", alter_sys=True)
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "jaxbp") or "--debug" in words:
+        from jaxbp.experiments.common.messages import lacking
+
+        if "--debug" in words or not (needed := lacking(error)):
             raise
-        extra = EXTRAS.get(package, "experiments")
-        print(f"error: {name} needs {package}: pip install 'jaxbp[{extra}]'", file=sys.stderr)
+        print(f"error: {needed}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -42,7 +42,9 @@ def test_a_command_is_run_by_its_name_and_what_is_lacking_is_said_in_a_line(monk
     with pytest.raises(SystemExit) as ended:
         run(["linear_collapse"])
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "error: linear_collapse needs sklearn: pip install 'jaxbp[experiments]'\n"
+    assert capsys.readouterr().err == (
+        "error: this needs sklearn, which is not installed: pip install 'jaxbp[experiments]'\n"
+    )
 
 
 def test_only_modules_that_can_be_run_count(tmp_path, capsys):

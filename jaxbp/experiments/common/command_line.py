@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
+from rich import box
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 import jaxbp
-from jaxbp.experiments.common.messages import ProgramError
+from jaxbp.experiments.common.messages import ProgramError, lacking
 from jaxbp.experiments.common.verdicts import decided
 
 DEBUG = "--debug"
@@ -25,12 +27,29 @@ STOPPED, NOBODY_READS = 130, 141  # what a shell says of a process that SIGINT a
 MENDABLE = (ValueError, OSError, MemoryError, jaxbp.train.DivergedError)
 
 
-def terminal(**options: Any) -> Console:
+class Terminal(Console):
+    """A console whose tables fit: one that is too wide loses its frame first, and no cell is cut."""
+
+    def print(self, *things: Any, **style: Any) -> None:
+        """Print, as rich does."""
+        for thing in things:
+            if isinstance(thing, Table):
+                self._fit(thing)
+        super().print(*things, **style)
+
+    def _fit(self, table: Table) -> None:
+        for column in table.columns:
+            column.overflow = "fold"
+        if self.measure(table, options=self.options.update(width=10_000)).maximum > self.width:
+            table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
+
+
+def terminal(**options: Any) -> Terminal:
     """A console that prints what it is given as it is: a folder may be called [/red], and a decision hold [0, 1].
 
     What is to have a style is a `rich.text.Text`, or is printed with `style=`.
     """
-    return Console(markup=False, emoji=False, **options)
+    return Terminal(markup=False, emoji=False, **options)
 
 
 def command_line(
@@ -39,7 +58,16 @@ def command_line(
     succeeded: Callable[[Any], bool] = lambda result: decided(result) is not False,
 ) -> NoReturn:
     """Run an experiment from the command line, and end the process with its `exit_code`."""
-    sys.exit(exit_code(main, options, succeeded))
+    end(exit_code(main, options, succeeded))
+
+
+def end(code: int) -> NoReturn:
+    """End the process."""
+    if code == STOPPED:  # at once: JAX's threads go on with what they were given, and crash when Python is taken down
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def exit_code(
@@ -82,6 +110,8 @@ def exit_code(
             traceback.print_exc()
         if isinstance(error, ProgramError):
             print_error(str(error))
+        elif isinstance(error, ModuleNotFoundError) and (needed := lacking(error)):
+            print_error(needed)
         elif isinstance(error, mendable):
             print_error(" ".join(str(error).splitlines()) or type(error).__name__)
         else:

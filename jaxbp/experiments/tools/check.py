@@ -82,7 +82,6 @@ With several inputs, `[data.x]` is a table of them; in files they are called `x.
 """
 
 import json
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,7 +94,7 @@ from rich.console import Console
 from rich.text import Text
 
 import jaxbp
-from jaxbp.experiments.common.command_line import MENDABLE, exit_code
+from jaxbp.experiments.common.command_line import MENDABLE, end, exit_code
 from jaxbp.experiments.common.files import is_one_of, write_whole
 from jaxbp.experiments.common.messages import ProgramError, quoted, suggestion
 from jaxbp.experiments.common.progress import progress
@@ -306,4 +305,4 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    end(command())

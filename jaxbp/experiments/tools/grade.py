@@ -49,7 +49,6 @@ Written are `results/NAME/results.json` for Gradescope, `final_grades.csv` as `o
 The exit code is 0 when all are graded, and 2 when the problem or the folder cannot be read.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxbp.experiments.common.command_line import MENDABLE, exit_code, terminal
+from jaxbp.experiments.common.command_line import MENDABLE, end, exit_code, terminal
 from jaxbp.experiments.common.messages import quoted
 from jaxbp.experiments.common.progress import progress
 from jaxbp.experiments.tools.gradebook import files, shown, write
@@ -185,4 +184,4 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    end(command())

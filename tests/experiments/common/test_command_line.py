@@ -44,9 +44,7 @@ def raised(error):
 )
 def test_the_exit_code_is_the_verdict(monkeypatch, capsys, main, code, printed):
     monkeypatch.setattr(sys, "argv", ["experiment", "--steps", "4"])
-    with pytest.raises(SystemExit) as ended:
-        command_line(main, Options)
-    assert ended.value.code == code
+    assert exit_code(main, Options) == code
     assert capsys.readouterr().err.startswith(printed)
 
 
