@@ -18,7 +18,7 @@ import jaxbp
 from jaxbp.experiments.common import plots
 from jaxbp.experiments.common.data import Data, load
 from jaxbp.experiments.common.progress import progress
-from jaxbp.experiments.common.runs import save_params
+from jaxbp.experiments.common.runs import save_params, save_scaling
 from jaxbp.experiments.tools.config import Config
 from jaxbp.experiments.tools.log import Log, Row
 
@@ -66,7 +66,8 @@ class Job:
                 return "config.json"
             plots.save_curves(log.rows, _title(config, self.data), folder / "curves.png")
             save_params(reached, folder / "params.npz")
-            return "config.json, metrics.jsonl, curves.png, params.npz"
+            save_scaling(self.data, folder / "scaling.json")
+            return "config.json, metrics.jsonl, curves.png, params.npz, scaling.json"
 
         started, running = time.perf_counter(), None
         try:

@@ -45,7 +45,7 @@ def test_digits_reach_97_percent_and_the_run_is_written(tmp_path):
     assert [row["epoch"] for row in rows] == list(range(31))
     assert json.loads((folder / "config.json").read_text())["learning_rate"] == 0.05
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
-    files = {"config.json", "metrics.jsonl", "curves.png", "params.npz", "checkpoints"}
+    files = {"config.json", "metrics.jsonl", "curves.png", "params.npz", "scaling.json", "checkpoints"}
     assert {path.name for path in folder.iterdir()} == files
     assert "explicit gradient against jax.grad" in printed
     assert "│    30 │" in printed
