@@ -11,10 +11,15 @@ HERE = Path(__file__).parent
 def page(text: str) -> str:
     """Markdown in which pictures and links that are paths are their words alone: on a package's page they are broken.
 
-    What has a scheme, or leads to a place on the same page, stays.
+    What has a scheme, or leads to a place on the same page, stays, and so does code.
     """
-    picture, link = (rf"{mark}\[([^\]]*)\]\((?![a-z]+:|#)[^)\s]+\)" for mark in ("!", "(?<!!)"))
-    return re.sub(link, r"\1", re.sub(picture, r"*\1*", text))
+    code, path = r"(`+)[^`]+\1", r"\((?![a-z]+:|#)[^)\s]+\)"
+    return re.sub(rf"{code}|(!?)\[([^\]]*)\]{path}", _in_words, text)
+
+
+def _in_words(found: re.Match[str]) -> str:
+    fence, picture, words = found.groups()
+    return found[0] if fence else f"*{words}*" if picture else words
 
 
 if __name__ == "__main__":
