@@ -59,6 +59,9 @@ def run(words: list[str] | None = None) -> None:
     except BrokenPipeError:  # by `| head`; what is still to be flushed goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except KeyboardInterrupt:  # while it is imported; later it says itself how far it came
+        print("stopped: before it was begun", file=sys.stderr)
+        sys.exit(130)
 
 
 def _help(typed: str) -> None:

@@ -1,13 +1,16 @@
 """The list of experiments: what is in it, what is not, and that nothing is imported to make it."""
 
 import ast
+import runpy
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from jaxbp.experiments.__main__ import main, run
+from jaxbp.experiments.common.messages import lacking
 
 EXPERIMENT = '"""{}\n\nMore.\n"""\n\ndef main():\n    pass\n\nif __name__ == "__main__":\n    main()\n'
 
@@ -26,25 +29,42 @@ def test_every_experiment_is_listed_with_its_first_line_and_no_helper_is(capsys,
     assert listed["train"].startswith("Train a layered network by explicit backpropagation")
 
 
-def test_a_command_is_run_by_its_name_and_what_is_lacking_is_said_in_a_line(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("words", "error", "code", "printed"),
+    [
+        (["chekc"], None, 2, "error: there is no command 'chekc' (did you mean 'check'?); --help lists them\n"),
+        (["check", "--json", "a"], None, None, "jaxbp.experiments.tools.check as __main__ with ['--json', 'a']\n"),
+        (["depth"], None, None, "jaxbp.experiments.claims.depth as __main__ with []\n"),
+        (
+            ["train"], ModuleNotFoundError("", name="sklearn.datasets"), 1,
+            "error: this needs sklearn, which is not installed: pip install 'jaxbp[experiments]'\n",
+        ),
+        (
+            ["private"], ModuleNotFoundError("", name="dp_accounting"), 1,
+            "error: this needs dp_accounting, which is not installed: pip install 'jaxbp[private]'\n",
+        ),
+        (["train"], KeyboardInterrupt(), 130, "stopped: before it was begun\n"),
+    ],
+)  # fmt: skip
+def test_a_command_is_run_by_its_name_and_what_is_lacking_is_said_in_a_line(
+    monkeypatch, capsys, words, error, code, printed
+):
+    def run_module(name, run_name, alter_sys):
+        assert alter_sys
+        if error is not None:
+            raise error
+        print(f"{name} as {run_name} with {sys.argv[1:]}", file=sys.stderr)
+
+    monkeypatch.setattr(runpy, "run_module", run_module)
     monkeypatch.setattr(sys, "argv", ["jaxbp"])
-    for name in ("tools.example_class", "claims.linear_collapse"):
-        monkeypatch.delitem(sys.modules, f"jaxbp.experiments.{name}", raising=False)
-    for words, code, printed in (
-        (["chekc"], 2, "error: there is no command 'chekc' (did you mean 'check'?); --help lists them\n"),
-        (["example_class"], 2, "Required options"),
-    ):
-        with pytest.raises(SystemExit) as ended:
-            run(words)
-        assert ended.value.code == code
-        assert printed in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(SystemExit) as ended:
-        run(["linear_collapse"])
-    assert ended.value.code == 1
-    assert capsys.readouterr().err == (
-        "error: this needs sklearn, which is not installed: pip install 'jaxbp[experiments]'\n"
-    )
+    with nullcontext() if code is None else pytest.raises(SystemExit) as ended:
+        run(words)
+    assert code is None or ended.value.code == code
+    assert capsys.readouterr().err == printed
+
+
+def test_a_module_of_ours_that_is_missing_is_not_a_library():
+    assert lacking(ModuleNotFoundError("", name="jaxbp.experiments.nothing")) == ""
 
 
 def test_only_modules_that_can_be_run_count(tmp_path, capsys):

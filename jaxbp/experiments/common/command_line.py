@@ -24,7 +24,7 @@ from jaxbp.experiments.common.verdicts import decided
 DEBUG = "--debug"
 MOST_COLUMNS = 100
 STOPPED, NOBODY_READS = 130, 141  # what a shell says of a process that SIGINT and SIGPIPE have ended
-MENDABLE = (ValueError, OSError, MemoryError, jaxbp.train.DivergedError)
+MENDABLE = (ValueError, OSError, MemoryError, ImportError, jaxbp.train.DivergedError)
 
 
 class Terminal(Console):
@@ -83,8 +83,9 @@ def exit_code(
     The exit code is 0 when it succeeded, 1 when not, 2 when tyro refuses the options before anything is begun, and 130
     when it was stopped by Ctrl-C. A claim that is not decided is no failure. What a user can mend is said in a
     sentence: a ValueError, which is what options and data are refused with, an OSError, memory that does not suffice,
-    and a training that diverges. All else is a mistake of ours, and says in which line it happened. With `--debug` the
-    way there is shown too, of both. `--help` shows the text above the module, which has examples.
+    a library that is not installed, and a training that diverges. All else is a mistake of ours, and says in which line
+    it happened. With `--debug` the way there is shown too, of both. `--help` shows the text above the module, which has
+    examples.
 
     Args:
         main: Takes the options.
@@ -145,7 +146,9 @@ def _read(options: type, main: Callable[[Any], Any], words: Sequence[str]) -> An
             return tyro.cli(options, prog=program, description=about, args=words)
     except SystemExit as ended:
         usage, _, rest = printed.getvalue().partition("\n")
-        if ended.code == 0:  # after --help
+        if not {"-h", "--help"} & set(words):  # such as completions for a shell
+            print(printed.getvalue(), end="")
+        elif ended.code == 0:
             console.print(Text.from_ansi(usage))  # which tyro does not break
             print(f"{rest.rstrip()}\n\n{wrapped(more, width)}\n\nWith {DEBUG} an error shows where it was raised.")
         raise

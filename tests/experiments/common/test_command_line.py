@@ -38,6 +38,7 @@ def raised(error):
         (lambda options: raised(KeyboardInterrupt("by Ctrl-C; wrote [/x]")), 130, "stopped: by Ctrl-C; wrote [/x]\n"),
         (lambda options: raised(KeyboardInterrupt), 130, "stopped: before it was done\n"),
         (lambda options: raised(ValueError("no [bold] steps")), 1, "error: no [bold] steps\n"),
+        (lambda options: raised(ImportError("pip install 'jaxbp[train]'")), 1, "error: pip install 'jaxbp[train]'\n"),
         (lambda options: raised(OSError("no room")), 1, "error: no room\n"),
         (lambda options: raised(jaxbp.train.DivergedError(1, 2, "the loss")), 1, "error: training diverged in epoch 1"),
     ],
