@@ -58,11 +58,14 @@ def command_line(
     succeeded: Callable[[Any], bool] = lambda result: decided(result) is not False,
 ) -> NoReturn:
     """Run an experiment from the command line, and end the process with its `exit_code`."""
-    end(exit_code(main, options, succeeded))
+    code = exit_code(main, options, succeeded)
+    if main.__module__ == "__main__":
+        end(code)
+    sys.exit(code)  # somebody else's process, such as that of tests
 
 
 def end(code: int) -> NoReturn:
-    """End the process."""
+    """End this process, which is the command's alone."""
     if code == STOPPED:  # at once: JAX's threads go on with what they were given, and crash when Python is taken down
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
