@@ -242,7 +242,7 @@ def test_ctrl_c_ends_with_a_sentence_and_what_was_done(monkeypatch, capsys, afte
     with pytest.raises(SystemExit) as ended:
         command_line(main, Config, succeeded=lambda rows: True)
     assert ended.value.code == 130
-    wrote = "config.json" if files != "all" else "config.json, metrics.jsonl, curves.png, params.npz"
+    wrote = "config.json" + (", metrics.jsonl, curves.png, params.npz, scaling.json" if files == "all" else "")
     stopped = f"stopped: by Ctrl-C after {after or 0} of 5 epochs; wrote runs/short/: {wrote}"
     assert capsys.readouterr().err == f"{stopped}; go on with --resume runs/short\n"
     folder = Path("runs/short")
