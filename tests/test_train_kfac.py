@@ -47,9 +47,7 @@ def read_out():
     """A table that is read by ids, and whose transpose reads out."""
     table = jaxbp.Embedding(5, share="table")
     e, o = Unit((4, 2), jaxbp.linear, {"x": table}), jaxbp.Transposed(Dense(share="table"))
-    return jaxbp.Network(
-        {"x": jaxbp.ids((4,), 5)}, {"e": e, "o": Unit((4, 5), jaxbp.linear, {"e": o}, bias=False)}
-    )
+    return jaxbp.Network({"x": jaxbp.ids((4,), 5)}, {"e": e, "o": Unit((4, 5), jaxbp.linear, {"e": o}, bias=False)})
 
 
 # Where the factorisation is exact: one example; δ that is the same for all, as in linear networks with squared error

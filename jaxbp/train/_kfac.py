@@ -250,8 +250,8 @@ def kfac(
     steps λ becomes ω λ where the loss fell by more than ¾ of what M without λ said, and λ / ω where by less than ¼.
 
     `Dense` and `Conv` have factors, with the bias in the same block where the unit reads but one of them; of `Scale`,
-    `Embedding` (one that also reads out, transposed, too) and a bias of all rows the diagonal of the Gauss-Newton matrix
-    is taken. Uses of a shared weight are as rows of an example. The layers of a stack have factors each.
+    `Embedding` (also one that reads out, transposed) and a bias of all rows the diagonal of the Gauss-Newton matrix is
+    taken. Uses of a shared weight are as rows of an example. The layers of a stack have factors each.
 
     Use it as any optimizer in `step`, `epoch`, `run` and `fit`, with a gradient of the mean. Outside of these pass what
     the gradient is of: `update(grads, state, params, x=x, y=y)`, and `weights` and `key` where the gradient had them;
