@@ -10,6 +10,7 @@ python -m experiments.benchmark collectors     the collectors against the plain 
 python -m experiments.benchmark sequences      norms and clipped gradients of sequences against the same
 python -m experiments.benchmark stacks         stacks of equal blocks against jax.grad of a plain scan
 python -m experiments.benchmark training       what data from elsewhere, checkpoints and meshes cost a run
+python -m experiments.benchmark kfac           a step of K-FAC over the gradient and kfac-jax's, `--data-dir` for MNIST
 python -m experiments.benchmark language       a GPT of characters against the same in torch, `--text FILE` for its text
 """
 
@@ -37,6 +38,7 @@ import jaxbp
 from experiments.benchmarks.collectors import collector_tables, problem
 from experiments.benchmarks.gpt_in_torch import language_table
 from experiments.benchmarks.graphs import eager, graph_tables
+from experiments.benchmarks.kfac_steps import steps_tables
 from experiments.benchmarks.rules import rules_table
 from experiments.benchmarks.sequences import sequence_tables
 from experiments.benchmarks.stacks import stack_tables
@@ -78,6 +80,7 @@ class Benchmark:
             "sequences",
             "stacks",
             "training",
+            "kfac",
             "language",
         ]
     ] = "all"
@@ -87,6 +90,8 @@ class Benchmark:
     """How often each epoch is measured."""
     examples: int = 60_000
     """Of the random data an epoch goes through; 60 000 is MNIST's size."""
+    data_dir: Path | None = None
+    """The folder of MNIST's four IDX files for K-FAC; digits of 64 pixels when none is given."""
     steps: int = 2000
     """Of the language model."""
     text: Path | None = None
@@ -120,6 +125,9 @@ def main(config: Benchmark) -> None:
             console.print(table)
     if config.what in ("all", "training"):
         for table in training_tables(config.epoch_rounds, config.examples):
+            console.print(table)
+    if config.what in ("all", "kfac"):
+        for table in steps_tables(config.data_dir, config.epoch_rounds):
             console.print(table)
     if config.what in ("all", "language"):
         console.print(language_table(config.text, config.steps))

@@ -69,7 +69,7 @@ def _loss_of(problem: Problem) -> Callable[..., jax.Array]:
         h, y = batch
         a = h
         for u, unit in net.units.items():
-            (source,) = unit.connections
+            (source,) = (s for s in params[u] if s != "bias")
             a = h @ params[u][source] + params[u]["bias"]
             h = a if u == net.output else unit.activation.value(a)
         if bernoulli:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ PERIOD = 20  # steps, of which one makes the inverses
 SETTINGS: dict[str, dict[str, Any]] = {
     "all": {},  # factors and model of the whole batch in each step, as kfac-jax has them
     "an eighth, a quarter": {"factors_of": 8, "model_of": 4},  # as Martens and Grosse have them
+    "an eighth": {"factors_of": 8, "model_of": 8},
 }
 
 
-def steps_tables(data_dir: Path | None, rounds: int) -> list[Table]:
-    """One table for each network."""
-    return [steps_table(name, sizes, problem_of(name, data_dir), rounds) for name, sizes in NETWORKS.items()]
+def steps_tables(data_dir: Path | None, rounds: int) -> Iterator[Table]:
+    """One table for each network, as soon as it is measured."""
+    for name, sizes in NETWORKS.items():
+        yield steps_table(name, sizes, problem_of(name, data_dir), rounds)
 
 
 def steps_table(name: str, sizes: tuple[int, ...], problem: Problem, rounds: int) -> Table:
@@ -56,7 +58,7 @@ def steps_table(name: str, sizes: tuple[int, ...], problem: Problem, rounds: int
 def in_turn(runs: list[Callable[[], Any]], rounds: int) -> np.ndarray:
     """CPU seconds of a call, a mean over `PERIOD` of them that take turns, `(rounds, runs)`."""
     for run in runs:
-        for _ in range(4):  # compiles, and leaves the steps behind that each have inverses
+        for _ in range(PERIOD + 1):  # compiles all its programs, of which kfac-jax has one for each kind of step
             jax.block_until_ready(run())
     times = np.zeros((rounds, len(runs)))
     for of_round in times:

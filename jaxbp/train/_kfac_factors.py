@@ -199,8 +199,8 @@ def _with_root(matrix: Array) -> tuple[Array, Array]:
     n = len(matrix)
     if n <= BLOCK:
         one = jnp.eye(n, dtype=matrix.dtype)
-        X = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(matrix), one, lower=True)
-        return X, X.T @ X
+        root = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(matrix), one, lower=True)
+        return root, root.T @ root
     half = -(-n // 2)
     X_11, inverse_11 = _with_root(matrix[:half, :half])
     Y = matrix[half:, :half] @ X_11.T
