@@ -1,4 +1,7 @@
-"""A step of K-FAC over the plain gradient and over kfac-jax's, on the networks of `second_order`."""
+"""A step of K-FAC over the plain gradient and over kfac-jax's, on the networks of `second_order`.
+
+Set `OPENBLAS_NUM_THREADS=1` for it: threads of LAPACK that wait count as CPU time, several times that of the inverses.
+"""
 
 import importlib.util
 import time

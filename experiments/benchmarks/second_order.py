@@ -17,7 +17,7 @@ with the least error at the end for the first seed is trained with the other see
 
 Writes a plot for each network and, to `curves/`, each training, which another run with the same options takes as it is:
 so a run that was stopped goes on, and networks can be run one by one. Nothing is decided: seconds are those of this
-machine.
+machine. On CPUs set `OPENBLAS_NUM_THREADS=1`, for the inverses of both K-FACs call LAPACK.
 """
 
 import dataclasses

@@ -256,7 +256,8 @@ def kfac(
     Use it as any optimizer in `step`, `epoch`, `run` and `fit`, with a gradient of the mean. Outside of these pass what
     the gradient is of: `update(grads, state, params, x=x, y=y)`, and `weights` and `key` where the gradient had them;
     with `value`, the loss that came with it, damping is adapted without a forward phase for it.
-    Equal arguments give the same functions. On a mesh parameters and factors are replicated.
+    Equal arguments give the same functions. On a mesh parameters and factors are replicated. On CPUs set
+    `OPENBLAS_NUM_THREADS=1`, for inverses call LAPACK, whose threads otherwise spin beside those of XLA.
 
     Args:
         net: The network.
