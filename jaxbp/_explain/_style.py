@@ -1,11 +1,14 @@
 """How a page looks: on paper, on a phone, in the dark and by keyboard."""
 
 # a notebook says which it is, whatever the system: JupyterLab and Notebook, VS Code, Colab
-_SAYS_LIGHT = ('body[data-jp-theme-light="true"]', "body.vscode-light", 'html[theme="light"]')
+_SAYS_LIGHT = (
+    'body[data-jp-theme-light="true"]',
+    "body:is(.vscode-light, .vscode-high-contrast-light)",
+    'html[theme="light"]',
+)
 _SAYS_DARK = (
     'body[data-jp-theme-light="false"]',
-    "body.vscode-dark",
-    "body.vscode-high-contrast",
+    "body:is(.vscode-dark, .vscode-high-contrast:not(.vscode-high-contrast-light))",
     'html[theme="dark"]',
 )
 

@@ -14,6 +14,7 @@ _WIDTH, _HEIGHT = 380, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 366, 34, 188
 _MOST_POINTS = 240
 _MOST_TICKS = 5
+_LONGEST = 40  # characters that fit under the axes
 _WORTH_A_LOG = 30.0
 _TINY, _HUGE = 1e-300, 1e300
 
@@ -44,11 +45,11 @@ def curves(series: Mapping[str, Points], x_label: str, y_label: str) -> str:
     offset = _LEFT
     for i, (label, points) in enumerate(drawn.items()):
         line = 'stroke="var(--second)" stroke-dasharray="6 3"' if i else 'stroke="var(--first)"'
-        parts += [f'<path d="{path}" fill="none" stroke-width="1.8" {line}/>' for path in _paths(points, at)]
+        parts += _drawn(points, at, line)
         # above the axes, where it covers nothing
         parts.append(f'<path d="M{offset} 14 L{offset + 22} 14" stroke-width="1.8" {line}/>')
-        parts.append(f'<text x="{offset + 27}" y="18">{in_html(label)}</text>')
-        offset += 45 + 7 * len(label)
+        parts.append(f'<text x="{offset + 27}" y="18">{in_html(_brief(label, _LONGEST // 2))}</text>')
+        offset += 45 + 7 * min(len(label), _LONGEST // 2)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
         f'height="{_HEIGHT}" role="img" font-family="sans-serif" font-size="12">{"".join(parts)}</svg>'
@@ -84,7 +85,8 @@ def _y_axis(at: Place, left: float, ticks: Sequence[float]) -> list[str]:
 
 
 def _x_axis(at: Place, low: float, ticks: Sequence[float], label: str) -> list[str]:
-    parts = [f'<text x="{(_LEFT + _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{in_html(label)}</text>']
+    text = in_html(_brief(label, _LONGEST))
+    parts = [f'<text x="{(_LEFT + _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{text}</text>']
     for tick in ticks:
         x, _ = at(tick, low)
         parts.append(f'<path d="M{x:.1f} {_BOTTOM} l0 4" stroke="currentColor"/>')
@@ -92,19 +94,25 @@ def _x_axis(at: Place, low: float, ticks: Sequence[float], label: str) -> list[s
     return parts
 
 
-def _paths(points: Points, at: Place) -> list[str]:
-    """A path for each stretch of finite values; a lone one is a short dash."""
+def _drawn(points: Points, at: Place, line: str) -> list[str]:
+    """A path for each stretch of finite values; a lone one is a dot."""
     stretches: list[list[tuple[float, float]]] = [[]]
     for x, y in points:
         if isfinite(y):
             stretches[-1].append(at(x, y))
         else:
             stretches.append([])
-    paths: list[str] = []
+    parts: list[str] = []
     for stretch in filter(None, stretches):
-        ends = stretch if len(stretch) > 1 else [(stretch[0][0] + shift, stretch[0][1]) for shift in (-3, 3)]
-        paths.append(f"M{' L'.join(f'{x:.1f} {y:.1f}' for x, y in ends)}")
-    return paths
+        ends = stretch if len(stretch) > 1 else stretch * 2
+        width = 'stroke-width="1.8"' if len(stretch) > 1 else 'stroke-width="6" stroke-linecap="round"'
+        path = " L".join(f"{x:.1f} {y:.1f}" for x, y in ends)
+        parts.append(f'<path d="M{path}" fill="none" {width} {line}/>')
+    return parts
+
+
+def _brief(label: str, longest: int) -> str:
+    return label if len(label) <= longest else f"{label[: longest - 1]}…"
 
 
 def _decades(low: float, high: float) -> list[float]:
@@ -119,5 +127,5 @@ def _round_ticks(low: float, high: float, least: float = 0.0) -> list[float]:
     span = high - low if high - low > 1e-6 * size else size  # what is alike up to rounding is one value
     step = 10.0 ** floor(log10(span / 2))
     step = max(step * next((factor for factor in (1, 2, 5) if span / (factor * step) <= _MOST_TICKS), 10), least)
-    first = floor(low / step)
+    first = floor(low / step) - (span == size and low > 0)  # one value alone lies within the axis, not on it
     return [(first + k) * step for k in range(max(ceil(high / step) - first, 1) + 1)]

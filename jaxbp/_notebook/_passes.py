@@ -51,7 +51,7 @@ def of_backprop(back: Backprop) -> str | None:
     over_units = {
         f"RMS of {kind}": [(i + 1.0, measures[kind, u].rms) for i, u in enumerate(names)] for kind in ("δ", "Δ")
     }
-    sizes = curves(over_units, f"unit, from {names[0]} to {names[-1]}", "RMS") if len(names) >= _WORTH_A_CURVE else ""
+    sizes = curves(over_units, "unit, in the order of the table", "RMS") if len(names) >= _WORTH_A_CURVE else ""
     return shown(
         paragraph(f"Backpropagation: {value}; h, Δ and δ of {len(names)} {_units(names)}"),
         _by_unit(measures, in_order(back.trace.h)),

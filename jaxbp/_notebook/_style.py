@@ -14,7 +14,8 @@ DARK = (
 STYLE = (
     themed("jaxbp-shown", LIGHT, DARK)
     + """
-.jaxbp-shown { color: var(--ink); background: var(--paper); font: 14px/1.45 system-ui, sans-serif; padding: .5rem;
+.jaxbp-shown { color: var(--ink); background: var(--jp-layout-color0, var(--vscode-editor-background, var(--paper)));
+  font: 14px/1.45 system-ui, sans-serif; padding: .5rem;
   max-width: 75rem; box-sizing: border-box; overflow-wrap: anywhere; }
 .jaxbp-shown p { margin: .3rem 0; color: inherit; }
 .jaxbp-shown .soft { color: var(--soft); font-size: .9em; }
