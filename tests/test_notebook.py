@@ -164,6 +164,10 @@ def test_every_unit_has_a_row_with_its_statistics():
 
 
 def test_what_is_large_is_compact():
+    net = checked(SHOWN["network, long"]()._repr_html_())
+    assert "… 88 more units in the middle …" in net.text
+    assert net.tags.count("rect") == 13
+    assert net.tags.count("tr") == 14
     assert len(hand_made(200, 64, 512)._repr_html_()) < 120_000
 
 
@@ -235,6 +239,9 @@ def test_curves_are_where_the_values_are_and_break_where_there_is_none():
     assert (a[1] + b[1]) / 2 == pytest.approx(c[1])
     assert b[1] < a[1]
     assert len(points_of(curves({"loss": [(1, 1.0), (2, 2.0), (3, np.nan), (4, 1.0), (5, 2.0)]}, "epoch", "loss"))) == 2
+    ((one, other),) = points_of(curves({"loss": [(1, 3.0), (2, 3.0)]}, "epoch", "loss"))
+    assert one[1] == other[1]
+    assert b[1] < one[1] < a[1]  # within the axes, not on them
     assert curves({"loss": [(1, np.nan)]}, "epoch", "loss") == ""
     ((low, middle, high),) = points_of(curves({"loss": [(1, 1.0), (2, 100.0), (3, 1e4)]}, "epoch", "loss"))
     assert low[1] - middle[1] == pytest.approx(middle[1] - high[1], abs=0.2)  # a logarithmic axis

@@ -122,10 +122,11 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def _round_ticks(low: float, high: float, least: float = 0.0) -> list[float]:
-    """A few round numbers, the first below a range and the last above."""
+    """A few round numbers, the first below a range and the last above; around what is one value up to rounding."""
     size = max(abs(low), abs(high)) or 1.0
-    span = high - low if high - low > 1e-6 * size else size  # what is alike up to rounding is one value
+    is_one = high - low <= 1e-6 * size
+    span = size if is_one else high - low
     step = 10.0 ** floor(log10(span / 2))
     step = max(step * next((factor for factor in (1, 2, 5) if span / (factor * step) <= _MOST_TICKS), 10), least)
-    first = floor(low / step) - (span == size and low > 0)  # one value alone lies within the axis, not on it
-    return [(first + k) * step for k in range(max(ceil(high / step) - first, 1) + 1)]
+    first, last = floor(low / step) - is_one, ceil(high / step) + is_one
+    return [k * step for k in range(first, max(last, first + 1) + 1)]
