@@ -47,6 +47,7 @@ def _aligned(column: int, cell: str, width: int) -> str:
 
 
 def rows(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> list[tuple[str, ...]]:
+    """A row for each input, unit and group of shared weights."""
     counts = _counts(plan)
     given = [(name, by_axes(as_shape(width)), "", "", "", str(prod(as_shape(width)))) for name, width in inputs.items()]
     of_units = [
@@ -58,6 +59,7 @@ def rows(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], pla
 
 
 def totals(units: Mapping[str, Node], plan: Plan) -> str:
+    """Numbers of parameters and of values, and the memory they take, in a line."""
     weights = sum(_counts(plan).values())
     values = sum(_values(u, plan) for u in units)
     return (

@@ -17,6 +17,7 @@ STYLE = (
 .jaxbp-shown { color: var(--ink); background: var(--jp-layout-color0, var(--vscode-editor-background, var(--paper)));
   font: 14px/1.45 system-ui, sans-serif; padding: .5rem;
   max-width: 75rem; box-sizing: border-box; overflow-wrap: anywhere; }
+@media print { .jaxbp-shown { background: var(--paper); } }
 .jaxbp-shown p { margin: .3rem 0; color: inherit; }
 .jaxbp-shown .soft { color: var(--soft); font-size: .9em; }
 .jaxbp-shown .scroll { overflow-x: auto; }

@@ -84,7 +84,7 @@ class Outcome:
 
     @property
     def facts(self) -> list[str]:
-        """What decides, one by one: the parts of the decision, of which the last says the word again."""
+        """What decides, one by one, without the verdict that the decision ends with."""
         parts = apart(self.decision.removesuffix(f": {self.word}"))
         return [part[:1].upper() + part[1:] for part in parts]
 
