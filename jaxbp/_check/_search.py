@@ -110,13 +110,14 @@ class Search:
         """How many mistakes are looked for in the signals of a step.
 
         Where all that a step gives was handed in and is right, none: it would have shown. Where nothing was handed in
-        to compare with, more than one would explain anything, and so would a likely one beside a constant that was made
-        up there. Two in one step are looked for where there are no others before it.
+        to compare with, more than one would explain anything; beside one that was made there, without a constant, one
+        likely one is looked for until they have been compared. Two in one step are looked for where there are no others
+        before it.
         """
         state = branch.state
         seen = [name for name in state.names(step) if name in self.observed.arrays]
         if branch.is_open:
-            return int(all(change.constant is None for change in state.changes))
+            return int(len(state.changes) == 1 and state.changes[0].constant is None)
         if not seen:
             return 1
         signals, due = state.signals(step, ()), state.due(step)

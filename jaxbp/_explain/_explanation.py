@@ -31,6 +31,7 @@ from jaxbp._explain._verdicts import reservation, said, summary
 from jaxbp._forward import check_inputs
 from jaxbp._names import Name
 from jaxbp._network import Network
+from jaxbp._page import document
 from jaxbp._parameters import check_params
 from jaxbp.losses import Loss
 
@@ -57,12 +58,28 @@ class Explanation(Work):
         return _markup.latex(self)
 
     def html(self, title: str = "A worked example of backpropagation") -> str:
-        """The explanation as one page that needs nothing else: no network, no scripts, formulas as MathML.
-
-        It is made with latex2mathml, which comes with `pip install 'jaxbp[explain]'`.
-        """
+        """The explanation as one page that needs nothing else: no network, no scripts, formulas as MathML."""
         check_kind(title, str, "title", "text")
         return _html.page(self, title)
+
+    def page(self, title: str = "Backpropagation, step by step") -> str:
+        """The explanation as a living page: one file that needs nothing else, to step through, change and fill in.
+
+        It evaluates and draws the formulas of this explanation, for all examples, layers and elements. Where one of
+        them is a function without a formula, such as an activation of yours, numbers are shown but cannot be changed.
+        An explanation without a learning rate has a page that starts from 0.1. A ValueError refuses a network whose
+        formulas mention more than two million quantities. The page is made with latex2mathml, as `html` is.
+
+        Example:
+            >>> import jax.numpy as jnp, jaxbp
+            >>> net = jaxbp.layered([2, 1], output=jaxbp.sigmoid, bias=False)
+            >>> params = {"o": {"x": jnp.array([[0.5], [-1.0]])}}
+            >>> work = jaxbp.explain(net, jaxbp.squared_error, params, jnp.array([1.0, 2.0]), jnp.array([1.0]))
+            >>> work.page("One neuron").startswith("<!doctype html>")
+            True
+        """
+        check_kind(title, str, "title", "text")
+        return document(self, title)
 
     def said(self, claim: Claim) -> str:
         """What was claimed, in plain text: a number as written, a formula in this notation with what it gives."""

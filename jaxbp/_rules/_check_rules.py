@@ -83,7 +83,7 @@ def check_rules(f: Callable[..., Any], *args: Any, device: Any = None) -> RulesR
         >>> report.ok, [(rule.name, rule.verdict) for rule in report.rules]
         (False, [('wave', 'wrong'), ('relu', 'right')])
         >>> report.rules[0].why
-        (('x', 'factor: 1/2 times the right one'),)
+        (('x', 'scale: the gradient of x is 1/2 of the right one, as when a square is differentiated without its 2'),)
     """
     names = tuple(f"args[{i}]" for i in range(len(args)))
     check_takes(f, "f", names, "lambda x: jnp.sum(jax.nn.relu(x))", hashable=False)

@@ -1,0 +1,180 @@
+// The page itself: its skeleton, what a reader does, and what is drawn anew then.
+
+const icon = (path) => `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${path}"/></svg>`;
+
+function skeleton() {
+  const phases = PHASES.filter(([phase]) => data.steps.some((step) => step.phase === phase));
+  const main = $("page");
+  main.querySelector("noscript")?.remove();
+  main.insertAdjacentHTML(
+    "beforeend",
+    `<nav class="controls" aria-label="Steps">
+      <div class="phases" role="group" aria-label="Phases">${phases.map(([phase, words]) => `<button type="button" data-phase="${phase}" class="${COLOR[phase]}">${words}</button>`).join("")}</div>
+      <div class="stepper"><button type="button" id="first" aria-label="First step" title="First step (Home)">${icon("M3 2h2v12H3zM14 2v12L6 8z")}</button><button type="button" id="back" aria-label="Previous step" title="Previous step (←)">${icon("M12 2v12L4 8z")}</button>
+      <input type="range" id="slider" min="0" aria-label="Step"><button type="button" id="next" class="main" aria-label="Next step" title="Next step (→)">${icon("M4 2v12l8-6z")}</button><button type="button" id="last" aria-label="Last step" title="Last step (End)">${icon("M11 2h2v12h-2zM2 2v12l8-6z")}</button>
+      <span id="count"></span></div>
+      <div class="options">${examples > 1 ? `<label>Example <select id="example">${Array.from({ length: Math.min(examples, 1000) }, (_, i) => `<option value="${i}">${i}</option>`).join("")}</select></label>` : ""}
+      <label>Fill in <select id="fill"><option value="nothing">nothing</option><option value="numbers">numbers</option><option value="formulas">formulas</option></select></label>
+      <button type="button" id="link">Copy link</button></div>
+    </nav>
+    ${frozen ? `<p class="note">The numbers of this page cannot be changed: it has no formula for ${data.frozen.slice(0, 3).map((name) => `<code>${escaped(name)}</code>`).join(", ")}.</p>` : ""}
+    <div class="stage"><section class="drawing" aria-label="Drawing"><div id="drawing" class="scroll" tabindex="0" role="group" aria-label="Drawing of the network"></div>
+    <p class="legend"><span class="forward">forward: a, h</span> <span class="back">backward: Δ, δ, ∂L/∂W</span> <span class="update">update</span></p></section>
+    <section class="step" aria-label="Current step"><div id="step"></div><p id="live" class="unseen" aria-live="polite"></p></section></div>
+    <div class="below"><section id="numbers" aria-label="Numbers that can be changed"></section><div><section id="learning" aria-label="Learning"></section>
+    ${data.claims.length ? `<section id="claims" aria-label="Claims"></section>` : ""}</div></div>
+    <section id="printed" aria-label="All steps" hidden></section>`,
+  );
+  $("slider").addEventListener("input", (event) => go(+event.target.value));
+  const buttons = { first: () => 0, back: () => state.stop - 1, next: () => state.stop + 1, last: () => stops.length - 1 };
+  for (const [id, to] of Object.entries(buttons)) $(id).addEventListener("click", () => go(to()));
+  document.querySelector(".phases").addEventListener("click", (event) => {
+    const phase = event.target.closest("[data-phase]")?.dataset.phase;
+    if (phase) go(stops.findIndex((stop) => stop.step.phase === phase));
+  });
+  $("fill").addEventListener("change", (event) => {
+    state.fill = event.target.value;
+    state.answers.clear();
+    render();
+  });
+  $("example")?.addEventListener("change", (event) => {
+    state.example = +event.target.value;
+    state.answers.clear();
+    makeStops();
+    numbersPanel();
+    render();
+  });
+  $("link").addEventListener("click", async (event) => {
+    remember();
+    await navigator.clipboard?.writeText(location.href).catch(() => {});
+    event.target.textContent = "In the address bar";
+    setTimeout(() => (event.target.textContent = "Copy link"), 2000);
+  });
+  document.addEventListener("keydown", keys);
+  addEventListener("hashchange", () => {
+    recall();
+    makeStops();
+    numbersPanel();
+    render();
+  });
+  addEventListener("pagehide", remember);
+  addEventListener("beforeprint", printed);
+  $("step").addEventListener("click", chosen);
+  $("drawing").addEventListener("click", opened);
+  $("claims")?.addEventListener("click", chosen);
+  document.addEventListener("pointerover", pointed);
+  dragging();
+}
+
+function go(stop) {
+  state.stop = Math.max(0, Math.min(stop, stops.length - 1));
+  render();
+}
+
+function keys(event) {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select, textarea, .scroll")) return;
+  const move = { ArrowRight: 1, ArrowLeft: -1, PageDown: 1, PageUp: -1 }[event.key];
+  const to = event.key === "Home" ? 0 : event.key === "End" ? stops.length - 1 : move ? state.stop + move : null;
+  if (to === null) return;
+  event.preventDefault();
+  go(to);
+}
+
+// A row of the list, a claim: to the step of that quantity.
+function chosen(event) {
+  const place = event.target.closest("[data-go]")?.dataset.go;
+  if (place === undefined) return;
+  const [k, flat] = place.split(":").map(Number);
+  open(k, flat);
+}
+
+function open(k, flat) {
+  const owner = data.steps.find((step) => step.array === k && step.example);
+  if (owner && examples > 1) {
+    const n = owner.prefix.length, index = indexOf(k, flat).slice(n, n + data.batch.length);
+    const example = index.reduce((all, i, axis) => all * data.batch[axis] + i, 0);
+    if (example !== state.example) {
+      state.example = example;
+      makeStops();
+      numbersPanel();
+    }
+  }
+  const at = positions.get(key(k, flat));
+  if (at === undefined) return;
+  if (stops[at].flat === null) state.open[stops[at].s] = stops[at].elements.indexOf(flat);
+  go(at);
+}
+
+// A neuron in the drawing: what is computed for it in the phase where the reader is.
+function opened(event) {
+  const back = ["back", "gradient", "update"].includes(stops[state.stop].step.phase);
+  const tile = event.target.closest("[data-tile]");
+  if (tile) {
+    const [n, kind] = tile.dataset.tile.split(":"), node = layout.nodes[n], box = tile.querySelector("image").getBoundingClientRect();
+    const columns = +tile.dataset.columns, rows = +tile.dataset.rows;
+    const c = Math.floor((columns * (event.clientX - box.left)) / box.width), r = Math.floor((rows * (event.clientY - box.top)) / box.height);
+    const i = placedAt(r, c, node.shape, columns);
+    if (c < 0 || r < 0 || c >= columns || r >= rows || i >= node.size) return;
+    const found = inNode(node, kind === "h" ? "a" : kind, i, exampleIndex()) ?? inNode(node, kind, i, exampleIndex());
+    if (arrays[found[0]].given) selectGiven(...found);
+    else open(...found);
+    return;
+  }
+  const neuron = event.target.closest("[data-open]");
+  if (!neuron) return;
+  const [n, i] = neuron.dataset.open.split(":").map(Number), node = layout.nodes[n];
+  const found = inNode(node, back ? "delta" : "a", i, exampleIndex()) ?? inNode(node, back ? "Delta" : "h", i, exampleIndex());
+  if (found && !arrays[found[0]].given) open(...found);
+}
+
+function pointed(event) {
+  const wanted = event.target.closest?.("[data-key]")?.dataset.key;
+  document.querySelectorAll(".pointed").forEach((e) => e.classList.remove("pointed"));
+  if (wanted) document.querySelectorAll(`[data-key="${wanted}"]`).forEach((e) => e.classList.add("pointed"));
+}
+
+// Everything that depends on numbers or on where the reader is.
+function render() {
+  const [k, flat] = currentElement(), { step } = stops[state.stop];
+  const active = document.activeElement?.closest("#step [data-go], #claims [data-go]"), inside = active?.closest("section").id || "step";
+  const forms = formsOf(k, flat), leaves = forms.flatMap((form) => leavesOf(form));
+  const view = { current: { element: [k, flat], leaves }, phase: COLOR[step.phase], revealed, hidden, example: exampleIndex() };
+  $("drawing").innerHTML = drawing(view);
+  if (state.stop !== shownStop) follow();
+  stepPanel(k, flat, forms);
+  $("slider").max = stops.length - 1;
+  $("slider").value = state.stop;
+  $("slider").setAttribute("aria-valuetext", `${state.stop + 1} of ${stops.length}: ${nameOf(k, flat)}`);
+  $("count").textContent = `${state.stop + 1} of ${stops.length}`;
+  $("fill").value = state.fill;
+  if ($("example")) $("example").value = state.example;
+  $("first").disabled = $("back").disabled = state.stop === 0;
+  $("next").disabled = $("last").disabled = state.stop === stops.length - 1;
+  for (const button of document.querySelectorAll("[data-phase]")) {
+    if (button.dataset.phase === step.phase) button.setAttribute("aria-current", "step");
+    else button.removeAttribute("aria-current");
+  }
+  learningPanel();
+  claimsPanel();
+  syncNumbers();
+  if (active) $(inside).querySelector(`[data-go="${active.dataset.go}"]`)?.focus();
+  for (const part of document.querySelectorAll(".scroll")) part.classList.toggle("more", part.scrollWidth > part.clientWidth + 1);
+  rememberSoon();
+}
+
+let shownStop = null;
+
+// A drawing that is wider than its window shows the part where something happens.
+function follow() {
+  shownStop = state.stop;
+  const window = $("drawing"), focus = window.querySelector(".focus") ?? window.querySelector(".lit");
+  if (!focus || window.scrollWidth <= window.clientWidth) return;
+  const box = focus.getBoundingClientRect(), frame = window.getBoundingClientRect();
+  window.scrollLeft += (box.left + box.right) / 2 - frame.left - frame.width / 2;
+}
+
+skeleton();
+recall();
+makeStops();
+numbersPanel();
+render();
