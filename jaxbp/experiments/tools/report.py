@@ -30,7 +30,6 @@ from rich.text import Text
 from jaxbp.experiments.common.command_line import as_typed, command_line, print_error, terminal
 from jaxbp.experiments.common.files import write_whole
 from jaxbp.experiments.common.messages import quoted, suggestion
-from jaxbp.experiments.common.plots import described
 from jaxbp.experiments.common.progress import progress
 from jaxbp.experiments.common.verdicts import decided, in_a_word
 
@@ -250,6 +249,8 @@ def _first(one: Outcome) -> str:
 
 def _in_words(one: Outcome, plot: Path) -> str:
     """What a plot shows, for those who do not see it."""
+    from jaxbp.experiments.common.plots import described  # where there is a plot, there is matplotlib
+
     return described(plot) or f"{plot.stem.replace('_', ' ')}, a plot of {one.name.replace('_', ' ')}"
 
 

@@ -16,7 +16,7 @@ from jaxbp.experiments.tools import report
 def drawn(monkeypatch):
     """The figures that would have been written."""
     figures = []
-    for module in (plots, pruning, overfitting, worked_example, approximation):
+    for module in (plots, pruning, overfitting, approximation):
         monkeypatch.setattr(module, "save", lambda figure, path: figures.append(figure))
     yield figures
     for figure in figures:
