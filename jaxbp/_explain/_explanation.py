@@ -8,6 +8,7 @@ import jax
 
 from jaxbp._check._session import Session
 from jaxbp._checks import (
+    check_choice,
     check_flag,
     check_integer,
     check_kind,
@@ -31,7 +32,7 @@ from jaxbp._explain._verdicts import reservation, said, summary
 from jaxbp._forward import check_inputs
 from jaxbp._names import Name
 from jaxbp._network import Network
-from jaxbp._page import document
+from jaxbp._page import FILL_IN, document
 from jaxbp._parameters import check_params
 from jaxbp.losses import Loss
 
@@ -65,7 +66,7 @@ class Explanation(Work):
         check_kind(title, str, "title", "text")
         return _html.page(self, title)
 
-    def page(self, title: str = "Backpropagation, step by step") -> str:
+    def page(self, title: str = "Backpropagation, step by step", fill_in: str = "nothing") -> str:
         """The explanation as a living page: one file that needs nothing else, to step through, change and fill in.
 
         It evaluates and draws the formulas of this explanation, for all examples, layers and elements. Where one of
@@ -82,7 +83,8 @@ class Explanation(Work):
             True
         """
         check_kind(title, str, "title", "text")
-        return document(self, title)
+        check_choice(fill_in, "fill_in", FILL_IN)
+        return document(self, title, fill_in)
 
     def said(self, claim: Claim) -> str:
         """What was claimed, in plain text: a number as written, a formula in this notation with what it gives."""

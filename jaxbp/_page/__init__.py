@@ -8,6 +8,6 @@ filled in, `drawing.js` draws the network, `state.js` keeps where the reader is,
 and `page.js` are what is on the page.
 """
 
-from jaxbp._page._document import document
+from jaxbp._page._document import FILL_IN, document
 
-__all__ = ["document"]
+__all__ = ["FILL_IN", "document"]

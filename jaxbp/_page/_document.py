@@ -12,11 +12,14 @@ SCRIPTS = [
 ]
 """In this order: names are known from the start, and what is run at once is at the end."""
 
+FILL_IN = ("nothing", "numbers", "formulas")
+"""What a page leaves blank."""
 
-def document(work: Work, title: str) -> str:
-    """The whole document."""
+
+def document(work: Work, title: str, fill_in: str = "nothing") -> str:
+    """The whole document; what is to be filled in when it is opened is one of `FILL_IN`."""
     script = "\n".join(map(_beside, SCRIPTS))
-    data = _in_script(data_of(work))
+    data = _in_script(data_of(work) | {"fill": fill_in})
     return _DOCUMENT.format(title=in_html(title), style=_beside("page.css"), script=script, data=data)
 
 

@@ -6,7 +6,7 @@ const COLOR = { forward: "forward", loss: "loss", back: "back", gradient: "back"
 const examples = data.batch.reduce((a, b) => a * b, 1);
 const rate = byName.get("learning_rate");
 
-const state = { stop: 0, example: 0, fill: "nothing", ops: [], open: {}, answers: new Map(), losses: [] };
+const state = { stop: 0, example: 0, fill: data.fill, ops: [], open: {}, answers: new Map(), losses: [] };
 let stops = [], positions = new Map();
 
 const $ = (id) => document.getElementById(id);
