@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxbp._explain import Step
 from jaxbp.experiments.tools.exercise_numbers import DIGITS, Drawn
 
 _BLANK = r"\underline{\hspace{4em}}"
@@ -137,7 +136,7 @@ class Sheet:
                 key = kind
         return self.words[key].format(**keys)
 
-    def _rule(self, step: Step, kind: str, path: list[str]) -> str:
+    def _rule(self, step: Any, kind: str, path: list[str]) -> str:
         """The rule of a step, with what the activation and the loss are."""
         setting = self.exercise.setting
         if kind == "loss":
@@ -146,7 +145,7 @@ class Sheet:
             return f"{step.rule}, \\quad {_PHI[setting.output if path[0] == setting.net.output else setting.hidden]}"
         return step.rule
 
-    def _array(self, step: Step, blank: bool) -> str:
+    def _array(self, step: Any, blank: bool) -> str:
         """A whole array after its symbol: its numbers, or a blank for each."""
         quantity, latex = step.equations[0].quantity, self.exercise.work.typesetting.latex
         entries = [[_BLANK if blank else latex.number(value) for value in row] for row in np.atleast_2d(step.value)]
@@ -156,7 +155,7 @@ class Sheet:
         rows = r" \cr ".join(" & ".join(row) for row in entries)
         return rf"{latex(quantity.whole)} = \begin{{bmatrix}} {rows} \end{{bmatrix}}"
 
-    def _asked(self) -> list[Step]:
+    def _asked(self) -> list[Any]:
         return [step for step in self.exercise.work.steps if step.rule]
 
 
