@@ -6,7 +6,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const arrays = data.arrays.map(decoded);
 const byName = new Map(arrays.map((array, k) => [array.name, k]));
-const frozen = data.frozen.length > 0;
+const frozen = data.still, hasOpaque = data.opaque.length > 0;
 
 function decoded(about) {
   const shape = about.shape, size = shape.reduce((a, b) => a * b, 1), strides = [];
@@ -14,7 +14,8 @@ function decoded(about) {
   const start = about.values === undefined ? null : unpacked(about.values);
   const given = start !== null && about.all === undefined && about.each === undefined;
   const values = start === null ? new Float64Array(size) : start.slice();
-  return { ...about, size, strides, start, given, values, known: new Uint8Array(size).fill(start === null ? 0 : 1) };
+  const known = new Uint8Array(size).fill(start === null ? 0 : 1);
+  return { ...about, size, strides, start, given, values, known };
 }
 
 function unpacked(values) {
@@ -53,7 +54,7 @@ const functions = {
   sigmoid: (a) => (a < 0 ? Math.exp(a) / (1 + Math.exp(a)) : 1 / (1 + Math.exp(-a))),
 };
 
-const relations = { "<": (a, b) => a < b, "≤": (a, b) => a <= b, ">": (a, b) => a > b, "≥": (a, b) => a >= b };
+const relations = { "<": (a, b) => a < b, "≤": (a, b) => a <= b, ">": (a, b) => a > b, "≥": (a, b) => a >= b, "≠": (a, b) => a !== b };
 
 // The evaluator. `at` is how many integers are used up.
 
@@ -112,11 +113,32 @@ function evaluated(e, I) {
     case "d":
       return derivative(element(e[1], I), element(e[2], I));
     case "o":
-      parts(e, 2, I);
-      return NaN; // a function without a formula
+      return opaque(concrete(e, I));
+    case "r": // a part of a sum that is left out in print
+      return e.slice(1).reduce((sum, term) => sum + evaluated(term, I), 0);
     default:
       throw new Error(`a formula of unknown kind ${e[0]}`);
   }
+}
+
+// A function without a formula: known as long as what it is of is what it was.
+function opaque(e) {
+  const leaves = leavesOf(e), place = leaves.length ? key(...leaves[0]) : "";
+  const start = data.opaqueValues[`${e[1]}:${place}`];
+  return typeof start !== "undefined" && start !== null && leaves.every(isAsItWas) ? numberOf(start) : NaN;
+}
+
+const alike = new Map(); // by array, whether all of it is what it was
+
+function areAsTheyWere(k) {
+  if (read !== value) return arrays[k].start.every((_, flat) => isAsItWas([k, flat]));
+  if (!alike.has(k)) alike.set(k, arrays[k].start.every((_, flat) => isAsItWas([k, flat])));
+  return alike.get(k);
+}
+
+function isAsItWas([k, flat]) {
+  const now = read(k, flat), before = arrays[k].start[flat];
+  return Object.is(now, before) || Math.abs(now - before) <= 1e-12 + 1e-10 * Math.max(Math.abs(now), Math.abs(before));
 }
 
 function parts(e, from, I) {
@@ -186,6 +208,7 @@ function treeOf(k, flat) {
 
 function forget() {
   if (frozen) return;
+  alike.clear();
   for (const array of arrays) if (!array.given) array.known.fill(0);
 }
 
@@ -296,7 +319,9 @@ function derivative([k, i], [l, j]) {
     at = before;
     return number;
   }
-  return about === undefined || changed() ? NaN : numberOf(about.value);
+  if (about === undefined) return NaN;
+  const still = about.on ? about.on.every(areAsTheyWere) : !changed();
+  return still ? numberOf(about.value) : about.on ? NaN : slope([k, i], [l, j]);
 }
 
 function changed() {

@@ -121,7 +121,9 @@ function judgedAnswer(text, k, flat, wantsFormula, before) {
     return { right: false, number, hint: "This is the quantity itself; say what it is made of." };
   }
   if (!here) return { right: false, number, hint: hintFor(number, 0, k, flat, before) };
-  const general = frozen || [1, 2, 3].every((seed) => elsewhere(seed, () => close(evaluate(tree), value(k, flat), roundoffOf(k, flat))));
+  // where a function has no formula, nothing is known elsewhere
+  const agrees = () => Number.isNaN(value(k, flat)) || close(evaluate(tree), value(k, flat), roundoffOf(k, flat));
+  const general = frozen || [1, 2, 3].every((seed) => elsewhere(seed, agrees));
   return general ? { right: true, number } : { right: false, number, hint: "This holds at these numbers, but not at others." };
 }
 
@@ -146,7 +148,7 @@ function hintFor(number, precision, k, flat, before) {
 // Formulas that are wrong, and in which words; the ones that people write most often come first.
 function mistakesOf(k, flat) {
   const { kind } = arrays[k], found = [], form = arrays[k].given ? null : mainForm(k, flat);
-  if (form === null || frozen) return found;
+  if (form === null) return found;
   const add = (tree, words) => found.push([tree, words]);
   const sibling = (l, other) => data.nodes.map((n) => [n[kindOf(l)], n[other]]).find(([from, to]) => from === l && to !== undefined)?.[1];
   const kindOf = (l) => arrays[l].kind;

@@ -2,6 +2,12 @@
 
 const icon = (path) => `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${path}"/></svg>`;
 
+function aboutFormulas() {
+  if (frozen) return "The numbers of this page cannot be changed: they decide which keys a row of attention sees.";
+  const names = data.opaque.slice(0, 3).map((name) => `<code>${escaped(name)}</code>`).join(", ");
+  return `There is no formula for ${names}${data.opaque.length > 3 ? " and others" : ""}: what follows is unknown, ${UNKNOWN}, where a change reaches it.`;
+}
+
 function skeleton() {
   const phases = PHASES.filter(([phase]) => data.steps.some((step) => step.phase === phase));
   const main = $("page");
@@ -15,9 +21,10 @@ function skeleton() {
       <span id="count"></span></div>
       <div class="options">${examples > 1 ? `<label>Example <select id="example">${Array.from({ length: Math.min(examples, 1000) }, (_, i) => `<option value="${i}">${i}</option>`).join("")}</select></label>` : ""}
       <label>Fill in <select id="fill"><option value="nothing">nothing</option><option value="numbers">numbers</option><option value="formulas">formulas</option></select></label>
-      <button type="button" id="link">Copy link</button></div>
+      <span class="keep"><button type="button" id="link">Copy link</button><button type="button" id="save">Save</button><button type="button" id="open">Open</button><input type="file" id="file" accept=".json,application/json" aria-label="A file that was saved here" hidden></span></div>
+      <p id="kept" role="status"></p>
     </nav>
-    ${frozen ? `<p class="note">The numbers of this page cannot be changed: it has no formula for ${data.frozen.slice(0, 3).map((name) => `<code>${escaped(name)}</code>`).join(", ")}.</p>` : ""}
+    ${frozen || hasOpaque ? `<p class="note">${aboutFormulas()}</p>` : ""}
     <div class="stage"><section class="drawing" aria-label="Drawing"><div id="drawing" class="scroll" tabindex="0" role="group" aria-label="Drawing of the network"></div>
     <p class="legend"><span class="forward">forward: a, h</span> <span class="back">backward: Δ, δ, ∂L/∂W</span> <span class="update">update</span></p></section>
     <section class="step" aria-label="Current step"><div id="step"></div><p id="live" class="unseen" aria-live="polite"></p></section></div>
@@ -40,22 +47,24 @@ function skeleton() {
   $("example")?.addEventListener("change", (event) => {
     state.example = +event.target.value;
     state.answers.clear();
-    makeStops();
-    numbersPanel();
-    render();
+    anew();
   });
-  $("link").addEventListener("click", async (event) => {
-    remember();
-    await navigator.clipboard?.writeText(location.href).catch(() => {});
-    event.target.textContent = "In the address bar";
-    setTimeout(() => (event.target.textContent = "Copy link"), 2000);
+  $("link").addEventListener("click", async () => {
+    const fits = remember();
+    say(fits ? "The link is in the address bar." : `What was changed is too much for a link of ${LONGEST_LINK} characters: save it as a file.`);
+    if (fits) await navigator.clipboard?.writeText(location.href).catch(() => {});
+  });
+  $("save").addEventListener("click", save);
+  $("open").addEventListener("click", () => $("file").click());
+  $("file").addEventListener("change", async (event) => {
+    const [file] = event.target.files;
+    event.target.value = "";
+    if (file) opening(await file.text());
   });
   document.addEventListener("keydown", keys);
   addEventListener("hashchange", () => {
     recall();
-    makeStops();
-    numbersPanel();
-    render();
+    anew();
   });
   addEventListener("pagehide", remember);
   addEventListener("beforeprint", printed);
@@ -64,6 +73,16 @@ function skeleton() {
   $("claims")?.addEventListener("click", chosen);
   document.addEventListener("pointerover", pointed);
   dragging();
+}
+
+function anew() {
+  makeStops();
+  numbersPanel();
+  render();
+}
+
+function say(words) {
+  $("kept").textContent = words;
 }
 
 function go(stop) {
@@ -175,6 +194,4 @@ function follow() {
 
 skeleton();
 recall();
-makeStops();
-numbersPanel();
-render();
+anew();

@@ -21,6 +21,7 @@ function learningPanel() {
       });
     }
   }
+  for (const id of ["descend", "descend10"]) $(id).disabled = Number.isNaN(now); // nothing follows from what is unknown
   const curve = losses.length > 1 ? [...losses.slice(0, -1), now] : [];
   const shownLoss = state.fill === "nothing" ? numberOfElement(loss, 0, "output") : hidden(loss, 0) ? "?" : numberOfElement(loss, 0, "output");
   $("losses").innerHTML = `<p>Loss${examples > 1 ? `, mean over ${examples} examples,` : ""} now: ${shownLoss}${curve.length ? `, after ${losses.length - 1} step${losses.length > 2 ? "s" : ""} from ${written(losses[0])}` : ""}</p>${curve.length ? sparkline(curve) : ""}`;

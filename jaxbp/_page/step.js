@@ -37,18 +37,18 @@ function stepPanel(k, flat, forms) {
   }
 }
 
+const textOnly = (markup) => markup.replace(/<[^>]*>/g, "");
+
 function equation(k, flat, forms, phase) {
   const number = exact(k, flat), assigns = arrays[k].kind === "updated";
   const symbols = forms.map((form) => inSymbols(form));
   const lines = [...new Set(symbols)].map((m) => [assigns ? "←" : "=", m]);
   const form = forms.at(-1);
   let exactly = !isRounded(number);
-  if (form !== undefined && leavesOf(form).length && !frozen) {
-    const digits = digitsFor(form, number), m = inNumbers(form, digits);
-    lines.push(["=", m]);
-    const rounds = leavesOf(form).some(([l, i]) => isRounded(value(l, i), digits));
-    if (rounds) lines.at(-1)[0] = "≈";
-    exactly &&= !rounds;
+  if (form !== undefined && leavesOf(form).length) {
+    const { digits, exact } = operandsOf(form, number), m = inNumbers(form, digits);
+    if (textOnly(m) !== written(number)) lines.push(["=", m]);
+    exactly &&= exact;
   }
   return (
     `<div class="equation ${phase}"><div class="line"><span class="scroll" tabindex="0" role="group" aria-label="Quantity">${math(symbolOf(k, flat))}</span></div>` +
@@ -108,8 +108,7 @@ function verdictWords(last) {
 
 function answer(k, flat, text) {
   if (!text.trim()) return;
-  const before = new Map([...state.answers].filter(([, a]) => !a.right && Number.isFinite(a.number)).map(([place, a]) => [place, a.number]));
-  const verdict = judgedAnswer(text, k, flat, state.fill === "formulas", before);
+  const verdict = judgedAnswer(text, k, flat, state.fill === "formulas", wrongBefore());
   state.answers.set(key(k, flat), { ...verdict, text });
   render();
   if (verdict.right) {
