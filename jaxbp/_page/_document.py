@@ -8,7 +8,8 @@ from jaxbp._explain._steps import Work
 from jaxbp._page._data import data_of
 
 SCRIPTS = [
-    f"{name}.js" for name in ("engine", "slopes", "maths", "mistakes", "drawing", "state", "step", "given", "panels", "page")
+    f"{name}.js"
+    for name in ("engine", "slopes", "maths", "mistakes", "drawing", "state", "step", "given", "panels", "page")
 ]
 """In this order: names are known from the start, and what is run at once is at the end."""
 

@@ -63,7 +63,9 @@ function elementsList(k, elements) {
     const shows = !seen ? "" : hidden(k, flat) ? "?" : numberOfElement(k, flat);
     return `<li><button type="button" data-go="${key(k, flat)}" ${at === state.stop ? 'aria-current="step"' : ""} data-key="${key(k, flat)}"><code>${escaped(textOf(k, flat))}</code> ${shows}</button></li>`;
   });
-  return `<ul class="elements" aria-label="Elements">${rows.join("")}</ul>`;
+  const { shape } = arrays[k], columns = shape.length > 1 ? shape.at(-1) : 0; // a matrix as it is
+  const asRows = columns > 1 && columns <= 4 && elements.length % columns === 0;
+  return `<ul class="elements${asRows ? " rows" : ""}" ${asRows ? `style="--columns:${columns}"` : ""} aria-label="Elements">${rows.join("")}</ul>`;
 }
 
 // Of a long sum: its weights, what they are multiplied with, and the products, as pictures.
