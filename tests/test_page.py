@@ -22,7 +22,7 @@ from jaxbp._explain._expressions import Call, Function, Number, Product, Rest, S
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import parse_name
 from jaxbp._names import Name
-from jaxbp._page import _data
+from jaxbp._page import WORDS, _data, _document
 from jaxbp._page._folding import Folder, affine, unfolded
 
 TOLERANCE = 1e-9
@@ -498,7 +498,7 @@ def seen(tmp_path_factory) -> dict[str, Any]:
     frames = [
         Frame(page, closely, 390),
         Frame(page, ACCESSIBLE),
-        Frame(page, ACCESSIBLE, 390),
+        Frame(work.page(HOSTILE, language="de"), ACCESSIBLE, 390),
         Frame(skip.page(), walking(changes, 2)),
         Frame(mixed.page(), walking(mixed_changes, 2)),
         Frame(bent.page(), BENT),
@@ -652,9 +652,22 @@ def test_a_page_is_small_and_loads_nothing():
     assert not re.findall(r"\bfetch\(|XMLHttpRequest|WebSocket|import\(|https?://", scripts)
 
 
+def test_a_page_speaks_one_language():
+    script = "\n".join(_document._beside(name) for name in _document.SCRIPTS)
+    said = set(re.findall(r'(?<![\w.$])t\("([^"]+)"', script)) | {*_document.FILL_IN}
+    for language, words in WORDS.items():
+        assert language == "en" or words.keys() == said
+        for english, other in words.items():
+            assert sorted(re.findall(r"{\d}", english)) == sorted(re.findall(r"{\d}", other)), english
+
+
 def test_a_page_that_would_be_too_large_is_refused_and_so_is_a_title_that_is_none(monkeypatch):
     with pytest.raises(TypeError, match="title must be text"):
         worked().page(3)
+    with pytest.raises(ValueError, match="fill_in must be 'nothing' or 'numbers' or 'formulas', got"):
+        worked().page(fill_in="words")
+    with pytest.raises(ValueError, match="language must be 'en' or 'de', got"):
+        worked().page(language="fr")
     monkeypatch.setattr(_data, "LARGEST", 20)
     with pytest.raises(ValueError, match="more than 20 quantities, too many for a page"):
         worked().page()

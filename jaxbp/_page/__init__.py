@@ -9,5 +9,6 @@ where the reader is, and `step.js`, `given.js`, `panels.js` and `page.js` are wh
 """
 
 from jaxbp._page._document import FILL_IN, document
+from jaxbp._page._words import WORDS
 
-__all__ = ["FILL_IN", "document"]
+__all__ = ["FILL_IN", "WORDS", "document"]

@@ -2,10 +2,12 @@
 
 import json
 from importlib.resources import files
+from typing import Any
 
 from jaxbp._explain._escaping import in_html
 from jaxbp._explain._steps import Work
 from jaxbp._page._data import data_of
+from jaxbp._page._words import WORDS, titled
 
 SCRIPTS = [
     f"{name}.js"
@@ -17,11 +19,15 @@ FILL_IN = ("nothing", "numbers", "formulas")
 """What a page leaves blank."""
 
 
-def document(work: Work, title: str, fill_in: str = "nothing") -> str:
-    """The whole document; what is to be filled in when it is opened is one of `FILL_IN`."""
+def document(work: Work, title: str, fill_in: str = "nothing", language: str = "en") -> str:
+    """The whole document, in one of the languages of `WORDS`; what it leaves blank is one of `FILL_IN`."""
     script = "\n".join(map(_beside, SCRIPTS))
-    data = _in_script(data_of(work) | {"fill": fill_in})
-    return _DOCUMENT.format(title=in_html(title), style=_beside("page.css"), script=script, data=data)
+    data: dict[str, Any] = data_of(work) | {"fill": fill_in, "words": WORDS[language]}
+    for step in data["steps"]:
+        step["title"] = titled(step["title"], language)
+    return _DOCUMENT.format(
+        title=in_html(title), style=_beside("page.css"), script=script, data=_in_script(data), language=language
+    )
 
 
 def _beside(name: str) -> str:
@@ -35,7 +41,7 @@ def _in_script(data: object) -> str:
 
 
 _DOCUMENT = """<!doctype html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

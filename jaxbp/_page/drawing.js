@@ -59,7 +59,7 @@ function drawing(view) {
   ];
   return (
     `<svg viewBox="0 0 ${layout.width} ${layout.height}" style="max-width:${layout.width * 1.35}px;min-width:${layout.width * 0.62}px" role="img" ` +
-    `aria-label="${escaped(`The network: ${layout.nodes.map((n) => `${n.label}, ${n.size} ${n.phi}`).join("; ")}. Current: ${nameOf(...current.element)}`)}">${parts.join("")}</svg>`
+    `aria-label="${escaped(`${t("The network")}: ${layout.nodes.map((n) => `${n.label}, ${n.size} ${n.phi}`).join("; ")}. ${t("Now")}: ${nameOf(...current.element)}`)}">${parts.join("")}</svg>`
   );
 }
 
@@ -266,7 +266,7 @@ function tiles(node, states) {
       `<g class="tile${lit ? " focus" : flows} ${color}" data-tile="${node.n}:${kind}" data-columns="${columns}" data-rows="${rows}"><rect x="${x}" y="${y}" width="${TILE}" height="${TILE}"/>` +
       `<image href="${url}" x="${x}" y="${y}" width="${TILE}" height="${TILE}" preserveAspectRatio="none"/>` +
       (at ? `<rect class="cell" x="${x + at[1] * cell}" y="${y + at[0] * high}" width="${cell}" height="${high}"/>` : "") +
-      `<text class="small" x="${node.x}" y="${y + TILE + 14}">${{ delta: "δ", Delta: "Δ" }[arrays[first[0]].kind] ?? arrays[first[0]].kind}, at most ${written(most, 2)}</text></g>`
+      `<text class="small" x="${node.x}" y="${y + TILE + 14}">${{ delta: "δ", Delta: "Δ" }[arrays[first[0]].kind] ?? arrays[first[0]].kind}, ${t("at most {0}", written(most, 2))}</text></g>`
     );
   });
   return `<g>${title({ ...node, label: `${node.label} (${node.shape.join("×")})` }, states)}${parts.join("")}</g>`;
@@ -331,7 +331,7 @@ function lossShown(output, states) {
   return (
     `${parts.join("")}<g class="neuron loss${state}"><title>loss</title><circle cx="${x}" cy="${y}" r="${R}"/><text class="unit" x="${x}" y="${y - R - 8}">L</text>` +
     `${valueAt(one, states, `class="value" x="${x}" y="${y + 5}"`)}` +
-    (byName.has("losses") ? valueAt(whole, states, `class="small strong" x="${x}" y="${y + R + 15}"`, "mean ") : "") +
+    (byName.has("losses") ? valueAt(whole, states, `class="small strong" x="${x}" y="${y + R + 15}"`, `${t("mean")} `) : "") +
     `</g>`
   );
 }

@@ -5,6 +5,10 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const arrays = data.arrays.map(decoded);
+
+// What the page says, in its language: English words are the keys.
+const t = (english, ...parts) => (data.words[english] ?? english).replace(/\{(\d)\}/g, (_, i) => parts[i]);
+
 const byName = new Map(arrays.map((array, k) => [array.name, k]));
 const frozen = data.still, hasOpaque = data.opaque.length > 0;
 

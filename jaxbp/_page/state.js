@@ -1,7 +1,7 @@
 // Where the reader is and what was changed: steps, answers, and the link that keeps them.
 
 const FEW = 24; // elements of a quantity that are steps of their own
-const PHASES = [["forward", "Forward"], ["loss", "Loss"], ["back", "Backward"], ["gradient", "Gradients"], ["update", "Update"]];
+const PHASES = [["forward", t("Forward")], ["loss", t("Loss")], ["back", t("Backward")], ["gradient", t("Gradients")], ["update", t("Update")]];
 const COLOR = { forward: "forward", loss: "loss", back: "back", gradient: "back", update: "update", given: "given" };
 const examples = data.batch.reduce((a, b) => a * b, 1);
 const rate = byName.get("learning_rate");
@@ -161,7 +161,7 @@ function save() {
   link.download = `${document.title.replaceAll(/[^\p{L}\p{N}]+/gu, "-").replaceAll(/^-|-$/g, "").slice(0, 60) || "page"}.json`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  say(`Saved as ${link.download}.`);
+  say(t("Saved as {0}.", link.download));
 }
 
 function opening(text) {
@@ -171,8 +171,8 @@ function opening(text) {
   } catch {
     found = null;
   }
-  if (found?.kind !== KIND) return say("This is no file that such a page has saved.");
-  if (found.network !== ofNetwork()) return say("This file is of a page with another network.");
+  if (found?.kind !== KIND) return say(t("This is no file that such a page has saved."));
+  if (found.network !== ofNetwork()) return say(t("This file is of a page with another network."));
   restore(found);
   anew();
   for (const [place, written] of Array.isArray(found.a) ? found.a : []) {
@@ -183,7 +183,7 @@ function opening(text) {
     state.answers.set(place, { ...verdict, text: written ?? "" });
   }
   render();
-  say("Opened.");
+  say(t("Opened."));
 }
 
 // What was filled in wrongly, from which other numbers may follow.

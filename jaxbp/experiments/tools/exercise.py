@@ -111,10 +111,10 @@ def main(config: Exercise, console: Console | None = None) -> list[Path]:
         OSError: A file cannot be written.
     """
     console = console or terminal()
-    words, folders = words_in(config.language), list[Path]()
+    folders: list[Path] = []
     with _progress(config.count) as advance:
         for seed in range(config.seed, config.seed + config.count):
-            sheet = Sheet(drawn(config.setting, seed), words)
+            sheet = Sheet(drawn(config.setting, seed), config.language)
             folders.append(config.out / str(seed))
             folders[-1].mkdir(parents=True, exist_ok=True)
             for name, content in files(sheet).items():
@@ -129,10 +129,10 @@ def files(sheet: Sheet) -> dict[str, str]:
     """All that is written of one exercise, by the names of the files."""
     work, solution = sheet.exercise.work, f"{sheet.title}: {sheet.words['solution']}"
     return {
-        "sheet.html": work.page(sheet.title, fill_in="numbers"),
+        "sheet.html": work.page(sheet.title, fill_in="numbers", language=sheet.language),
         "sheet.md": sheet.markdown(),
         "sheet.tex": sheet.latex(),
-        "solution.html": work.page(solution),
+        "solution.html": work.page(solution, language=sheet.language),
         "solution.md": sheet.markdown(solved=True),
         "solution.tex": sheet.latex(solved=True),
         "answers.json": sheet.answers(),

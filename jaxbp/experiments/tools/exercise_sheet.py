@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxbp.experiments.tools.exercise_numbers import DIGITS, Drawn
+from jaxbp.experiments.tools.exercise_words import words_in
 
 _BLANK = r"\underline{\hspace{4em}}"
 _SECTIONS = {"a": "forward", "h": "forward", "loss": "forward", "Delta": "backward", "delta": "backward"}
@@ -59,7 +60,12 @@ class Sheet:
     """What is written of one exercise, in the words of one language."""
 
     exercise: Drawn
-    words: Mapping[str, str]
+    language: str
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """What is written in this language."""
+        return words_in(self.language)
 
     @property
     def title(self) -> str:

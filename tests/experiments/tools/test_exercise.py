@@ -93,7 +93,7 @@ def test_each_line_can_be_redone_with_the_numbers_that_are_printed(exercise):
 @pytest.mark.parametrize("language", WORDS)
 def test_both_dialects_are_well_formed_in_every_language(language, exercise):
     _, _, one = exercise
-    sheet = Sheet(one, WORDS[language])
+    sheet = Sheet(one, language)
     for solved in (False, True):
         latex = sheet.latex(solved)
         assert WORDS[language]["forward"] in latex
@@ -107,14 +107,18 @@ def test_both_dialects_are_well_formed_in_every_language(language, exercise):
 
 
 def test_a_sheets_page_has_blanks_and_its_solutions_page_has_none(exercise):
-    _, folder, _ = exercise
+    _, folder, one = exercise
     assert '"fill":"numbers"' in (folder / "sheet.html").read_text(encoding="utf-8")
     assert '"fill":"nothing"' in (folder / "solution.html").read_text(encoding="utf-8")
+    german = files(Sheet(one, "de"))["sheet.html"]
+    assert '<html lang="de">' in german
+    assert '"title":"Fehlersignal am Ausgang von h1"' in german
+    assert not re.search('"title":"[^"]*(?: of | the )', german)
 
 
 def test_the_same_seed_makes_the_same_files(exercise):
     config, folder, one = exercise
-    again = files(Sheet(one, WORDS[config.language]))
+    again = files(Sheet(one, config.language))
     assert {path.name for path in folder.iterdir()} == again.keys()
     assert all((folder / name).read_text(encoding="utf-8") == content for name, content in again.items())
     assert (
