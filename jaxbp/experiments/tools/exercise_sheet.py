@@ -1,7 +1,7 @@
 """A sheet with blanks and its solution, as Markdown and as LaTeX: the same blocks in two dialects."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,13 @@ class _Dialect:
     section: str
     step: str
     display: str
+    equation: Callable[[tuple[str, ...]], str]  # of its pieces: a symbol, and what it is equal to
     code: str
 
 
-_MARKDOWN = _Dialect("# {title}\n\n{body}\n", "## %s", "### %s (%s)", "$$%s$$", "`%s`")
+_MARKDOWN = _Dialect(
+    "# {title}\n\n{body}\n", "## %s", "### %s (%s)", "$$%s$$", lambda pieces: f"$${' '.join(pieces)}$$", "`%s`"
+)
 _LATEX = _Dialect(
     r"""\documentclass[a4paper,11pt]{{article}}
 \usepackage[utf8]{{inputenc}}
@@ -51,6 +54,7 @@ _LATEX = _Dialect(
     r"\subsection*{%s}",
     r"\paragraph{%s} (%s)",
     r"\[ %s \]",
+    lambda pieces: _aligned(*pieces),
     r"\texttt{%s}",
 )
 
@@ -123,7 +127,7 @@ class Sheet:
             if step.rule:
                 yield dialect.display % self._rule(step, kind, path)
             if step.rule and solved:
-                yield from (dialect.display % " ".join(line.latex) for line in step.equations if line is not None)
+                yield from (dialect.equation(line.latex) for line in step.equations if line is not None)
             else:
                 yield dialect.display % self._array(step, blank=bool(step.rule))
 
@@ -163,6 +167,14 @@ class Sheet:
 
     def _asked(self) -> list[Any]:
         return [step for step in self.exercise.work.steps if step.rule]
+
+
+def _aligned(symbol: str, *pieces: str) -> str:
+    """An equation in LaTeX, in lines: in symbols, and below that with numbers, which together are wider than a page."""
+    *forms, numbers, result = ("", *pieces)
+    lines = [*filter(None, forms), f"{numbers} {result}"]
+    below = " \\\\\n".join(f"  &{line}" for line in lines)
+    return f"\\begin{{align*}}\n  {symbol} {below.lstrip()}\n\\end{{align*}}"
 
 
 def _of_none(array: np.ndarray) -> Any:
