@@ -67,7 +67,8 @@ class _Data:
         arrays = [self._array(name) for name in self.names]
         claims = list(self._claims())  # their formulas have shapes, too
         partials = self._partials()
-        if self.folder.opaque or self.is_still:  # which numbers are those that there were is seen by them
+        if self.folder.opaque or self.is_still or any("on" in about for about in partials.values()):
+            # which numbers are those that there were is seen by them
             for name, array in zip(self.names, arrays, strict=True):
                 if "values" not in array:
                     array["values"] = _packed(self.numbers.arrays[name])
@@ -77,7 +78,7 @@ class _Data:
             "batch": list(self.numbers.batch),
             "digits": self.work.typesetting.digits,
             "still": self.is_still,
-            "opaque": [visible(name) for name in self.folder.opaque],
+            "opaque": list(dict.fromkeys(visible(re.sub(r"_\d+$", "", name)) for name in self.folder.opaque)),
             "opaqueValues": dict(self._opaque_values()),
             "nodes": list(self._nodes()),
             "steps": list(self._steps()),
@@ -210,7 +211,7 @@ class _Data:
             shape, integers = self.folder.forms(forms, ())
             return about | {"tree": [self._shape(shape), *integers]}
         of, by = (self.numbers.flat.written_out(name) for name in (leaf.of, leaf.by))
-        unit = self.numbers.net.units[of.unit]
+        unit = self.numbers.net.units.get(of.unit)
         if (of.kind, by.kind, of.path) == ("h", "a", by.path):
             on = [Name("a", of.path)]
         elif of.kind == "a" and by.kind == "h" and isinstance(unit, FunctionUnit) and by.unit in unit.sources:

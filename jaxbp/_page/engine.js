@@ -18,8 +18,7 @@ function decoded(about) {
   const start = about.values === undefined ? null : unpacked(about.values);
   const given = start !== null && about.all === undefined && about.each === undefined;
   const values = start === null ? new Float64Array(size) : start.slice();
-  const known = new Uint8Array(size).fill(start === null ? 0 : 1);
-  return { ...about, size, strides, start, given, values, known };
+  return { ...about, size, strides, start, given, values, known: new Uint8Array(size).fill(start === null ? 0 : 1) };
 }
 
 function unpacked(values) {
@@ -129,7 +128,7 @@ function evaluated(e, I) {
 function opaque(e) {
   const leaves = leavesOf(e), place = leaves.length ? key(...leaves[0]) : "";
   const start = data.opaqueValues[`${e[1]}:${place}`];
-  return typeof start !== "undefined" && start !== null && leaves.every(isAsItWas) ? numberOf(start) : NaN;
+  return start !== undefined && start !== null && leaves.every(isAsItWas) ? numberOf(start) : NaN;
 }
 
 const alike = new Map(); // by array, whether all of it is what it was
@@ -296,6 +295,7 @@ function elsewhere(seed, work) {
     return work();
   } finally {
     arrays.forEach((array, k) => ([array.values, array.known] = kept[k]));
+    alike.clear();
   }
 }
 

@@ -18,6 +18,7 @@ from jaxbp.experiments.tools.exercise_numbers import DIGITS, LOSSES, drawn, draw
 from jaxbp.experiments.tools.exercise_sheet import Sheet
 from jaxbp.experiments.tools.exercise_words import WORDS
 from jaxbp.experiments.tools.grade import Grade
+from jaxbp.experiments.tools.problem import read_problem
 
 QUIET = Console(quiet=True)
 SETTINGS = {
@@ -68,6 +69,16 @@ def test_a_class_is_graded_with_the_sheets_problem(exercise, tmp_path):
     lost = {part.name for part in marks["ben"].parts if part.score < part.most}
     assert lost == {"delta.h1", "grad.h1.x", "grad.h1.bias"}
     assert (marks["carl"].status, marks["carl"].score) == ("incomplete", forward)
+
+
+def test_digits_that_no_format_rounds_to_are_refused(exercise, tmp_path):
+    _, folder, _ = exercise
+    problem = (folder / "problem.toml").read_text()
+    assert f"digits = {DIGITS}" in problem
+    for other in ("5", "true", '"4"'):
+        (tmp_path / "problem.toml").write_text(problem.replace(f"digits = {DIGITS}", f"digits = {other}"))
+        with pytest.raises(ValueError, match=r"grading\.digits is .*, expected 3 or 4"):
+            read_problem(tmp_path / "problem.toml")
 
 
 def test_each_line_can_be_redone_with_the_numbers_that_are_printed(exercise):
