@@ -175,7 +175,7 @@ function opening(text) {
   if (found.network !== ofNetwork()) return say(t("This file is of a page with another network."));
   restore(found);
   anew();
-  for (const [place, written] of Array.isArray(found.a) ? found.a : []) {
+  for (const [place, written] of (Array.isArray(found.a) ? found.a : []).filter(Array.isArray)) {
     const at = positions.get(place);
     if (at === undefined || (written !== null && typeof written !== "string")) continue;
     const [k, flat] = place.split(":").map(Number);

@@ -9,7 +9,7 @@ _ENGLISH = {
     "{output}, and the loss is the {loss}. Take one forward and one backward step by hand and fill in all blanks.",
     "task without hidden": "The network has layers of {widths} units, input first. Its output is {output}, and the "
     "loss is the {loss}. Take one forward and one backward step by hand and fill in all blanks.",
-    "digits": "Write {digits} significant digits. Each line follows from the numbers that are printed before it.",
+    "digits": "Write {digits} significant digits. Each line follows from the numbers in those before it.",
     "hand in": "To hand in: put your numbers into answers.json, in the place of null.",
     "given": "Given",
     "forward": "Forward",
@@ -44,7 +44,7 @@ _GERMAN = {
     "task without hidden": "Das Netz hat Schichten aus {widths} Einheiten, die Eingabe zuerst. Die Ausgabe ist "
     "{output}, und der Verlust ist {loss}. Rechnen Sie einen Schritt vorwärts und einen rückwärts von Hand und füllen "
     "Sie alle Lücken aus.",
-    "digits": "Schreiben Sie {digits} gültige Ziffern. Jede Zeile folgt aus den Zahlen, die vor ihr stehen.",
+    "digits": "Schreiben Sie {digits} gültige Ziffern. Jede Zeile folgt aus den Zahlen der Zeilen vor ihr.",
     "hand in": "Zum Abgeben: Tragen Sie Ihre Zahlen in answers.json ein, an der Stelle von null.",
     "given": "Gegeben",
     "forward": "Vorwärts",
