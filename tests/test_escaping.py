@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import jaxbp
 from jaxbp._explain._escaping import code_in_markdown, in_latex, in_markdown, visible
+from jaxbp._explain._html import fragment
 from jaxbp._explain._mathml import mathml
 from jaxbp._explain._style import STYLE
 from jaxbp._explain._symbols import ACCENTS, FONTS, SIGNS, SymbolError, in_text, parse_symbol, upright
@@ -334,7 +335,7 @@ def test_hostile_text_is_text_in_every_format(unit, activation, loss, place, sym
         names = {}
     work = explained(unit, activation, loss, claims=claims, names=names, learning_rate=0.1)
     text = check_html(work.html(place))
-    check_html(work._repr_html_())
+    check_html(fragment(work))
     assert all(visible(written) in text for written in (unit, activation, loss, place))
     check_markdown(work.markdown())
     check_latex(work.latex())
@@ -352,7 +353,7 @@ def test_hostile_names_are_text_in_matrices_and_attention_too():
     claims = {f"scores.{mix}[0, 0]": {place: "9"}, f"Delta_weights.{mix}[1, 1]": f"delta.{mix}[1, 1]"}
     work = jaxbp.explain(net, jaxbp.squared_error, {mix: {}}, x, np.ones(rows), claims=claims)
     text = check_html(work.html(place))
-    check_html(work._repr_html_())
+    check_html(fragment(work))
     assert all(visible(written) in text for written in (q, k, v, mix, m, place))
     check_markdown(work.markdown())
     check_latex(work.latex())

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
-from cases import case_named
+from cases import case_named, params_of
 
 import jaxbp
 from jaxbp import Dense, Finding, Report, Unit
@@ -151,6 +151,14 @@ def test_it_is_html_that_needs_nothing_and_is_small(name):
     page = checked(html)
     assert ("hostile" not in name) or HOSTILE in page.text
     assert len(html) < 50_000
+
+
+def test_an_explanation_is_its_page_in_a_frame():
+    net = jaxbp.layered([2, 1], output=jaxbp.sigmoid)
+    work = jaxbp.explain(net, jaxbp.squared_error, params_of(net), np.ones(2), np.ones(1))
+    frame = Page(work._repr_html_())
+    assert (frame.tags, frame.text) == (["iframe"], "")
+    assert dict(frame.attributes)["srcdoc"] == work.page()
 
 
 def test_every_unit_has_a_row_with_its_statistics():

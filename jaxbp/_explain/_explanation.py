@@ -41,7 +41,7 @@ from jaxbp.losses import Loss
 class Explanation(Work):
     """A worked example: its `steps`, and the verdict on each of the `claims`.
 
-    `str` and `print` show it as plain text; a notebook shows it with its formulas typeset.
+    `str` and `print` show it as plain text; a notebook shows its living page.
     """
 
     def __repr__(self) -> str:
