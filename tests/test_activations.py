@@ -29,8 +29,10 @@ def derivatives(activation, a):
     return ours(a), jax.jit(jax.vmap(jax.grad(REFERENCE[activation])))(a)
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+RUNS = [(jnp.float64, False), (jnp.bfloat16, False), *((dtype, True) for dtype in DTYPES)]
+
+
+@pytest.mark.parametrize(("dtype", "compiled"), RUNS, ids=lambda v: ("eager", "jit")[v] if v in (0, 1) else v.__name__)
 @pytest.mark.parametrize("activation", REFERENCE, ids=repr)
 def test_derivative_at_kinks_and_extremes_is_that_of_jax_nn(activation, dtype, compiled):
     a = jax.device_put(np.array(KINKS).astype(dtype))

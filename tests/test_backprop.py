@@ -15,7 +15,7 @@ import jaxbp
 
 TOLERANCE = {jnp.float64: 1e-12, jnp.float32: 1e-5}
 SMALL = [
-    pytest.param(*p.values, id=p.id, marks=[*p.marks, *([pytest.mark.slow] if i % 2 else [])])
+    pytest.param(*p.values, id=p.id, marks=[*p.marks, *([pytest.mark.slow] if i % 4 else [])])
     for i, p in enumerate(p for p in CASES if p.values[0].small)
 ]
 
@@ -39,7 +39,7 @@ def worst_error(case: Case, dtype, sweep=explicit) -> float:
 
 
 SINGLES = [
-    pytest.param(*p.values, id=p.id, marks=[*p.marks, *([pytest.mark.slow] if i % 2 else [])])
+    pytest.param(*p.values, id=p.id, marks=[*p.marks, *([pytest.mark.slow] if i % 4 else [])])
     for i, p in enumerate(CASES)
 ]
 
@@ -64,7 +64,7 @@ def test_gradients_equal_central_differences(case):
 
 
 HALVES = [(dtype, param) for dtype, params in ((jnp.bfloat16, CASES), (jnp.float16, CASES[::5])) for param in params]
-FIRST = {param.id for param in CASES[::6]}  # the others are for make test-slow
+FIRST = {param.id for param in CASES[::10]}  # the others are for make test-slow
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,10 @@ NAMES = (
     "convolution", "tied convolution", "transformer block", "shared weights", "padded tokens", "words",
     "masked ids",
 )  # fmt: skip
-SOME = [pytest.param(case_named(name), id=name) for name in NAMES]
+# each of these has nothing that the others have not together
+SLOW = ("softmax, squared error", "weighted sum", "two inputs", "softmax inside", "convolution", "transformer block",
+        "padded tokens", "words")  # fmt: skip
+SOME = [pytest.param(case_named(name), id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES]
 
 
 def dense_ggn(case: Case, params, x, y, weights):

@@ -50,7 +50,7 @@ def by_hand(state, x, y, optimizer, batch_size):
     return params, jnp.stack(losses)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 10, 64])
+@pytest.mark.parametrize("batch_size", [1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (10, 64))])
 def test_an_epoch_is_the_plain_loop(batch_size):
     x, y = data()
     optimizer = optax.sgd(0.1, momentum=0.9)
@@ -61,7 +61,7 @@ def test_an_epoch_is_the_plain_loop(batch_size):
     assert state.step == len(losses) == -(-len(y) // batch_size)
 
 
-@pytest.mark.parametrize("name", ["adam", "lion", "adagrad"])
+@pytest.mark.parametrize("name", ["adam", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lion", "adagrad"))])
 def test_any_optax_optimizer(name):
     x, y = data()
     optimizer = getattr(optax, name)(1e-2)
