@@ -47,9 +47,13 @@ def pytest_configure(config):
     config.option.loadscopereorder = False  # by the order below
 
 
+# Files of few tests that take seconds each. At the end one worker would wait for the other.
+LONG = {"test_language.py", "test_train_processes.py", "test_train_recipes.py", "test_worked_example.py"}
+
+
 def pytest_collection_modifyitems(items):
     """What clears all that JAX keeps comes first, then the files with most tests: one worker runs all of a file."""
-    sizes = Counter()
+    sizes = Counter({item.path: 30 for item in items if item.path.name in LONG})
     for item in items:
         many = item.path.suffix == ".md" or getattr(getattr(item, "function", None), "is_hypothesis_test", False)
         sizes[item.path] += 30 if many else 1

@@ -25,6 +25,7 @@ EXPLICIT = jaxbp.value_and_grad(NET, LOSS)
 SGD, STILL = optax.sgd(0.1), optax.sgd(0.0)  # the same objects throughout, so that an epoch of one shape compiles once
 OBJECTIVE = jax.jit(jaxbp.objective(NET, LOSS))
 AUTO = jax.jit(jax.value_and_grad(jaxbp.objective(NET, LOSS)))
+APPLIED = jax.jit(optax.apply_updates)
 
 
 def data(examples=10, seed=0):
@@ -40,12 +41,12 @@ def a_state(optimizer, seed=0):
 def by_hand(state, x, y, optimizer, batch_size):
     """An epoch as a plain Python loop over autodiff's gradient."""
     order = jax.random.permutation(jax.random.fold_in(jax.random.split(state.key)[0], 0), len(y))
-    params, opt_state, losses = state.params, state.opt_state, []
+    params, opt_state, losses, update = state.params, state.opt_state, [], jax.jit(optimizer.update)
     for start in range(0, len(y), batch_size):
         batch = order[start : start + batch_size]
         loss, grads = AUTO(params, x[batch], y[batch])
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        updates, opt_state = update(grads, opt_state, params)
+        params = APPLIED(params, updates)
         losses.append(loss)
     return params, jnp.stack(losses)
 

@@ -60,7 +60,10 @@ def test_parts_that_are_not_equal_are_refused():
         train.accumulated(jaxbp.value_and_grad(NET, LOSS), 5)(PARAMS, X, Y)
 
 
-@pytest.mark.parametrize("axis_type", KINDS)
+@pytest.mark.parametrize(
+    "axis_type",
+    [pytest.param(*kind.values, id=kind.id, marks=[pytest.mark.slow] * (kind.id == "auto")) for kind in KINDS],
+)
 def test_on_a_mesh_each_device_keeps_its_examples(axis_type):
     gradient = train.accumulated(jaxbp.value_and_grad(NET, LOSS), 3)
     options = {"optimizer": optax.sgd(0.1), "batch_size": 24, "gradient": gradient}
