@@ -14,11 +14,10 @@ NAMES = (
     "sigmoid, probabilities", "sigmoid, unfused", "perceptron, signs", "weights, two batch axes", "weighted sum",
     "no batch axis", "fan out", "two inputs", "softmax inside", "sequence", "user's loss",
     "convolution", "tied convolution", "transformer block", "shared weights", "padded tokens", "words",
-    "masked ids",
+    "masked ids", "gated, by jax.vjp",
 )  # fmt: skip
 # each of these has nothing that the others have not together
-SLOW = ("softmax, squared error", "weighted sum", "two inputs", "softmax inside", "convolution", "transformer block",
-        "padded tokens", "words")  # fmt: skip
+SLOW = ("softmax, squared error", "two inputs", "softmax inside", "convolution", "transformer block", "words")
 SOME = [pytest.param(case_named(name), id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES]
 
 
