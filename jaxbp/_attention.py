@@ -184,7 +184,7 @@ def attention(
         ... )
         >>> x, changed = jnp.ones((3, *D)), jnp.ones((3, *D)).at[:, -1].set(2.0)
         >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> outputs = [jaxbp.apply(net, params, of) for of in (x, changed)]
+        >>> outputs = [jax.jit(jaxbp.apply, static_argnums=0)(net, params, of) for of in (x, changed)]
         >>> bool(jnp.all(outputs[0][:, :-1] == outputs[1][:, :-1]))  # no row sees a later one
         True
 

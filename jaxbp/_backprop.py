@@ -166,7 +166,8 @@ def backprop(
         >>> import jax, jax.numpy as jnp, jaxbp
         >>> net = jaxbp.layered([3, 2, 2], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
         >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> back = jaxbp.backprop(net, jaxbp.cross_entropy, params, jnp.ones((4, 3)), jnp.array([0, 1, 1, 0]))
+        >>> x, y = jnp.ones((4, 3)), jnp.array([0, 1, 1, 0])
+        >>> back = jax.jit(jaxbp.backprop, static_argnums=(0, 1))(net, jaxbp.cross_entropy, params, x, y)
         >>> back.delta["h1"].shape, back.Delta["x"].shape, back.grads["o"]["h1"].shape
         ((4, 2), (4, 3), (2, 2))
 

@@ -33,7 +33,7 @@ def as_function(net: Network) -> Callable[[Params, Any], Array]:
         >>> params, f = jaxbp.init_params(jax.random.key(0), net), jaxbp.as_function(net)
         >>> def loss(params, x):
         ...     return jnp.sum(jnp.sin(f(params, jnp.cos(x))))
-        >>> grads, Delta_x = jax.grad(loss, argnums=(0, 1))(params, jnp.ones((5, 3)))
+        >>> grads, Delta_x = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, jnp.ones((5, 3)))
         >>> grads["h1"]["x"].shape, Delta_x.shape
         ((3, 4), (5, 3))
     """

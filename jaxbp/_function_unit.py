@@ -138,7 +138,8 @@ def function_unit(
         ...     },
         ... )
         >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> back = jaxbp.backprop(net, jaxbp.squared_error, params, jnp.ones((5, 3)), jnp.ones((5, 1)))
+        >>> x, y = jnp.ones((5, 3)), jnp.ones((5, 1))
+        >>> back = jax.jit(jaxbp.backprop, static_argnums=(0, 1))(net, jaxbp.squared_error, params, x, y)
         >>> bool(jnp.allclose(back.Delta["gate"], back.delta["both"] * back.trace.h["value"]))
         True
 

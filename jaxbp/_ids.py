@@ -36,9 +36,9 @@ def ids(shape: int | Shape, size: int) -> Ids:
         ...         "o": jaxbp.Unit((4, 100), jaxbp.softmax, {"e": jaxbp.Dense()}),
         ...     },
         ... )
-        >>> tokens = jnp.array([[5, 0, 99, 5]])
+        >>> tokens, y = jnp.array([[5, 0, 99, 5]]), jnp.array([[0, 99, 5, 1]])
         >>> params = jaxbp.init_params(jax.random.key(0), net)
-        >>> back = jaxbp.backprop(net, jaxbp.cross_entropy, params, tokens, jnp.array([[0, 99, 5, 1]]))
+        >>> back = jax.jit(jaxbp.backprop, static_argnums=(0, 1))(net, jaxbp.cross_entropy, params, tokens, y)
         >>> bool(jnp.allclose(back.grads["e"]["tokens"][5], back.delta["e"][0, 0] + back.delta["e"][0, 3]))
         True
     """

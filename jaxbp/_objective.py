@@ -41,7 +41,7 @@ def objective(net: Network, loss: Loss, reduction: Reduction = "mean") -> Callab
         >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
         >>> params = jaxbp.init_params(jax.random.key(0), net)
         >>> value = jaxbp.objective(net, jaxbp.squared_error)
-        >>> grads = jax.grad(value)(params, jnp.ones((5, 3)), jnp.ones((5, 1)))
+        >>> grads = jax.jit(jax.grad(value))(params, jnp.ones((5, 3)), jnp.ones((5, 1)))
         >>> grads["o"]["h1"].shape
         (2, 1)
     """

@@ -183,10 +183,11 @@ def stack(
         ...         "o": jaxbp.Unit(3, jaxbp.softmax, {"blocks": jaxbp.Dense()}),
         ...     },
         ... )
-        >>> params = jaxbp.init_params(jax.random.key(0), net)
+        >>> params = jax.jit(jaxbp.init_params, static_argnums=1)(jax.random.key(0), net)
         >>> params["blocks"]["up"]["x"].shape
         (12, 4, 8)
-        >>> back = jaxbp.backprop(net, jaxbp.cross_entropy, params, jnp.ones((5, 4)), jnp.zeros(5, int))
+        >>> x, y = jnp.ones((5, 4)), jnp.zeros(5, int)
+        >>> back = jax.jit(jaxbp.backprop, static_argnums=(0, 1))(net, jaxbp.cross_entropy, params, x, y)
         >>> back.delta["blocks.up"].shape, back.Delta["blocks.x"].shape, back.grads["blocks"]["up"]["x"].shape
         ((12, 5, 8), (12, 5, 4), (12, 4, 8))
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxbp._as_one import as_one
 from jaxbp._checks import check_kind, check_made, check_number, check_takes, check_text, name_of
 from jaxbp._initializers import check_initializer
 from jaxbp._precision import widened
@@ -216,6 +217,7 @@ def _sigmoid(a: Array) -> Array:
     return jax.nn.sigmoid(a)
 
 
+@as_one
 def _sigmoid_derivative(a: Array, h: Array) -> Array:
     return h * (1 - h)
 
@@ -225,6 +227,7 @@ def _tanh(a: Array) -> Array:
     return jnp.tanh(a)
 
 
+@as_one
 def _tanh_derivative(a: Array, h: Array) -> Array:
     return (1 + h) * (1 - h)  # 1 − h², which cancels near ±1
 
@@ -243,6 +246,7 @@ def _hard_tanh(a: Array) -> Array:
     return jax.nn.hard_tanh(a)
 
 
+@as_one
 def _hard_tanh_derivative(a: Array, h: Array) -> Array:
     return ~((a < -1) | (a > 1))  # 1 at ±1 and at NaN, as jax.nn has it
 
@@ -252,6 +256,7 @@ def _leaky_relu(a: Array) -> Array:
     return jax.nn.leaky_relu(a)
 
 
+@as_one
 def _leaky_relu_derivative(a: Array, h: Array) -> Array:
     return jnp.where(a >= 0, 1.0, 0.01).astype(a.dtype)
 
@@ -270,6 +275,7 @@ def _silu(a: Array) -> Array:
     return jax.nn.silu(a)
 
 
+@as_one
 def _silu_derivative(a: Array, h: Array) -> Array:
     s = jax.nn.sigmoid(a)
     return s + a * (s * (1 - s))
@@ -280,19 +286,20 @@ def _gelu(a: Array) -> Array:
     return jax.nn.gelu(a)
 
 
+@as_one
 def _gelu_derivative(a: Array, h: Array) -> Array:
     # h = a C(a) with C(a) = ½ (1 + tanh u(a)), u(a) = √(2/π) (a + 0.044715 a³)
     t = jnp.tanh(_GELU_SCALE * (a + 0.044715 * a**3))
     return 0.5 * (1 + t) + a * (0.5 * _GELU_SCALE) * ((1 + t) * (1 - t)) * (1 + 3 * 0.044715 * a**2)
 
 
-@partial(jax.jit, inline=True)
+@as_one
 def _softmax(a: Array) -> Array:
     """The softmax over the last axis, h_i = e^a_i / Σ_j e^a_j."""
     return jax.nn.softmax(a)
 
 
-@partial(jax.jit, inline=True)
+@as_one
 def _softmax_pullback(a: Array, h: Array, Delta: Array) -> Array:
     # (diag h − h hᵀ) Δ: the Jacobian is symmetric and never written out
     return h * (Delta - jnp.sum(h * Delta, axis=-1, keepdims=True))

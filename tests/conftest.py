@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections import Counter
 from importlib.metadata import version
 
@@ -20,15 +21,6 @@ os.environ.setdefault(
     ),
 )
 
-import sys
-
-import jax
-from jaxtyping import install_import_hook
-
-jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_default_matmul_precision", "highest")
-
 # The modules whose rules are annotated with shapes. The others' arguments are users': there our own errors speak.
 ANNOTATED = [
     "activations",
@@ -36,20 +28,33 @@ ANNOTATED = [
     "losses._named",
     *(f"connections.{kind}" for kind in ("_bias", "_dense", "_identity", "_scale")),
 ]
-with install_import_hook([f"jaxbp.{name}" for name in ANNOTATED], "beartype.beartype"):
-    import jaxbp  # noqa: F401
-
-unknown = [name for name in ANNOTATED if f"jaxbp.{name}" not in sys.modules]
-assert not unknown, f"the hook looked for modules that are gone: {unknown}"
 
 
 def pytest_configure(config):
     config.option.loadscopereorder = False  # by the order below
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # the process that only hands tests to others
+
+    import jax
+    from jaxtyping import install_import_hook
+
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_default_matmul_precision", "highest")
+    with install_import_hook([f"jaxbp.{name}" for name in ANNOTATED], "beartype.beartype"):
+        import jaxbp  # noqa: F401
+
+    unknown = [name for name in ANNOTATED if f"jaxbp.{name}" not in sys.modules]
+    assert not unknown, f"the hook looked for modules that are gone: {unknown}"
+
+
+# Files of few tests that take seconds each. At the end one worker would wait for the other.
+LONG = {"test_language.py", "test_train_processes.py", "test_train_recipes.py", "test_worked_example.py"}
 
 
 def pytest_collection_modifyitems(items):
     """What clears all that JAX keeps comes first, then the files with most tests: one worker runs all of a file."""
-    sizes = Counter()
+    sizes = Counter({item.path: 30 for item in items if item.path.name in LONG})
     for item in items:
         many = item.path.suffix == ".md" or getattr(getattr(item, "function", None), "is_hypothesis_test", False)
         sizes[item.path] += 30 if many else 1

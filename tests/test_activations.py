@@ -1,5 +1,7 @@
 """Each activation's derivative against jax.grad of the jax.nn function, at kinks and extremes too."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,8 +31,10 @@ def derivatives(activation, a):
     return ours(a), jax.jit(jax.vmap(jax.grad(REFERENCE[activation])))(a)
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+RUNS = [(jnp.float64, False), (jnp.bfloat16, False), *((dtype, True) for dtype in DTYPES)]
+
+
+@pytest.mark.parametrize(("dtype", "compiled"), RUNS, ids=lambda v: ("eager", "jit")[v] if v in (0, 1) else v.__name__)
 @pytest.mark.parametrize("activation", REFERENCE, ids=repr)
 def test_derivative_at_kinks_and_extremes_is_that_of_jax_nn(activation, dtype, compiled):
     a = jax.device_put(np.array(KINKS).astype(dtype))
@@ -45,6 +49,13 @@ def test_derivative_at_kinks_and_extremes_is_that_of_jax_nn(activation, dtype, c
 def test_derivative_on_a_fine_grid_is_that_of_jax_nn(activation):
     ours, theirs = jax.jit(derivatives, static_argnums=0)(activation, np.linspace(-9, 9, 2001))
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+def test_activations_and_losses_can_be_pickled():
+    kinds = jaxbp.activations.Activation | jaxbp.Loss
+    named = [value for value in vars(jaxbp).values() if isinstance(value, kinds)]
+    assert len(named) >= 16
+    assert pickle.loads(pickle.dumps(named)) == named
 
 
 def test_the_facts_at_the_kinks():

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, SKIP, Case, case_named, params_of
+from cases import CASES, SKIP, Case, case_named, params_of, swept
 from reference import autodiff, central_differences, relative_error
 
 import jaxbp
 
 TOLERANCE = {jnp.float64: 1e-12, jnp.float32: 1e-5}
 SMALL = [
-    pytest.param(*p.values, id=p.id, marks=[*p.marks, *([pytest.mark.slow] if i % 2 else [])])
+    pytest.param(*p.values, id=p.id, marks=[*p.marks, *([pytest.mark.slow] if i % 4 else [])])
     for i, p in enumerate(p for p in CASES if p.values[0].small)
 ]
 
@@ -39,7 +39,7 @@ def worst_error(case: Case, dtype, sweep=explicit) -> float:
 
 
 SINGLES = [
-    pytest.param(*p.values, id=p.id, marks=[*p.marks, *([pytest.mark.slow] if i % 2 else [])])
+    pytest.param(*p.values, id=p.id, marks=[*p.marks, *([pytest.mark.slow] if i % 4 else [])])
     for i, p in enumerate(CASES)
 ]
 
@@ -64,7 +64,7 @@ def test_gradients_equal_central_differences(case):
 
 
 HALVES = [(dtype, param) for dtype, params in ((jnp.bfloat16, CASES), (jnp.float16, CASES[::5])) for param in params]
-FIRST = {param.id for param in CASES[::6]}  # the others are for make test-slow
+FIRST = {param.id for param in CASES[::10]}  # the others are for make test-slow
 
 
 @pytest.mark.parametrize(
@@ -157,13 +157,13 @@ def test_feedback_stands_in_for_the_weights_in_the_recursion_only():
     case = _tanh
     params, x, y, _ = case.arguments(jnp.float64)
     other = jax.tree.map(lambda W: W + 1, params)
-    back = jaxbp.backprop(case.net, case.loss, params, x, y, feedback=other)
-    true = jaxbp.backprop(case.net, case.loss, params, x, y)
+    back = swept(case.net, case.loss, params, x, y, feedback=other)
+    true = swept(case.net, case.loss, params, x, y)
     chex.assert_trees_all_close(back.trace, true.trace)
     chex.assert_trees_all_close(back.delta["o"], true.delta["o"])
     chex.assert_trees_all_close(back.Delta["h2"], true.delta["o"] @ other["o"]["h2"].T, rtol=1e-12)
     chex.assert_trees_all_close(back.grads["h2"]["h1"], true.trace.h["h1"].T @ back.delta["h2"], rtol=1e-12)
-    same = jaxbp.backprop(case.net, case.loss, params, x, y, feedback=params)
+    same = swept(case.net, case.loss, params, x, y, feedback=params)
     chex.assert_trees_all_equal(same, true)
 
 
@@ -190,7 +190,7 @@ def test_collect_makes_several_results_of_one_sweep():
 
 def test_every_quantity_has_its_name():
     params, x, y, _ = _skip.arguments(jnp.float64)
-    quantities = jaxbp.backprop(SKIP, _skip.loss, params, x, y).quantities()
+    quantities = swept(SKIP, _skip.loss, params, x, y).quantities()
     units, sources = ["h1", "h2", "o"], ["x", "h1", "h2", "o"]
     expected = {"loss", *(f"{k}.{u}" for k in ("a", "delta") for u in units)}
     expected |= {f"{k}.{s}" for k in ("h", "Delta") for s in sources}
@@ -202,7 +202,7 @@ def test_matlab_rule_of_the_question_is_our_delta():
     net = jaxbp.layered([3, 4, 2], hidden=jaxbp.sigmoid, output=jaxbp.sigmoid)
     params = params_of(net)
     x, y = jax.random.normal(jax.random.key(1), (3,)), jnp.array([0.0, 1.0])
-    back = jaxbp.backprop(net, jaxbp.squared_error, params, x, y)
+    back = swept(net, jaxbp.squared_error, params, x, y)
     o = back.trace.h["o"]
     chex.assert_trees_all_close(back.delta["o"], (o - y) * o * (1 - o), rtol=1e-12)
 

@@ -215,7 +215,9 @@ def right_gradients(name: str, seeds: range):
             )
 
 
-@pytest.mark.parametrize("name", ["equal relu layers", "softmax, binary cross-entropy", "two inputs"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("equal relu layers", marks=pytest.mark.slow), "softmax, binary cross-entropy", "two inputs"]
+)
 def test_a_right_gradient_is_never_called_wrong(name):
     verdicts = Counter(check(*arguments).verdict for arguments in right_gradients(name, range(12)))
     assert not verdicts["wrong"]

@@ -19,7 +19,13 @@ NAMES = (
     "shared weights", "masked and scaled", "padded tokens", "words", "llama block",
     "weights by row",
 )  # fmt: skip
-SOME = [pytest.param(case_named(name), id=name) for name in NAMES]
+# each of the others has nothing that these have not together
+QUICK = (
+    "softmax, ids", "no batch axis", "masked ids", "weights, two batch axes", "weighted sum", "skip connection",
+    "sequence", "tied convolution", "transformer block", "shared weights", "masked and scaled", "words",
+    "weights by row",
+)  # fmt: skip
+SOME = [pytest.param(case_named(name), id=name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NAMES]
 MAX_NORM = 0.75
 DEFINED = (
     "gradient", "per_example_gradient", "per_example_dot", "squared_norm", "clipped", "second_moment", "variance",

@@ -14,9 +14,11 @@ NAMES = (
     "sigmoid, probabilities", "sigmoid, unfused", "perceptron, signs", "weights, two batch axes", "weighted sum",
     "no batch axis", "fan out", "two inputs", "softmax inside", "sequence", "user's loss",
     "convolution", "tied convolution", "transformer block", "shared weights", "padded tokens", "words",
-    "masked ids",
+    "masked ids", "gated, by jax.vjp",
 )  # fmt: skip
-SOME = [pytest.param(case_named(name), id=name) for name in NAMES]
+# each of these has nothing that the others have not together
+SLOW = ("softmax, squared error", "two inputs", "softmax inside", "convolution", "transformer block", "words")
+SOME = [pytest.param(case_named(name), id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES]
 
 
 def dense_ggn(case: Case, params, x, y, weights):

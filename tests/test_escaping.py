@@ -320,7 +320,7 @@ def check_latex(page: str) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
 @given(UNITS, HOSTILE, HOSTILE, HOSTILE, HOSTILE, st.sampled_from([None, "o", "a.{}[0]", "W.{}.x", "h.{}", "{}"]))
 def test_hostile_text_is_text_in_every_format(unit, activation, loss, place, symbol, named):

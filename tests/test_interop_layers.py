@@ -326,7 +326,8 @@ def theirs(case, library, module, y=None):
 
 
 def marked(names):
-    slow = ("flax words", "equinox words")  # our network of words goes to both and back in the quick run
+    # our network of words goes to both and back in the quick run, and each of the others is read from one of them
+    slow = ("flax words", "equinox words", "equinox signals", "flax images")
     return [
         pytest.param(name, marks=[needs_torch] * name.startswith("torch") + [pytest.mark.slow] * (name in slow))
         for name in names

@@ -109,13 +109,13 @@ def block_of(activation, width, others, dropout):
     )
 
 
-@settings(max_examples=18, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(recipes())
 def test_any_graph_has_the_gradient_of_jax_grad(recipe):
     compared(build(*recipe))
 
 
-@pytest.mark.slow  # each is a program of its own; the 18 above run by default
+@pytest.mark.slow  # each is a program of its own; the 12 above run by default
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(recipes())
 def test_many_graphs_have_the_gradient_of_jax_grad(recipe):

@@ -25,6 +25,7 @@ EXPLICIT = jaxbp.value_and_grad(NET, LOSS)
 SGD, STILL = optax.sgd(0.1), optax.sgd(0.0)  # the same objects throughout, so that an epoch of one shape compiles once
 OBJECTIVE = jax.jit(jaxbp.objective(NET, LOSS))
 AUTO = jax.jit(jax.value_and_grad(jaxbp.objective(NET, LOSS)))
+APPLIED = jax.jit(optax.apply_updates)
 
 
 def data(examples=10, seed=0):
@@ -40,17 +41,17 @@ def a_state(optimizer, seed=0):
 def by_hand(state, x, y, optimizer, batch_size):
     """An epoch as a plain Python loop over autodiff's gradient."""
     order = jax.random.permutation(jax.random.fold_in(jax.random.split(state.key)[0], 0), len(y))
-    params, opt_state, losses = state.params, state.opt_state, []
+    params, opt_state, losses, update = state.params, state.opt_state, [], jax.jit(optimizer.update)
     for start in range(0, len(y), batch_size):
         batch = order[start : start + batch_size]
         loss, grads = AUTO(params, x[batch], y[batch])
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        updates, opt_state = update(grads, opt_state, params)
+        params = APPLIED(params, updates)
         losses.append(loss)
     return params, jnp.stack(losses)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 10, 64])
+@pytest.mark.parametrize("batch_size", [1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (10, 64))])
 def test_an_epoch_is_the_plain_loop(batch_size):
     x, y = data()
     optimizer = optax.sgd(0.1, momentum=0.9)
@@ -61,7 +62,7 @@ def test_an_epoch_is_the_plain_loop(batch_size):
     assert state.step == len(losses) == -(-len(y) // batch_size)
 
 
-@pytest.mark.parametrize("name", ["adam", "lion", "adagrad"])
+@pytest.mark.parametrize("name", ["adam", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lion", "adagrad"))])
 def test_any_optax_optimizer(name):
     x, y = data()
     optimizer = getattr(optax, name)(1e-2)

@@ -90,7 +90,9 @@ def alike(ours, theirs):
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("sgd", "adamw"))) for n in OPTIMIZERS]
+)
 def test_fused_updates_are_those_of_all_gradients_at_once(name):
     (ours, losses), (theirs, expected) = (f(OPTIMIZERS[name]) for f in (lambda o: stepped(FUSED, o), by_hand))
     alike(ours._replace(key=()), theirs._replace(key=()))

@@ -67,15 +67,17 @@ def on_one_device():
     return trained()
 
 
-def in_the_quick_run(name):
-    """Four devices; fewer are in the slow run."""
-    return [] if name in ("4", "2x2") else [pytest.mark.slow]
+IN_THE_QUICK_RUN = [
+    ("4", "replicated", AxisType.Auto), ("4", "sharded", AxisType.Explicit), ("2x2", megatron, AxisType.Auto),
+]  # fmt: skip
+EVERYWHERE = [
+    pytest.param(*place, *kind.values, marks=[pytest.mark.slow] * ((*place, *kind.values) not in IN_THE_QUICK_RUN))
+    for place in PLACES
+    for kind in KINDS
+]
 
 
-@pytest.mark.parametrize("axis_type", KINDS)
-@pytest.mark.parametrize(
-    ("name", "layout"), [pytest.param(*place, marks=in_the_quick_run(place[0])) for place in PLACES]
-)
+@pytest.mark.parametrize(("name", "layout", "axis_type"), EVERYWHERE)
 def test_100_steps_on_a_mesh_are_those_on_one_device(on_one_device, name, layout, axis_type):
     mesh = mesh_of(name, axis_type)
     done = trained(mesh=mesh, layout=layout, chunk=3 if name == "4" else None)
@@ -145,7 +147,7 @@ def test_four_devices_share_the_work(within):
     ("layout", "axis_type"),
     [
         ("sharded", AxisType.Explicit),
-        ("replicated", AxisType.Auto),
+        pytest.param("replicated", AxisType.Auto, marks=pytest.mark.slow),
         pytest.param("sharded", AxisType.Auto, marks=pytest.mark.slow),
         pytest.param("replicated", AxisType.Explicit, marks=pytest.mark.slow),
     ],

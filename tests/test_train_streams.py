@@ -150,7 +150,7 @@ def test_streams_that_cannot_be_learned_from_are_refused(batches, options, error
         trained(batches, None, **options)
 
 
-@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("chunk", [pytest.param(None, marks=pytest.mark.slow), 2])
 def test_a_divergence_names_step_and_unit_also_in_a_stream(chunk):
     blows_up = optax.scale_by_schedule(lambda count: jnp.where(count == 7, jnp.nan, 0.0))
     with pytest.raises(train.DivergedError) as caught:

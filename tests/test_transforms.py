@@ -28,7 +28,12 @@ NAMES = [
 SLOW = ("transformer block", "nested stacks", "recurrent")
 CASES = [pytest.param(case_named(name), id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES]
 
-HALF = [*CASES[::2], *(pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in CASES[1::2])]
+
+def of_them(*quick):
+    """All cases; for the quick run these."""
+    return [
+        pytest.param(*case.values, id=case.id, marks=[] if case.id in quick else pytest.mark.slow) for case in CASES
+    ]
 
 
 def both(case):
@@ -65,7 +70,7 @@ def test_vmap_over_examples(case):
     chex.assert_trees_all_close(mean, batch_gradient, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", of_them("two inputs", "tied convolution", "stacks"))
 def test_vmap_over_parameters(case):
     explicit, auto = both(case)
     params, *data = case.arguments(jnp.float64)
@@ -77,7 +82,7 @@ def test_vmap_over_parameters(case):
     assert_equal(over(explicit), over(auto))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", of_them("skip connection", "sequence", "stacks"))
 def test_inside_scan_and_checkpoint(case):
     params, *data = case.arguments(jnp.float64)
 
@@ -91,7 +96,7 @@ def test_inside_scan_and_checkpoint(case):
     assert_equal(*map(descend, both(case)))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", of_them("masked ids", "tied convolution", "stacks"))
 def test_jvp_through_it_is_a_hessian_vector_product(case):
     params, *data = case.arguments(jnp.float64)
     direction = jax.tree.map(lambda W: np.cos(np.arange(W.size, dtype=W.dtype)).reshape(W.shape), params)
@@ -102,7 +107,7 @@ def test_jvp_through_it_is_a_hessian_vector_product(case):
     assert_equal(*map(product, both(case)))
 
 
-@pytest.mark.parametrize("case", HALF)
+@pytest.mark.parametrize("case", of_them("skip connection", "sequence", "tied convolution"))
 def test_grad_through_it_is_a_hessian_vector_product_too(case):
     params, *data = case.arguments(jnp.float64)
 
@@ -112,7 +117,7 @@ def test_grad_through_it_is_a_hessian_vector_product_too(case):
     assert_equal(*map(squared_norm_gradient, both(case)))
 
 
-@pytest.mark.parametrize("case", CASES[::2])
+@pytest.mark.parametrize("case", of_them("skip connection", "stacks"))
 def test_lowers_for_every_platform(case):
     explicit, _ = both(case)
     shapes = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), case.arguments(jnp.float32))
@@ -233,9 +238,15 @@ def sharded(case, mesh, spec):
     return jax.device_put(params, NamedSharding(mesh, P())), x, y
 
 
+PLACED = [
+    pytest.param(name, marks=[] if name in ("skip connection", "tied convolution") else pytest.mark.slow)
+    for name in ("skip connection", "two inputs", "residual", "convolution", "tied convolution")
+]
+
+
 @needs_devices
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-@pytest.mark.parametrize("name", ["skip connection", "two inputs", "residual", "convolution", "tied convolution"])
+@pytest.mark.parametrize("name", PLACED)
 def test_data_parallel_over_a_mesh(name, axis_type):
     case = case_named(name)
     explicit, auto = both(case)
@@ -307,7 +318,7 @@ def test_gradients_on_explicit_axes_lie_as_their_parameters_do():
 
 
 @needs_devices
-@pytest.mark.parametrize("name", ["skip connection", "two inputs", "residual", "convolution", "tied convolution"])
+@pytest.mark.parametrize("name", PLACED)
 def test_inside_shard_map_it_sums_what_jax_grad_sums(name):
     case = case_named(name)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))

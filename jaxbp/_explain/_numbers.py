@@ -15,7 +15,7 @@ from jaxbp._backprop import backprop
 from jaxbp._dropout import without_dropout
 from jaxbp._explain._attention import AttentionSteps
 from jaxbp._explain._expressions import Index, Leaf, Partial
-from jaxbp._forward import Trace, batch_of, forward, sources
+from jaxbp._forward import Trace, apply, batch_of, forward, sources
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._names import Name, named
 from jaxbp._network import Network
@@ -48,8 +48,8 @@ class Numbers:
         net = flat.net
         wide = flat.params(flat.stacked.plan.tree(lambda place: _widened(at(place, params))))
         with jax.enable_x64(True):
-            trace = forward(net, jax.tree.map(jnp.asarray, wide), x)  # refuses what does not fit
-            targets = loss.targets(trace.h[net.output], y)
+            o = jax.eval_shape(lambda params: apply(net, params, x), wide)  # refuses what does not fit
+            targets = loss.targets(jnp.asarray(np.zeros(o.shape)), y)
         shape = net.shapes[net.output]
         if y.shape != targets.shape:
             complaint = loss.complaint_about(np.reshape(y, (-1, *shape[:-1])), shape)
@@ -96,10 +96,9 @@ class Numbers:
         """The same by the names of the network written out."""
         with jax.enable_x64(True):
             params = jax.tree.map(jnp.asarray, self.params)
-            back = backprop(self.net, self.loss, params, jax.tree.map(jnp.asarray, self.x), jnp.asarray(self.y))
-            arrays = {Name.parse(name): np.asarray(array) for name, array in back.quantities().items()}
+            quantities, losses = _swept(self.net, self.loss, params, self.x, self.y)
+            arrays = {Name.parse(name): np.asarray(array) for name, array in quantities.items()}
             if prod(self.batch) > 1:
-                losses = example_losses(self.net, self.loss, back.trace, jnp.asarray(self.y))
                 arrays[Name("losses")] = np.asarray(losses)
         for u, unit in self.net.units.items():
             if attention := AttentionSteps.of(u, unit, self.net.shapes):
@@ -150,7 +149,7 @@ class Numbers:
         a, h = self.trace.a[u], self.trace.h[u]
         with jax.enable_x64(True):
             # between neighbours the rules of the sweep are the derivative; Jᵀ times a unit vector is a row of J
-            return np.asarray(self.net.units[u].activation.pullback(a, h, jnp.zeros(h.shape).at[i].set(1)))
+            return np.asarray(self.net.units[u].activation.pullback(a, h, _one_at(i, h.shape)))
 
     @cached_property
     def trace(self) -> Trace:
@@ -200,7 +199,7 @@ class Numbers:
         if kinds == ("h", "a") and u == s:
             return float(self.row(u, of_index)[by_index])
         with jax.enable_x64(True):
-            trace, one = self.trace, jnp.zeros(self.written_out[leaf.of.whole].shape).at[of_index].set(1)
+            trace, one = self.trace, _one_at(of_index, self.written_out[leaf.of.whole].shape)
             if edge is not None:
                 W = jax.tree.map(jnp.asarray, edge.weight_in(self.params))
                 return float(edge.linear.pull_back(W, trace.h[s], one)[by_index])
@@ -216,12 +215,8 @@ class Numbers:
         return [edge for edge in self.net.plan.edges.get(u, {}).values() if edge.weight == weight]
 
     def _total(self, leaf: Partial, trace: Trace) -> float:
-        def element(params: Any, offsets: Trace) -> Any:
-            moved = forward(self.net, params, self.x, offsets=offsets)
-            return getattr(moved, leaf.of.kind)[leaf.of.unit][leaf.of.index]
-
-        params = jax.tree.map(jnp.asarray, self.params)
-        by_params, by_offsets = jax.grad(element, (0, 1))(params, trace.zeros())
+        of = leaf.of.kind, leaf.of.unit
+        by_params, by_offsets = _gradient_of_element(self.net, of, leaf.of.index, self.params, self.x, trace)
         found = named({"W": by_params, "a": by_offsets.a, "h": by_offsets.h})
         return float(found[leaf.by.whole][leaf.by.index])
 
@@ -231,6 +226,32 @@ def as_shown(net: Network) -> Unrolled:
     flat = unrolled(without_dropout(net))
     units = {u: replace(v, rule=None) if isinstance(v, FunctionUnit) else v for u, v in flat.net.units.items()}
     return replace(flat, net=Network(net.inputs, units))
+
+
+# One program for all quantities, and none for each operation.
+@partial(jax.jit, static_argnums=(0, 1))
+def _swept(net: Network, loss: Loss, params: Any, x: dict[str, Array], y: Array) -> tuple[dict[str, Array], Array]:
+    """What there is in one forward and backward phase, by name, and the loss of each example."""
+    back = backprop(net, loss, params, x, y)
+    return back.quantities(), example_losses(net, loss, back.trace, y)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _gradient_of_element(net: Network, of: tuple[str, str], index: Index, params: Any, x: Any, trace: Trace) -> Any:
+    """By autodiff, with respect to the parameters and to all that may be added on the way."""
+    kind, u = of
+
+    def element(params: Any, offsets: Trace) -> Array:
+        return getattr(forward(net, params, x, offsets=offsets), kind)[u][index]
+
+    return jax.grad(element, (0, 1))(params, trace.zeros())
+
+
+def _one_at(index: Index, shape: Index) -> Array:
+    """Zeros but for one element."""
+    array = np.zeros(shape)
+    array[index] = 1
+    return jnp.asarray(array)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -213,9 +213,9 @@ class _ProbedTerms(Terms):
                 f"term: {size} combinations of weight, source and unit"
             )
         with jax.enable_x64(True):
-            sources = jnp.eye(prod(self.source)).reshape(-1, *self.source)
-            weights = jnp.eye(prod(shape)).reshape(-1, *shape)
-            table = np.asarray(jax.vmap(lambda W: self._apply(W, sources))(weights))
+            sources = jnp.asarray(np.eye(prod(self.source)).reshape(-1, *self.source))
+            weights = np.eye(prod(shape)).reshape(-1, *shape)
+            table = np.asarray(jax.jit(jax.vmap(lambda W: self._apply(W, sources)))(weights))
         if table.shape[2:] != self.unit:
             raise ValueError(
                 f"{self.connection!r} gives a contribution of shape {table.shape[2:]} to a unit of shape {self.unit}"

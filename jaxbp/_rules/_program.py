@@ -57,9 +57,9 @@ def _array(leaf: Any, wide: bool) -> Any:
     return jnp.asarray(np.asarray(leaf).astype(float) if wide and floating else leaf)
 
 
-# A program that is compiled to run a few times. The last of these is internal, and asked for where it is known.
+# A program that is compiled to run a few times. Two of the options are internal, and asked for where they are known.
 _QUICK: dict[str, str | int | bool] = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-_QUICKER = {**_QUICK, "xla_cpu_use_fusion_emitters": False}
+_QUICKER = {**_QUICK, "xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 
 
 def quickly_compiled(function: Callable[..., Any]) -> Callable[..., Any]:

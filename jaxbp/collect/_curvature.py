@@ -75,7 +75,8 @@ def sampled_diagonal_ggn(key: Array, samples: int = 1) -> DiagonalGGN:
         >>> params = jaxbp.init_params(jax.random.key(0), net)
         >>> both = {"all": jaxbp.collect.diagonal_ggn, "few": jaxbp.collect.sampled_diagonal_ggn(jax.random.key(1))}
         >>> x, y = jnp.ones((4, 3)), jnp.ones((4, 1))
-        >>> found = jaxbp.backprop(net, jaxbp.squared_error, params, x, y, collect=both).collected
+        >>> sweep = jax.jit(lambda params: jaxbp.backprop(net, jaxbp.squared_error, params, x, y, collect=both))
+        >>> found = sweep(params).collected
         >>> bool(jnp.allclose(found["all"]["o"]["h1"], found["few"]["o"]["h1"]))  # one output has one column
         True
     """

@@ -123,8 +123,9 @@ def clipped(max_norm: float, *, noise_multiplier: float = 0.0, key: Array | None
         >>> params = jaxbp.init_params(jax.random.key(0), net)
         >>> x, y = jnp.ones((4, 3)), jnp.full((4, 1), 100.0)
         >>> both = {"grads": jaxbp.collect.gradient, "clipped": jaxbp.collect.clipped(1.0)}
-        >>> found = jaxbp.backprop(net, jaxbp.squared_error, params, x, y, collect=both).collected
-        >>> norm = lambda tree: jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
+        >>> sweep = jax.jit(lambda params: jaxbp.backprop(net, jaxbp.squared_error, params, x, y, collect=both))
+        >>> found = sweep(params).collected
+        >>> norm = jax.jit(lambda tree: jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))))
         >>> bool(norm(found["grads"]) > 100), round(float(norm(found["clipped"])), 3)
         (True, 1.0)
 

@@ -122,13 +122,12 @@ def statistics(flat: float = 0.01) -> Statistics:
         >>> net = jaxbp.layered([2, 3, 1], hidden=jaxbp.relu, output=jaxbp.linear)
         >>> params = jaxbp.init_params(jax.random.key(0), net)
         >>> params["h1"]["bias"] = jnp.array([0.0, 0.0, -100.0])  # no input of this batch reaches the third element
-        >>> back = jaxbp.backprop(
-        ...     net, jaxbp.squared_error, params, jnp.ones((4, 2)), jnp.ones((4, 1)),
-        ...     collect={"statistics": jaxbp.collect.statistics()},
-        ... )
-        >>> float(back.collected["statistics"].units["h1"].dead) >= 0.33
+        >>> x, y, wanted = jnp.ones((4, 2)), jnp.ones((4, 1)), {"it": jaxbp.collect.statistics()}
+        >>> sweep = jax.jit(lambda params: jaxbp.backprop(net, jaxbp.squared_error, params, x, y, collect=wanted))
+        >>> found = sweep(params).collected["it"]
+        >>> float(found.units["h1"].dead) >= 0.33
         True
-        >>> print(back.collected["statistics"].first_non_finite)
+        >>> print(found.first_non_finite)
         None
 
     Source: the chapter, on vanishing and exploding gradients.

@@ -2,15 +2,15 @@
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxbp._as_one import as_one
 from jaxbp._precision import widened_ids
 
 
-@partial(jax.jit, static_argnums=1, inline=True)
+@partial(as_one, static_argnums=1)
 def one_hot(ids: Array, width: int) -> Array:
     """One row for each id; for a single output the id itself, 0 or 1. NaN where an id is out of range."""
     ids = widened_ids(ids)

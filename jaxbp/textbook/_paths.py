@@ -190,7 +190,7 @@ def path_sums(net: Network, loss: Loss, params: Params, x: Any, y: Any, *, max_p
         >>> net = jaxbp.layered([3, 2, 2], hidden=jaxbp.sigmoid, output=jaxbp.softmax)
         >>> params = jaxbp.init_params(jax.random.key(0), net)
         >>> arguments = net, jaxbp.cross_entropy, params, jnp.ones(3), jnp.array(1)
-        >>> sums, back = textbook.path_sums(*arguments), jaxbp.backprop(*arguments)
+        >>> sums, back = textbook.path_sums(*arguments), jax.jit(jaxbp.backprop, static_argnums=(0, 1))(*arguments)
         >>> bool(jnp.allclose(sums.grads["h1"]["x"], back.grads["h1"]["x"], atol=1e-6))
         True
 

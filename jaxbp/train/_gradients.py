@@ -31,8 +31,8 @@ def accumulated(gradient: Gradient, parts: int, *, reduction: Reduction = "mean"
         >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
         >>> whole = jaxbp.value_and_grad(net, jaxbp.squared_error)
         >>> params, x = jaxbp.init_params(jax.random.key(0), net), jnp.arange(24.0).reshape(8, 3)
-        >>> value, grads = jaxbp.train.accumulated(whole, 4)(params, x, jnp.ones((8, 1)))
-        >>> bool(jnp.allclose(value, whole(params, x, jnp.ones((8, 1)))[0]))
+        >>> value, grads = jax.jit(jaxbp.train.accumulated(whole, 4))(params, x, jnp.ones((8, 1)))
+        >>> bool(jnp.allclose(value, jax.jit(whole)(params, x, jnp.ones((8, 1)))[0]))
         True
     """
     check_functions(gradient)
@@ -88,7 +88,7 @@ def computed_in(gradient: Gradient, dtype: Any) -> Gradient:
         >>> net = jaxbp.layered([3, 2, 1], output=jaxbp.linear)
         >>> params = jaxbp.init_params(jax.random.key(0), net, jnp.float32)
         >>> half = jaxbp.train.computed_in(jaxbp.value_and_grad(net, jaxbp.squared_error), jnp.bfloat16)
-        >>> value, grads = half(params, jnp.ones((5, 3), jnp.float32), jnp.ones((5, 1), jnp.float32))
+        >>> value, grads = jax.jit(half)(params, jnp.ones((5, 3), jnp.float32), jnp.ones((5, 1), jnp.float32))
         >>> value.dtype.name, grads["h1"]["x"].dtype.name
         ('bfloat16', 'float32')
 

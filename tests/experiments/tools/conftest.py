@@ -3,7 +3,6 @@
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from described import LAYERS, PROGRAM
@@ -18,7 +17,8 @@ def gradients(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "net.toml"
     path.write_text(LAYERS, encoding="utf-8")
     read = read_description(path)
-    back = jaxbp.backprop(read.net, read.loss, jax.tree.map(jnp.asarray, read.params), jnp.asarray(read.x), read.y)
+    backprop = jax.jit(jaxbp.backprop, static_argnums=(0, 1))
+    back = backprop(read.net, read.loss, read.params, read.x, read.y)
     right = {f"grad.{u}.{s}": np.asarray(W) for u, weights in back.grads.items() for s, W in weights.items()}
     Delta = np.asarray(back.Delta["h1"])
     return {"right": right, "wrong": right | {"grad.h1.x": read.x.T @ Delta, "grad.h1.bias": Delta.sum(0)}}

@@ -171,7 +171,7 @@ def test_without_a_network_the_rules_of_a_function_are_checked_in_a_process_of_i
     assert check.command([f"{model}:loss", "--json", str(written)]) == 1
     out, err = capsys.readouterr()
     assert out.startswith(f"1 custom rules: 1 wrong\nwrong: custom_vjp wave at {model}:4, used once from {model}:12\n")
-    assert "factor: 1/2 times the right one" in out
+    assert "scale: the gradient of x is 1/2 of the right one" in out
     assert "it runs" in err
     (rule,) = json.loads(written.read_text())["rules"]
     assert (rule["name"], rule["verdict"]) == ("wave", "wrong")

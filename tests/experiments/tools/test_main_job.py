@@ -30,12 +30,25 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def drawn():
+    """For a test of what is drawn."""
+
+
+@pytest.fixture(autouse=True)
+def _not_drawn(monkeypatch, request):
+    """Where only the file is asked for there is no picture in it: Matplotlib takes as long for it as the run."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(plots.Figure, "savefig", lambda figure, file, **_: file.write(b"no picture"))
+
+
 def run(**options):
     console = Console(file=io.StringIO(), width=120)
     rows = main(Config(**options), console)
     return rows, console.file.getvalue()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_digits_reach_97_percent_and_the_run_is_written(tmp_path):
     rows, printed = run(name="digits")
     assert rows[-1]["test_accuracy"] >= 0.97
@@ -68,7 +81,7 @@ def test_explicit_and_auto_curves_agree_and_the_same_seed_repeats(dtype, toleran
     "options",
     [
         {"data": "diabetes"},
-        {"data": "linnerud", "hidden": ()},
+        pytest.param({"data": "linnerud", "hidden": ()}, marks=pytest.mark.slow),
         pytest.param({"data": "iris", "loss": "squared_error", "output": "sigmoid"}, marks=pytest.mark.slow),
         {"data": "breast_cancer", "loss": "binary_cross_entropy", "output": "sigmoid", "optimizer": "adam"},
         pytest.param({"data": "iris", "loss": "perceptron", "output": "linear", "hidden": ()}, marks=pytest.mark.slow),
