@@ -3,8 +3,9 @@
 import hashlib
 import os
 import sys
-from importlib.metadata import version as version_of
 from pathlib import Path
+
+import jaxbp
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent / "jaxbp"
@@ -15,8 +16,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), *filter(None, [os.
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 project = "jaxbp"
-author = "the authors of jaxbp"
-version = release = version_of("jaxbp")
+version = release = jaxbp.__version__
 html_title = f"jaxbp {version}"
 root_doc = "index"
 exclude_patterns = ["_sphinx", "_static"]
@@ -60,7 +60,7 @@ maximum_signature_line_length = 88
 python_display_short_literal_types = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-add_module_names = False
+napoleon_use_ivar = True
 toc_object_entries_show_parents = "hide"
 
 # `name` in a docstring is a link where there is such a thing, and code where there is none.
@@ -79,6 +79,7 @@ html_static_path = ["_static"]
 html_css_files = ["style.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 copybutton_exclude = ".linenos, .gp, .go"
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True

@@ -67,6 +67,8 @@ from jaxbp.connections import (
 )
 from jaxbp.losses import Loss, binary_cross_entropy, cross_entropy, perceptron, squared_error, unfused
 
+__version__ = "0.1.0"
+
 __all__ = [  # noqa: RUF022 (by purpose)
     # namespaces
     "activations", "collect", "connections", "curvature", "feedback", "interop", "losses", "testing", "textbook",

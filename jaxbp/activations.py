@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, fields
+from functools import partial
 from inspect import getdoc
 from typing import Any
 
@@ -285,11 +286,13 @@ def _gelu_derivative(a: Array, h: Array) -> Array:
     return 0.5 * (1 + t) + a * (0.5 * _GELU_SCALE) * ((1 + t) * (1 - t)) * (1 + 3 * 0.044715 * a**2)
 
 
+@partial(jax.jit, inline=True)
 def _softmax(a: Array) -> Array:
     """The softmax over the last axis, h_i = e^a_i / Σ_j e^a_j."""
     return jax.nn.softmax(a)
 
 
+@partial(jax.jit, inline=True)
 def _softmax_pullback(a: Array, h: Array, Delta: Array) -> Array:
     # (diag h − h hᵀ) Δ: the Jacobian is symmetric and never written out
     return h * (Delta - jnp.sum(h * Delta, axis=-1, keepdims=True))
@@ -301,6 +304,7 @@ class _LayerNorm:
 
     epsilon: float
 
+    @partial(jax.jit, static_argnums=0, inline=True)
     def __call__(self, a: Array) -> Array:
         return self.normalised(widened(a))[0].astype(a.dtype)
 
@@ -313,6 +317,7 @@ class _LayerNorm:
 class _LayerNormPullback:
     norm: _LayerNorm
 
+    @partial(jax.jit, static_argnums=0, inline=True)
     def __call__(self, a: Array, h: Array, Delta: Array) -> Array:
         h, spread = self.norm.normalised(widened(a))  # in bfloat16 the unit's own h has been rounded
         Delta = widened(Delta)
@@ -327,6 +332,7 @@ class _RmsNorm:
 
     epsilon: float
 
+    @partial(jax.jit, static_argnums=0, inline=True)
     def __call__(self, a: Array) -> Array:
         return self.over_root(widened(a))[0].astype(a.dtype)
 
@@ -339,6 +345,7 @@ class _RmsNorm:
 class _RmsNormPullback:
     norm: _RmsNorm
 
+    @partial(jax.jit, static_argnums=0, inline=True)
     def __call__(self, a: Array, h: Array, Delta: Array) -> Array:
         h, root = self.norm.over_root(widened(a))
         Delta = widened(Delta)

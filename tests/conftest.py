@@ -6,13 +6,18 @@ from collections import Counter
 from importlib.metadata import version
 
 # Before jax is first used: devices for the sharding tests, and machine code that is compiled faster than it runs, since
-# the tests compile a thousand programs and run each once. XLA's own passes stay as they are. XLA aborts at a flag that
-# it does not know, hence the version beside the one that is internal.
+# the tests compile thousands of programs and run each once: in one piece, for splitting a program to compile it on many
+# threads takes more time than compiling it. XLA's own passes stay as they are. XLA aborts at a flag that it does not
+# know, hence the version beside those that are internal.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib") == "0.10.2" else ""),
+    + (
+        " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        if version("jaxlib") == "0.10.2"
+        else ""
+    ),
 )
 
 import sys

@@ -53,7 +53,7 @@ class Made(SphinxDirective):
         """The command as text, then its pictures, and links to its pages."""
         command = self.arguments[0]
         text = f"python -m experiments.{command}"
-        shown: list[nodes.Node] = [nodes.literal_block(text, text, language="console")]
+        shown: list[nodes.Node] = [nodes.literal_block(text, text, language="text")]
         if "minutes" not in self.options:
             shown += self._results(
                 _made(Path(self.config.made_folder), shlex.split(command), self.options.get("out", ""))

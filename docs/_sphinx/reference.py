@@ -131,7 +131,9 @@ def _as_written(app: Sphinx | None, what: str, name: str, thing: Any, options: A
         elif any(line.startswith("    ") for line in paragraph[1:]) and not first.startswith(("* ", "- ")):
             made += ["::", "", *("    " + line for line in paragraph), ""]
         elif i and _EQUATION.match(first):
-            made += [".. rst-class:: equation", "", *("| " + line for line in _escaped(paragraph)), ""]
+            # several in a line have two spaces between them
+            each = [part for line in _escaped(paragraph) for part in re.split(r"(?<=[,;])  +", line)]
+            made += [".. rst-class:: equation", "", *("| " + part for part in each), ""]
         else:
             made += [*_escaped(paragraph), ""]
     lines[:] = made

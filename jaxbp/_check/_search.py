@@ -111,7 +111,8 @@ class Search:
 
         Where all that a step gives was handed in and is right, none: it would have shown. Where nothing was handed in
         to compare with, more than one would explain anything; beside one that was made there, without a constant, one
-        likely one is looked for until they have been compared. Two in one step are looked for where there are no others before it.
+        likely one is looked for until they have been compared. Two in one step are looked for where there are no others
+        before it.
         """
         state = branch.state
         seen = [name for name in state.names(step) if name in self.observed.arrays]

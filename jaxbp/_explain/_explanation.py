@@ -58,10 +58,7 @@ class Explanation(Work):
         return _markup.latex(self)
 
     def html(self, title: str = "A worked example of backpropagation") -> str:
-        """The explanation as one page that needs nothing else: no network, no scripts, formulas as MathML.
-
-        It is made with latex2mathml, which comes with `pip install 'jaxbp[explain]'`.
-        """
+        """The explanation as one page that needs nothing else: no network, no scripts, formulas as MathML."""
         check_kind(title, str, "title", "text")
         return _html.page(self, title)
 

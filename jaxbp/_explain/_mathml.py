@@ -26,11 +26,9 @@ def mathml(latex: str) -> Formula:
 
     Browsers break no line within an element `math`, but they do between two of them.
     """
-    try:
-        from latex2mathml.converter import convert_to_element
-    except ImportError:
-        raise ImportError("a page needs latex2mathml for its formulas: pip install 'jaxbp[explain]'") from None
     from xml.etree.ElementTree import tostring
+
+    from latex2mathml.converter import convert_to_element  # here, so that `import jaxbp` does not wait for it
 
     tree = convert_to_element(latex)
     for element in tree.iter():

@@ -1,5 +1,8 @@
 """Integer class ids in place of rows of targets: one for each example or row."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -7,6 +10,7 @@ from jaxtyping import Array
 from jaxbp._precision import widened_ids
 
 
+@partial(jax.jit, static_argnums=1, inline=True)
 def one_hot(ids: Array, width: int) -> Array:
     """One row for each id; for a single output the id itself, 0 or 1. NaN where an id is out of range."""
     ids = widened_ids(ids)

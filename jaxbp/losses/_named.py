@@ -1,6 +1,7 @@
 """The losses that come with jaxbp: values, gradients, closed forms with an activation, complaints about targets."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,7 +21,11 @@ Losses = Float[Array, "*batch"]
 Columns = Float[Array, "k *batch k"]
 _CLASSES_TOGETHER = 2048
 
+# by itself one program and not one for each of its operations; within a traced one its operations, as without
+_as_one = partial(jax.jit, inline=True)
 
+
+@_as_one
 def _squared_error(o: Rows, y: Rows) -> Losses:
     """½ ‖o − y‖² of each example, the sum over all axes of its output; a batch has the mean over examples."""
     return 0.5 * jnp.sum((o - y) ** 2, axis=-1)
@@ -49,6 +54,7 @@ def _where_counted(y: Array, o: Array) -> Array:
     return jnp.where(y == 0, 1, o)
 
 
+@_as_one
 def _cross_entropy(o: Rows, y: Rows) -> Losses:
     """−Σ y ln o over the classes, the last axis of the output, which are probabilities (`output=jaxbp.softmax`).
 
@@ -59,6 +65,7 @@ def _cross_entropy(o: Rows, y: Rows) -> Losses:
     return -jnp.sum(y * jnp.log(_where_counted(y, o)), axis=-1)
 
 
+@_as_one
 def _cross_entropy_gradient(o: Rows, y: Rows) -> Rows:
     return -y / _where_counted(y, o)
 
@@ -71,10 +78,12 @@ def _cross_entropy_root_times(o: Rows, y: Rows, e: Rows) -> Array:
     return jnp.sqrt(y) / _where_counted(y, o) * e
 
 
+@_as_one
 def _softmax_cross_entropy(a: Rows, y: Rows) -> Losses:
     return -jnp.sum(y * jax.nn.log_softmax(a), axis=-1)
 
 
+@_as_one
 def _softmax_cross_entropy_delta(a: Array, o: Rows, y: Rows) -> Array:
     # o Σy − y, as o_i Σ_{j≠i} y_j − y_i (1 − o_i): where o is nearly 1, 1 − o is the sum of the others
     a, y = widened(a), widened(y)
@@ -101,6 +110,7 @@ def _softmax_cross_entropy_root_times(a: Array, o: Rows, y: Rows, e: Rows) -> Ar
     return along - jnp.sum(along, axis=-1, keepdims=True) * o
 
 
+@_as_one
 def _binary_cross_entropy(o: Rows, y: Rows) -> Losses:
     """−Σ (y ln o + (1 − y) ln(1 − o)) over the outputs, which are probabilities (`output=jaxbp.sigmoid`).
 
@@ -110,6 +120,7 @@ def _binary_cross_entropy(o: Rows, y: Rows) -> Losses:
     return _cross_entropy(o, y) + _cross_entropy(1 - o, 1 - y)
 
 
+@_as_one
 def _binary_cross_entropy_gradient(o: Rows, y: Rows) -> Array:
     return _cross_entropy_gradient(o, y) - _cross_entropy_gradient(1 - o, 1 - y)
 
@@ -126,11 +137,13 @@ def _binary_cross_entropy_root_diagonal(o: Rows, y: Rows) -> Array:
     return jnp.sqrt(y / _where_counted(y, o) ** 2 + (1 - y) / _where_counted(1 - y, 1 - o) ** 2)
 
 
+@_as_one
 def _sigmoid_cross_entropy(a: Rows, y: Rows) -> Losses:
     # −y log σ(a) − (1 − y) log σ(−a), with log σ(a) = −softplus(−a)
     return jnp.sum(y * jax.nn.softplus(-a) + (1 - y) * jax.nn.softplus(a), axis=-1)
 
 
+@_as_one
 def _sigmoid_cross_entropy_delta(a: Array, o: Rows, y: Rows) -> Array:
     # o − y, without the rounding of o where it is nearly 1
     a, y = widened(a), widened(y)
@@ -145,6 +158,7 @@ def _sigmoid_cross_entropy_root_times(a: Rows, o: Rows, y: Array, e: Rows) -> Ar
     return jnp.sqrt(o * jax.nn.sigmoid(-a)) * e
 
 
+@_as_one
 def _perceptron(o: Rows, y: Rows) -> Losses:
     """Σ max(0, −y o) over the outputs, with targets of −1 and +1, or integer class ids: the perceptron criterion.
 
@@ -153,6 +167,7 @@ def _perceptron(o: Rows, y: Rows) -> Losses:
     return -jnp.sum(jnp.where(y * o > 0, 0, y * o), axis=-1)
 
 
+@_as_one
 def _perceptron_gradient(o: Rows, y: Rows) -> Rows:
     return jnp.where(y * o > 0, 0, -y)  # −y at a margin of 0 too, or weights of 0 would never move
 

@@ -1,34 +1,40 @@
 """Measure speed side by side in one run: alternating, medians of the ratio with their spread.
 
-python -m experiments.benchmark                everything
-python -m experiments.benchmark gradient       the explicit gradient against jax.value_and_grad
-python -m experiments.benchmark matmul         its share of the machine's matrix-product rate
-python -m experiments.benchmark epochs         an epoch against the usual training loops
-python -m experiments.benchmark graphs         a convolutional network and a transformer block
-python -m experiments.benchmark check          a whole report on a hand gradient, and on custom rules
-python -m experiments.benchmark collectors     the collectors against the plain gradient, vmap(jax.grad) and their peers
-python -m experiments.benchmark sequences      norms and clipped gradients of sequences against the same
-python -m experiments.benchmark stacks         stacks of equal blocks against jax.grad of a plain scan
-python -m experiments.benchmark training       what data from elsewhere, checkpoints and meshes cost a run
-python -m experiments.benchmark language       a GPT of characters against the same in torch, `--text FILE` for its text
+    python -m experiments.benchmark
+    python -m experiments.benchmark gradient --rounds 9
+    python -m experiments.benchmark language --text PATH/TO/TEXT.txt
+
+All of it takes long; its parts are
+
+* `gradient`: the explicit gradient against jax.value_and_grad
+* `matmul`: its share of the machine's matrix-product rate
+* `epochs`: an epoch against the usual training loops
+* `graphs`: a convolutional network and a transformer block
+* `check`: a whole report on a hand gradient, and on custom rules
+* `collectors`: the collectors against the plain gradient, vmap(jax.grad) and their peers
+* `sequences`: norms and clipped gradients of sequences against the same
+* `stacks`: stacks of equal blocks against jax.grad of a plain scan
+* `training`: what data from elsewhere, checkpoints and meshes cost a run
+* `language`: a GPT of characters against the same in torch
+
+A table is printed when it is measured, so that Ctrl-C leaves those that are done.
 """
 
 import importlib.util
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from rich.console import Console
 from rich.table import Table
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
@@ -41,8 +47,10 @@ from jaxbp.experiments.benchmarks.graphs import eager, graph_tables
 from jaxbp.experiments.benchmarks.rules import rules_table
 from jaxbp.experiments.benchmarks.sequences import sequence_tables
 from jaxbp.experiments.benchmarks.stacks import stack_tables
-from jaxbp.experiments.benchmarks.timing import alternate, in_words, quartiles, seconds
+from jaxbp.experiments.benchmarks.timing import TimedTable, alternate, each_row, in_words, quartiles, seconds
 from jaxbp.experiments.benchmarks.training import training_tables
+from jaxbp.experiments.common.command_line import command_line, terminal
+from jaxbp.experiments.common.progress import progress
 
 GRADIENTS = {
     "784-128-10": ([784, 128, 10], 128),
@@ -62,25 +70,22 @@ CHECKS = {
 LEARNING_RATE = 0.1
 
 
+Part = Literal[
+    "gradient", "matmul", "epochs", "graphs", "check", "collectors", "sequences", "stacks", "training", "language"
+]
+ROWS: dict[Part, int] = {
+    "gradient": len(GRADIENTS), "matmul": 1, "epochs": len(EPOCHS), "graphs": 3, "check": 9, "collectors": 24,
+    "sequences": 18, "stacks": 10, "training": 8, "language": 2,
+}  # fmt: skip
+"""Of the tables of each part, so that the time left can be guessed."""
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """Measure speed, side by side in one run."""
 
-    what: tyro.conf.Positional[
-        Literal[
-            "all",
-            "gradient",
-            "matmul",
-            "epochs",
-            "graphs",
-            "check",
-            "collectors",
-            "sequences",
-            "stacks",
-            "training",
-            "language",
-        ]
-    ] = "all"
+    what: tyro.conf.Positional[Annotated[Literal["all"] | Part, tyro.conf.arg(metavar="PART")]] = "all"
+    """The part to measure."""
     rounds: int = 31
     """How often each pair is measured."""
     epoch_rounds: int = 5
@@ -94,40 +99,63 @@ class Benchmark:
 
 
 def main(config: Benchmark) -> None:
-    """Measure what is asked for and print a table for each."""
-    console = Console()
+    """Measure what is asked for and print a table for each, as soon as it is measured.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the message says how far it came.
+    """
+    console = terminal()
     console.print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}; quartiles in brackets")
-    if config.what in ("all", "gradient"):
-        console.print(gradient_table(config.rounds))
-    if config.what in ("all", "matmul"):
-        console.print(matmul_table(config.rounds))
-    if config.what in ("all", "epochs"):
-        console.print(epoch_table(config.epoch_rounds, config.examples))
-    if config.what in ("all", "graphs"):
-        for table in graph_tables(config.rounds, config.epoch_rounds, config.examples // 10):
-            console.print(table)
-    if config.what in ("all", "check"):
-        console.print(check_table(config.epoch_rounds))
-        console.print(rules_table())
-    if config.what in ("all", "collectors"):
-        for table in collector_tables(config.rounds):
-            console.print(table)
-    if config.what in ("all", "sequences"):
-        for table in sequence_tables(config.rounds):
-            console.print(table)
-    if config.what in ("all", "stacks"):
-        for table in stack_tables(config.rounds):
-            console.print(table)
-    if config.what in ("all", "training"):
-        for table in training_tables(config.epoch_rounds, config.examples):
-            console.print(table)
-    if config.what in ("all", "language"):
-        console.print(language_table(config.text, config.steps))
+    parts = [part for part in ROWS if config.what in ("all", part)]
+    total, done = sum(ROWS[part] for part in parts), 0
+    with progress("starting", total, lines=True) as step:
+
+        def one_more() -> None:
+            nonlocal done
+            done += 1
+            step(1)
+
+        try:
+            for part in parts:
+                step(what=f"measuring {part}")
+                with each_row(one_more):
+                    for table in tables(part, config):
+                        with step.aside():
+                            console.print(table)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"by Ctrl-C after {done} of {total} rows; the tables above are whole") from None
+
+
+def tables(part: Part, config: Benchmark) -> Iterator[Table]:
+    """The tables of a part, as they are measured."""
+    rounds, epoch_rounds, examples = config.rounds, config.epoch_rounds, config.examples
+    match part:
+        case "gradient":
+            yield gradient_table(rounds)
+        case "matmul":
+            yield matmul_table(rounds)
+        case "epochs":
+            yield epoch_table(epoch_rounds, examples)
+        case "graphs":
+            yield from graph_tables(rounds, epoch_rounds, examples // 10)
+        case "check":
+            yield check_table(epoch_rounds)
+            yield rules_table()
+        case "collectors":
+            yield from collector_tables(rounds)
+        case "sequences":
+            yield from sequence_tables(rounds)
+        case "stacks":
+            yield from stack_tables(rounds)
+        case "training":
+            yield from training_tables(epoch_rounds, examples)
+        case "language":
+            yield language_table(config.text, config.steps)
 
 
 def gradient_table(rounds: int) -> Table:
     """The jitted explicit gradient over the jitted `jax.value_and_grad` of the same objective."""
-    table = Table(title="explicit gradient / jax.value_and_grad", title_justify="left")
+    table = TimedTable(title="explicit gradient / jax.value_and_grad", title_justify="left")
     for column in ("network, batch", "milliseconds", "time", "lower + compile time", "temporary memory"):
         table.add_column(column, justify="right")
     for name, (widths, batch) in GRADIENTS.items():
@@ -162,7 +190,7 @@ def matmul_table(rounds: int) -> Table:
     # forward, pull back and contract: three products for each matrix, two for the first, whose Δ nobody reads
     flops = sum(2 * batch * s * u * (2 if i == 0 else 3) for i, (s, u) in enumerate(pairwise(widths)))
     rate, best = flops / ours[1] / 1e9, 2 * 2048**3 / theirs[0] / 1e9
-    table = Table(title="share of the machine's matrix-product rate", title_justify="left")
+    table = TimedTable(title="share of the machine's matrix-product rate", title_justify="left")
     for column in ("network, batch", "GFLOP/s", "matrix product, GFLOP/s", "share"):
         table.add_column(column, justify="right")
     table.add_row(f"7 layers of 1024, {batch}", f"{rate:.0f}", f"{best:.0f}", f"{rate / best:.2f}")
@@ -171,7 +199,7 @@ def matmul_table(rounds: int) -> Table:
 
 def epoch_table(rounds: int, examples: int) -> Table:
     """Seconds for an epoch of `train.epoch`, and the time of the usual loops over it."""
-    table = Table(title=f"seconds for an epoch of {examples} examples, and how many times longer others take")
+    table = TimedTable(title=f"seconds for an epoch of {examples} examples, and how many times longer others take")
     for column in ("network", "jaxbp, s", "jitted jax.grad in a loop", "torch eager", "scikit-learn"):
         table.add_column(column, justify="right")
     rng = np.random.default_rng(0)
@@ -198,7 +226,7 @@ def epoch_table(rounds: int, examples: int) -> Table:
 
 def check_table(rounds: int) -> Table:
     """Seconds for a whole report after the first, on gradients that are right, and wrong in several ways."""
-    table = Table(title="jaxbp.check: median seconds for a report, after the first", title_justify="left")
+    table = TimedTable(title="jaxbp.check: median seconds for a report, after the first", title_justify="left")
     for column in ("network", "the first", "right", "Φ' missing", "and a bias missing", "noise"):
         table.add_column(column, justify="right")
     for name, (widths, batch) in CHECKS.items():
@@ -316,4 +344,4 @@ def sklearn_epoch(widths: list[int], batch: int, x: np.ndarray, y: np.ndarray) -
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Benchmark))
+    command_line(main, Benchmark, succeeded=lambda result: True)

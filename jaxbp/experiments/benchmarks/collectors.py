@@ -13,7 +13,7 @@ from rich.table import Table
 
 import jaxbp
 from jaxbp import collect
-from jaxbp.experiments.benchmarks.timing import FEWEST, alternate, in_words, seconds
+from jaxbp.experiments.benchmarks.timing import FEWEST, TimedTable, alternate, in_words, seconds
 
 NETWORKS = {
     "784-128-10": ([784, 128, 10], 128),
@@ -173,7 +173,7 @@ def collector_table(name: str, of: Problem, rounds: int) -> Table:
     """Time and memory of every collector on one network, and whether they are what is claimed."""
     gradient = jax.jit(plain(of)).lower(*of.arguments).compile()
     run_plain = partial(gradient, *of.arguments)
-    table = Table(title_justify="left", caption_justify="left", show_lines=True)
+    table = TimedTable(title_justify="left", caption_justify="left", show_lines=True)
     for column in ("collector", "ms", "time", "memory", "vmap(jax.grad)", "peer"):
         table.add_column(column, justify="left" if column == "collector" else "right")
     torch_plain, peers, threads = _peers(of)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 import jaxbp
 from jaxbp import train
-from jaxbp.experiments.benchmarks.timing import in_words, paired
+from jaxbp.experiments.benchmarks.timing import TimedTable, in_words, paired
 
 DEPTH, WIDTH, BATCH = 48, 1024, 16
 ADAM = optax.adam(1e-3)
@@ -67,7 +67,7 @@ def plain_step(optimizer: optax.GradientTransformation) -> Callable[..., Any]:
 
 def fused_table(rounds: int) -> Table:
     """Memory and time of a step whose updates are fused, over those of one that has all gradients first."""
-    table = Table(
+    table = TimedTable(
         title="a step with fused updates / jax.grad of a plain scan, then optax; both donated", title_justify="left"
     )
     for column in (f"{DEPTH} layers of {WIDTH}, batch {BATCH}", "milliseconds", "CPU time", "wall time", "temporaries"):

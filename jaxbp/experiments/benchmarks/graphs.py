@@ -1,7 +1,7 @@
 """What is more than layers, a convolutional network and a transformer block, against `jax.value_and_grad`."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from rich.table import Table
 
 import jaxbp
 from jaxbp import train
-from jaxbp.experiments.benchmarks.timing import alternate, in_words, quartiles, seconds
+from jaxbp.experiments.benchmarks.timing import TimedTable, alternate, in_words, quartiles, seconds
 from jaxbp.experiments.claims.convolution import CHANNELS, network
 
 LEARNING_RATE = 0.1
@@ -92,19 +92,20 @@ def transformer_blocks(depth: int, rows: int, width: int, heads: int, classes: i
     return jaxbp.Network(inputs={"x": (rows, width)}, units=units)
 
 
-def graph_tables(rounds: int, epoch_rounds: int, examples: int) -> list[Table]:
+def graph_tables(rounds: int, epoch_rounds: int, examples: int) -> Iterator[Table]:
     """The gradients of both, and an epoch of the convolutional one."""
     convolutional = network(28, 10)
     graphs = {
         f"convolutional, 28 × 28, batch {BATCH}": graph(convolutional, BATCH),
         "transformer block, 128 rows of 256, batch 8": graph(transformer_block(128, 256, 8, 256), 8),
     }
-    return [gradient_table(graphs, rounds), epoch_table(graph(convolutional, examples), epoch_rounds)]
+    yield gradient_table(graphs, rounds)
+    yield epoch_table(graph(convolutional, examples), epoch_rounds)
 
 
 def gradient_table(graphs: dict[str, Graph], rounds: int) -> Table:
     """The jitted explicit gradient over that of `jax.value_and_grad`."""
-    table = Table(title="explicit gradient / jax.value_and_grad", title_justify="left")
+    table = TimedTable(title="explicit gradient / jax.value_and_grad", title_justify="left")
     for column in ("network", "milliseconds", "time", "temporary memory"):
         table.add_column(column, justify="right")
     for name, of in graphs.items():
@@ -129,7 +130,7 @@ def epoch_table(of: Graph, rounds: int) -> Table:
     runs = [ours, *(run for run in others.values() if run)]
     times = np.array([[seconds(run) for run in runs] for _ in range(rounds + 1)])[1:]  # the first round compiles
     ratios = iter(times[:, 1:].T / times[:, 0])
-    table = Table(title=f"an epoch of {len(of.y)} examples, convolutional, batch {BATCH}", title_justify="left")
+    table = TimedTable(title=f"an epoch of {len(of.y)} examples, convolutional, batch {BATCH}", title_justify="left")
     table.add_column("jaxbp, s", justify="right")
     for column in others:
         table.add_column(column, justify="right")

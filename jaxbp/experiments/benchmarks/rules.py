@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 import jaxbp
+from jaxbp.experiments.benchmarks.timing import TimedTable
 
 MOST = 5.0  # seconds of one call
 ROWS, WIDTH, HEADS, CLASSES, BATCH, BLOCKS = 64, 128, 4, 512, 8, 4
@@ -23,7 +24,7 @@ WRONG: dict[str, tuple[str, ...]] = {
 
 def rules_table() -> Table:
     """CPU seconds of one call: what it compiles it lets go of, so that the next one takes as long."""
-    table = Table(title="jaxbp.check_rules: a GPT of 4 blocks, 0.9 M parameters", title_justify="left")
+    table = TimedTable(title="jaxbp.check_rules: a GPT of 4 blocks, 0.9 M parameters", title_justify="left")
     for column in ("its rules", "found wrong", "CPU seconds", f"≤ {MOST:.0f}"):
         table.add_column(column, justify="right")
     for name, wrong in WRONG.items():

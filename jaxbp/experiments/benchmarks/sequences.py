@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jaxbp.experiments.benchmarks.collectors import MEASURED, Problem, by_vmap, collected, plain
 from jaxbp.experiments.benchmarks.graphs import graph, transformer_blocks
-from jaxbp.experiments.benchmarks.timing import FEWEST
+from jaxbp.experiments.benchmarks.timing import FEWEST, TimedTable
 
 WIDTH = 128
 HEADS = 4
@@ -26,7 +26,7 @@ MOST_MEMORY = 1.2
 def sequence_tables(rounds: int) -> Iterator[Table]:
     """One table for each number of rows."""
     for rows in ROWS:
-        table = Table(title=f"two transformer blocks of {rows} rows of {WIDTH}, over the plain gradient")
+        table = TimedTable(title=f"two transformer blocks of {rows} rows of {WIDTH}, over the plain gradient")
         for column in ("batch", "ms", "", "processor time", "wall time", "memory"):
             table.add_column(column, justify="right")
         for batch in BATCHES:

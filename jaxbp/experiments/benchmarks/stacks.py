@@ -1,7 +1,7 @@
 """Stacks of equal blocks against `jax.grad` of the same blocks in a plain JAX scan."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.table import Table
 
 import jaxbp
 from jaxbp.experiments.benchmarks.graphs import transformer_block
-from jaxbp.experiments.benchmarks.timing import in_words, paired
+from jaxbp.experiments.benchmarks.timing import TimedTable, in_words, paired
 
 STACKS = {
     "12 blocks, 128 rows of 256, batch 8": (12, 128, 256, 8),
@@ -47,14 +47,16 @@ def plain(block: jaxbp.Network, *, remat: bool) -> Callable[..., Any]:
     return jax.value_and_grad(value)
 
 
-def stack_tables(rounds: int) -> list[Table]:
+def stack_tables(rounds: int) -> Iterator[Table]:
     """Time and memory of the gradient, and what compiling takes at any depth."""
-    return [gradient_table(rounds), blocks_table(rounds), depth_table(3)]
+    yield gradient_table(rounds)
+    yield blocks_table(rounds)
+    yield depth_table(3)
 
 
 def gradient_table(rounds: int) -> Table:
     """The jitted explicit gradient over that of `jax.value_and_grad` of a scan."""
-    table = Table(title="stacks: explicit gradient / jax.value_and_grad of a plain scan", title_justify="left")
+    table = TimedTable(title="stacks: explicit gradient / jax.value_and_grad of a plain scan", title_justify="left")
     for column in ("stack", "milliseconds", "CPU time", "wall time", "temporary memory"):
         table.add_column(column, justify="right")
     for name, (depth, rows, width, heads) in STACKS.items():
@@ -79,7 +81,7 @@ def compared(both: tuple[Callable[..., Any], ...], arguments: tuple[Any, ...], r
 
 def blocks_table(rounds: int) -> Table:
     """Classes and keys in blocks, against all at once."""
-    table = Table(title="in blocks / all at once: the explicit gradient", title_justify="left")
+    table = TimedTable(title="in blocks / all at once: the explicit gradient", title_justify="left")
     for column in ("what", "milliseconds", "CPU time", "wall time", "temporary memory"):
         table.add_column(column, justify="right")
     rows, classes = 2048, 32_000
@@ -113,7 +115,7 @@ def attending(shape: tuple[int, int], block: int | None) -> jaxbp.Network:
 
 def depth_table(rounds: int) -> Table:
     """What tracing and compiling takes, over that of the least depth."""
-    table = Table(title="stacks: CPU seconds to trace and compile the gradient", title_justify="left")
+    table = TimedTable(title="stacks: CPU seconds to trace and compile the gradient", title_justify="left")
     for column in ("blocks of 64 rows of 128", "seconds", f"over that of {DEPTHS[0]}"):
         table.add_column(column, justify="right")
     block, taken = block_of(64, 128, 4), {depth: float("inf") for depth in DEPTHS}

@@ -1,17 +1,41 @@
 """Times of functions, measured in turn: medians of the ratio with their spread."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
 import numpy as np
+from rich.table import Table
 
 Timing = tuple[float, float, float]
 """Lower quartile, median and upper quartile."""
 
 WINDOW = 0.05  # seconds of calls that make one measurement
 FEWEST = 3  # measurements, of what takes longer than there is time for
+
+_row_is_measured: ContextVar[Callable[[], object]] = ContextVar("_row_is_measured", default=lambda: None)
+
+
+class TimedTable(Table):
+    """A table of what is measured, which can be waited for row by row: each may take a minute."""
+
+    def add_row(self, *cells: Any, **style: Any) -> None:
+        """Add a row, and tell whoever waits for it."""
+        super().add_row(*cells, **style)
+        _row_is_measured.get()()
+
+
+@contextmanager
+def each_row(told: Callable[[], object]) -> Generator[None]:
+    """While it is open, `told` is called after each row of a table."""
+    before = _row_is_measured.set(told)
+    try:
+        yield
+    finally:
+        _row_is_measured.reset(before)
 
 
 def seconds(run: Callable[[], Any]) -> float:

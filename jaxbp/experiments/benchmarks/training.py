@@ -19,7 +19,7 @@ from rich.table import Table
 import jaxbp
 from jaxbp import train
 from jaxbp.experiments.benchmarks.fused import fused_table
-from jaxbp.experiments.benchmarks.timing import in_words, paired
+from jaxbp.experiments.benchmarks.timing import TimedTable, in_words, paired
 
 NET, BATCH = jaxbp.layered([784, 128, 10], hidden=jaxbp.relu, output=jaxbp.softmax), 128
 LOSS, OPTIMIZER = jaxbp.cross_entropy, optax.sgd(0.1, momentum=0.9)
@@ -43,7 +43,7 @@ def training_tables(rounds: int, examples: int) -> Iterator[Table]:
             "from memory, 50 batches at a time": epochs(x, y, chunk=50),
             "from .npy files, 50 batches at a time": epochs(*mapped),
         }
-        table = Table(title=f"epochs of 784-128-10, {examples} examples, batches of 128", title_justify="left")
+        table = TimedTable(title=f"epochs of 784-128-10, {examples} examples, batches of 128", title_justify="left")
         for column in ("", "against", "CPU time", "time", "seconds"):
             table.add_column(column, justify="right" if column else "left")
         scan, resident = scanned(x, y), epochs(x, y)
@@ -96,7 +96,7 @@ def scanned(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
 
 def divided_table() -> Table:
     """The flops of one device's program where four divide each batch, counted in a process that has four."""
-    table = Table(title="flops of a step as one device has it", title_justify="left")
+    table = TimedTable(title="flops of a step as one device has it", title_justify="left")
     for column in ("devices", "of all that one device does"):
         table.add_column(column, justify="right")
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(DEVICES), "JAX_PLATFORMS": "cpu"}

@@ -301,14 +301,14 @@ def _table(signals: dict[str, Signal], config: Signals) -> Table:
     first, last = "rms Δ(h1)", f"rms Δ(h{config.depth})"
     table = Table(title=f"the error signal, {config.depth} layers of width {config.width}", title_justify="left")
     table.add_column("activation")
-    table.add_column("weights by")
+    table.add_column("weights")
     for column in (first, last, f"{first} / {last}", "factor of a layer"):
         table.add_column(column, justify="right")
     table.add_column("Δ")
     for name, of_layers in signals.items():
         numbers = (of_layers.rms[0], of_layers.rms[-1], of_layers.ratio)
         cells = (*(f"{number:.2e}" for number in numbers), f"{of_layers.factor:.3f}")
-        table.add_row(name, str(getattr(jaxbp, name).initializer), *cells, of_layers.fate)
+        table.add_row(name, str(getattr(jaxbp, name).initializer).partition("_")[0], *cells, of_layers.fate)
     return table
 
 

@@ -1,8 +1,7 @@
 r"""Feedback alignment: other matrices than W in the backward recursion, what is learned by them, and how they align.
 
     python -m experiments.feedback_alignment
-    python -m experiments.feedback_alignment --data-dir PATH/TO/MNIST --epochs 5 --batch-size 128 \
-        --learning-rate 0.05 --decay 0.002
+    python -m experiments.feedback_alignment --data-dir PATH/TO/MNIST --epochs 5 --batch-size 128
 
 Backpropagation carries δ back by Wᵀ. Here the same network learns by fixed random matrices (feedback alignment), by
 fixed random matrices straight from the output (direct feedback alignment), by the signs of W with magnitudes of their

@@ -11,6 +11,7 @@ networks not be that of jax.grad.
 """
 
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from jaxbp.experiments.claims import chapter, slides
 from jaxbp.experiments.common.command_line import command_line, terminal
 from jaxbp.experiments.common.files import write_whole
 from jaxbp.experiments.common.options import check_options
-from jaxbp.experiments.common.plots import plt, save
 from jaxbp.experiments.common.records import as_json
 from jaxbp.experiments.common.verdicts import conclude, in_a_word, verdict
 
@@ -113,7 +113,9 @@ def main(config: WorkedExample, console: Console | None = None) -> Result:
         formulas=tuple(formula for passage in passages for formula in marked(passage)),
         gradient_error=float(np.max([gradient_error(passage) for passage in passages])),
     )
-    save_plot(result, config.out / "formulas.png")
+    config.out.mkdir(parents=True, exist_ok=True)
+    if drawn := find_spec("matplotlib") is not None:
+        save_plot(result, config.out / "formulas.png")
     pages = {
         "slides.html": worked.html("The postnetwork slides, computed"),
         "slides.md": worked.markdown(),
@@ -126,7 +128,7 @@ def main(config: WorkedExample, console: Console | None = None) -> Result:
         console.print(coloured(str(worked)))
     _print_slides(console, worked, result.slides)
     _print_chapter(console, result)
-    conclude(console, result, config.out, "formulas.png", *pages)
+    conclude(console, result, config.out, *(["formulas.png"] if drawn else []), *pages)
     return result
 
 
@@ -168,6 +170,8 @@ def gradient_error(passage: chapter.Passage) -> float:
 
 def save_plot(result: Result, path: Path) -> None:
     """How far each formula of the chapter is from the quantity it is for, as printed and corrected."""
+    from jaxbp.experiments.common.plots import plt, save  # all else is there without matplotlib
+
     figure, axis = plt.subplots(figsize=(14, 0.32 * len(result.formulas) + 1.8), layout="constrained")
     for holds, marker, color in ((True, "o", "C2"), (False, "X", "C3")):
         rows = [i for i, f in enumerate(result.formulas) if f.printed.holds == holds]
@@ -220,38 +224,41 @@ def _print_slides(console: Console, worked: jaxbp.Explanation, claims: tuple[jax
     here = [claim for claim in claims if claim.general is False]
     console.print(f"\nThe postnetwork slides: {len(claims)} claims, {len(wrong)} wrong", style="bold")
     by_name = {e.name: e for step in worked.steps for e in step.equations if e is not None}
-    text = worked.typesetting.text
-    table = Table("", "place", "claimed", "right", "which is", "remark")
+    text, rows = worked.typesetting.text, _rows()
     for claim in [*wrong, *here]:
         equation = by_name[claim.name]
-        value = text.number(claim.value)
+        value, words = text.number(claim.value), Text(f"{claim.where}: {equation.text[0]} = {worked.said(claim)}")
         right = text(equation.forms[-1]) if equation.forms else ""
-        table.add_row(
-            MARKS[claim.holds],
-            claim.where,
-            Text(f"{equation.text[0]} = {worked.said(claim)}"),
-            Text(right if right != value else ""),
-            value,
-            worked.reservation(claim),
-        )
-    console.print(table)
+        if not claim.holds:
+            words.append(f"\nright: {value if right in ('', value) else f'{right} = {value}'}")
+        if remark := worked.reservation(claim):
+            words.append(f" ({remark})", "yellow" if claim.holds else "")
+        rows.add_row(MARKS[claim.holds], words)
+    console.print(rows)
 
 
 def _print_chapter(console: Console, result: Result) -> None:
     title = f"{len(result.formulas)} claims, {len(result.wrong)} wrong"
     console.print(f"\nThe chapter, where a formula can be evaluated: {title}", style="bold")
-    table = Table("", "place", "formula", "of", "gives", "is", "corrected")
+    rows = _rows()
     for f in result.formulas:
-        claim, here = f.printed, " (here only)" if f.printed.general is False else ""
-        numbers = (
-            f"{claim.claimed:.4g}",
-            f"{claim.value:.4g}",
-            Text.assemble(MARKS[f.corrected.holds], f" {f.corrected.claimed:.4g}"),
-        )
-        table.add_row(
-            MARKS[claim.holds] + Text(here), f.passage.place, Text(f.passage.formula), Text(claim.name), *numbers
-        )
-    console.print(table)
+        claim = f.printed
+        words = Text(f"{f.passage.place}: {f.passage.formula}\n{claim.name}")
+        if claim.holds:
+            words.append(f" is {claim.value:.4g}" + (", here only" if claim.general is False else ""))
+        else:
+            words.append(f" is {claim.value:.4g}, not {claim.claimed:.4g}; as corrected: {f.corrected.claimed:.4g} ")
+            words.append_text(MARKS[f.corrected.holds])
+        rows.add_row(MARKS[claim.holds], words)
+    console.print(rows)
+
+
+def _rows() -> Table:
+    """Marks, and words beside them that are broken where the terminal ends."""
+    rows = Table.grid(padding=(0, 1))
+    rows.add_column(no_wrap=True)
+    rows.add_column(overflow="fold")
+    return rows
 
 
 if __name__ == "__main__":

@@ -20,6 +20,22 @@ _ROWS = 1024  # as many are in float64 at a time: a copy of all of MNIST would t
 _LEAST_DEVIATION = 1e-150  # what is smaller has no square in float64
 
 
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """How values were standardised: less the mean, and over the scale, one pair for all of them or for each column."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """The standardised values, in float64."""
+        return (values - self.mean) / self.scale
+
+    def undone(self, values: np.ndarray) -> np.ndarray:
+        """What they were before."""
+        return values * self.scale + self.mean
+
+
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class Data:
     """A data set in its two parts, standardised by the training part.
@@ -31,6 +47,8 @@ class Data:
         x_test: Like x_train.
         y_test: Like y_train.
         classes: The number of classes; None for a regression.
+        x_scaling: How x was standardised.
+        y_scaling: How the targets of a regression were.
     """
 
     name: str
@@ -39,6 +57,8 @@ class Data:
     x_test: np.ndarray
     y_test: np.ndarray
     classes: int | None
+    x_scaling: Scaling
+    y_scaling: Scaling | None = None
 
 
 def load(
@@ -87,19 +107,19 @@ def load(
     x_train, x_test, y_train, y_test = train_test_split(
         x, y, test_size=test_share, random_state=seed, stratify=None if classes is None else y
     )
-    x_train, x_test = _standardised(x_train, x_test, None if name == "digits" else 0, dtype, f"examples of {name}")
+    axis = None if name == "digits" else 0
+    x_train, x_test, x_scaling = _standardised(x_train, x_test, axis, dtype, f"examples of {name}")
     if classes is None:
         y_train, y_test = (y.reshape(len(y), -1) for y in (y_train, y_test))
-        y_train, y_test = _standardised(y_train, y_test, 0, dtype, f"targets of {name}")
-    else:
-        y_train, y_test = y_train.astype(np.int32), y_test.astype(np.int32)
-    return Data(name, x_train, y_train, x_test, y_test, classes)
+        y_train, y_test, y_scaling = _standardised(y_train, y_test, 0, dtype, f"targets of {name}")
+        return Data(name, x_train, y_train, x_test, y_test, None, x_scaling, y_scaling)
+    return Data(name, x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32), classes, x_scaling)
 
 
 def _from_idx_folder(name: str, folder: Path, dtype: np.dtype) -> Data:
     x_train, y_train, x_test, y_test = read_idx_folder(folder)
     x_train, x_test = (x.reshape(len(x), -1) for x in (x_train, x_test))
-    x_train, x_test = _standardised(x_train, x_test, None, dtype, f"images in {folder}")
+    x_train, x_test, scaling = _standardised(x_train, x_test, None, dtype, f"images in {folder}")
     return Data(
         name if name == "mnist" else folder.resolve().name,
         x_train,
@@ -107,13 +127,14 @@ def _from_idx_folder(name: str, folder: Path, dtype: np.dtype) -> Data:
         x_test,
         y_test.astype(np.int32),
         int(max(y_train.max(), y_test.max())) + 1,
+        scaling,
     )
 
 
 def _standardised(
     train: np.ndarray, test: np.ndarray, axis: int | None, dtype: np.dtype, what: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both parts of `what`, less the mean and over the standard deviation of the training part along `axis`."""
+) -> tuple[np.ndarray, np.ndarray, Scaling]:
+    """Both parts of `what`, standardised by mean and deviation of the training part along `axis`; and these."""
     mean = train.mean(axis, dtype=np.float64)
     squares = sum(((rows - mean) ** 2).sum(axis) for rows in _pieces(train))
     deviation = np.sqrt(squares * mean.size / train.size)
@@ -122,11 +143,13 @@ def _standardised(
     if np.any(scale < _LEAST_DEVIATION):
         raise ValueError(f"the training {what} differ by too little to be told apart, expected a larger range")
 
+    scaling = Scaling(mean, scale)
+
     def standardised(x: np.ndarray, part: str) -> np.ndarray:
         out = np.empty(x.shape, dtype)
         for rows, place in zip(_pieces(x), _pieces(out), strict=True):
             with np.errstate(over="ignore"):  # said better below
-                place[:] = ((rows - mean) / scale).astype(dtype)
+                place[:] = scaling(rows).astype(dtype)
         if not (fine := np.isfinite(out)).all():
             row, column = (int(index) for index in np.unravel_index(fine.argmin(), x.shape))
             raise ValueError(
@@ -135,7 +158,7 @@ def _standardised(
             )
         return out
 
-    return standardised(train, "training"), standardised(test, "test")
+    return standardised(train, "training"), standardised(test, "test"), scaling
 
 
 def _pieces(x: np.ndarray) -> list[np.ndarray]:

@@ -1,7 +1,8 @@
-"""The folder of a training run: made for it alone, with its settings, and with the parameters that it reached."""
+"""The folder of a training run: made for it alone, with its settings, and with all that it takes to predict."""
 
 import dataclasses
 import io
+import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +15,8 @@ import jax
 import numpy as np
 
 import jaxbp
-from jaxbp.experiments.common.files import write_whole
+from jaxbp.experiments.common.data import Data, Scaling
+from jaxbp.experiments.common.files import read_bytes, write_whole
 from jaxbp.experiments.common.records import as_json
 
 
@@ -67,3 +69,32 @@ def save_params(params: jaxbp.Params, path: Path) -> None:
     content = io.BytesIO()
     np.savez(content, **{name: W.astype(np.float32) if W.dtype.kind == "V" else W for name, W in arrays.items()})
     write_whole(path, content.getvalue())
+
+
+def save_scaling(data: Data, path: Path) -> None:
+    """What is needed beside the parameters to predict for examples as they come, as JSON."""
+    record = {"classes": data.classes}
+    for name, scaling in (("x", data.x_scaling), ("y", data.y_scaling)):
+        if scaling is not None:
+            record[name] = {"mean": scaling.mean.tolist(), "scale": scaling.scale.tolist()}
+    write_whole(path, as_json(record) + "\n")
+
+
+def read_scaling(path: Path) -> tuple[int | None, Scaling, Scaling | None]:
+    """The number of classes, and how examples and targets were standardised, as `save_scaling` has written it.
+
+    Raises:
+        ValueError: The file is not there, or another one.
+    """
+    try:
+        record = json.loads(read_bytes(path))
+        scalings = [
+            Scaling(np.asarray(of["mean"], float), np.asarray(of["scale"], float)) if (of := record.get(name)) else None
+            for name in ("x", "y")
+        ]
+        classes, x = record["classes"], scalings[0]
+        if x is None or not (classes is None or type(classes) is int):
+            raise KeyError("x")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not that of a trained network: {type(error).__name__}: {error}") from None
+    return classes, x, scalings[1]

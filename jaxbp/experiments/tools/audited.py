@@ -7,16 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jaxbp.experiments.common.messages import quoted, suggestion
+from jaxbp.experiments.common.messages import ProgramError, quoted, suggestion
 from jaxbp.experiments.tools import handed_in
 from jaxbp.experiments.tools.array_files import MOST_TEXT, read, read_arrays
 
 ARGUMENTS = "arguments"
 _SOURCE = b"from jaxbp.experiments.tools.audited import audit\n"
-
-
-class ProgramError(Exception):
-    """The program that was handed in failed; the message ends like its traceback."""
 
 
 @dataclass(frozen=True)

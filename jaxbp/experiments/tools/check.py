@@ -82,10 +82,8 @@ With several inputs, `[data.x]` is a table of them; in files they are called `x.
 """
 
 import json
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -93,17 +91,16 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 import jaxbp
-from jaxbp.experiments.common.command_line import print_error
+from jaxbp.experiments.common.command_line import MENDABLE, end, exit_code
 from jaxbp.experiments.common.files import is_one_of, write_whole
-from jaxbp.experiments.common.messages import quoted, suggestion
+from jaxbp.experiments.common.messages import ProgramError, quoted, suggestion
+from jaxbp.experiments.common.progress import progress
 from jaxbp.experiments.tools import handed_in
 from jaxbp.experiments.tools.array_files import MOST_TEXT, READERS, read, read_arrays
-from jaxbp.experiments.tools.audited import Audited, ProgramError, audited
+from jaxbp.experiments.tools.audited import Audited, audited
 from jaxbp.experiments.tools.description import Description, read_description
 from jaxbp.experiments.tools.laid_out import Layout, arguments
 
@@ -186,7 +183,7 @@ def _gradients(config: Check, network: Path) -> tuple[jaxbp.Report, str]:
     _check_written(config, (config.file, network, *described.files))
     mine = read_mine(config, described)
     try:
-        with _progress(f"checking {len(described.net.units)} units"):
+        with progress(f"checking {len(described.net.units)} units"):
             report = jaxbp.check(
                 described.net, described.loss, described.params, described.x, described.y, mine, layout=config.layout
             )
@@ -204,7 +201,7 @@ def _rules(config: Check) -> tuple[Audited, str]:
     if not config.named:
         raise ValueError(f"{config.mine} has no name of a function: {config.mine}:FUNCTION; or name --network NET.toml")
     _check_written(config, (config.file,))
-    with _progress(f"running {config.file}"):
+    with progress(f"running {config.file}"):
         return audited(config.file, config.named, config.seconds, _show), ""
 
 
@@ -267,7 +264,7 @@ def _run(config: Check, described: Description) -> Any:
     path = config.file
     source = read(path, MOST_TEXT)
     given = arguments(described, config.layout)
-    with tempfile.TemporaryDirectory() as name, _progress(f"running {path}"):
+    with tempfile.TemporaryDirectory() as name, progress(f"running {path}"):
         folder = Path(name)
         x64 = described.dtype == "float64"
         outcome = handed_in.run(path, source, config.function, given, folder, config.seconds, x64)
@@ -295,18 +292,6 @@ def _show(outcome: handed_in.Outcome) -> None:
         console.print(f"(it printed more than {handed_in.MOST_PRINTED} bytes; the rest is left out)", soft_wrap=True)
 
 
-def _progress(what: str) -> AbstractContextManager[object]:
-    """A line that says what goes on and for how long, on a terminal, which is gone afterwards."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return nullcontext()
-    progress = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-    )
-    progress.add_task(escape(what), total=None)
-    return progress
-
-
 def command(arguments: Sequence[str] | None = None) -> int:
     """The command line.
 
@@ -314,20 +299,10 @@ def command(arguments: Sequence[str] | None = None) -> int:
         arguments: Its words; those of the process when None.
 
     Returns:
-        The exit code: 0 when nothing is wrong, 1 when something is, 2 when something cannot be read.
+        The exit code: 0 when nothing is wrong, 1 when something is, 2 when something cannot be read, 130 after Ctrl-C.
     """
-    try:
-        config = tyro.cli(Check, prog="python -m experiments.check", description=__doc__, args=arguments)
-        return 0 if main(config).ok else 1
-    except ProgramError as error:
-        message = str(error)
-    except (TypeError, ValueError, OSError) as error:
-        message = " ".join(str(error).splitlines())
-    except KeyboardInterrupt:
-        message = "interrupted; nothing was written"
-    print_error(message)
-    return 2
+    return exit_code(main, Check, lambda report: report.ok, arguments, (*MENDABLE, TypeError), refused=2)
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    end(command())

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +109,15 @@ def resumed(given: Config) -> Config:
     for field in dataclasses.fields(Config):
         if field.name not in ("resume", "processes") and getattr(given, field.name) != field.default:
             raise ValueError(f"a run that is resumed has its own {field.name}; leave --{field.name} out")
+    return replace(of_run(folder), processes=given.processes)
+
+
+def of_run(folder: Path) -> Config:
+    """The options of a run, from its folder.
+
+    Raises:
+        ValueError: There is no run in it.
+    """
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder} holds no run: there is no config.json in it; expected such as runs/NAME")
@@ -117,7 +126,7 @@ def resumed(given: Config) -> Config:
         known = {field.name for field in dataclasses.fields(Config)}
         options = {name: value for name, value in settings.items() if name in known}
         options |= {"hidden": tuple(options["hidden"]), "data_dir": options["data_dir"] and Path(options["data_dir"])}
-        return Config(**options | {"processes": given.processes, "resume": None})
+        return Config(**options | {"resume": None})
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not that of a training run: {type(error).__name__}: {error}") from None
 

@@ -1,11 +1,12 @@
 """Explain: a page on which one can step through the backpropagation of a network, change its numbers and fill them in.
 
-    python -m experiments.explain experiments/tools/slides.toml
+    python -m experiments.explain
     python -m experiments.explain net.toml --learning-rate 0.5 --out page.html
 
-Writes one HTML file that loads nothing: open it in any browser, also from a disk. The network is described as for
-`python -m experiments.check`, whose `--help` says how; and the file may have two tables more, of what is claimed of
-quantities and of how they are called:
+Writes one HTML file that loads nothing: open it in any browser, also from a disk. Without a file it is of the network
+of the slides whose worked example the library checks. The network is described as for `python -m experiments.check`,
+whose `--help` says how; and the file may have two tables more, of what is claimed of quantities and of how they are
+called:
 
     [claims]
     "a.h1[0]" = "-0.3"
@@ -17,7 +18,7 @@ quantities and of how they are called:
 The exit code is 0 when the page is written, and 2 when a file cannot be read or does not fit.
 """
 
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,19 +28,22 @@ from rich.console import Console
 from rich.text import Text
 
 import jaxbp
-from jaxbp.experiments.common.command_line import print_error
+from jaxbp.experiments.common.command_line import MENDABLE, end, exit_code, terminal
 from jaxbp.experiments.common.files import is_one_of, write_whole
 from jaxbp.experiments.tools.description import blamed, described, read_table
 
 TABLES = ("claims", "names")
+SLIDES = Path(__file__).with_name("slides.toml")
 
 
 @dataclass(frozen=True)
 class Explain:
     """Write the page on which a network's backpropagation can be stepped through."""
 
-    network: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK.toml")]
-    """The description of the network, its loss, its parameters and a batch."""
+    network: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="[NETWORK.toml]", help_behavior_hint="")] = (
+        SLIDES
+    )
+    """The description of the network, its loss, its parameters and a batch; that of the slides unless one is given."""
     learning_rate: float = 0.1
     """The learning rate η with which the page starts."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -55,7 +59,7 @@ def main(config: Explain, console: Console | None = None) -> Path:
         TypeError, ValueError: The description cannot be read, or does not fit. The message names the file.
         OSError: The page cannot be written.
     """
-    console = console or Console(markup=False, emoji=False)
+    console = console or terminal()
     out = Path(f"{config.network.stem}.html") if config.out is None else config.out
     work, files = explained(config.network, config.learning_rate)
     if is_one_of(out, files):
@@ -77,12 +81,17 @@ def explained(path: Path, learning_rate: float) -> tuple[jaxbp.Explanation, tupl
     return work, given.files
 
 
+def command(arguments: Sequence[str] | None = None) -> int:
+    """The command line.
+
+    Args:
+        arguments: Its words; those of the process when None.
+
+    Returns:
+        The exit code: 0 when the page is written, 2 when a file cannot be read or does not fit, 130 after Ctrl-C.
+    """
+    return exit_code(main, Explain, lambda page: True, arguments, (*MENDABLE, TypeError), refused=2)
+
+
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Explain, description=__doc__))
-    except (TypeError, ValueError, OSError, ImportError) as error:
-        print_error(str(error) or type(error).__name__)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print_error("before it was done", "stopped")
-        sys.exit(130)
+    end(command())

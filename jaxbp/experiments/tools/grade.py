@@ -49,23 +49,22 @@ Written are `results/NAME/results.json` for Gradescope, `final_grades.csv` as `o
 The exit code is 0 when all are graded, and 2 when the problem or the folder cannot be read.
 """
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from jaxbp.experiments.common.command_line import print_error, terminal
+from jaxbp.experiments.common.command_line import MENDABLE, end, exit_code, terminal
 from jaxbp.experiments.common.messages import quoted
+from jaxbp.experiments.common.progress import progress
 from jaxbp.experiments.tools.gradebook import files, shown, write
 from jaxbp.experiments.tools.grading import Graded, Grader, default_workers, graded_all, probed
 from jaxbp.experiments.tools.problem import read_problem
@@ -108,8 +107,8 @@ def main(config: Grade, console: Console | None = None) -> list[Graded]:
     if any(submission.path.suffix == ".py" for submission in found):
         grader, lacking = probed(grader)
     workers = min(config.workers or default_workers(len(found)), len(found))
-    with _progress(len(found)) as advance:
-        graded = list(graded_all(config.problem, grader, found, workers, advance))
+    with progress("grading", len(found)) as step:
+        graded = list(graded_all(config.problem, grader, found, workers, partial(step, 1)))
     graded.sort(key=lambda one: one.submission.student)
     read = [*problem.described.files, *(one.submission.path for one in graded)]
     write(files(config.out, graded), read)
@@ -172,19 +171,6 @@ def _mistakes(graded: Sequence[Graded]) -> Table:
     return table
 
 
-@contextmanager
-def _progress(total: int) -> Generator[Callable[[], object]]:
-    """What to call after each submission: it moves a bar, on a terminal, which is gone afterwards."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda: None
-        return
-    columns = TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("grading", total=total)
-        yield lambda: progress.advance(task)
-
-
 def command(arguments: Sequence[str] | None = None) -> int:
     """The command line.
 
@@ -192,19 +178,10 @@ def command(arguments: Sequence[str] | None = None) -> int:
         arguments: Its words; those of the process when None.
 
     Returns:
-        The exit code: 0 when all are graded, 2 when something cannot be read or written.
+        The exit code: 0 when all are graded, 2 when something cannot be read or written, 130 after Ctrl-C.
     """
-    try:
-        main(tyro.cli(Grade, prog="python -m experiments.grade", description=__doc__, args=arguments))
-    except (TypeError, ValueError, OSError) as error:
-        message = " ".join(str(error).splitlines())
-    except KeyboardInterrupt:
-        message = "interrupted; nothing was written"
-    else:
-        return 0
-    print_error(message)
-    return 2
+    return exit_code(main, Grade, lambda graded: True, arguments, (*MENDABLE, TypeError), refused=2)
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    end(command())

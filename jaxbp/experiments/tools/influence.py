@@ -8,11 +8,11 @@ A tenth of the training examples get another label, drawn at random, and a netwo
 by heart. Then the training examples are sorted, the most suspicious first, and it is counted how many of the first
 tenth are wrong. What they are sorted by:
 
-    loss                     L_i, what the network has not learned
-    gradient norm            ‖∇L_i‖²: influence on itself
-    influence on the loss    −⟨∇L_i, v⟩, v the gradient of the mean loss on clean validation examples
-    influence on margins     the same of the mean margin −log(p / (1 − p)), whose gradient does not vanish where the
-                             network is sure: the examples count 1 / (1 − p) times
+* loss: L_i, what the network has not learned
+* gradient norm: ‖∇L_i‖², influence on itself
+* influence on the loss: −⟨∇L_i, v⟩, v the gradient of the mean loss on clean validation examples
+* influence on margins: the same of the mean margin −log(p / (1 − p)), whose gradient does not vanish where the network
+  is sure: the examples count 1 / (1 − p) times
 
 and those of gradients in the metric of the damped curvature, (A ⊗ B)⁻¹ by Kronecker factors from the sweep. From rows
 on disk, whose two sides are projected on leading eigenvectors of A and B, comes the harm that an example did to the

@@ -12,13 +12,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import jaxbp
 from jaxbp.experiments.common import plots
 from jaxbp.experiments.common.data import Data, load
-from jaxbp.experiments.common.runs import save_params
+from jaxbp.experiments.common.progress import progress
+from jaxbp.experiments.common.runs import save_params, save_scaling
 from jaxbp.experiments.tools.config import Config
 from jaxbp.experiments.tools.log import Log, Row
 
@@ -66,7 +66,8 @@ class Job:
                 return "config.json"
             plots.save_curves(log.rows, _title(config, self.data), folder / "curves.png")
             save_params(reached, folder / "params.npz")
-            return "config.json, metrics.jsonl, curves.png, params.npz"
+            save_scaling(self.data, folder / "scaling.json")
+            return "config.json, metrics.jsonl, curves.png, params.npz, scaling.json"
 
         started, running = time.perf_counter(), None
         try:
@@ -76,13 +77,14 @@ class Job:
                 first_loss = float(jax.jit(jaxbp.objective(net, self.loss))(self.state.params, self.x, self.y))
                 log.add(self.row(0, self.state.params, first_loss, 0.0))
             started = time.perf_counter()
-            with _progress(console) as progress, jaxbp.train.until_terminated() as stop:
-                task = progress.add_task("", total=config.epochs, scores="")
+            begun = max(len(log.rows) - 1, 0)
+            told = progress("the first epoch", config.epochs, start=begun)
+            with told as step, jaxbp.train.until_terminated() as stop:
                 running = self.running(folder, mesh, stop)
                 for done in running:
                     reached = jax.tree.map(_on_one_device, done.state.params)
                     row = log.add(self.row(done.number, reached, done.loss, done.seconds))
-                    progress.update(task, completed=done.number, scores=_in_words(row))
+                    step(1, f"epoch {done.number}/{config.epochs}  {_in_words(row)}")
         except jaxbp.train.DivergedError:
             finish()
             raise
@@ -182,20 +184,8 @@ def _root_mean_square(delta: Array) -> float:
 
 
 def _in_words(row: Row) -> str:
-    parts = [f"loss {row['train_loss']:.4f}", f"test loss {row['test_loss']:.4f}"]
-    parts += [f"test accuracy {row['test_accuracy']:.4f}"] if "test_accuracy" in row else []
-    parts += [f"test R² {row['test_r2']:.4f}"] if "test_r2" in row else []
-    return "  ".join(parts)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("epoch {task.completed}/{task.total}"),
-        BarColumn(),
-        TextColumn("{task.fields[scores]}"),
-        TimeElapsedColumn(),
-        console=console,
-    )
+    names = {"train_loss": "loss", "test_loss": "test loss", "test_accuracy": "accuracy", "test_r2": "R²"}
+    return "  ".join(f"{words} {row[name]:.4f}" for name, words in names.items() if name in row)
 
 
 def _summary(rows: list[Row], config: Config, seconds: float) -> Table:

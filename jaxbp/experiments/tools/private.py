@@ -27,7 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 import jaxbp
@@ -37,6 +36,7 @@ from jaxbp.experiments.common.files import write_whole
 from jaxbp.experiments.common.networks import ActivationName
 from jaxbp.experiments.common.options import POSITIVE, check_options
 from jaxbp.experiments.common.plots import plt, save
+from jaxbp.experiments.common.progress import progress
 from jaxbp.experiments.common.records import as_json
 from jaxbp.experiments.tools import privacy
 from jaxbp.experiments.tools.config import Config
@@ -185,11 +185,13 @@ def main(config: Private, console: Console | None = None) -> Report:
         return float(scores["accuracy"])
 
     private, plain = state, jax.tree.map(jnp.copy, state)
-    for epoch in track(range(1, config.epochs + 1), "epochs", console=console, transient=True):
-        private, private_seconds = _timed(private_epoch, private)
-        plain, plain_seconds = _timed(plain_epoch, plain)
-        scores = (accuracy(private, epoch), accuracy(plain, epoch))
-        report.rows.append(Row(epoch, *scores, private_seconds, plain_seconds))
+    with progress("the first epoch", config.epochs) as step:
+        for epoch in range(1, config.epochs + 1):
+            private, private_seconds = _timed(private_epoch, private)
+            plain, plain_seconds = _timed(plain_epoch, plain)
+            scores = (accuracy(private, epoch), accuracy(plain, epoch))
+            report.rows.append(Row(epoch, *scores, private_seconds, plain_seconds))
+            step(1, f"epoch {epoch}/{config.epochs}  accuracy {scores[0]:.4f}, without privacy {scores[1]:.4f}")
     for epoch in np.unique(np.linspace(1, config.epochs, SHOWN).round().astype(int)).tolist():
         report.epsilons[epoch] = privacy.epsilon(mechanism, epoch * mechanism.steps, delta)
 

@@ -18,7 +18,6 @@ import html
 import inspect
 import shlex
 import time
-import traceback
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -28,12 +27,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxbp.experiments.common.command_line import command_line, terminal
+from jaxbp.experiments.common.command_line import as_typed, command_line, print_error, terminal
 from jaxbp.experiments.common.files import write_whole
 from jaxbp.experiments.common.messages import quoted, suggestion
+from jaxbp.experiments.common.progress import progress
 from jaxbp.experiments.common.verdicts import decided, in_a_word
 
 CLAIMS = "jaxbp.experiments.claims"
+SECONDS, SECONDS_OF = 15, {"pretraining": 300}
+"""About what an experiment takes, and those that take longer unless they are quick, for the time left."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,16 @@ def main(config: Report, console: Console | None = None, package: str = CLAIMS) 
     config.out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     asked = config.only or names
+    seconds = {name: SECONDS if config.quick else SECONDS_OF.get(name, SECONDS) for name in asked}
     try:
-        for name in asked:
-            console.print(f"running {name} …")
-            outcomes.append(outcome(f"{package}.{name}", config))
+        with progress("starting", sum(seconds.values()), lines=True) as step:
+            for name in asked:
+                step(what=f"running {name}")
+                outcomes.append(outcome(f"{package}.{name}", config))
+                step(seconds[name])
+                if outcomes[-1].failed:
+                    with step.aside():
+                        print_error(f"{name}: {outcomes[-1].decision} (alone, with --debug, it shows where)")
     except KeyboardInterrupt:
         write_whole(config.out / "report.html", page(outcomes))
         done = f"by Ctrl-C after {len(outcomes)} of {len(asked)} experiments"
@@ -140,11 +148,7 @@ def outcome(module_name: str, config: Report) -> Outcome:
     fields = {field.name for field in dataclasses.fields(kind)}
     out = config.out / name
     options: dict[str, Any] = {"out": out}
-    command = [
-        "python",
-        "-m",
-        f"{package.removeprefix('jaxbp.').partition('.')[0]}.{name}",
-    ]  # the folders are on the package's path
+    command = ["python", "-m", f"{package.removeprefix('jaxbp.').partition('.')[0]}.{name}"]  # as it is typed
     if config.quick and "quick" in fields:
         options["quick"] = True
         command.append("--quick")
@@ -156,11 +160,12 @@ def outcome(module_name: str, config: Report) -> Outcome:
         result = module.main(kind(**options), terminal(quiet=True))
         holds, decision = decided(result), str(result.decision)
     except Exception as error:  # whatever it is, it belongs on the page
-        traceback.print_exc()
         holds, decision, failed = None, f"{type(error).__name__}: {error}", True
     seconds = time.perf_counter() - started
     plots = tuple(sorted(out.glob("*.png"))) if out.is_dir() else ()
-    return Outcome(name, module.CLAIM, module.PLACE, shlex.join(command), holds, decision, plots, seconds, failed)
+    return Outcome(
+        name, module.CLAIM, module.PLACE, as_typed(shlex.join(command)), holds, decision, plots, seconds, failed
+    )
 
 
 def nothing_wrong(outcomes: list[Outcome]) -> bool:

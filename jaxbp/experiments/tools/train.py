@@ -4,12 +4,13 @@
     python -m experiments.train --data wine --hidden 16 16 --activation tanh --epochs 100
     python -m experiments.train --data-dir PATH/TO/IDX --epochs 10 --batch-size 128 --learning-rate 0.1
     python -m experiments.train --resume runs/NAME
+    python -m experiments.predict runs/NAME
     python -m experiments.train --processes 2 --drop-last
 
 Writes `runs/NAME/` with `config.json`, one JSON line of metrics for each epoch, `curves.png`, and the parameters as
-`params.npz`, which `experiments.check` reads. A name is used once: where its folder is there already, nothing is done.
-Files are written whole or not at all. Ctrl-C ends the run with what was done until then, and exit code 130; SIGTERM
-does so after a last checkpoint, with exit code 143.
+`params.npz`, which `check` reads; with them and `scaling.json`, `predict` predicts. A name is used once: where its
+folder is there already, nothing is done. Files are written whole or not at all. Ctrl-C ends the run with what was done
+until then, and exit code 130; SIGTERM does so after a last checkpoint, with exit code 143.
 
 A run that was ended, or killed, goes on from its last checkpoint with `--resume runs/NAME`, and ends with the same
 numbers as if it never had been. With `--processes` several of them divide each batch; when one dies, all are started

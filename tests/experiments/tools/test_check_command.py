@@ -1,6 +1,5 @@
 """The command line of `check`: every form of input, the exit code, and what is said of what cannot be checked."""
 
-import io
 import json
 import os
 import re
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from described import GRAPH, LAYERS, NETWORK, complaint, run
-from rich.console import Console
 
 from jaxbp.experiments.tools import check
 from jaxbp.experiments.tools.array_files import read_arrays
@@ -84,7 +82,7 @@ def test_help_says_what_is_executed_and_shows_a_network(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "[params.h1]\n" in printed
     assert 'output = "softmax"' in printed
-    assert "it is executed, with all that it may do" in printed
+    assert "it is executed, with all that it may do" in " ".join(printed.split())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -147,17 +145,6 @@ def test_values_that_overflow_show_no_traceback(folder, capsys):
     with warnings.catch_warnings(action="ignore"):
         assert check.command([str(folder / "mine.json"), "--network", str(folder / "net.toml")]) in (1, 2)
     assert "Traceback" not in capsys.readouterr().err
-
-
-def test_progress_is_shown_on_a_terminal_only(monkeypatch):
-    file = io.StringIO()
-    for terminal in (False, True):
-        monkeypatch.setattr(
-            check, "Console", lambda terminal=terminal, **_: Console(file=file, force_terminal=terminal)
-        )
-        with check._progress("checking [3000] units"):
-            pass
-        assert ("checking [3000] units" in file.getvalue()) == terminal
 
 
 MODEL = """

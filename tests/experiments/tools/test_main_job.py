@@ -45,10 +45,10 @@ def test_digits_reach_97_percent_and_the_run_is_written(tmp_path):
     assert [row["epoch"] for row in rows] == list(range(31))
     assert json.loads((folder / "config.json").read_text())["learning_rate"] == 0.05
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
-    files = {"config.json", "metrics.jsonl", "curves.png", "params.npz", "checkpoints"}
+    files = {"config.json", "metrics.jsonl", "curves.png", "params.npz", "scaling.json", "checkpoints"}
     assert {path.name for path in folder.iterdir()} == files
     assert "explicit gradient against jax.grad" in printed
-    assert "epoch 30/30" in printed
+    assert "│    30 │" in printed
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_ctrl_c_ends_with_a_sentence_and_what_was_done(monkeypatch, capsys, afte
     with pytest.raises(SystemExit) as ended:
         command_line(main, Config, succeeded=lambda rows: True)
     assert ended.value.code == 130
-    wrote = "config.json" if files != "all" else "config.json, metrics.jsonl, curves.png, params.npz"
+    wrote = "config.json" + (", metrics.jsonl, curves.png, params.npz, scaling.json" if files == "all" else "")
     stopped = f"stopped: by Ctrl-C after {after or 0} of 5 epochs; wrote runs/short/: {wrote}"
     assert capsys.readouterr().err == f"{stopped}; go on with --resume runs/short\n"
     folder = Path("runs/short")
