@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -34,6 +35,9 @@ extensions = [
 # What was executed is kept for as long as neither the page nor the library has changed.
 _sources = sorted(path for path in SOURCE.rglob("*") if path.suffix in {".py", ".css", ".js", ".toml"})
 SOURCES_DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in _sources)).hexdigest()[:16]
+for kept in [*BUILT.glob("executed-*"), *BUILT.glob("made-*")]:
+    if not kept.name.endswith(SOURCES_DIGEST):
+        shutil.rmtree(kept)
 # and whoever builds has no part in it: kernels have a profile of their own, which says only what goes wrong
 _profile = BUILT / "ipython" / "profile_default"
 _profile.mkdir(parents=True, exist_ok=True)

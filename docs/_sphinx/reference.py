@@ -30,6 +30,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
             thing.__module__ = name.rpartition(".")[0]
     app.add_directive("namespace", Namespace)
     app.connect("autodoc-process-docstring", _as_written, priority=100)
+    app.connect("autodoc-process-signature", _as_imported)
     app.connect("autodoc-skip-member", _skipped)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -136,7 +137,8 @@ def _as_written(app: Sphinx | None, what: str, name: str, thing: Any, options: A
             made += [".. rst-class:: equation", "", *("| " + part for part in each), ""]
         else:
             made += [*_escaped(paragraph), ""]
-    lines[:] = made
+    # an empty line first, as what is before a colon in the first would be taken for a type
+    lines[:] = ["", *made] if what in ("attribute", "property") else made
 
 
 def _escaped(lines: list[str], marks: str = "*|_") -> list[str]:
@@ -149,6 +151,16 @@ def _escaped(lines: list[str], marks: str = "*|_") -> list[str]:
         text = re.sub(r"(?<!^)(?<!\n)\*|(?<=^)\*(?! )|(?<=\n)\*(?! )", r"\\*", parts[i])
         parts[i] = re.sub(r"(\w)_(?!\w)", r"\1\\_", text)
     return "".join(parts).split("\n")
+
+
+def _as_imported(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """An array by the name that it is imported by, not by where it is made."""
+    signature, returned = (
+        text and re.sub(r"~?(jax\.)?jaxlib\._jax\.Array", "Array", text) for text in (signature, returned)
+    )
+    return signature, returned
 
 
 def _skipped(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:

@@ -37,7 +37,7 @@ class Source(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """A block of code below its place."""
         module, _, name = self.arguments[0].partition(":")
-        thing = attrgetter(name)(import_module(module))
+        thing = inspect.unwrap(attrgetter(name)(import_module(module)))  # of what is jitted, what is
         file = inspect.getsourcefile(thing) or ""
         self.env.note_dependency(file)
         code = without_docstring(textwrap.dedent(inspect.getsource(thing)), self.options.get("inner"))
