@@ -65,6 +65,7 @@ python_display_short_literal_types = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 toc_object_entries_show_parents = "hide"
 
 # `name` in a docstring is a link where there is such a thing, and code where there is none.

@@ -8,15 +8,19 @@ import inspect
 import re
 import sys
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 import jaxbp
 
+_LOG = logging.getLogger(__name__)
 _SECTION = re.compile(r"(Args|Arguments|Attributes|Example|Examples|Raises|Returns|Yields|Source|Note):$")
 _EQUATION = re.compile(r"^\S+(\([^)]*\))?( \+?=|, \S+ =| ⇒) ")
 _OF_OURSELVES = re.compile(r"`_\w+\.py`")
@@ -32,6 +36,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _as_written, priority=100)
     app.connect("autodoc-process-signature", _as_imported)
     app.connect("autodoc-skip-member", _skipped)
+    app.connect("doctree-read", _linked)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -161,6 +166,42 @@ def _as_imported(
         text and re.sub(r"~?(jax\.)?jaxlib\._jax\.Array", "Array", text) for text in (signature, returned)
     )
     return signature, returned
+
+
+def _linked(app: Sphinx, doctree: nodes.document) -> None:
+    """Names in the text are links, and have to exist; a block of examples ends with its last line."""
+    names = {*public(), *(f"jaxbp.{name}" for name in jaxbp.__all__)}
+    for node in doctree.findall(nodes.literal):
+        named = re.match(r"jaxbp(\.[A-Za-z]\w*)+", node.astext())
+        if named is None or isinstance(node.parent, addnodes.pending_xref | nodes.reference):
+            continue
+        target = named[0]
+        # members of what is public, and paths of modules, are not for this list to know
+        if target not in names and not target.startswith("jaxbp.experiments") and _member(target) is None:
+            _LOG.warning("%s is no public name", target, location=node)
+        link = addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=_shortest(target), refexplicit=True)
+        link["py:module"] = link["py:class"] = None
+        link["refdoc"] = app.env.docname
+        node.replace_self(link)
+        link += node
+    for node in doctree.findall(nodes.literal_block):
+        if node.astext().endswith("\n"):
+            node.rawsource = node.astext().rstrip()
+            node.children = [nodes.Text(node.rawsource)]
+
+
+def _member(path: str) -> Any:
+    """What a dotted path leads to, None where it leads nowhere."""
+    try:
+        return attrgetter(path.removeprefix("jaxbp."))(jaxbp)
+    except AttributeError:
+        return None
+
+
+def _shortest(path: str) -> str:
+    """The path under which the reference has it: `jaxbp.relu` for `jaxbp.activations.relu`."""
+    thing = _member(path)
+    return next((p for p, known in public().items() if known is thing), path)
 
 
 def _skipped(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
