@@ -133,9 +133,10 @@ def _as_written(app: Sphinx | None, what: str, name: str, thing: Any, options: A
         elif in_section:
             made += [*_escaped(paragraph, "|"), ""]
         elif first.startswith("    "):
-            made += ["::", "", *paragraph, ""]
+            rows = _rows([line[4:] for line in paragraph])
+            made += [*_table(rows), ""] if rows else [".. code-block:: text", "", *paragraph, ""]
         elif any(line.startswith("    ") for line in paragraph[1:]) and not first.startswith(("* ", "- ")):
-            made += ["::", "", *("    " + line for line in paragraph), ""]
+            made += [".. code-block:: text", "", *("    " + line for line in paragraph), ""]
         elif i and _EQUATION.match(first):
             # several in a line have two spaces between them
             each = [part for line in _escaped(paragraph) for part in re.split(r"(?<=[,;])  +", line)]
@@ -144,6 +145,28 @@ def _as_written(app: Sphinx | None, what: str, name: str, thing: Any, options: A
             made += [*_escaped(paragraph), ""]
     # an empty line first, as what is before a colon in the first would be taken for a type
     lines[:] = ["", *made] if what in ("attribute", "property") else made
+
+
+def _rows(lines: list[str]) -> list[tuple[str, list[str]]]:
+    """The terms of a table of two columns, with the lines that say what each is; none where it is no such table."""
+    start = re.match(r"\S.*?\s{2,}(?=\S)", lines[0])
+    rows: list[tuple[str, list[str]]] = []
+    for line in lines:
+        term, text = (line[: start.end()].strip(), line[start.end() :]) if start else ("", line)
+        if not start or "  " in text or "  " in term or line[start.end() - 1 : start.end()].strip():
+            return []
+        rows += [(term, [text])] if term else []
+        if not term:
+            rows[-1][1].append(text)
+    return rows
+
+
+def _table(rows: list[tuple[str, list[str]]]) -> list[str]:
+    made = [".. list-table::", "   :class: names", ""]
+    for term, text in rows:
+        first, *rest = _escaped(text)
+        made += [f"   * - {_escaped([term])[0]}", f"     - {first}", *("       " + line for line in rest)]
+    return made
 
 
 def _escaped(lines: list[str], marks: str = "*|_") -> list[str]:
