@@ -43,6 +43,13 @@ def words():
     )
 
 
+def read_out():
+    """A table that is read by ids, and whose transpose reads out."""
+    table = jaxbp.Embedding(5, share="table")
+    e, o = Unit((4, 2), jaxbp.linear, {"x": table}), jaxbp.Transposed(Dense(share="table"))
+    return jaxbp.Network({"x": jaxbp.ids((4,), 5)}, {"e": e, "o": Unit((4, 5), jaxbp.linear, {"e": o}, bias=False)})
+
+
 # Where the factorisation is exact: one example; δ that is the same for all, as in linear networks with squared error
 # whose rows have losses of their own (expand) or are added up (reduce).
 EXACT = {
@@ -67,6 +74,7 @@ EXACT = {
                o=(2, {"a": Identity(), "b": Identity()}, False)), MSE, 5, "reduce",
     ),
     "table and gain": (words(), MSE, 5, "expand"),
+    "table that reads out": (read_out(), MSE, 3, "expand"),
 }  # fmt: skip
 QUICK = ("one example", "rows, added up", "convolution", "stack")
 

@@ -989,6 +989,17 @@ CALLS: dict[str, Call] = {
             )],
         },
     ),
+    "train.laplace": Call(
+        train.laplace,
+        ALL | {"prior_precision": 1.0, "last": False},
+        kinds={
+            "prior_precision": no_number(infinite=True),
+            "last": no_flag(),
+            "loss": [*NO_LOSS, type_error(
+                jaxbp.Loss(lambda o, y: o[..., 0], lambda o, y: o), "does not state a root of its Hessian"
+            )],
+        },
+    ),
     "train.fused": Call(
         train.fused,
         LEARN | {"net": DEEP, "reduction": "mean", "clip_norm": 1.0},

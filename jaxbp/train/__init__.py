@@ -64,8 +64,9 @@ What every loop has is optax's, or a line:
 arguments before anything is compiled, `_evaluation.py` at the network on other data, and `_divergence.py` finds what
 was not finite. `_fused.py` updates layers on the way back, and `_elementwise.py` says for which optimizers. `_kfac.py`
 is an optimizer of the second order, `_kfac_blocks.py` which weights it takes together, `_kfac_factors.py` what it makes
-of a sweep, and `_kfac_model.py` how far it goes. `_gradients.py` and `_averaging.py` make gradients and optimizers of
-others, `_masking.py` and `_kolen_pollack.py` are for those of their own kind.
+of a sweep, and `_kfac_model.py` how far it goes; `_laplace.py` says with the same factors how sure a network is.
+`_gradients.py` and `_averaging.py` make gradients and optimizers of others, `_masking.py` and `_kolen_pollack.py` are
+for those of their own kind.
 """
 
 from jaxbp.train._arguments import check_data
@@ -78,6 +79,7 @@ from jaxbp.train._fused import fused
 from jaxbp.train._gradients import accumulated, computed_in
 from jaxbp.train._kfac import kfac
 from jaxbp.train._kolen_pollack import kolen_pollack
+from jaxbp.train._laplace import laplace
 from jaxbp.train._loop import fit, run
 from jaxbp.train._masking import keep_masked
 from jaxbp.train._processes import initialize, until_terminated
@@ -106,6 +108,7 @@ __all__ = [
     "keep_masked",
     "kfac",
     "kolen_pollack",
+    "laplace",
     "restore",
     "run",
     "step",

@@ -101,6 +101,7 @@ class KFAC:
         y: Any = None,
         weights: Any = None,
         key: Array | None = None,
+        value: Any = None,
         **others: Any,
     ) -> tuple[Params, KFACState]:
         """The update of one batch, and the state after it."""
@@ -121,8 +122,9 @@ class KFAC:
         )
         natural = preconditioned(self.blocks, inverses, grads)
         direction = self.net.plan.tree(lambda place: -natural[place])
-        c, updates = self._step(grads, state, batch, direction)
-        damping, ratio = self._adapted(grads, updates, state, batch)
+        c, updates, model = self._step(grads, state, batch, direction)
+        said = None if model is None else model.along(c)
+        damping, ratio = self._adapted(grads, updates, state, batch, said, value)
         after = KFACState(state.step + 1, damping, factors, inverses, updates, c[0], c[1], ratio)
         return updates, after
 
@@ -145,9 +147,11 @@ class KFAC:
         keeps = jnp.minimum(1 - 1 / (before + 1.0), self.average)
         return moved(state.factors, back.collected["factors"], keeps)
 
-    def _step(self, grads: Params, state: KFACState, batch: "_Batch", direction: Params) -> tuple[Array, Params]:
-        """α and μ, and α Δ + μ v."""
-        v, dtype = state.velocity, state.damping.dtype
+    def _step(
+        self, grads: Params, state: KFACState, batch: "_Batch", direction: Params
+    ) -> tuple[Array, Params, Model | None]:
+        """α and μ, α Δ + μ v, and the model along both, where there is one."""
+        v, dtype, model = state.velocity, state.damping.dtype, None
         if self.learning_rate is not None and self.momentum is not None:
             c = jnp.asarray([self.learning_rate, self.momentum], dtype)
             if self.norm_bound is not None:  # −∇Lᵀ Δ is the curvature of Δ, as far as the factors say it
@@ -158,14 +162,17 @@ class KFAC:
             c = model.least(state.damping, self.learning_rate, self.momentum).astype(dtype)
             if self.norm_bound is not None:
                 c = c * self._within(model.bent(c)).astype(dtype)
-        return c, jax.tree.map(lambda d, w: c[0].astype(d.dtype) * d + c[1].astype(w.dtype) * w, direction, v)
+        updates = jax.tree.map(lambda d, w: c[0].astype(d.dtype) * d + c[1].astype(w.dtype) * w, direction, v)
+        return c, updates, model
 
     def _within(self, bent: Array) -> Array:
         """What a step of this curvature is multiplied by, so that the bound holds."""
         assert self.norm_bound is not None
         return jnp.where(bent > self.norm_bound, jnp.sqrt(self.norm_bound / jnp.where(bent > 0, bent, 1)), 1)
 
-    def _adapted(self, grads: Params, updates: Params, state: KFACState, batch: "_Batch") -> tuple[Array, Array]:
+    def _adapted(
+        self, grads: Params, updates: Params, state: KFACState, batch: "_Batch", said: Array | None, before: Any
+    ) -> tuple[Array, Array]:
         """λ and ρ after a step: less damping where the loss fell as the model said, more where it did not."""
         if self.adapt_every is None:
             return state.damping, state.ratio
@@ -173,11 +180,12 @@ class KFAC:
         value = objective(self.net, self.loss)
 
         def adapted() -> tuple[Array, Array]:
-            said = self._model(grads, batch, [updates]).along(jnp.ones(1, dtype))
+            model = said if said is not None else self._model(grads, batch, [updates]).along(jnp.ones(1, dtype))
             after = optax.apply_updates(batch.params, updates)
-            fell = value(after, *batch[1:4], key=batch.key) - value(*batch[:4], key=batch.key)
+            start = value(*batch[:4], key=batch.key) if before is None else before
+            fell = value(after, *batch[1:4], key=batch.key) - start
             fell = fell + 0.5 * self.weight_decay * (dot(after, after) - dot(batch.params, batch.params))
-            ratio = jnp.where(said < 0, fell / jnp.where(said < 0, said, -1), -1).astype(dtype)
+            ratio = jnp.where(model < 0, fell / jnp.where(model < 0, model, -1), -1).astype(dtype)
             factor = SHRINKS**every
             # a ratio that is no number is none to be trusted
             change = jnp.where(ratio > 0.75, factor, jnp.where(ratio >= 0.25, 1, 1 / factor)).astype(dtype)
@@ -242,12 +250,14 @@ def kfac(
     steps λ becomes ω λ where the loss fell by more than ¾ of what M without λ said, and λ / ω where by less than ¼.
 
     `Dense` and `Conv` have factors, with the bias in the same block where the unit reads but one of them; of `Scale`,
-    `Embedding` and a bias of all rows the diagonal of the Gauss-Newton matrix is taken. Uses of a shared weight are as
-    rows of an example. The layers of a stack have factors each.
+    `Embedding` (also one that reads out, transposed) and a bias of all rows the diagonal of the Gauss-Newton matrix is
+    taken. Uses of a shared weight are as rows of an example. The layers of a stack have factors each.
 
     Use it as any optimizer in `step`, `epoch`, `run` and `fit`, with a gradient of the mean. Outside of these pass what
-    the gradient is of: `update(grads, state, params, x=x, y=y)`, and `weights` and `key` where the gradient had them.
-    Equal arguments give the same functions. On a mesh parameters and factors are replicated.
+    the gradient is of: `update(grads, state, params, x=x, y=y)`, and `weights` and `key` where the gradient had them;
+    with `value`, the loss that came with it, damping is adapted without a forward phase for it.
+    Equal arguments give the same functions. On a mesh parameters and factors are replicated. On CPUs set
+    `OPENBLAS_NUM_THREADS=1`, for inverses call LAPACK, whose threads otherwise spin beside those of XLA.
 
     Args:
         net: The network.

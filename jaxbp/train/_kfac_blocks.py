@@ -10,10 +10,11 @@ from jaxtyping import Array
 from jaxbp._checks import quoted
 from jaxbp._network import Network
 from jaxbp._plan import Edge, Place, at
-from jaxbp.connections import Bias, Conv, Dense, Embedding, Scale, Shape
+from jaxbp.connections import Bias, Conv, Dense, Embedding, Scale, Shape, Transposed
 
 FACTORED = (Dense, Conv, Bias)
 DIAGONAL = (Scale, Embedding)
+TABLE = {Embedding, Transposed}  # one that is read by ids and reads out: no Kronecker product, but a diagonal
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def _is_factored(edge: Edge) -> bool:
 
 def _check(place: Place, edges: Sequence[Edge]) -> None:
     name, first = ".".join(place), edges[0].linear
+    if {type(edge.linear) for edge in edges} == TABLE:
+        return
     for edge in edges:
         if not isinstance(edge.linear, (*FACTORED, *DIAGONAL)):
             raise TypeError(

@@ -186,34 +186,29 @@ def _damped(of: Factors, damping: Array) -> Factors:
 
 
 def _inverse(matrix: Array) -> Array:
-    """M⁻¹ = Xᵀ X of X = L⁻¹, for the Cholesky factor L."""
-    X = _inverse_of_root(matrix)
-    return X.T @ X
+    """M⁻¹ = Xᵀ X of X = L⁻¹, for the Cholesky factor L of M = L Lᵀ."""
+    return _with_root(matrix)[1]
 
 
-def _inverse_of_root(matrix: Array) -> Array:
-    """X = L⁻¹ of M = L Lᵀ, a block of rows after the other, for products take a fifth of the time of one large solver.
+def _with_root(matrix: Array) -> tuple[Array, Array]:
+    """X = L⁻¹ and M⁻¹, by halves, for products take a fifth of the time of one large solver.
 
-    With what is known of X above them, rows i have Y = L_i· = M_i· Xᵀ, and then X_ii = L_ii⁻¹ of L_ii L_iiᵀ =
-    M_ii − Y Yᵀ, and X_i· = −X_ii Y X.
+    With X_11 of M_11, Y = L_21 = M_21 X_11ᵀ, X_22 of M_22 − Y Yᵀ and X_21 = −X_22 Y X_11. The 2 n³ operations are a
+    third of what products of whole triangles take.
     """
     n = len(matrix)
-    blocks = -(-n // BLOCK)
-    size = -(-n // blocks)
-    more = blocks * size - n
-    one = jnp.eye(size, dtype=matrix.dtype)
-    if more:
-        matrix = jax.scipy.linalg.block_diag(matrix, jnp.eye(more, dtype=matrix.dtype))
-
-    def rows(i: Array, X: Array) -> Array:
-        M = jax.lax.dynamic_slice_in_dim(matrix, i * size, size)
-        Y = M @ X.T  # what X has no rows for yet is 0
-        root = jnp.linalg.cholesky(jax.lax.dynamic_slice_in_dim(M, i * size, size, axis=1) - Y @ Y.T)
-        X_ii = jax.scipy.linalg.solve_triangular(root, one, lower=True)
-        X_i = jax.lax.dynamic_update_slice_in_dim(-X_ii @ (Y @ X), X_ii, i * size, axis=1)
-        return jax.lax.dynamic_update_slice_in_dim(X, X_i, i * size, axis=0)
-
-    return jax.lax.fori_loop(0, blocks, rows, jnp.zeros_like(matrix))[:n, :n]
+    if n <= BLOCK:
+        one = jnp.eye(n, dtype=matrix.dtype)
+        root = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(matrix), one, lower=True)
+        return root, root.T @ root
+    half = -(-n // 2)
+    X_11, inverse_11 = _with_root(matrix[:half, :half])
+    Y = matrix[half:, :half] @ X_11.T
+    X_22, inverse_22 = _with_root(matrix[half:, half:] - Y @ Y.T)
+    X_21 = -X_22 @ (Y @ X_11)
+    below = X_22.T @ X_21
+    X = jnp.block([[X_11, jnp.zeros_like(X_21.T)], [X_21, X_22]])
+    return X, jnp.block([[inverse_11 + X_21.T @ X_21, below.T], [below, inverse_22]])
 
 
 def preconditioned(blocks: Sequence[Block], inverses: Mapping[str, Any], tree: Any) -> dict[Any, Array]:

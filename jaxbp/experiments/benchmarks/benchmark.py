@@ -15,6 +15,7 @@ All of it takes long; its parts are
 * `sequences`: norms and clipped gradients of sequences against the same
 * `stacks`: stacks of equal blocks against jax.grad of a plain scan
 * `training`: what data from elsewhere, checkpoints and meshes cost a run
+* `kfac`: a step of K-FAC over the gradient and over kfac-jax's, of MNIST with `--data-dir`
 * `language`: a GPT of characters against the same in torch
 
 A table is printed when it is measured, so that Ctrl-C leaves those that are done.
@@ -44,6 +45,7 @@ from jaxbp import train
 from jaxbp.experiments.benchmarks.collectors import collector_tables, problem
 from jaxbp.experiments.benchmarks.gpt_in_torch import language_table
 from jaxbp.experiments.benchmarks.graphs import eager, graph_tables
+from jaxbp.experiments.benchmarks.kfac_steps import steps_tables
 from jaxbp.experiments.benchmarks.rules import rules_table
 from jaxbp.experiments.benchmarks.sequences import sequence_tables
 from jaxbp.experiments.benchmarks.stacks import stack_tables
@@ -71,11 +73,21 @@ LEARNING_RATE = 0.1
 
 
 Part = Literal[
-    "gradient", "matmul", "epochs", "graphs", "check", "collectors", "sequences", "stacks", "training", "language"
+    "gradient",
+    "matmul",
+    "epochs",
+    "graphs",
+    "check",
+    "collectors",
+    "sequences",
+    "stacks",
+    "training",
+    "kfac",
+    "language",
 ]
 ROWS: dict[Part, int] = {
     "gradient": len(GRADIENTS), "matmul": 1, "epochs": len(EPOCHS), "graphs": 3, "check": 9, "collectors": 24,
-    "sequences": 18, "stacks": 10, "training": 8, "language": 2,
+    "sequences": 18, "stacks": 10, "training": 8, "kfac": 2, "language": 2,
 }  # fmt: skip
 """Of the tables of each part, so that the time left can be guessed."""
 
@@ -92,6 +104,8 @@ class Benchmark:
     """How often each epoch is measured."""
     examples: int = 60_000
     """Of the random data an epoch goes through; 60 000 is MNIST's size."""
+    data_dir: Path | None = None
+    """The folder of MNIST's four IDX files for K-FAC; digits of 64 pixels when none is given."""
     steps: int = 2000
     """Of the language model."""
     text: Path | None = None
@@ -149,6 +163,8 @@ def tables(part: Part, config: Benchmark) -> Iterator[Table]:
             yield from stack_tables(rounds)
         case "training":
             yield from training_tables(epoch_rounds, examples)
+        case "kfac":
+            yield from steps_tables(config.data_dir, epoch_rounds)
         case "language":
             yield language_table(config.text, config.steps)
 
