@@ -14,6 +14,7 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -37,6 +38,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-signature", _as_imported)
     app.connect("autodoc-skip-member", _skipped)
     app.connect("doctree-read", _linked)
+    app.connect("env-check-consistency", _complete)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -80,7 +82,9 @@ class Namespace(SphinxDirective):
             elif inspect.isfunction(thing):
                 lines += [f".. autofunction:: {p}"]
             else:
-                lines += [f".. py:data:: {p}", "", *("   " + line for line in _text_of(thing).splitlines())]
+                of, _, short = p.rpartition(".")
+                text = ("   " + line for line in _text_of(thing).splitlines())
+                lines += [f".. py:data:: {short}", f"   :module: {of}", "", *text]
             lines.append("")
         return self.parse_text_to_nodes("\n".join(lines))
 
@@ -211,6 +215,12 @@ def _linked(app: Sphinx, doctree: nodes.document) -> None:
         if node.astext().endswith("\n"):
             node.rawsource = node.astext().rstrip()
             node.children = [nodes.Text(node.rawsource)]
+
+
+def _complete(app: Sphinx, env: BuildEnvironment) -> None:
+    """No public name may be missing."""
+    for name in public().keys() - env.domains.python_domain.objects.keys():
+        _LOG.warning("%s is public, but on no page of the reference", name)
 
 
 def _member(path: str) -> Any:
