@@ -71,6 +71,11 @@ class Backprop:
         backward = {"Delta": self.Delta, "delta": self.delta, "grad": {} if self.gradient is None else self.grads}
         return {str(name): array for name, array in named({**forward, **backward}).items()}
 
+    def _repr_html_(self) -> str | None:
+        from jaxbp._notebook._passes import of_backprop
+
+        return of_backprop(self)
+
 
 class Start(NamedTuple):
     """What the backward phase starts from.

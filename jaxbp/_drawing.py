@@ -12,11 +12,11 @@ _WIDTH, _HEIGHT, _GAP, _ROW = 96, 40, 56, 60
 _MOST = 60  # units in a drawing that can still be read
 
 
-def drawing(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> str:
-    """An SVG of the graph, in the colours of the text around it; of a very large one the first and last units."""
+def drawing(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan, most: int = _MOST) -> str:
+    """An SVG of the graph, in the colours of the text around it; of one of more units than `most` its two ends."""
     shown = list(plan.edges)
-    if len(shown) > _MOST:
-        shown = shown[: _MOST // 2] + shown[-_MOST // 2 :]
+    if len(shown) > most:
+        shown = shown[: most // 2] + shown[-(most // 2) :]
     column = _columns(list(inputs), shown, plan)
     rows: dict[int, int] = {}
     place: dict[str, tuple[int, int]] = {}
@@ -47,6 +47,10 @@ def drawing(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], 
     width = 16 + (max(rows) + 1) * (_WIDTH + _GAP) - _GAP
     height = 16 + above + tallest * _ROW - (_ROW - _HEIGHT)
     left_out = len(plan.edges) - len(shown)
+    if left_out:
+        height += _ROW - _HEIGHT
+        said = f"… {left_out} more units in the middle …"
+        parts.append(f'<text x="8" y="{height - 8}" fill="currentColor" stroke="none">{said}</text>')
     title = f"Network of {len(units)} units" + (f", of which {left_out} in the middle are left out" if left_out else "")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '

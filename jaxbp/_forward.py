@@ -43,6 +43,11 @@ class Trace(NamedTuple):
         noise = None if self.noise is None else inside(stack, self.noise)
         return Trace(inside(stack, self.a), inside(stack, self.h), noise or None)
 
+    def _repr_html_(self) -> str | None:
+        from jaxbp._notebook._passes import of_trace
+
+        return of_trace(self)
+
     def zeros(self) -> "Trace":
         """Offsets that change nothing, for all that has a signal: ids have none."""
         numbers = {s: h for s, h in self.h.items() if jnp.issubdtype(h.dtype, jnp.floating)}

@@ -11,7 +11,7 @@ from jaxbp._drawing import drawing
 from jaxbp._ids import Ids
 from jaxbp._mapping import FrozenMapping
 from jaxbp._plan import Plan, compiled
-from jaxbp._summary import as_html, in_words, table
+from jaxbp._summary import in_words, table
 from jaxbp._unit import Node, Unit, as_shape, check_shape
 from jaxbp.activations import Activation, check_activation, sigmoid
 from jaxbp.connections import Dense, Shape
@@ -110,7 +110,9 @@ class Network:
         return in_words(self.inputs, self.units, self.plan)
 
     def _repr_html_(self) -> str:
-        return as_html(self.inputs, self.units, self.plan)
+        from jaxbp._notebook._network import of_network
+
+        return of_network(self)
 
     @property
     def parameter_count(self) -> int:

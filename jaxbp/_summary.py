@@ -1,11 +1,10 @@
-"""What a network looks like at a glance: on a few lines, as a table, and as a page for a notebook."""
+"""What a network looks like at a glance: on a few lines, and as a table."""
 
 from collections.abc import Mapping
-from html import escape
 from math import prod
 
 from jaxbp._checks import name_of
-from jaxbp._drawing import by_axes, drawing
+from jaxbp._drawing import by_axes
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE
 from jaxbp._ids import Ids
@@ -16,8 +15,8 @@ from jaxbp.connections import Shape
 
 _SHOWN = 5  # units at each end of a long list
 _BYTES = 4  # of a float32
-_COLUMNS = ("unit", "shape", "activation", "reads", "parameters", "values")
-_FIRST_NUMBER = 4
+COLUMNS = ("unit", "shape", "activation", "reads", "parameters", "values")
+FIRST_NUMBER = 4
 
 
 def in_words(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> str:
@@ -36,35 +35,19 @@ def in_words(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node],
 
 def table(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> str:
     """The rows as text, in columns."""
-    rows = [_COLUMNS, *_rows(inputs, units, plan)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-    aligned = ["  ".join(map(_aligned, range(len(_COLUMNS)), row, widths)) for row in rows]
+    lines = [COLUMNS, *rows(inputs, units, plan)]
+    widths = [max(len(row[i]) for row in lines) for i in range(len(COLUMNS))]
+    aligned = ["  ".join(map(_aligned, range(len(COLUMNS)), row, widths)) for row in lines]
     rule = "─" * max(map(len, aligned))
-    return "\n".join([aligned[0], rule, *aligned[1:], rule, _totals(units, plan)])
-
-
-def as_html(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> str:
-    """The drawing of the graph and the table, for a notebook."""
-
-    def line(cells: tuple[str, ...], tag: str) -> str:
-        sides = ["left" if i < _FIRST_NUMBER else "right" for i in range(len(cells))]
-        inside = (f'<{tag} style="text-align:{side}">{escape(c)}</{tag}>' for side, c in zip(sides, cells, strict=True))
-        return f"<tr>{''.join(inside)}</tr>"
-
-    body = "".join(line(row, "td") for row in _rows(inputs, units, plan))
-    parts = (
-        drawing(inputs, units, plan),
-        f"<table><thead>{line(_COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>",
-        f"<p>{escape(_totals(units, plan))}</p>",
-    )
-    return "".join(f'<div style="overflow-x:auto">{part}</div>' for part in parts)
+    return "\n".join([aligned[0], rule, *aligned[1:], rule, totals(units, plan)])
 
 
 def _aligned(column: int, cell: str, width: int) -> str:
-    return cell.ljust(width) if column < _FIRST_NUMBER else cell.rjust(width)
+    return cell.ljust(width) if column < FIRST_NUMBER else cell.rjust(width)
 
 
-def _rows(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> list[tuple[str, ...]]:
+def rows(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], plan: Plan) -> list[tuple[str, ...]]:
+    """A row for each input, unit and group of shared weights."""
     counts = _counts(plan)
     given = [(name, by_axes(as_shape(width)), "", "", "", str(prod(as_shape(width)))) for name, width in inputs.items()]
     of_units = [
@@ -75,7 +58,8 @@ def _rows(inputs: Mapping[str, int | Shape | Ids], units: Mapping[str, Node], pl
     return given + of_units + shared
 
 
-def _totals(units: Mapping[str, Node], plan: Plan) -> str:
+def totals(units: Mapping[str, Node], plan: Plan) -> str:
+    """Numbers of parameters and of values, and the memory they take, in a line."""
     weights = sum(_counts(plan).values())
     values = sum(_values(u, plan) for u in units)
     return (

@@ -134,6 +134,23 @@ def test_a_learning_rate_is_found_beside_another_mistake(name):
     assert [complaint(problem, both, everything) for everything in (False, True)] == [None, None]
 
 
+BESIDE = {
+    # gradients in each other's place, one of which is not the right one; and a step that nothing shows until the next
+    "three readers": ("gradients-swapped", {"delta.h1": "activation-for-derivative"}),
+    "rms norm": ("missing-variance-term", {"delta.h1": "activation-for-derivative"}),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_shows_only_later_is_found_beside_another_mistake(name):
+    problem, (slug, other) = example(name, 2), BESIDE[name]
+    first = next(w for w in wrong_passes(problem) if w.slug == slug)
+    second = next(w for w in wrong_passes(problem) if {w.slug} == set(other.values()) and [*w.changes] == [*other])
+    both = together(problem, first, second)
+    assert both is not None
+    assert complaint(problem, both, everything=False) is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_mistakes_in_every_network_are_located_and_named(seed):

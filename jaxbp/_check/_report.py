@@ -156,6 +156,11 @@ class Report:
             lines.append(f"or because of {len(apart) - most} more in report.alternatives")
         return lines or ["no mistake that is known here explains these numbers"]
 
+    def _repr_html_(self) -> str:
+        from jaxbp._notebook._reports import of_report
+
+        return of_report(self, _HEADLINES[self.verdict], self._because(3) if self.verdict == "wrong" else [])
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain numbers, texts, lists and dicts, for tools; each quantity has a `score` from 0 to 1."""
         return {

@@ -109,10 +109,10 @@ class Search:
     def _most(self, branch: _Branch, step: str) -> int:
         """How many mistakes are looked for in the signals of a step.
 
-        Where all that a step gives was handed in and is right, none: it would have shown. Where nothing was handed in
-        to compare with, more than one would explain anything; beside one that was made there, without a constant, one
-        likely one is looked for until they have been compared. Two in one step are looked for where there are no others
-        before it.
+        Where all that a step gives was handed in and is right, none: it would have shown; nor where the gradient of one
+        of its matrices is right, which is a product with δ. Where nothing was handed in to compare with, more than one
+        would explain anything; beside one that was made there, without a constant, one likely one is looked for until
+        they have been compared. Two in one step are looked for where there are no others before it.
         """
         state = branch.state
         seen = [name for name in state.names(step) if name in self.observed.arrays]
@@ -123,9 +123,17 @@ class Search:
         signals, due = state.signals(step, ()), state.due(step)
         after = state.after(signals, ())
         fits = all(self.observed.close(name, array) for name, array in signals.items())
-        if fits and all(self._fits(after, name, None) for name in due if name in seen):
+        right = [name for name in due if fits and name in seen and self._fits(after, name, None)]
+        if fits and all(name in right for name in due if name in seen):
             return 0 if len(seen) == len(state.names(step)) or (due and all(name in seen for name in due)) else 1
+        if any(self._shows_signal(after, name) for name in right):
+            return 0
         return 1 if state.changes else 2
+
+    def _shows_signal(self, state: Walk, name: Any) -> bool:
+        """Whether a gradient that is right speaks for δ: a matrix that is not 0, and of one unit alone."""
+        gradient = state.gradient_of(name)
+        return not gradient.is_bias and gradient.edge is not None and bool(np.any(gradient.right))
 
     def _is_open(self, branch: _Branch, after: Walk, step: str) -> bool:
         """Whether a change has not been compared with anything that was handed in, since it was made."""

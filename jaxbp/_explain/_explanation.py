@@ -90,10 +90,9 @@ class Explanation(Work):
         return reservation(claim, self.typesetting.text)
 
     def _repr_html_(self) -> str | None:
-        try:
-            return _html.fragment(self)
-        except ImportError:
-            return None  # a notebook then shows the plain text
+        from jaxbp._notebook._explanation import of_explanation
+
+        return of_explanation(self)
 
 
 def explain(

@@ -1,12 +1,45 @@
 """How a page looks: on paper, on a phone, in the dark and by keyboard."""
 
-STYLE = """
-.jaxbp-page, .jaxbp-work { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --soft: #57606a; --line: #d0d7de;
+# a notebook says which it is, whatever the system: JupyterLab and Notebook, VS Code, Colab
+_SAYS_LIGHT = (
+    'body[data-jp-theme-light="true"]',
+    "body:is(.vscode-light, .vscode-high-contrast-light)",
+    'html[theme="light"]',
+)
+_SAYS_DARK = (
+    'body[data-jp-theme-light="false"]',
+    "body:is(.vscode-dark, .vscode-high-contrast:not(.vscode-high-contrast-light))",
+    'html[theme="dark"]',
+)
+
+
+def themed(name: str, light: str, dark: str) -> str:
+    """The declarations of a class for light and for dark, on a page and within a notebook's; print is light."""
+
+    def within(hosts: tuple[str, ...]) -> str:
+        return ", ".join(f"{host} .{name}" for host in hosts)
+
+    return f"""
+.{name} {{ color-scheme: light dark; {light} }}
+@media (prefers-color-scheme: dark) {{ .{name} {{ {dark} }} }}
+{within(_SAYS_LIGHT)} {{ color-scheme: light; {light} }}
+{within(_SAYS_DARK)} {{ color-scheme: dark; {dark} }}
+@media print {{ .{name}, {within(_SAYS_DARK)} {{ color-scheme: light; {light} }} }}
+"""
+
+
+_LIGHT = """--ink: #1b1f24; --paper: #fff; --soft: #57606a; --line: #d0d7de;
   --link: #0550ae; --right: #1a7f37; --wrong: #cf222e; --wrong-paper: #fff0ef; --here: #8a5c00; --here-paper: #fff8e5;
-  --shadow: rgb(0 0 0 / .35); color: var(--ink); background: var(--paper); }
-@media (prefers-color-scheme: dark) { .jaxbp-page, .jaxbp-work { --ink: #e6edf3; --paper: #0d1117; --soft: #9da7b3;
+  --shadow: rgb(0 0 0 / .35);"""
+_DARK = """--ink: #e6edf3; --paper: #0d1117; --soft: #9da7b3;
   --line: #3d444d; --link: #6cb6ff; --right: #56d364; --wrong: #ff8f87; --wrong-paper: #35171a; --here: #e3b341;
-  --here-paper: #2d2613; --shadow: rgb(255 255 255 / .4); } }
+  --here-paper: #2d2613; --shadow: rgb(255 255 255 / .4);"""
+
+STYLE = (
+    f"""{themed("jaxbp-page", _LIGHT, _DARK)}{themed("jaxbp-work", _LIGHT, _DARK)}
+.jaxbp-page, .jaxbp-work {{ color: var(--ink); background: var(--paper); }}
+"""
+    + """
 .jaxbp-page { margin: 0; }
 .jaxbp-work { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem;
   box-sizing: border-box; overflow-wrap: anywhere; }
@@ -58,3 +91,4 @@ STYLE = """
 @media print { .jaxbp-work .contents { display: none; }
   .jaxbp-work details::details-content { content-visibility: visible; block-size: auto; } }
 """
+)

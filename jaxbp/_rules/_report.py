@@ -100,6 +100,11 @@ class RulesReport:
         if not self.ok:
             raise AssertionError(str(self))
 
+    def _repr_html_(self) -> str:
+        from jaxbp._notebook._reports import of_rules
+
+        return of_rules(self)
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain numbers, texts, lists and dicts, for tools."""
         return {"ok": self.ok, "rules": [_as_dict(rule) for rule in self.rules], "notes": list(self.notes)}

@@ -30,6 +30,11 @@ class Epoch(NamedTuple):
     scores: Mapping[str, float]
     history: list[dict[str, Any]]
 
+    def _repr_html_(self) -> str:
+        from jaxbp._notebook._training import of_epoch
+
+        return of_epoch(self)
+
 
 class Fit(NamedTuple):
     """A finished training.
@@ -44,6 +49,11 @@ class Fit(NamedTuple):
     params: Params
     history: list[dict[str, Any]]
     state: TrainState
+
+    def _repr_html_(self) -> str:
+        from jaxbp._notebook._training import of_fit
+
+        return of_fit(self)
 
 
 Score = Callable[[Params], Mapping[str, Any]]

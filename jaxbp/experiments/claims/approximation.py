@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -267,29 +268,35 @@ def save_errors(result: Result, fits: dict[str, Fits], config: Approximation, pa
         path: The PNG to write.
     """
     curves = [name for name in fits if FUNCTIONS[name].inputs == 1]
-    columns = 1 + len(curves)
-    figure, axes = plt.subplots(1, columns, figsize=(6 + 4 * len(curves), 5), layout="constrained", squeeze=False)
+    panels = 1 + len(curves)
+    columns = panels if panels < 4 else 2
+    rows = -(-panels // columns)
+    figure = plt.figure(figsize=(5.5 * columns, 3.7 * rows + 0.9), layout="constrained")
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
     figure.suptitle(f"One hidden layer of {config.activation} units and a linear output")
-    axis = axes[0, 0]
-    for name, errors in result.errors.items():
-        axis.plot(result.widths, errors, marker="o", label=f"{name}, {FUNCTIONS[name].formula}")
+    axis = axes[0]
+    for (name, errors), marker in zip(result.errors.items(), cycle("os^Dv"), strict=False):
+        axis.plot(result.widths, errors, marker=marker, label=f"{name}, {FUNCTIONS[name].formula}")
     axis.axhline(result.bound, color="grey", linestyle=":", label="allowed at the largest width")
-    axis.set(xscale="log", yscale="log", xlabel="hidden units", ylabel="RMS error / standard deviation of the function")
+    axis.set(xscale="log", yscale="log", xlabel="hidden units", ylabel="RMS error / standard deviation")
     axis.set_xticks(result.widths, map(str, result.widths))
     axis.minorticks_off()
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=8, ncols=2)
     axis.grid(alpha=0.3)
+    in_row = 4 if columns == 3 else 2
+    legend = "outside lower left" if curves else "outside lower center"
+    figure.legend(*axis.get_legend_handles_labels(), title="error, by function", loc=legend, ncols=in_row, fontsize=9)
     x = grid(1, POINTS[1][1])
-    for axis, name in zip(axes[0, 1:], curves, strict=True):
+    for axis, name in zip(axes[1:], curves, strict=True):
         axis.plot(x[:, 0], FUNCTIONS[name].value(x), color="black", linewidth=3, alpha=0.3, label="true")
-        for i in _shown(result.widths):
-            axis.plot(x[:, 0], fits[name].outputs[i], linewidth=1.2, label=_units(result.widths[i]))
+        for i, dashes in zip(_shown(result.widths), (":", "--", "-"), strict=False):
+            label = _units(result.widths[i])
+            axis.plot(x[:, 0], fits[name].outputs[i], linewidth=1.4, linestyle=dashes, label=label)
         axis.set(title=f"{name}, {FUNCTIONS[name].formula}", xlabel="input $x$", ylabel="output")
         axis.set_xticks((-1, -0.5, 0, 0.5, 1))
         axis.grid(alpha=0.3)
     if curves:
-        handles, labels = axes[0, -1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower right", ncols=len(labels))
+        handles = axes[-1].get_legend_handles_labels()
+        figure.legend(*handles, title="output, by hidden units", loc="outside lower right", ncols=in_row, fontsize=9)
     save(figure, path)
 
 
@@ -306,7 +313,7 @@ def save_surfaces(names: list[str], result: Result, fits: dict[str, Fits], confi
     shown = _shown(result.widths)
     columns = len(shown) + 2
     figure, axes = plt.subplots(
-        len(names), columns, figsize=(3.2 * columns + 1, 3.3 * len(names) + 0.6), layout="constrained", squeeze=False
+        len(names), columns, figsize=(3.2 * columns + 1, 2.8 * len(names) + 0.6), layout="constrained", squeeze=False
     )
     figure.suptitle(f"One hidden layer of {config.activation} units and a linear output")
     points = POINTS[2][1]

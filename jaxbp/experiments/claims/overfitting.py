@@ -329,29 +329,43 @@ def loss(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def save_plot(result: Result, path: Path) -> None:
-    """The errors against the number of parameters, and the test loss over the steps with every remedy."""
+    """The errors against the number of parameters, and the test loss over the steps with every remedy.
+
+    Lines join the widths where there are enough of them for a trend.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     figure.suptitle(f"Networks of one hidden layer on {result.examples} digits, some with a random label")
 
     numbers = [w.parameters for w in result.widths]
-    for name, color in (("test", "C3"), ("train", "C0")):
+    joined = len(numbers) > 2
+    for name, color, marker in (("test", "C3", "s"), ("train", "C0", "o")):
         errors = np.array([getattr(w, f"{name}_error") for w in result.widths])
         label = {"test": "test part", "train": "training part"}[name]
-        left.plot(numbers, 100 * errors.mean(axis=1), "o-", color=color, label=label)
-        left.fill_between(numbers, 100 * errors.min(axis=1), 100 * errors.max(axis=1), color=color, alpha=0.15)
+        mean, low, high = (100 * of(errors, axis=1) for of in (np.mean, np.min, np.max))
+        left.errorbar(
+            numbers,
+            mean,
+            (mean - low, high - mean),
+            fmt=marker,
+            linestyle="-" if joined else "",
+            capsize=3,
+            color=color,
+            label=label,
+        )
     left.axvline(result.examples, color="grey", linestyle="--", label="as many parameters as examples")
     left.set(
         title="error in the end: mean, and range over seeds", xlabel="parameters", ylabel="error, in %", xscale="log"
     )
-    left.legend()
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
 
     steps = EVERY * np.arange(1, result.plain.curves.shape[1] + 1)
-    for remedy, color in zip((result.plain, *result.remedies), ("black", "C0", "C1", "C2"), strict=True):
+    looks = zip(("black", "C0", "C1", "C2"), ("-", "--", "", "-."), strict=True)
+    for remedy, (color, dashes) in zip((result.plain, *result.remedies), looks, strict=True):
         label = f"{remedy.name}: {remedy.loss:.2f}"
         if np.all(remedy.stops == len(steps) - 1):
-            right.plot(steps, remedy.curves.mean(axis=0), color=color, label=label)
+            right.plot(steps, remedy.curves.mean(axis=0), color=color, linestyle=dashes, label=label)
         else:
-            right.plot(steps[remedy.stops], remedy.final, "o", color=color, label=f"{label} (one point for each seed)")
+            right.plot(steps[remedy.stops], remedy.final, "D", color=color, label=f"{label} (one point for each seed)")
     right.set(
         title=f"{result.widths[-1].width} hidden elements: mean over seeds",
         xlabel="step",

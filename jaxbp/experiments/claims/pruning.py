@@ -52,6 +52,7 @@ LEAST_ACCURACY = 0.9  # of the dense network: of one that has learned nothing, n
 MOST_LOST = 0.02  # of accuracy, against the dense network
 LEAST_TESTED = 1000  # examples by which a better performance can be told
 NOISY = "noisy_sgd"
+BESIDE = 0.08  # of the way from round to round, so that what agrees is still seen
 QUICK_EPOCHS, QUICK_RETRAINING = 12, 6
 
 Masks = Mapping[tuple[str, str], np.ndarray]
@@ -345,28 +346,36 @@ def accuracy_of(net: jaxbp.Network, params: jaxbp.Params, data: Data) -> float:
 
 
 def save_plot(result: Result, title: str, path: Path) -> None:
-    """Test accuracy over the share of weights left, with and without training after pruning."""
+    """Test accuracy over the share of weights left, with and without training after pruning.
+
+    The optimizers stand beside each other, and lines join the rounds where there are enough of them for a trend.
+    """
     figure, axis = plt.subplots(figsize=(9, 5.5), layout="constrained")
     figure.suptitle(title, parse_math=False)
-    shares = [100 * r.share for r in result.rounds]
-    for i, name in enumerate(result.rounds[0].accuracy):
+    rounds, names = np.arange(len(result.rounds)), list(result.rounds[0].accuracy)
+    joined = len(rounds) > 2
+    for i, (name, marker, dashes) in enumerate(zip(names, ("o", "s", "^"), ("-", "-.", ":"), strict=True)):
         accuracies = [r.accuracy[name] for r in result.rounds]
-        # ever smaller, so that those below still show where several agree
-        size = 11 - 3 * i
-        axis.plot(shares, accuracies, marker="o", markersize=size, linewidth=size / 3, label=f"trained again by {name}")
+        beside = rounds + BESIDE * (i - 1.5)
+        axis.plot(
+            beside, accuracies, marker=marker, linestyle=dashes if joined else "", label=f"trained again by {name}"
+        )
     at_once = [r.at_once for r in result.rounds]
-    axis.plot(shares, at_once, marker=".", color="black", linestyle="--", label="pruned at once, not trained again")
+    axis.plot(
+        rounds + 1.5 * BESIDE,
+        at_once,
+        marker="x",
+        color="black",
+        linestyle="--" if joined else "",
+        label="pruned at once, not trained again",
+    )
     least = result.rounds[0].at_once - MOST_LOST
     axis.axhline(least, color="grey", linestyle=":", label=f"{100 * MOST_LOST:g} points below the dense network")
-    axis.axvline(100 * result.judged, color="grey", linewidth=0.8)
-    place = (100 * result.judged, 0.02)
-    axis.annotate("judged here ", place, xycoords=("data", "axes fraction"), color="grey", ha="right")
-    axis.set_xscale("log")
-    axis.set_xticks(shares, [f"{share:g}" for share in shares])
-    axis.minorticks_off()
-    axis.invert_xaxis()
-    axis.set(xlabel="weights left, %", ylabel="test accuracy")
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 0.05))
+    judged = [r.share for r in result.rounds].index(result.judged)
+    axis.axvspan(judged - 2 * BESIDE, judged + 2 * BESIDE, color="grey", alpha=0.15, linewidth=0, label="judged here")
+    axis.set_xticks(rounds, [f"{100 * r.share:g}" for r in result.rounds])
+    axis.set(xlabel="weights left, % of the dense network's", ylabel="test accuracy")
+    figure.legend(loc="outside lower center", ncols=2)
     axis.grid(alpha=0.3)
     save(figure, path)
 

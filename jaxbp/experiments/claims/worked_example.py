@@ -10,6 +10,7 @@ same quantity is marked in its place; ends with exit code 1 should that be wrong
 networks not be that of jax.grad.
 """
 
+import re
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -184,7 +185,7 @@ def save_plot(result: Result, path: Path) -> None:
         claim = result.formulas[i].printed
         numbers = f"gives ${claim.claimed:.3g}$, is ${claim.value:.3g}$"
         axis.annotate(numbers, (_off(claim), i), xytext=(-8, 0), textcoords="offset points", ha="right", va="center")
-    labels = [f"{f.passage.place}:  {f.passage.formula}" for f in result.formulas]
+    labels = [f"{f.passage.place}:  {in_mathtext(f.passage.formula)}" for f in result.formulas]
     axis.set_yticks(range(len(labels)), labels, fontsize=9)
     axis.set(
         xscale="log", xlim=(EXACT / 3, 10), xlabel="|formula − quantity| / the larger of both (0 at the left edge)"
@@ -194,6 +195,15 @@ def save_plot(result: Result, path: Path) -> None:
     axis.set_title(f"The chapter's formulas in numbers: {len(result.wrong)} of {len(labels)} do not hold as printed")
     figure.legend(loc="outside lower center", ncols=3)
     save(figure, path)
+
+
+def in_mathtext(formula: str) -> str:
+    r"""A formula of the chapter with its indices set as such, in the font of the words around it.
+
+    >>> in_mathtext("h_{r+1} = Φ(W_rᵀ h_r)")
+    '$\\mathdefault{h_{r+1}}$ = Φ($\\mathdefault{W_r}$ᵀ $\\mathdefault{h_r}$)'
+    """
+    return re.sub(r"\w_(\{([^{}]|\{[^{}]*\})*\}|\w)", lambda match: rf"$\mathdefault{{{match[0]}}}$", formula)
 
 
 def _off(claim: jaxbp.Claim) -> float:

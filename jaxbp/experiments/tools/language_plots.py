@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxbp.experiments.common.plots import plt, save
+from jaxbp.experiments.common.plots import legend_above, plt, save
 
 SHOWN = 56  # characters of a window
 
@@ -27,9 +27,9 @@ def save_figure(
     figure.suptitle(title, parse_math=False)
     after = [row for row in rows if row["loss"] is not None]
     losses.plot([row["step"] for row in after], [row["loss"] for row in after], label="training, mean since the last")
-    losses.plot(steps, [row["validation_loss"] for row in rows], label="validation")
-    losses.set(xlabel="step", ylabel="loss for each character")
-    losses.legend()
+    losses.plot(steps, [row["validation_loss"] for row in rows], linestyle="--", label="validation")
+    losses.set(xlabel="step", ylabel="loss for each character, in nats")
+    legend_above(losses)
     colors = plt.get_cmap("viridis")
     for axis, quantity, label in (
         (sizes, "Delta_norm", "‖Δ‖ of what enters the layer"),

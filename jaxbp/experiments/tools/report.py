@@ -84,6 +84,12 @@ class Outcome:
         return "failed" if self.failed else in_a_word(self.holds)
 
     @property
+    def facts(self) -> list[str]:
+        """What decides, one by one, without the verdict that the decision ends with."""
+        parts = apart(self.decision.removesuffix(f": {self.word}"))
+        return [part[:1].upper() + part[1:] for part in parts]
+
+    @property
     def wrong(self) -> bool:
         """Whether that is a reason to look at it."""
         return self.failed or self.holds is False
@@ -185,11 +191,23 @@ def counted(outcomes: list[Outcome]) -> str:
     return words + (f", {failed} failed" if failed else "")
 
 
+def apart(text: str) -> list[str]:
+    """The parts of a text between semicolons, but for those within brackets."""
+    depth, parts = 0, [""]
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        if character == ";" and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
 def page(outcomes: list[Outcome]) -> str:
     """One HTML page with its plots in it."""
     rows = "\n".join(
         f'<tr><td><a href="#{one.name}">{one.name}</a></td><td class="{_class(one)}">{one.word}</td>'
-        f"<td>{html.escape(one.decision)}</td><td class='n'>{one.seconds:.1f}</td></tr>"
+        f"<td>{_first(one)}</td><td class='n'>{one.seconds:.1f}</td></tr>"
         for one in outcomes
     )
     sections = "\n".join(_section(one) for one in outcomes)
@@ -209,16 +227,31 @@ measures it again.</p>
 
 
 def _section(one: Outcome) -> str:
-    pictures = [(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in one.plots]
+    pictures = [(_in_words(one, plot), base64.b64encode(plot.read_bytes()).decode()) for plot in one.plots]
     figures = "\n".join(
-        f'<img alt="plot of {one.name.replace("_", " ")}: {stem.replace("_", " ")}" src="data:image/png;base64,{data}">'
-        for stem, data in pictures
+        f'<img alt="{html.escape(words)}" src="data:image/png;base64,{data}">' for words, data in pictures
     )
+    facts = "".join(f"<li>{html.escape(fact)}</li>" for fact in one.facts)
     return f"""<section id="{one.name}"><h2>{one.name.replace("_", " ")}</h2>
 <blockquote>{html.escape(one.claim)}<footer>{html.escape(one.place)}</footer></blockquote>
-<p class="{_class(one)}"><b>{one.word}</b>: {html.escape(one.decision)}</p>
+<p class="{_class(one)}"><b>{one.word}</b></p>
+<ul>{facts}</ul>
 {figures or "<p>It wrote no plot.</p>"}
 <p><code>{html.escape(one.command)}</code>, {one.seconds:.1f} s</p></section>"""
+
+
+def _first(one: Outcome) -> str:
+    """The first fact, and a link to the others."""
+    first, *others = one.facts or [""]
+    more = f' <a href="#{one.name}">and {len(others)} more</a>' if others else ""
+    return html.escape(first) + more
+
+
+def _in_words(one: Outcome, plot: Path) -> str:
+    """What a plot shows, for those who do not see it."""
+    from jaxbp.experiments.common.plots import described  # where there is a plot, there is matplotlib
+
+    return described(plot) or f"{plot.stem.replace('_', ' ')}, a plot of {one.name.replace('_', ' ')}"
 
 
 def _class(one: Outcome) -> str:
@@ -237,7 +270,7 @@ body { font: 16px/1.5 Georgia, serif; max-width: 62rem; margin: 2rem auto; paddi
 table { border-collapse: collapse; width: 100%; font-size: 0.95rem; } a { color: light-dark(#0550ae, #6cb6ff); }
 th, td { text-align: left; padding: 0.35rem 0.7rem; border-bottom: 1px solid #8886; vertical-align: top; }
 .n { text-align: right; } .yes { color: light-dark(#1b6b3a, #56d364); } .no { color: light-dark(#a3261b, #ff8f87); }
-td.yes, td.no, td.open { white-space: nowrap; } th { overflow-wrap: normal; }
+td.yes, td.no, td.open, td:first-child { white-space: nowrap; } th { overflow-wrap: normal; }
 section { margin-top: 2.5rem; border-top: 2px solid #8888; }
 blockquote { margin: 0.5rem 0; padding-left: 1rem; border-left: 3px solid #8aa; font-style: italic; }
 blockquote footer { font-style: normal; opacity: 0.85; } img { max-width: 100%; margin: 0.5rem 0; }
