@@ -5,11 +5,12 @@
     ```
 
 runs `python -m experiments.activations --depth 10`, with a folder of its own to write to, and shows what it wrote. What
-a command has made is kept until the library changes. With `:out:` it writes that file; with `:minutes:` the command is
+a command has made is kept until the library changes. With `:out:` it writes that file; with `:printed:` the command is
 only printed.
 """
 
 import hashlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -44,7 +45,7 @@ class Made(SphinxDirective):
     has_content = True
     option_spec: ClassVar = {
         "alt": directives.unchanged_required,
-        "minutes": directives.flag,
+        "printed": directives.flag,
         "only": directives.unchanged,
         "out": directives.unchanged,
     }
@@ -54,7 +55,7 @@ class Made(SphinxDirective):
         command = self.arguments[0]
         text = f"python -m experiments.{command}"
         shown: list[nodes.Node] = [nodes.literal_block(text, text, language="text")]
-        if "minutes" not in self.options:
+        if "printed" not in self.options:
             shown += self._results(
                 _made(Path(self.config.made_folder), shlex.split(command), self.options.get("out", ""))
             )
@@ -73,7 +74,9 @@ class Made(SphinxDirective):
                 found.append(nodes.raw("", f'<a class="made" href="{uri}">{source}</a>', format="html"))
             elif path.suffix == ".html":
                 uri = Path("_made", folder.name, path.name).as_posix()
-                found.append(nodes.raw("", f'<p><a href="{uri}">Open the page, {path.name}</a></p>', format="html"))
+                title = re.search(r"<title>(.*?)</title>", path.read_text(encoding="utf-8"), re.DOTALL)
+                words = title[1] if title else path.name
+                found.append(nodes.raw("", f'<p>The page: <a href="{uri}">{words}</a></p>', format="html"))
         if not found:
             raise self.error(f"the command made nothing to show: {[path.name for path in files]}")
         return found

@@ -141,7 +141,7 @@ def _as_written(app: Sphinx | None, what: str, name: str, thing: Any, options: A
             made += [*_table(rows), ""] if rows else [".. code-block:: text", "", *paragraph, ""]
         elif any(line.startswith("    ") for line in paragraph[1:]) and not first.startswith(("* ", "- ")):
             made += [".. code-block:: text", "", *("    " + line for line in paragraph), ""]
-        elif i and _EQUATION.match(first):
+        elif i and _EQUATION.match(first) and not paragraph[-1].endswith("."):  # with a full stop it is a sentence
             # several in a line have two spaces between them
             each = [part for line in _escaped(paragraph) for part in re.split(r"(?<=[,;])  +", line)]
             made += [".. rst-class:: equation", "", *("| " + part for part in each), ""]
