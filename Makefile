@@ -16,6 +16,7 @@ test-slow: $(VENV)/installed  ## every mistake at every place, and thousands of 
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m slow -rP
 
 docs: $(VENV)/documented  ## build/docs/html/index.html
+	@echo "notebooks are run and pictures made, which takes some minutes, and less when jaxbp/ is as it was"
 	$(PYTHON) -m sphinx --fail-on-warning --keep-going --quiet docs build/docs/html
 	@echo "open build/docs/html/index.html"
 

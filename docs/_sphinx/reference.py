@@ -74,11 +74,9 @@ class Namespace(SphinxDirective):
         for p in full:
             thing = known[p]
             if inspect.isclass(thing):
-                lines += [
-                    f".. autoclass:: {p}",
-                    "   :members:",
-                    *([] if _is_made(thing) else ["   :inherited-members:"]),
-                ]
+                # of a tuple or an exception what it inherits says nothing
+                inherited = [] if issubclass(thing, tuple | Exception) else ["   :inherited-members:"]
+                lines += [f".. autoclass:: {p}", "   :members:", *inherited]
             elif inspect.isfunction(thing):
                 lines += [f".. autofunction:: {p}"]
             else:
@@ -87,10 +85,6 @@ class Namespace(SphinxDirective):
                 lines += [f".. py:data:: {short}", f"   :module: {of}", "", *text]
             lines.append("")
         return self.parse_text_to_nodes("\n".join(lines))
-
-
-def _is_made(thing: type) -> bool:
-    return issubclass(thing, tuple | Exception)
 
 
 def _text_of(thing: Any) -> str:
@@ -197,14 +191,13 @@ def _as_imported(
 
 def _linked(app: Sphinx, doctree: nodes.document) -> None:
     """Names in the text are links, and have to exist; a block of examples ends with its last line."""
-    names = {*public(), *(f"jaxbp.{name}" for name in jaxbp.__all__)}
-    for node in doctree.findall(nodes.literal):
+    for node in list(doctree.findall(nodes.literal)):
         named = re.match(r"jaxbp(\.[A-Za-z]\w*)+", node.astext())
         if named is None or isinstance(node.parent, addnodes.pending_xref | nodes.reference):
             continue
         target = named[0]
-        # members of what is public, and paths of modules, are not for this list to know
-        if target not in names and not target.startswith("jaxbp.experiments") and _member(target) is None:
+        # the commands' modules are named, but not imported
+        if not target.startswith("jaxbp.experiments") and _member(target) is None:
             _LOG.warning("%s is no public name", target, location=node)
         link = addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=_shortest(target), refexplicit=True)
         link["py:module"] = link["py:class"] = None
