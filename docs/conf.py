@@ -70,7 +70,7 @@ toc_object_entries_show_parents = "hide"
 
 # `name` in a docstring is a link where there is such a thing, and code where there is none.
 default_role = "py:obj"
-smartquotes = False  # Φ' is no apostrophe
+smartquotes_action = "D"  # dashes alone: Φ' is no apostrophe
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", r"(?s).*"),

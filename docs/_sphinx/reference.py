@@ -35,6 +35,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
             thing.__module__ = name.rpartition(".")[0]
     app.add_directive("namespace", Namespace)
     app.connect("autodoc-process-docstring", _as_written, priority=100)
+    app.connect("autodoc-process-docstring", _of_property, priority=900)
     app.connect("autodoc-process-signature", _as_imported)
     app.connect("autodoc-skip-member", _skipped)
     app.connect("doctree-read", _linked)
@@ -141,8 +142,14 @@ def _as_written(app: Sphinx | None, what: str, name: str, thing: Any, options: A
             made += [".. rst-class:: equation", "", *("| " + part for part in each), ""]
         else:
             made += [*_escaped(paragraph), ""]
-    # an empty line first, as what is before a colon in the first would be taken for a type
-    lines[:] = ["", *made] if what in ("attribute", "property") else made
+    lines[:] = made
+
+
+def _of_property(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """The text of a property again, of which what is before a colon has been taken for its type."""
+    if what == "property":
+        lines[:] = (inspect.getdoc(thing) or "").splitlines()
+        _as_written(app, what, name, thing, options, lines)
 
 
 def _rows(lines: list[str]) -> list[tuple[str, list[str]]]:
