@@ -17,10 +17,12 @@ from cases import Case
 from test_explain import CASES, IN_LAYERS, WITH_IDS, explained
 
 import jaxbp
+from jaxbp._explain._digits import as_printed
 from jaxbp._explain._expressions import Call, Function, Number, Product, Rest, Sum
 from jaxbp._explain._numbers import Numbers
+from jaxbp._explain._parsing import parse_name
 from jaxbp._names import Name
-from jaxbp._page import _data
+from jaxbp._page import WORDS, _data, _document
 from jaxbp._page._folding import Folder, affine, unfolded
 
 TOLERANCE = 1e-9
@@ -68,16 +70,16 @@ function reader(frame) {
   };
   return { window, document, $, numbers, fire, press, set, edit, walk };
 }
-addEventListener("load", () => {
-  const scripts = [%s];
-  const found = [...document.querySelectorAll("iframe")].map((frame, i) => {
-    try {
-      const found = scripts[i](reader(frame)), { wrong, performance } = frame.contentWindow;
-      return { found, wrong, requests: performance.getEntriesByType("resource").length };
+addEventListener("load", async () => {
+  const scripts = [%s], found = [];
+  for (const [i, frame] of [...document.querySelectorAll("iframe")].entries()) {
+    try { // a script may wait for what is there at once, and for nothing else: the browser ends after this
+      const seen = await scripts[i](reader(frame)), { wrong, performance } = frame.contentWindow;
+      found.push({ found: seen, wrong, requests: performance.getEntriesByType("resource").length });
     } catch (error) {
-      return { found: null, wrong: [...(frame.contentWindow.wrong ?? []), error.stack] };
+      found.push({ found: null, wrong: [...(frame.contentWindow.wrong ?? []), error.stack] });
     }
-  });
+  }
   const out = document.createElement("pre");
   out.id = "found";
   out.textContent = JSON.stringify(found);
@@ -160,11 +162,11 @@ def check_numbers(found: list[list[str]], numbers: Numbers) -> set[str]:
     """Every number that a page shows is the engine's, and its text is that number; what was shown."""
     assert found
     for name, number, text in found:
-        truth = numbers(Name.parse(name))
+        truth = numbers(parse_name(name, numbers.arrays))
         value = float(number.replace("Infinity", "inf"))
         assert value == pytest.approx(truth, rel=TOLERANCE, abs=TOLERANCE), (name, number, truth)
         shown = float(text.replace("−", "-").replace("∞", "inf"))
-        assert shown == pytest.approx(float(f"{value:.{DIGITS}g}"), rel=1e-12), (name, number, text)
+        assert shown == pytest.approx(as_printed(value, DIGITS), rel=1e-12), (name, number, text)
     return {name for name, *_ in found}
 
 
@@ -205,6 +207,10 @@ CLAIMS = {
     "delta.h1[0]": {"without the slope": "Delta.h1[0]"},
     "Delta.o[0]": "-1 / h.o[0]",
     "d(h.o[0])/d(a.o[0])": "h.o[0] * (1 - h.o[0])",
+    "d(h.o[0])/d(a.h1[0])": {  # over a longer way
+        "with all paths": "h.o[0] * (W.o.h1[0, 0] - h.o[0]*W.o.h1[0, 0] - h.o[1]*W.o.h1[0, 1]) * h.h1[0] * (1-h.h1[0])",
+        "with one path": "h.o[0] * (1 - h.o[0]) * W.o.h1[0, 0] * h.h1[0] * (1 - h.h1[0])",
+    },
 }
 CHANGES = {"h.x[1]": -0.5, "W.o.h1[1, 0]": 1.25, "y[0]": 0.25, "y[1]": 0.7, "W.h1.bias[1]": -2.0, "learning_rate": 0.3}
 SLOPE = "h.h1[0] * (1 - h.h1[0])"
@@ -240,7 +246,7 @@ BLANKS = [
     ("formulas", "a.h1[1]", "W.h1.x[0, 1] * ", "cannot be read"),
 ]
 
-CLOSELY = """({ window, document, $, numbers, fire, press, set, edit, walk }) => {
+CLOSELY = """async ({ window, document, $, numbers, fire, press, set, edit, walk }) => {
   const claims = () => [...document.querySelectorAll("[data-claim]")].map((row) => [row.dataset.claim, row.className]);
   const found = { titles: [document.title], claims: claims(), overflow: [] };
   const overflow = () => found.overflow.push(document.documentElement.scrollWidth - window.innerWidth);
@@ -254,6 +260,14 @@ CLOSELY = """({ window, document, $, numbers, fire, press, set, edit, walk }) =>
   press("ArrowRight", document.querySelector("[data-edit]"));
   found.steps.push(count());
   found.before = walk();
+  const line_of = (line) => [...line.querySelectorAll(".sign, mn, output")].map((e) => e.textContent).join(" ");
+  found.lines = [];
+  for (let n = 0; n <= +$("slider").max; n++) {
+    set($("slider"), n);
+    const [result] = document.querySelectorAll("#step output");
+    const lines = [...document.querySelectorAll("#step .equation .line")].slice(1);
+    found.lines.push([result.dataset.q, ...lines.map(line_of)]);
+  }
   for (const [name, value] of CHANGES) edit(name, value);
   found.after = walk();
   found.changedClaims = claims();
@@ -265,6 +279,34 @@ CLOSELY = """({ window, document, $, numbers, fire, press, set, edit, walk }) =>
   window.history.replaceState(null, "", hash);
   fire(window, "hashchange");
   found.recalled = walk();
+  let file;
+  window.Blob = class { constructor([text]) { file = text; } };
+  window.URL.createObjectURL = () => "about:blank";
+  window.HTMLAnchorElement.prototype.click = () => {};
+  const open = async (text) => {
+    Object.defineProperty($("file"), "files", { configurable: true, value: [{ text: async () => text }] });
+    fire($("file"), "change");
+    for (let n = 0; n < 9; n++) await null;
+    return $("kept").textContent;
+  };
+  set($("fill"), "numbers", "change");
+  press("Home");
+  $("answer").value = "77";
+  fire($("blank"), "submit");
+  $("save").click();
+  found.kept = [$("kept").textContent];
+  set($("fill"), "nothing", "change");
+  $("reset").click();
+  found.kept.push(await open("{}"), await open(file.replace("h.x", "h.z")), await open(file));
+  found.kept.push($("answer").value, $("verdict").className);
+  set($("fill"), "nothing", "change");
+  found.opened_file = walk();
+  $("reset").click();
+  const long = JSON.parse(file);
+  long.o = Array.from({ length: 900 }, (_, i) => ["e", long.o[0][1], i % 3, i + 1e-9]);
+  await open(JSON.stringify(long));
+  $("link").click();
+  found.kept.push($("kept").textContent);
   $("reset").click();
   const pointer = (target, kind, clientX) => target.dispatchEvent(
     new window.PointerEvent(kind, { bubbles: true, cancelable: true, button: 0, clientX }));
@@ -372,11 +414,56 @@ SKIP = jaxbp.Network(
 )
 
 
+ROWS = (2, 2)
+ATTENTION = jaxbp.Network(
+    {"x": ROWS},
+    {
+        **{u: jaxbp.Unit(ROWS, jaxbp.linear, {"x": jaxbp.Dense()}, bias=False) for u in "qkv"},
+        "mix": jaxbp.attention("q", "k", "v", ROWS, causal=True),
+        "o": jaxbp.Unit(ROWS, jaxbp.gelu, {"mix": jaxbp.Dense(), "x": jaxbp.Identity()}),
+    },
+)
+
+
+def attending() -> jaxbp.Explanation:
+    params = rounded(jaxbp.init_params(jax.random.key(1), ATTENTION))
+    x, y = np.random.default_rng(0).normal(size=(2, 2, 2, 2)).round(1)
+    return jaxbp.explain(ATTENTION, jaxbp.squared_error, params, x, y)
+
+
+def with_an_activation_of_a_users() -> jaxbp.Explanation:
+    bent = jaxbp.elementwise(lambda a: a + a**2, lambda a, h: 1 + 2 * a)
+    net = jaxbp.layered([2, 2, 1], hidden=replace(bent, name="bent"), output=jaxbp.linear)
+    params = {
+        "h1": {"x": np.array([[0.5, -0.3], [0.2, 0.7]]), "bias": np.array([0.1, -0.2])},
+        "o": {"h1": np.array([[0.4], [-0.6]]), "bias": np.array([0.3])},
+    }
+    return jaxbp.explain(net, jaxbp.squared_error, params, np.array([1.0, 2.0]), np.array([1.0]))
+
+
+# A weight after what has no formula is changed, and then one before it.
+BENT = """({ document, walk, edit }) => {
+  edit("W.o.h1[0, 0]", 0.8);
+  const known = walk();
+  edit("W.h1.x[0, 1]", 0.1);
+  return [known, walk(), document.querySelector(".note").textContent];
+}"""
+
+
+def rounded(params: Any) -> Any:
+    return jax.tree.map(lambda W: np.round(np.asarray(W, np.float64), 2), params)
+
+
+def tokens(text: str) -> list[str]:
+    """The numbers in a line, without their signs."""
+    return re.findall(r"\d+(?:\.\d+)?", text.replace("²", " 2"))
+
+
 # Mistakes in the page's script, each of which has to be found.
 PLANTED = [
     ("return -evaluated(e[1], I);", "return evaluated(e[1], I);"),
     ("inner[i] = I[start + i] + t * I[start + k + i]", "inner[i] = I[start + i]"),
-    ("const DIGITS = 4,", "const DIGITS = 3,"),
+    ("const DIGITS = data.digits,", "const DIGITS = 3,"),
     (
         "array.values[flat] = evaluated(general, tree.integers);",
         "array.values[flat] = evaluated(general, tree.integers) + 1e-8;",
@@ -403,22 +490,25 @@ def seen(tmp_path_factory) -> dict[str, Any]:
     blanks = [(mode, name, filled(text, numbers_of(work))) for mode, name, text, _ in BLANKS]
     closely = CLOSELY.replace("CHANGES", json.dumps(list(CHANGES.items()))).replace("BLANKS", json.dumps(blanks))
     x, y = np.array([[1.0, -0.5], [0.3, 0.8]]), np.array([[1.0, 0.0], [0.0, 1.0]])
-    params = jax.tree.map(lambda W: np.round(np.asarray(W, np.float64), 2), jaxbp.init_params(jax.random.key(3), SKIP))
+    params = rounded(jaxbp.init_params(jax.random.key(3), SKIP))
     skip = jaxbp.explain(SKIP, jaxbp.squared_error, params, x, y)
     page, changes = work.page(HOSTILE), edits(skip, 0)
+    bent = with_an_activation_of_a_users()
     frames = [
         Frame(page, closely, 390),
         Frame(page, ACCESSIBLE),
-        Frame(page, ACCESSIBLE, 390),
+        Frame(work.page(HOSTILE, language="de"), ACCESSIBLE, 390),
         Frame(skip.page(), walking(changes, 2)),
+        Frame(bent.page(), BENT),
     ]
     at_the_end = "({ press, numbers }) => { press('End'); return numbers(); }"
     for right, wrong in PLANTED:
         assert page.count(right) == 1
         frames.append(Frame(page.replace(right, wrong), at_the_end))
-    names = ("closely", "wide", "narrow", "skip", *range(len(PLANTED)))
+    names = ("closely", "wide", "narrow", "skip", "bent", *range(len(PLANTED)))
     found = driven(frames, tmp_path_factory.mktemp("page"))
-    return dict(zip(names, found, strict=True)) | {"work": work, "skip work": skip, "changes": changes, "page": page}
+    works = {"work": work, "skip work": skip, "bent work": bent}
+    return dict(zip(names, found, strict=True)) | works | {"changes": changes, "page": page}
 
 
 @in_a_browser
@@ -429,9 +519,59 @@ def test_numbers_are_the_engines_after_any_change(seen):
     assert check_numbers(found["after"], edited(numbers_of(work), CHANGES)) == shown
     check_numbers(found["reset"], edited(numbers_of(work), {}))
     check_numbers(found["recalled"], edited(numbers_of(work), CHANGES))  # from the link
+    check_numbers(found["opened_file"], edited(numbers_of(work), CHANGES))
     done, numbers = seen["skip"]
     assert done == [*seen["changes"]]
     check_numbers(numbers, edited(replace(numbers_of(seen["skip work"]), learning_rate=0.1), seen["changes"]))
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_attention_can_be_changed_in_all_its_steps(tmp_path):
+    work = attending()
+    changes = edits(work, 1)
+    [(done, found)] = driven([Frame(work.page(), walking(changes, 2))], tmp_path)
+    assert done == [*changes]
+    shown = check_numbers(found, edited(replace(numbers_of(work), learning_rate=0.1), changes))
+    assert shown >= {"scores.mix[1, 0, 1]", "weights.mix[1, 1, 0]", "Delta_scores.mix[1, 1, 0]", "delta.o[1, 0, 0]"}
+
+
+@in_a_browser
+def test_lines_have_the_digits_that_explain_gives_them(seen):
+    equations = {e.name: e for step in seen["work"].steps for e in step.equations if e}
+    compared = 0
+    for name, *lines in seen["closely"]["lines"]:
+        *_, numbers, result = equations[name].text
+        in_numbers = not re.search(r"[a-zΔδ]\.\w", numbers)
+        if in_numbers and "e−" not in f"{numbers}{result}":
+            assert tokens(" ".join(lines[-2:])) == tokens(f"{numbers} {result}"), name
+            compared += 1
+        assert lines[-1][0] == result[0], name
+    assert compared > 20
+
+
+@in_a_browser
+def test_what_has_no_formula_hides_only_what_depends_on_it(seen):
+    numbers = replace(numbers_of(seen["bent work"]), learning_rate=0.1)
+    known, partly, note = seen["bent"]
+    assert "bent" in note
+    after = {"W.o.h1[0, 0]": 0.8}
+    shown = check_numbers(known, edited(numbers, after))
+    assert shown >= {"h.h1[0]", "delta.h1[1]", "grad.h1.x[0, 1]", "loss"}
+    missing = {name for name, number, text in partly if number == "NaN" and text == "–"}
+    check_numbers([one for one in partly if one[0] not in missing], edited(numbers, after | {"W.h1.x[0, 1]": 0.1}))
+    assert missing >= {"h.h1[1]", "a.o[0]", "loss", "delta.o[0]", "delta.h1[1]"}
+    assert not missing & {"a.h1[0]", "a.h1[1]", "h.h1[0]", "y[0]"}
+
+
+@in_a_browser
+def test_a_file_keeps_what_was_done_and_what_does_not_fit_is_said(seen):
+    stored, other, foreign, opened, answer, verdict, long = seen["closely"]["kept"]
+    assert re.search(r"Saved as \S+\.json", stored)
+    assert (other, opened) == ("This is no file that such a page has saved.", "Opened.")
+    assert "another network" in foreign
+    assert (answer, verdict) == ("77", "wrong")
+    assert "too much for a link of 16000 characters" in long
 
 
 @in_a_browser
@@ -517,9 +657,22 @@ def test_a_page_is_small_and_loads_nothing():
     assert not re.findall(r"\bfetch\(|XMLHttpRequest|WebSocket|import\(|https?://", scripts)
 
 
+def test_a_page_speaks_one_language():
+    script = "\n".join(_document._beside(name) for name in _document.SCRIPTS)
+    said = set(re.findall(r'(?<![\w.$])t\("([^"]+)"', script)) | {*_document.FILL_IN}
+    for language, words in WORDS.items():
+        assert language == "en" or words.keys() == said
+        for english, other in words.items():
+            assert sorted(re.findall(r"{\d}", english)) == sorted(re.findall(r"{\d}", other)), english
+
+
 def test_a_page_that_would_be_too_large_is_refused_and_so_is_a_title_that_is_none(monkeypatch):
     with pytest.raises(TypeError, match="title must be text"):
         worked().page(3)
+    with pytest.raises(ValueError, match="fill_in must be 'nothing' or 'numbers' or 'formulas', got"):
+        worked().page(fill_in="words")
+    with pytest.raises(ValueError, match="language must be 'en' or 'de', got"):
+        worked().page(language="fr")
     monkeypatch.setattr(_data, "LARGEST", 20)
     with pytest.raises(ValueError, match="more than 20 quantities, too many for a page"):
         worked().page()
@@ -539,7 +692,7 @@ def test_loops_hold_all_terms_of_a_sum():
         Name("h", ("x",), (5,)),
         Name("h", ("x",), (1,)),
     ]
-    folded = Folder(arrays)(Sum(tuple(apart)))
+    folded = Folder(arrays, lambda _: 0.0)(Sum(tuple(apart)))
     assert folded.shape == ("+", ("S", 12, ("*", ("q", 0), ("q", 1))), 2.0, ("q", 1), ("q", 1))
     assert folded.integers == (0, 3, 0, 1, 0, 1, 5, 1)
     whole = [("*", ("q", 0, (i, 3)), ("q", 1, (i,))) for i in range(12)]
@@ -547,9 +700,12 @@ def test_loops_hold_all_terms_of_a_sum():
 
 
 def test_a_function_of_a_users_has_no_formula():
-    folder = Folder({Name("loss"): 0})
+    folder = Folder({Name("loss"): 0}, lambda _: 2.0)
     folder(Call(Function("exp", np.expm1), (Name("loss"),)))  # not the one that is called so
     assert list(folder.opaque) == ["exp"]
+    assert folder.values == {("exp", Name("loss")): np.expm1(2.0)}
+    folder(Call(Function("exp", np.exp), (Name("loss"),)))
+    assert folder.values == {("exp", Name("loss")): None}  # two of one name cannot be told apart
 
 
 def test_integers_of_all_elements_are_strides_or_nothing():
@@ -579,7 +735,7 @@ AT_ONCE = 5
 def test_numbers_are_the_engines_over_the_table(first, tmp_path):
     works = [explained(case) for case in ALL[first : first + AT_ONCE]]
     pages = [work.page() for work in works]
-    live = ['"frozen":[]' in page for page in pages]
+    live = ['"still":false' in page and '"opaque":[]' in page for page in pages]
     changes = [edits(work, first) if can_change else {} for work, can_change in zip(works, live, strict=True)]
     batches = [int(np.prod(case.batch)) for case in ALL[first : first + AT_ONCE]]
     frames = [Frame(page, walking(c, n)) for page, c, n in zip(pages, changes, batches, strict=True)]

@@ -215,7 +215,8 @@ class Search:
         fitting: list[list[Change]] = []
         for name in branch.off:
             gradient = state.gradient_of(name, self.observed.arrays[name])
-            known = state.in_gradient(step, gradient)
+            slugs = {change.entry.slug for change in state.changes} if branch.only_again else None
+            known = state.in_gradient(step, gradient, slugs)
             if branch.only_again:
                 known = [one for one in known if any(one.is_of_kind(change) for change in state.changes)]
             options = [

@@ -1,6 +1,6 @@
 """What a search walks through: a program of steps, and what was handed in of their quantities."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -58,8 +58,8 @@ class Walk(Protocol):
         """The mistakes that can be made on the way to a step's signals."""
         ...
 
-    def in_gradient(self, step: str, gradient: Gradient) -> list[Change]:
-        """The mistakes that can be made in a gradient."""
+    def in_gradient(self, step: str, gradient: Gradient, slugs: Container[str] | None = None) -> list[Change]:
+        """The mistakes that can be made in a gradient, all or those of some names."""
         ...
 
 

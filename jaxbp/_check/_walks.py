@@ -1,6 +1,6 @@
 """The walks: through the backward pass of a network, and through the leaves of a tree."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -45,11 +45,11 @@ class Backward(Pass):
             hidden = step == net.output and Name("Delta", (step,)) not in facts.handed
             yield from (change for change in in_delta if not (hidden and change.entry.slug in _IN_BOTH))
 
-    def in_gradient(self, step: str, gradient: Gradient) -> list[Change]:
-        """The mistakes that can be made in a gradient."""
+    def in_gradient(self, step: str, gradient: Gradient, slugs: Container[str] | None = None) -> list[Change]:
+        """The mistakes that can be made in a gradient, all or those of some names."""
         name = gradient.name
-        in_uses = _changes(entries("use"), step, str(name), self, name)
-        return [*in_uses, *_changes(entries("gradient"), step, str(name), gradient)]
+        in_uses = _changes(_named(entries("use"), slugs), step, str(name), self, name)
+        return [*in_uses, *_changes(_named(entries("gradient"), slugs), step, str(name), gradient)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +109,18 @@ class Leaves:
         """None."""
         return []
 
-    def in_gradient(self, step: str, gradient: Gradient) -> list[Change]:
-        """The mistakes that can be made in the gradient of a leaf."""
-        return list(_changes(entries("gradient"), step, str(gradient.name), gradient))
+    def in_gradient(self, step: str, gradient: Gradient, slugs: Container[str] | None = None) -> list[Change]:
+        """The mistakes that can be made in the gradient of a leaf, all or those of some names."""
+        return list(_changes(_named(entries("gradient"), slugs), step, str(gradient.name), gradient))
 
     def quantities(self) -> dict[Any, np.ndarray]:
         """Every gradient."""
         made = {change.key: change for change in self.changes}
         return {n: self.changed(n, made[n]) if n in made else self.right[n] for n in self.params}
+
+
+def _named(known: Iterable[Entry], slugs: Container[str] | None) -> Iterable[Entry]:
+    return (entry for entry in known if slugs is None or entry.slug in slugs)
 
 
 def _changes(known: Iterable[Entry], step: str, key: str | None, *given: Any) -> Iterable[Change]:

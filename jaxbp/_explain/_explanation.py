@@ -8,6 +8,7 @@ import jax
 
 from jaxbp._check._session import Session
 from jaxbp._checks import (
+    check_choice,
     check_flag,
     check_integer,
     check_kind,
@@ -31,7 +32,7 @@ from jaxbp._explain._verdicts import reservation, said, summary
 from jaxbp._forward import check_inputs
 from jaxbp._names import Name
 from jaxbp._network import Network
-from jaxbp._page import document
+from jaxbp._page import FILL_IN, WORDS, document
 from jaxbp._parameters import check_params
 from jaxbp.losses import Loss
 
@@ -62,13 +63,21 @@ class Explanation(Work):
         check_kind(title, str, "title", "text")
         return _html.page(self, title)
 
-    def page(self, title: str = "Backpropagation, step by step") -> str:
+    def page(
+        self, title: str = "Backpropagation, step by step", *, fill_in: str = "nothing", language: str = "en"
+    ) -> str:
         """The explanation as a living page: one file that needs nothing else, to step through, change and fill in.
 
         It evaluates and draws the formulas of this explanation, for all examples, layers and elements. Where one of
-        them is a function without a formula, such as an activation of yours, numbers are shown but cannot be changed.
-        An explanation without a learning rate has a page that starts from 0.1. A ValueError refuses a network whose
-        formulas mention more than two million quantities. The page is made with latex2mathml, as `html` is.
+        them is a function without a formula, such as an activation of yours, what follows from it is shown as unknown
+        once what it is applied to has changed. An explanation without a learning rate has a page that starts from 0.1.
+        A ValueError refuses a network whose formulas mention more than two million quantities. The page is made with
+        latex2mathml, as `html` is.
+
+        Args:
+            title: The heading.
+            fill_in: What is blank when the page is opened, and to be filled in: "nothing", "numbers" or "formulas".
+            language: In which language the page speaks, "en" or "de".
 
         Example:
             >>> import jax.numpy as jnp, jaxbp
@@ -79,7 +88,9 @@ class Explanation(Work):
             True
         """
         check_kind(title, str, "title", "text")
-        return document(self, title)
+        check_choice(fill_in, "fill_in", FILL_IN)
+        check_choice(language, "language", tuple(WORDS))
+        return document(self, title, fill_in, language)
 
     def said(self, claim: Claim) -> str:
         """What was claimed, in plain text: a number as written, a formula in this notation with what it gives."""

@@ -164,8 +164,21 @@ def _sigmoid(a: Expression) -> Expression:
 
 
 def _gelu(a: Expression) -> Expression:
-    inner = Product((call("sqrt", Number(2 / np.pi)), Sum((a, Product((Number(0.044715), Power(a, Number(3))))))))
-    return Product((Quotient(ONE, Number(2)), a, Sum((ONE, call("tanh", inner)))))
+    return Product((Quotient(ONE, Number(2)), a, Sum((ONE, _tanh_of_gelu(a)))))
+
+
+def _slope_of_gelu(a: Expression) -> Expression:
+    half, tanh = Quotient(ONE, Number(2)), _tanh_of_gelu(a)
+    inner = Product((call("sqrt", Number(2 / np.pi)), Sum((ONE, Product((Number(0.134145), Power(a, Number(2))))))))
+    return Sum(
+        (Product((half, Sum((ONE, tanh)))), Product((half, a, minus(ONE, Power(tanh, Number(2))), inner))),
+    )
+
+
+def _tanh_of_gelu(a: Expression) -> Expression:
+    """The tanh that stands for the normal distribution, as in jax.nn.gelu."""
+    cubic = Sum((a, Product((Number(0.044715), Power(a, Number(3))))))
+    return call("tanh", Product((call("sqrt", Number(2 / np.pi)), cubic)))
 
 
 _VALUES: dict[tuple[Any, ...], Callable[[Expression], Expression]] = {
@@ -190,6 +203,7 @@ _DERIVATIVES: dict[tuple[Any, ...], Callable[[Expression, Expression], Expressio
         (Number(0.01), Product((Number(0.99), Bracket((a, Number(0)), ("≥",)))))
     ),
     activations.softplus.phi: lambda a, h: _sigmoid(a),
+    activations.gelu.phi: lambda a, h: _slope_of_gelu(a),
     activations.silu.phi: lambda a, h: Sum((call("sigmoid", a), Product((h, minus(ONE, call("sigmoid", a)))))),
 }
 

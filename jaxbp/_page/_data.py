@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from jaxbp._check._session import Session
+from jaxbp._explain._attention import AttentionSteps
 from jaxbp._explain._claims import Claim, statements
 from jaxbp._explain._equations import Equations
 from jaxbp._explain._escaping import visible
-from jaxbp._explain._expressions import Expression, Leaf, Partial, leaves
+from jaxbp._explain._expressions import Expression, Leaf, Partial
 from jaxbp._explain._mathml import mathml
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import parse_name
 from jaxbp._explain._steps import Heading, Steps, Work
 from jaxbp._explain._verdicts import said
+from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE
 from jaxbp._names import Name
 from jaxbp._page._folding import Folded, Folder, affine
@@ -38,7 +40,6 @@ _IN_TEXT = 256  # numbers that are written in decimals
 _SLOT, _SLOTS = 7_770_000, 0xE000  # an index that no array has, and the private characters that stand for one
 _GIVEN = ("y", "W", "learning_rate")
 _OF_THE_LOSS = ("loss", "losses", "Delta", "delta")
-_OF_EXAMPLES = ("a", "h", "Delta", "delta", "losses")
 
 
 class _Anywhere(Numbers):
@@ -64,21 +65,46 @@ class _Data:
 
     def everything(self) -> dict[str, Any]:
         arrays = [self._array(name) for name in self.names]
-        frozen = list(self.folder.opaque)
-        for name, array in zip(self.names, arrays, strict=True):
-            if frozen and "values" not in array:
-                array["values"] = _packed(self.numbers.arrays[name])
         claims = list(self._claims())  # their formulas have shapes, too
+        partials = self._partials()
+        if self.folder.opaque or self.is_still or any("on" in about for about in partials.values()):
+            # which numbers are those that there were is seen by them
+            for name, array in zip(self.names, arrays, strict=True):
+                if "values" not in array:
+                    array["values"] = _packed(self.numbers.arrays[name])
         return {
             "arrays": arrays,
             "shapes": list(self.shapes),
             "batch": list(self.numbers.batch),
-            "frozen": [visible(name) for name in frozen],
+            "digits": self.work.typesetting.digits,
+            "still": self.is_still,
+            "opaque": list(dict.fromkeys(visible(re.sub(r"_\d+$", "", name)) for name in self.folder.opaque)),
+            "opaqueValues": dict(self._opaque_values()),
             "nodes": list(self._nodes()),
             "steps": list(self._steps()),
             "claims": claims,
-            "partials": self.partials,
+            "partials": partials,
         }
+
+    @cached_property
+    def masks(self) -> set[str]:
+        """The sources that say which keys a row of attention sees, and so of what its formulas are made."""
+        steps = (AttentionSteps.of(u, unit, self.numbers.net.shapes) for u, unit in self.numbers.net.units.items())
+        return {s for attention in steps if attention for s in attention.sources[3:]}
+
+    @property
+    def is_still(self) -> bool:
+        """Whether nothing can be changed, as formulas of this page are not those at other numbers."""
+        return not self.masks <= self.numbers.net.inputs.keys()
+
+    def _opaque_values(self) -> Iterator[tuple[str, float | str | None]]:
+        """What functions without a formula give, by the key that the page makes of their name and first element."""
+        for (function, leaf), value in self.folder.values.items():
+            place = ""
+            if leaf is not None:
+                k = self.folder.arrays[leaf.whole]
+                place = f"{k}:{np.ravel_multi_index(leaf.index, self.numbers.arrays[leaf.whole].shape)}"
+            yield f"{function}:{place}", None if value is None else _number(value)
 
     @cached_property
     def names(self) -> list[Name]:
@@ -86,16 +112,11 @@ class _Data:
 
     @cached_property
     def folder(self) -> Folder:
-        return Folder({name: k for k, name in enumerate(self.names)})
+        return Folder({name: k for k, name in enumerate(self.names)}, self.numbers)
 
     @cached_property
     def shapes(self) -> dict[Any, int]:
         """The shapes of all trees, each with its place."""
-        return {}
-
-    @cached_property
-    def partials(self) -> dict[str, Any]:
-        """Derivatives between neighbours that claims mention, by name."""
         return {}
 
     @cached_property
@@ -117,7 +138,8 @@ class _Data:
         about: dict[str, Any] = {"name": visible(str(name)), "kind": name.kind, "shape": list(array.shape)}
         about |= self._symbols(name, array.shape)
         if name.kind in _GIVEN or (name.kind == "h" and name.unit in self.numbers.flat.stacked.inputs):
-            ids = {"ids": True} if np.issubdtype(array.dtype, np.integer) and name.kind == "h" else {}
+            fixed = np.issubdtype(array.dtype, np.integer) or name.unit in self.masks
+            ids = {"ids": True} if fixed and name.kind == "h" else {}
             return about | {"values": _packed(array)} | ids
         alike = self._of_strides(name, array.shape) if array.size > _MANY and self._is_uniform(name) else None
         if alike is not None:
@@ -172,19 +194,31 @@ class _Data:
         return self.folder.forms(general, [form for form in here if form not in general])
 
     def _tree(self, e: Expression) -> list[Any]:
-        for leaf in leaves(e):
-            if isinstance(leaf, Partial):
-                self._partial(leaf)
-        shape, integers = Folder(self.folder.arrays)(e)
+        shape, integers = self.folder(e)
         return [self._shape(shape), *integers]
 
-    def _partial(self, leaf: Partial) -> None:
+    def _partials(self) -> dict[str, Any]:
+        """All derivatives that formulas mention, by name; those that the formulas of these mention, too."""
+        partials: dict[str, Any] = {}
+        while missing := [leaf for leaf in self.folder.partials if visible(str(leaf)) not in partials]:
+            partials |= {visible(str(leaf)): self._partial(leaf) for leaf in missing}
+        return partials
+
+    def _partial(self, leaf: Partial) -> dict[str, Any]:
+        """A derivative: its number here, and its formula; or, without one, the arrays that it depends on."""
         about: dict[str, Any] = {"value": _number(self.numbers(leaf))}
-        forms = self.anywhere.forms(leaf)
-        if forms and not any(isinstance(inner, Partial) for form in forms for inner in leaves(form)):
-            shape, integers = Folder(self.folder.arrays).forms(forms, ())
-            about["tree"] = [self._shape(shape), *integers]
-        self.partials[visible(str(leaf))] = about
+        if forms := self.anywhere.forms(leaf):
+            shape, integers = self.folder.forms(forms, ())
+            return about | {"tree": [self._shape(shape), *integers]}
+        of, by = (self.numbers.flat.written_out(name) for name in (leaf.of, leaf.by))
+        unit = self.numbers.net.units.get(of.unit)
+        if (of.kind, by.kind, of.path) == ("h", "a", by.path):
+            on = [Name("a", of.path)]
+        elif of.kind == "a" and by.kind == "h" and isinstance(unit, FunctionUnit) and by.unit in unit.sources:
+            on = [Name("h", (s,)) for s in unit.sources]
+        else:
+            return about  # over a longer way: found through all formulas between them
+        return about | {"on": [self.folder.arrays[self.numbers.flat.original(name).whole] for name in on]}
 
     def _symbols(self, name: Name, shape: tuple[int, ...]) -> dict[str, Any]:
         """The symbol of an element, with a slot for each index, and those of elements that have one of their own."""
@@ -256,7 +290,7 @@ class _Data:
                     "title": visible(heading.title),
                     "rule": _maths(heading.rule) if heading.rule else "",
                     "rows": heading.rows,
-                    "example": name.kind in _OF_EXAMPLES and phase != "given",
+                    "example": phase in ("forward", "back"),
                 }
 
     def _leaf(self, claim: Claim) -> Leaf:
@@ -265,8 +299,6 @@ class _Data:
     def _claims(self) -> Iterator[dict[str, Any]]:
         for claim in self.work.claims:
             leaf = self._leaf(claim)
-            if isinstance(leaf, Partial):
-                self._partial(leaf)
             about = self._tree(leaf)
             yield {
                 "name": visible(claim.name),

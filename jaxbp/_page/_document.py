@@ -2,22 +2,32 @@
 
 import json
 from importlib.resources import files
+from typing import Any
 
 from jaxbp._explain._escaping import in_html
 from jaxbp._explain._steps import Work
 from jaxbp._page._data import data_of
+from jaxbp._page._words import WORDS, titled
 
 SCRIPTS = [
-    f"{name}.js" for name in ("engine", "maths", "mistakes", "drawing", "state", "step", "given", "panels", "page")
+    f"{name}.js"
+    for name in ("engine", "slopes", "maths", "mistakes", "drawing", "state", "step", "given", "panels", "page")
 ]
 """In this order: names are known from the start, and what is run at once is at the end."""
 
+FILL_IN = ("nothing", "numbers", "formulas")
+"""What a page leaves blank."""
 
-def document(work: Work, title: str) -> str:
-    """The whole document."""
+
+def document(work: Work, title: str, fill_in: str = "nothing", language: str = "en") -> str:
+    """The whole document, in one of the languages of `WORDS`; what it leaves blank is one of `FILL_IN`."""
     script = "\n".join(map(_beside, SCRIPTS))
-    data = _in_script(data_of(work))
-    return _DOCUMENT.format(title=in_html(title), style=_beside("page.css"), script=script, data=data)
+    data: dict[str, Any] = data_of(work) | {"fill": fill_in, "words": WORDS[language]}
+    for step in data["steps"]:
+        step["title"] = titled(step["title"], language)
+    return _DOCUMENT.format(
+        title=in_html(title), style=_beside("page.css"), script=script, data=_in_script(data), language=language
+    )
 
 
 def _beside(name: str) -> str:
@@ -31,7 +41,7 @@ def _in_script(data: object) -> str:
 
 
 _DOCUMENT = """<!doctype html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

@@ -6,7 +6,7 @@ that differ by a constant stride become `["S", n, body]`, whose integers are tho
 Nothing is lost: `unfolded` is the tree again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from math import prod
 from typing import Any, NamedTuple, TypeAlias
@@ -19,6 +19,7 @@ from jaxbp._explain._expressions import (
     Call,
     Component,
     Expression,
+    Leaf,
     Negative,
     Number,
     Partial,
@@ -27,6 +28,8 @@ from jaxbp._explain._expressions import (
     Quotient,
     Rest,
     Sum,
+    evaluate,
+    leaves,
 )
 from jaxbp._names import Name
 
@@ -45,11 +48,19 @@ class Folded(NamedTuple):
 
 
 class Folder:
-    """Folds trees over numbered arrays, and keeps which functions and derivatives have no formula."""
+    """Folds trees over numbered arrays, and keeps which derivatives they mention and which functions have no formula.
 
-    def __init__(self, arrays: Mapping[Name, int]):
-        self.arrays = arrays
+    Attributes:
+        opaque: The functions without a formula, by name.
+        values: What such a function gives here, by its name and the first element that it is of; None where two differ.
+        partials: The derivatives.
+    """
+
+    def __init__(self, arrays: Mapping[Name, int], value_of: Callable[[Leaf], float]):
+        self.arrays, self.value_of = arrays, value_of
         self.opaque: dict[str, None] = {}
+        self.values: dict[tuple[str, Name | None], float | None] = {}
+        self.partials: dict[Partial, None] = {}
         self.size = 0
 
     def __call__(self, e: Expression) -> Folded:
@@ -61,7 +72,7 @@ class Folder:
                 self.size += 1
                 return Folded(("q", self.arrays[e.whole]), e.index)
             case Partial(of, by):
-                self.opaque[str(e)] = None
+                self.partials[e] = None
                 return _joined("d", [self(of), self(by)])
             case Sum(terms) | Rest(terms):
                 return _joined("+", self._run(chain.from_iterable(map(_flat, terms))))
@@ -78,15 +89,23 @@ class Folder:
             case Call(function, arguments):
                 known = FUNCTIONS.get(function.name) is function
                 if not known:
-                    self.opaque[function.name] = None
+                    self._keep(function.name, function.name, e)
                 return _joined("f" if known else "o", self._run(arguments), function.name)
             case Component(function, _, elements, index):
-                self.opaque[function.name] = None
-                return _joined("o", self._run(elements), f"{function.name}[{', '.join(map(str, index))}]")
+                element = f"{function.name}[{', '.join(map(str, index))}]"
+                self._keep(function.name, element, e)
+                return _joined("o", self._run(elements), element)
 
     def forms(self, general: Sequence[Expression], here: Sequence[Expression]) -> Folded:
         """Equal formulas for one element: those that hold at any numbers, and then those that hold at these."""
         return _joined("=", map(self, (*general, *here)), len(general))
+
+    def _keep(self, function: str, element: str, e: Expression) -> None:
+        """The value of a function that the page cannot evaluate."""
+        self.opaque[function] = None
+        place = element, next((leaf for leaf in leaves(e) if isinstance(leaf, Name)), None)
+        value = evaluate(e, self.value_of)
+        self.values[place] = value if self.values.get(place, value) == value else None
 
     def _run(self, terms: Iterable[Expression]) -> Iterator[Folded]:
         """Terms one after the other, with one loop for those that differ by a constant stride."""

@@ -59,19 +59,20 @@ function drawing(view) {
   ];
   return (
     `<svg viewBox="0 0 ${layout.width} ${layout.height}" style="max-width:${layout.width * 1.35}px;min-width:${layout.width * 0.62}px" role="img" ` +
-    `aria-label="${escaped(`The network: ${layout.nodes.map((n) => `${n.label}, ${n.size} ${n.phi}`).join("; ")}. Current: ${nameOf(...current.element)}`)}">${parts.join("")}</svg>`
+    `aria-label="${escaped(`${t("The network")}: ${layout.nodes.map((n) => `${n.label}, ${n.size} ${n.phi}`).join("; ")}. ${t("Now")}: ${nameOf(...current.element)}`)}">${parts.join("")}</svg>`
   );
 }
 
 // The lines that lead into a unit: one for each term of its sums, or one band between wide layers.
 function connections(node, states) {
-  const parts = [], drawn = new Set(), labels = [];
+  const parts = [], drawn = new Set(), labels = [], joined = new Set();
   const kind = node.a === undefined ? "h" : "a"; // an input of a block has no a
   const bands = () => node.reads.map((s) => band(layout.named.get(s), node, states));
   if (node.tiled || !node.reads.length) return bands();
   node.neurons.forEach((to, j) => {
     const target = inNode(node, kind, j, states.example);
     for (const { source, weight, i } of termsInto(...target, node)) {
+      joined.add(source.name);
       if (source.tiled) {
         if (drawn.has(`${source.n} ${j}`)) continue;
         drawn.add(`${source.n} ${j}`);
@@ -89,7 +90,9 @@ function connections(node, states) {
     }
   });
   if (!parts.length) return bands();
-  return parts.sort((a, b) => a.includes(" lit") - b.includes(" lit")); // what is highlighted is drawn on top
+  parts.sort((a, b) => a.includes(" lit") - b.includes(" lit")); // what is highlighted is drawn on top
+  // queries and keys say how much of each value is taken, and are in no term of their own
+  return [...node.reads.filter((s) => !joined.has(s)).map((s) => band(layout.named.get(s), node, states)), ...parts];
 }
 
 // Whether a connection without a weight takes part in the current number: forward, or back.
@@ -169,13 +172,20 @@ function band(source, node, states) {
   const focused = arrays[+states.focus.split(":")[0]], mine = [node.a, node.delta].includes(+states.focus.split(":")[0]);
   const back = focused.kind === "Delta" && source.Delta === +states.focus.split(":")[0];
   const weights = /^(grad|updated)\./.test(focused.name) && focused.name.includes(`.${node.name}.`);
-  const lit = (mine && focused.kind === "a") || back || weights ? ` lit ${states.phase}` : "";
+  const within = isWithin(node, states) && [source.h, source.Delta].some((k) => [...states.flowing].some((place) => place.startsWith(`${k}:`)));
+  const lit = (mine && focused.kind === "a") || back || weights || within ? ` lit ${states.phase}` : "";
   return `<g class="band${lit}"><path d="M${x0} ${source.middle} C${x0 + 50} ${source.middle} ${x1 - 50} ${node.middle} ${x1} ${node.middle}"/></g>`;
 }
 
-function title(node) {
+// Whether the current number is one of what happens within a unit, as scores within attention.
+function isWithin(node, states) {
+  const focused = arrays[+states.focus.split(":")[0]];
+  return !["a", "h", "Delta", "delta"].includes(focused.kind) && focused.name === `${focused.kind}.${node.name}`;
+}
+
+function title(node, states) {
   const phi = node.phi && node.phi !== "linear" ? ` · ${node.phi}` : "";
-  return `<text class="unit" x="${node.x}" y="${node.top + 16}">${escaped(node.label)}<tspan class="phi">${escaped(phi)}</tspan></text>`;
+  return `<text class="unit${isWithin(node, states) ? ` within ${states.phase}` : ""}" x="${node.x}" y="${node.top + 16}">${escaped(node.label)}<tspan class="phi">${escaped(phi)}</tspan></text>`;
 }
 
 // The number of an element as it is drawn: nothing before it is computed, a question mark while it is to be filled in.
@@ -213,7 +223,7 @@ function neurons(node, states) {
       `</g>`
     );
   });
-  return `<g>${title(node)}${parts.join("")}</g>`;
+  return `<g>${title(node, states)}${parts.join("")}</g>`;
 }
 
 function shortName(h) {
@@ -256,10 +266,10 @@ function tiles(node, states) {
       `<g class="tile${lit ? " focus" : flows} ${color}" data-tile="${node.n}:${kind}" data-columns="${columns}" data-rows="${rows}"><rect x="${x}" y="${y}" width="${TILE}" height="${TILE}"/>` +
       `<image href="${url}" x="${x}" y="${y}" width="${TILE}" height="${TILE}" preserveAspectRatio="none"/>` +
       (at ? `<rect class="cell" x="${x + at[1] * cell}" y="${y + at[0] * high}" width="${cell}" height="${high}"/>` : "") +
-      `<text class="small" x="${node.x}" y="${y + TILE + 14}">${{ delta: "δ", Delta: "Δ" }[arrays[first[0]].kind] ?? arrays[first[0]].kind}, at most ${written(most, 2)}</text></g>`
+      `<text class="small" x="${node.x}" y="${y + TILE + 14}">${{ delta: "δ", Delta: "Δ" }[arrays[first[0]].kind] ?? arrays[first[0]].kind}, ${t("at most {0}", written(most, 2))}</text></g>`
     );
   });
-  return `<g>${title({ ...node, label: `${node.label} (${node.shape.join("×")})` })}${parts.join("")}</g>`;
+  return `<g>${title({ ...node, label: `${node.label} (${node.shape.join("×")})` }, states)}${parts.join("")}</g>`;
 }
 
 // How elements are put into a tile: matrices as they are, channels side by side, long rows as squares.
@@ -321,7 +331,7 @@ function lossShown(output, states) {
   return (
     `${parts.join("")}<g class="neuron loss${state}"><title>loss</title><circle cx="${x}" cy="${y}" r="${R}"/><text class="unit" x="${x}" y="${y - R - 8}">L</text>` +
     `${valueAt(one, states, `class="value" x="${x}" y="${y + 5}"`)}` +
-    (byName.has("losses") ? valueAt(whole, states, `class="small strong" x="${x}" y="${y + R + 15}"`, "mean ") : "") +
+    (byName.has("losses") ? valueAt(whole, states, `class="small strong" x="${x}" y="${y + R + 15}"`, `${t("mean")} `) : "") +
     `</g>`
   );
 }

@@ -5,8 +5,12 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const arrays = data.arrays.map(decoded);
+
+// What the page says, in its language: English words are the keys.
+const t = (english, ...parts) => (data.words[english] ?? english).replace(/\{(\d)\}/g, (_, i) => parts[i]);
+
 const byName = new Map(arrays.map((array, k) => [array.name, k]));
-const frozen = data.frozen.length > 0;
+const frozen = data.still, hasOpaque = data.opaque.length > 0;
 
 function decoded(about) {
   const shape = about.shape, size = shape.reduce((a, b) => a * b, 1), strides = [];
@@ -53,7 +57,7 @@ const functions = {
   sigmoid: (a) => (a < 0 ? Math.exp(a) / (1 + Math.exp(a)) : 1 / (1 + Math.exp(-a))),
 };
 
-const relations = { "<": (a, b) => a < b, "≤": (a, b) => a <= b, ">": (a, b) => a > b, "≥": (a, b) => a >= b };
+const relations = { "<": (a, b) => a < b, "≤": (a, b) => a <= b, ">": (a, b) => a > b, "≥": (a, b) => a >= b, "≠": (a, b) => a !== b };
 
 // The evaluator. `at` is how many integers are used up.
 
@@ -112,11 +116,32 @@ function evaluated(e, I) {
     case "d":
       return derivative(element(e[1], I), element(e[2], I));
     case "o":
-      parts(e, 2, I);
-      return NaN; // a function without a formula
+      return opaque(concrete(e, I));
+    case "r": // a part of a sum that is left out in print
+      return e.slice(1).reduce((sum, term) => sum + evaluated(term, I), 0);
     default:
       throw new Error(`a formula of unknown kind ${e[0]}`);
   }
+}
+
+// A function without a formula: known as long as what it is of is what it was.
+function opaque(e) {
+  const leaves = leavesOf(e), place = leaves.length ? key(...leaves[0]) : "";
+  const start = data.opaqueValues[`${e[1]}:${place}`];
+  return start !== undefined && start !== null && leaves.every(isAsItWas) ? numberOf(start) : NaN;
+}
+
+const alike = new Map(); // by array, whether all of it is what it was
+
+function areAsTheyWere(k) {
+  if (read !== value) return arrays[k].start.every((_, flat) => isAsItWas([k, flat]));
+  if (!alike.has(k)) alike.set(k, arrays[k].start.every((_, flat) => isAsItWas([k, flat])));
+  return alike.get(k);
+}
+
+function isAsItWas([k, flat]) {
+  const now = read(k, flat), before = arrays[k].start[flat];
+  return Object.is(now, before) || Math.abs(now - before) <= 1e-12 + 1e-10 * Math.max(Math.abs(now), Math.abs(before));
 }
 
 function parts(e, from, I) {
@@ -186,6 +211,7 @@ function treeOf(k, flat) {
 
 function forget() {
   if (frozen) return;
+  alike.clear();
   for (const array of arrays) if (!array.given) array.known.fill(0);
 }
 
@@ -269,6 +295,7 @@ function elsewhere(seed, work) {
     return work();
   } finally {
     arrays.forEach((array, k) => ([array.values, array.known] = kept[k]));
+    alike.clear();
   }
 }
 
@@ -296,7 +323,9 @@ function derivative([k, i], [l, j]) {
     at = before;
     return number;
   }
-  return about === undefined || changed() ? NaN : numberOf(about.value);
+  if (about === undefined) return NaN;
+  const still = about.on ? about.on.every(areAsTheyWere) : !changed();
+  return still ? numberOf(about.value) : about.on ? NaN : slope([k, i], [l, j]);
 }
 
 function changed() {

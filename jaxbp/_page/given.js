@@ -28,7 +28,7 @@ function numbersPanel() {
         : `<div class="wide" data-wide="${k}"></div>`;
     return `<fieldset><legend>${escaped(step.title)}</legend>${inner}</fieldset>`;
   });
-  $("numbers").innerHTML = `<h2>Numbers <button type="button" id="reset">Reset all</button></h2><p class="note">Change a number, or drag its symbol to the left or right; everything that follows changes at once.</p><div class="fields">${groups.join("")}</div>`;
+  $("numbers").innerHTML = `<h2>${t("Numbers")} <button type="button" id="reset">${t("Reset all")}</button></h2><p class="note">${t("Change a number, or drag its symbol to the left or right; everything that follows changes at once.")}</p><div class="fields">${groups.join("")}</div>`;
   $("reset").addEventListener("click", () => {
     replay([]);
     state.answers.clear();
@@ -57,7 +57,7 @@ function field(k, flat) {
   return (
     `<div class="field"><span class="handle" data-drag="${place}" data-key="${place}" aria-hidden="true">${math(symbolOf(k, flat))}</span>` +
     `<input type="number" step="any" data-edit="${place}" data-name="${name}" aria-label="${name}" value="${value(k, flat)}">` +
-    `<button type="button" class="restore" data-restore="${place}" aria-label="Reset ${name}" title="Reset">↺</button></div>`
+    `<button type="button" class="restore" data-restore="${place}" aria-label="${t("Reset")} ${name}" title="${t("Reset")}">↺</button></div>`
   );
 }
 
@@ -66,8 +66,8 @@ function wideField(place, k) {
   const shape = arrays[k].kind === "W" ? arrays[k].shape : arrays[k].shape.slice(data.batch.length);
   const { url, rows, columns } = heat(Float64Array.from(elements, (i) => value(k, i)), shape, arrays[k].kind === "h" ? "forward" : "given");
   place.innerHTML =
-    `<img src="${url}" draggable="false" data-paint="${k}" data-rows="${rows}" data-columns="${columns}" alt="Heat map of ${escaped(arrays[k].name)}" style="aspect-ratio:${columns}/${rows}">` +
-    `<label>Element <input type="number" data-choose="${k}" min="0" max="${elements.length - 1}" value="${elements.indexOf(flat)}"></label>${field(k, flat)}`;
+    `<img src="${url}" draggable="false" data-paint="${k}" data-rows="${rows}" data-columns="${columns}" alt="${t("Heat map of {0}", escaped(arrays[k].name))}" style="aspect-ratio:${columns}/${rows}">` +
+    `<label>${t("Element")} <input type="number" data-choose="${k}" min="0" max="${elements.length - 1}" value="${elements.indexOf(flat)}"></label>${field(k, flat)}`;
   place.querySelector("[data-choose]").addEventListener("change", (event) => {
     selectGiven(k, elements[Math.max(0, Math.min(elements.length - 1, Math.round(+event.target.value) || 0))]);
   });

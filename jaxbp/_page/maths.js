@@ -1,6 +1,6 @@
 // Formulas as MathML: in symbols, or with numbers for them.
 
-const DIGITS = 4, SHOWN_TERMS = 8, EDGE_TERMS = 3, SHOWN_ARGUMENTS = 4;
+const DIGITS = data.digits, MOST_DIGITS = 17, SHOWN_TERMS = 8, EDGE_TERMS = 3, SHOWN_ARGUMENTS = 4;
 const SUM = 0, PRODUCT = 1, ATOM = 2; // how tightly a printed formula holds together
 
 const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -10,14 +10,17 @@ const minus = '<mo form="prefix">−</mo>';
 
 const PHASE = {
   a: "forward", h: "forward", loss: "loss", losses: "loss", Delta: "back", delta: "back", grad: "back",
+  turned_query: "forward", turned_key: "forward", scores: "forward", mask: "forward", weights: "forward",
+  Delta_weights: "back", Delta_scores: "back", Delta_turned_query: "back", Delta_turned_key: "back",
   W: "given", y: "given", learning_rate: "given", updated: "update",
 };
 
-// Significant digits as Python prints them with "g": 0.0001 in full, and from 1e-5 with an exponent.
+// As explain prints numbers: a short whole one as it is, of others significant digits as Python has them with "g",
+// 0.0001 in full, and from 1e-5 with an exponent. What follows from a function without a formula may be unknown.
 function written(number, digits = DIGITS) {
-  if (Number.isNaN(number)) return "NaN";
+  if (Number.isNaN(number)) return hasOpaque ? UNKNOWN : "NaN";
   if (!Number.isFinite(number)) return number < 0 ? "−∞" : "∞";
-  if (number === 0) return "0";
+  if (isWhole(number)) return String(number + 0).replaceAll("-", "−");
   const [mantissa, exponent] = rounded(number, digits).split("e");
   if (+exponent < -4 || +exponent >= digits) return `${tidy(mantissa)}e${exponent.replace("+", "")}`.replaceAll("-", "−");
   return tidy((+`${mantissa}e${exponent}`).toFixed(Math.max(0, digits - 1 - +exponent))).replaceAll("-", "−");
@@ -34,8 +37,11 @@ function tidy(decimal) {
   return decimal.includes(".") ? decimal.replace(/\.?0+$/, "") : decimal;
 }
 
+const UNKNOWN = "–";
+const isWhole = (number) => Math.abs(number) < 1e6 && number === Math.round(number);
 const plain = (text) => +text.replaceAll("−", "-").replace("∞", "Infinity");
-const isRounded = (number, digits = DIGITS) => Math.abs(plain(written(number, digits)) - number) > 1e-12 * Math.abs(number);
+const asPrinted = (number, digits = DIGITS) => plain(written(number, digits));
+const isRounded = (number, digits = DIGITS) => Math.abs(asPrinted(number, digits) - number) > 1e-12 * Math.abs(number);
 
 function numberShown(number, digits) {
   const text = written(number, digits), negative = text.startsWith("−");
@@ -50,23 +56,23 @@ const parenthesised = (m) => row(`<mo fence="true">(</mo>${m}<mo fence="true">)<
 const atLeast = (p, shown) => (shown.p >= p ? shown : { m: parenthesised(signed(shown)), negative: false, p: ATOM });
 const positive = (p, shown) => (shown.p >= p && !shown.negative ? shown.m : parenthesised(signed(shown)));
 
-// A formula, with `leaf` for its quantities.
-function shown(e, leaf, numeric) {
-  const show = (part) => shown(part, leaf, numeric);
-  if (typeof e === "number") return numberShown(e, 12);
+// A formula, with `leaf` for its quantities; its own constants have as many digits as a formula in numbers.
+function shown(e, leaf, digits) {
+  const show = (part) => shown(part, leaf, digits);
+  if (typeof e === "number") return numberShown(e, digits || DIGITS);
   switch (e[0]) {
     case "Q":
       return leaf(e[1], e[2]);
     case "+": {
       if (e.length === 2) return show(e[1]);
-      const [first, ...rest] = shownTerms(e, leaf, numeric);
+      const [first, ...rest] = shownTerms(e, leaf, digits);
       const tail = rest.map((term) => `<mo form="infix">${term.negative ? "−" : "+"}</mo>${term.m}`).join("");
       return { m: row(signed(first) + tail), negative: false, p: SUM };
     }
     case "*": {
       if (e.length === 2) return show(e[1]);
       const [first, ...rest] = e.slice(1).map(show);
-      const head = atLeast(PRODUCT, first), between = numeric ? "<mo>·</mo>" : '<mspace width="0.2em"/>';
+      const head = atLeast(PRODUCT, first), between = digits ? "<mo>·</mo>" : '<mspace width="0.2em"/>';
       return { m: row(head.m + rest.map((factor) => between + positive(PRODUCT, factor)).join("")), negative: head.negative, p: PRODUCT };
     }
     case "/":
@@ -75,8 +81,12 @@ function shown(e, leaf, numeric) {
       return { m: `<msup>${row(positive(ATOM, show(e[1])))}${row(signed(show(e[2])))}</msup>`, negative: false, p: ATOM };
     case "-": {
       const term = show(e[1]);
+      if (term.negative && term.p === ATOM) return { m: term.m, negative: false, p: ATOM }; // −(−0.3) is 0.3
       return { m: positive(PRODUCT, term), negative: true, p: PRODUCT };
     }
+    case "r":
+      if (!digits) return { m: "<mo>⋯</mo>", negative: false, p: ATOM };
+      return { m: parenthesised(`<mo>⋯</mo><mo>=</mo>${signed(numberShown(evaluate(e), digits))}`), negative: false, p: ATOM };
     case "f":
     case "o":
       return { m: called(e[1], e.slice(2), (part) => signed(show(part))), negative: false, p: ATOM };
@@ -94,12 +104,14 @@ function shown(e, leaf, numeric) {
   }
 }
 
-// The terms of a sum; those in the middle of a long one are left out.
-function shownTerms(e, leaf, numeric) {
-  const terms = e.slice(1), dots = { m: "<mo>⋯</mo>", negative: false, p: ATOM };
-  const show = (term) => atLeast(PRODUCT, shown(term, leaf, numeric));
-  if (terms.length <= SHOWN_TERMS) return terms.map(show);
-  return [...terms.slice(0, EDGE_TERMS).map(show), dots, ...terms.slice(-EDGE_TERMS).map(show)];
+const shownTerms = (e, leaf, digits) => e.slice(1).map((term) => atLeast(PRODUCT, shown(term, leaf, digits)));
+
+// The same formula with the terms in the middle of its long sums together, as one number in print.
+function abridged(e) {
+  if (typeof e !== "object" || e[0] === "Q") return e;
+  if (e[0] !== "+" || e.length - 1 <= SHOWN_TERMS) return e.map(abridged);
+  const [kind, ...terms] = e, ends = [terms.slice(0, EDGE_TERMS), terms.slice(-EDGE_TERMS)].map((some) => some.map(abridged));
+  return [kind, ...ends[0], ["r", ...terms.slice(EDGE_TERMS, -EDGE_TERMS)], ...ends[1]];
 }
 
 function called(name, args, show) {
@@ -113,15 +125,15 @@ function called(name, args, show) {
 const marked = (k, flat, inner) => `<mrow class="${PHASE[arrays[k].kind]}" data-key="${key(k, flat)}">${inner}</mrow>`;
 
 // A formula as `math` elements, one for each term of a sum, so that a line can break between them.
-function lineOf(e, leaf, numeric) {
-  if (e[0] !== "+" || e.length === 2) return math(signed(shown(e, leaf, numeric)));
-  return shownTerms(e, leaf, numeric)
+function lineOf(e, leaf, digits) {
+  if (e[0] !== "+" || e.length === 2) return math(signed(shown(e, leaf, digits)));
+  return shownTerms(e, leaf, digits)
     .map(({ m, negative }, i) => math((i ? `<mo form="prefix" rspace="0.22em">${negative ? "−" : "+"}</mo>` : negative ? minus : "") + m))
     .join(" ");
 }
 
 function inSymbols(e) {
-  return lineOf(e, (k, flat) => ({ m: marked(k, flat, symbolOf(k, flat)), negative: false, p: ATOM }), false);
+  return lineOf(abridged(e), (k, flat) => ({ m: marked(k, flat, symbolOf(k, flat)), negative: false, p: ATOM }), 0);
 }
 
 function inNumbers(e, digits) {
@@ -129,18 +141,26 @@ function inNumbers(e, digits) {
     const number = numberShown(value(k, flat), digits);
     return { ...number, m: marked(k, flat, number.m) };
   };
-  return lineOf(e, leaf, true);
+  return lineOf(abridged(e), leaf, digits);
 }
 
-// How many digits the numbers in a formula need so that whoever puts them in gets the result that is shown.
-function digitsFor(e, result) {
-  const quantities = leavesOf(e);
-  if (quantities.length > 2 * SHOWN_TERMS) return DIGITS;
-  for (let digits = DIGITS; digits < 16; digits++) {
-    const rounded = new Map(quantities.map(([k, flat]) => [key(k, flat), plain(written(value(k, flat), digits))]));
-    if (written(evaluateWith(e, rounded)) === written(result)) return digits;
+// How the numbers in a formula are shown, as explain does: the fewest digits with which a calculator gives the result
+// as it is shown, and whether they give just that.
+function operandsOf(form, number) {
+  const result = asPrinted(number), e = abridged(form);
+  if (!Number.isFinite(result)) return { digits: DIGITS, exact: true };
+  if (JSON.stringify(e).includes('["o",')) return { digits: DIGITS, exact: false };
+  const size = magnitude(form), unit = result ? 10 ** (Math.floor(Math.log10(Math.abs(result))) + 1 - DIGITS) : 10 ** -DIGITS * size;
+  for (let digits = DIGITS; ; digits++) {
+    const off = Math.abs(evaluate(inPrint(e, digits)) - result);
+    if (off <= 0.5 * unit * (1 + 1e-6) || digits === MOST_DIGITS) return { digits, exact: off <= 1e-12 * Math.max(size, Math.abs(result)) };
   }
-  return 17;
+}
+
+function inPrint(e, digits) {
+  if (typeof e === "string") return e;
+  if (typeof e === "number" || "Qdr".includes(e[0])) return asPrinted(evaluate(e), digits);
+  return e.map((part, i) => (i ? inPrint(part, digits) : part));
 }
 
 // A number of a quantity, as text with all of it beside: what a reader sees and what a test reads.
@@ -153,7 +173,7 @@ function numberOfElement(k, flat, tag = "data", attributes = "") {
 // The value, but 0 where the terms of a sum cancel up to what float64 makes of it.
 function exact(k, flat) {
   const number = value(k, flat);
-  if (arrays[k].given || frozen || number === 0 || Math.abs(number) >= 1e-12) return number;
+  if (Number.isNaN(number) || arrays[k].given || frozen || number === 0 || Math.abs(number) >= 1e-12) return number;
   const form = mainForm(k, flat);
   return form[0] === "+" && Math.abs(number) < 1e-15 * magnitude(form) ? 0 : number;
 }

@@ -8,7 +8,7 @@ function parsed(text) {
   let i = 0;
   const peek = () => tokens[i]?.[4];
   const take = (sign) => {
-    if (peek() !== sign) throw new Unreadable(`a ${sign} is missing`);
+    if (peek() !== sign) throw new Unreadable(t("a {0} is missing", sign));
     i++;
   };
   const is = (...signs) => signs.includes(peek());
@@ -35,7 +35,7 @@ function parsed(text) {
   }
   function atom() {
     const token = tokens[i++];
-    if (token === undefined) throw new Unreadable("it ends too early");
+    if (token === undefined) throw new Unreadable(t("it ends too early"));
     const [, number, name, index, other] = token;
     if (number !== undefined) return +number;
     if (other === "(") {
@@ -43,12 +43,12 @@ function parsed(text) {
       take(")");
       return inner;
     }
-    if (name === undefined) throw new Unreadable(`${other} does not belong there`);
+    if (name === undefined) throw new Unreadable(t("{0} does not belong there", other));
     if (is("(") && index === undefined) return call({ log: "ln", σ: "sigmoid" }[name] ?? name);
     return quantity(name + (index ?? ""));
   }
   function call(name) {
-    if (!Object.hasOwn(functions, name)) throw new Unreadable(`${name} is none of ${Object.keys(functions).join(", ")}`);
+    if (!Object.hasOwn(functions, name)) throw new Unreadable(t("{0} is none of {1}", name, Object.keys(functions).join(", ")));
     take("(");
     const args = [sum()];
     while (is(",")) {
@@ -60,7 +60,7 @@ function parsed(text) {
   }
 
   const tree = sum();
-  if (i < tokens.length && tokens[i][0].trim()) throw new Unreadable(`${tokens[i][0].trim()} does not belong there`);
+  if (i < tokens.length && tokens[i][0].trim()) throw new Unreadable(t("{0} does not belong there", tokens[i][0].trim()));
   return tree;
 }
 
@@ -87,7 +87,7 @@ function quantity(text) {
     if (byName.has("learning_rate")) names.set("eta", [byName.get("learning_rate"), 0]);
   }
   const found = names.get(wanted);
-  if (found === undefined) throw new Unreadable(`${text} is no quantity of this page`);
+  if (found === undefined) throw new Unreadable(t("{0} is no quantity of this page", text));
   return ["Q", ...found];
 }
 
@@ -106,7 +106,7 @@ function judgedAnswer(text, k, flat, wantsFormula, before) {
   if (NUMBER.test(written)) {
     const number = plain(written.replaceAll("-", "−").replaceAll("+", "")), precision = precisionOf(written);
     const right = close(number, truth, precision + roundoffOf(k, flat));
-    if (right && wantsFormula) return { right: false, number, hint: "The number is right; what is asked for here is the formula." };
+    if (right && wantsFormula) return { right: false, number, hint: t("The number is right; what is asked for here is the formula.") };
     return right ? { right, number } : { right, number, hint: hintFor(number, precision, k, flat, before) };
   }
   let tree;
@@ -114,15 +114,17 @@ function judgedAnswer(text, k, flat, wantsFormula, before) {
     tree = parsed(written);
   } catch (error) {
     if (!(error instanceof Unreadable)) throw error;
-    return { right: false, unread: true, hint: `This cannot be read as a number or a formula: ${error.message}.` };
+    return { right: false, unread: true, hint: t("This cannot be read as a number or a formula: {0}.", error.message) };
   }
   const number = evaluate(tree), here = close(number, truth, roundoffOf(k, flat));
   if (leavesOf(tree).some(([l, i]) => l === k && i === flat)) {
-    return { right: false, number, hint: "This is the quantity itself; say what it is made of." };
+    return { right: false, number, hint: t("This is the quantity itself; say what it is made of.") };
   }
   if (!here) return { right: false, number, hint: hintFor(number, 0, k, flat, before) };
-  const general = frozen || [1, 2, 3].every((seed) => elsewhere(seed, () => close(evaluate(tree), value(k, flat), roundoffOf(k, flat))));
-  return general ? { right: true, number } : { right: false, number, hint: "This holds at these numbers, but not at others." };
+  // where a function has no formula, nothing is known elsewhere
+  const agrees = () => Number.isNaN(value(k, flat)) || close(evaluate(tree), value(k, flat), roundoffOf(k, flat));
+  const general = frozen || [1, 2, 3].every((seed) => elsewhere(seed, agrees));
+  return general ? { right: true, number } : { right: false, number, hint: t("This holds at these numbers, but not at others.") };
 }
 
 function roundoffOf(k, flat) {
@@ -137,16 +139,16 @@ function hintFor(number, precision, k, flat, before) {
   }
   if (before.size) {
     const carried = formsOf(k, flat).map((form) => evaluateWith(form, before));
-    if (carried.some((wrong) => close(number, wrong, precision))) return "This follows from what was filled in before: look for the mistake there.";
+    if (carried.some((wrong) => close(number, wrong, precision))) return t("This follows from what was filled in before: look for the mistake there.");
   }
-  if (Math.abs(number - truth) <= 0.02 * Math.abs(truth)) return "Close: probably rounded too early. Carry more digits.";
+  if (Math.abs(number - truth) <= 0.02 * Math.abs(truth)) return t("Close: probably rounded too early. Carry more digits.");
   return "";
 }
 
 // Formulas that are wrong, and in which words; the ones that people write most often come first.
 function mistakesOf(k, flat) {
   const { kind } = arrays[k], found = [], form = arrays[k].given ? null : mainForm(k, flat);
-  if (form === null || frozen) return found;
+  if (form === null) return found;
   const add = (tree, words) => found.push([tree, words]);
   const sibling = (l, other) => data.nodes.map((n) => [n[kindOf(l)], n[other]]).find(([from, to]) => from === l && to !== undefined)?.[1];
   const kindOf = (l) => arrays[l].kind;
@@ -155,46 +157,46 @@ function mistakesOf(k, flat) {
     return other === undefined ? leaf : ["Q", other, leaf[2]];
   });
 
-  add(["-", form], "The sign is wrong.");
+  add(["-", form], t("The sign is wrong."));
   if (kind === "delta") {
     const Delta = sibling(k, "Delta");
-    if (Delta !== undefined) add(["Q", Delta, flat], "Φ′ is left out: this is Δ. The step from Δ to δ multiplies by the derivative of the activation.");
-    add(replaced("h", "a"), "The derivative of the activation is taken at the wrong place: a stands where h belongs.");
+    if (Delta !== undefined) add(["Q", Delta, flat], t("Φ′ is left out: this is Δ. The step from Δ to δ multiplies by the derivative of the activation."));
+    add(replaced("h", "a"), t("The derivative of the activation is taken at the wrong place: a stands where h belongs."));
   }
-  if (kind === "h") add(["Q", sibling(k, "a") ?? k, flat], "This is the pre-activation a: the activation is still to be applied.");
-  if (kind === "a") add(replaced("h", "a"), "The pre-activation a of the layer before is used where its activation h belongs.");
-  if (kind === "Delta" || kind === "grad") add(replaced("delta", "Delta"), "Φ′ is left out: Δ stands where δ belongs. First go from Δ to δ.");
-  if (kind === "grad") add(replaced("h", "a"), "The pre-activation a is used where the activation h belongs.");
+  if (kind === "h") add(["Q", sibling(k, "a") ?? k, flat], t("This is the pre-activation a: the activation is still to be applied."));
+  if (kind === "a") add(replaced("h", "a"), t("The pre-activation a of the layer before is used where its activation h belongs."));
+  if (kind === "Delta" || kind === "grad") add(replaced("delta", "Delta"), t("Φ′ is left out: Δ stands where δ belongs. First go from Δ to δ."));
+  if (kind === "grad") add(replaced("h", "a"), t("The pre-activation a is used where the activation h belongs."));
   const swap = (l, i) => {
     const index = indexOf(l, i), other = index.slice().reverse();
     return index.length === 2 && index[0] !== index[1] && other.every((n, axis) => n < arrays[l].shape[axis]) ? flatOf(l, other) : null;
   };
   if (leavesOf(form).some(([l, i]) => kindOf(l) === "W" && swap(l, i) !== null) && kind !== "updated") {
-    add(mapped(form, (leaf) => (kindOf(leaf[1]) === "W" ? ["Q", leaf[1], swap(leaf[1], leaf[2]) ?? leaf[2]] : leaf)), "The matrix is transposed: row and column of W are swapped.");
+    add(mapped(form, (leaf) => (kindOf(leaf[1]) === "W" ? ["Q", leaf[1], swap(leaf[1], leaf[2]) ?? leaf[2]] : leaf)), t("The matrix is transposed: row and column of W are swapped."));
   }
-  if (kind === "grad" && swap(k, flat) !== null) add(["Q", k, swap(k, flat)], "The gradient is transposed: h belongs to the row, δ to the column.");
+  if (kind === "grad" && swap(k, flat) !== null) add(["Q", k, swap(k, flat)], t("The gradient is transposed: h belongs to the row, δ to the column."));
   if (kind === "updated") {
     const [W, step] = [form[1], form[2][1]];
-    add(["+", W, step], "The step leads uphill: the gradient is subtracted.");
-    add(["+", W, ["-", step[2]]], "The learning rate η is left out.");
-    add(step, "This is only the step η ∂L/∂W: it is subtracted from the weight.");
-    add(["-", step], "This is only the step −η ∂L/∂W: the weight itself is missing.");
+    add(["+", W, step], t("The step leads uphill: the gradient is subtracted."));
+    add(["+", W, ["-", step[2]]], t("The learning rate η is left out."));
+    add(step, t("This is only the step η ∂L/∂W: it is subtracted from the weight."));
+    add(["-", step], t("This is only the step −η ∂L/∂W: the weight itself is missing."));
   }
   if (form[0] === "+") {
     form.slice(1).forEach((term, i) => {
       const rest = form.slice(1).filter((_, j) => j !== i), about = leavesOf(term).map(([l, j]) => textOf(l, j)).join(" · ");
       const bias = kind === "a" && term[0] === "Q";
-      add(["+", ...rest], bias ? "The bias is left out." : `A term is left out: ${about}.`);
-      add(["+", ...form.slice(1).map((t, j) => (j === i ? ["-", t] : t))], `One sign is wrong: that of ${about}.`);
+      add(["+", ...rest], bias ? t("The bias is left out.") : t("A term is left out: {0}.", about));
+      add(["+", ...form.slice(1).map((one, j) => (j === i ? ["-", one] : one))], t("One sign is wrong: that of {0}.", about));
     });
   }
   const examples = data.batch.reduce((a, b) => a * b, 1);
   if (examples > 1) {
-    add(["*", examples, form], "1/N is left out: the loss is the mean over the examples.");
-    if (form[0] === "+" && kind === "grad") add(["/", form, examples], "1/N is there twice: δ has it already.");
+    add(["*", examples, form], t("1/N is left out: the loss is the mean over the examples."));
+    if (form[0] === "+" && kind === "grad") add(["/", form, examples], t("1/N is there twice: δ has it already."));
   }
   for (let other = 0; other < Math.min(arrays[k].size, 200); other++) {
-    if (other !== flat && !arrays[k].given) add(["Q", k, other], `This is ${textOf(k, other)}, another element.`);
+    if (other !== flat && !arrays[k].given) add(["Q", k, other], t("This is {0}, another element.", textOf(k, other)));
   }
   return found;
 }

@@ -2,28 +2,35 @@
 
 const icon = (path) => `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${path}"/></svg>`;
 
+function aboutFormulas() {
+  if (frozen) return t("The numbers of this page cannot be changed: they decide which keys a row of attention sees.");
+  const names = data.opaque.slice(0, 3).map((name) => `<code>${escaped(name)}</code>`).join(", ");
+  return t("There is no formula for {0}: what follows is unknown, {1}, where a change reaches it.", names + (data.opaque.length > 3 ? " …" : ""), UNKNOWN);
+}
+
 function skeleton() {
   const phases = PHASES.filter(([phase]) => data.steps.some((step) => step.phase === phase));
   const main = $("page");
   main.querySelector("noscript")?.remove();
   main.insertAdjacentHTML(
     "beforeend",
-    `<nav class="controls" aria-label="Steps">
-      <div class="phases" role="group" aria-label="Phases">${phases.map(([phase, words]) => `<button type="button" data-phase="${phase}" class="${COLOR[phase]}">${words}</button>`).join("")}</div>
-      <div class="stepper"><button type="button" id="first" aria-label="First step" title="First step (Home)">${icon("M3 2h2v12H3zM14 2v12L6 8z")}</button><button type="button" id="back" aria-label="Previous step" title="Previous step (←)">${icon("M12 2v12L4 8z")}</button>
-      <input type="range" id="slider" min="0" aria-label="Step"><button type="button" id="next" class="main" aria-label="Next step" title="Next step (→)">${icon("M4 2v12l8-6z")}</button><button type="button" id="last" aria-label="Last step" title="Last step (End)">${icon("M11 2h2v12h-2zM2 2v12l8-6z")}</button>
+    `<nav class="controls" aria-label="${t("Steps")}">
+      <div class="phases" role="group" aria-label="${t("Phases")}">${phases.map(([phase, words]) => `<button type="button" data-phase="${phase}" class="${COLOR[phase]}">${words}</button>`).join("")}</div>
+      <div class="stepper"><button type="button" id="first" aria-label="${t("First step")}" title="${t("First step")} (Home)">${icon("M3 2h2v12H3zM14 2v12L6 8z")}</button><button type="button" id="back" aria-label="${t("Previous step")}" title="${t("Previous step")} (←)">${icon("M12 2v12L4 8z")}</button>
+      <input type="range" id="slider" min="0" aria-label="${t("Step")}"><button type="button" id="next" class="main" aria-label="${t("Next step")}" title="${t("Next step")} (→)">${icon("M4 2v12l8-6z")}</button><button type="button" id="last" aria-label="${t("Last step")}" title="${t("Last step")} (End)">${icon("M11 2h2v12h-2zM2 2v12l8-6z")}</button>
       <span id="count"></span></div>
-      <div class="options">${examples > 1 ? `<label>Example <select id="example">${Array.from({ length: Math.min(examples, 1000) }, (_, i) => `<option value="${i}">${i}</option>`).join("")}</select></label>` : ""}
-      <label>Fill in <select id="fill"><option value="nothing">nothing</option><option value="numbers">numbers</option><option value="formulas">formulas</option></select></label>
-      <button type="button" id="link">Copy link</button></div>
+      <div class="options">${examples > 1 ? `<label>${t("Example")} <select id="example">${Array.from({ length: Math.min(examples, 1000) }, (_, i) => `<option value="${i}">${i}</option>`).join("")}</select></label>` : ""}
+      <label>${t("Fill in")} <select id="fill">${["nothing", "numbers", "formulas"].map((what) => `<option value="${what}">${t(what)}</option>`).join("")}</select></label>
+      <span class="keep"><button type="button" id="link">${t("Copy link")}</button><button type="button" id="save">${t("Save")}</button><button type="button" id="open">${t("Open")}</button><input type="file" id="file" accept=".json,application/json" aria-label="${t("A file that was saved here")}" hidden></span></div>
+      <p id="kept" role="status"></p>
     </nav>
-    ${frozen ? `<p class="note">The numbers of this page cannot be changed: it has no formula for ${data.frozen.slice(0, 3).map((name) => `<code>${escaped(name)}</code>`).join(", ")}.</p>` : ""}
-    <div class="stage"><section class="drawing" aria-label="Drawing"><div id="drawing" class="scroll" tabindex="0" role="group" aria-label="Drawing of the network"></div>
-    <p class="legend"><span class="forward">forward: a, h</span> <span class="back">backward: Δ, δ, ∂L/∂W</span> <span class="update">update</span></p></section>
-    <section class="step" aria-label="Current step"><div id="step"></div><p id="live" class="unseen" aria-live="polite"></p></section></div>
-    <div class="below"><section id="numbers" aria-label="Numbers that can be changed"></section><div><section id="learning" aria-label="Learning"></section>
-    ${data.claims.length ? `<section id="claims" aria-label="Claims"></section>` : ""}</div></div>
-    <section id="printed" aria-label="All steps" hidden></section>`,
+    ${frozen || hasOpaque ? `<p class="note">${aboutFormulas()}</p>` : ""}
+    <div class="stage"><section class="drawing" aria-label="${t("Drawing")}"><div id="drawing" class="scroll" tabindex="0" role="group" aria-label="${t("Drawing of the network")}"></div>
+    <p class="legend"><span class="forward">${t("forward: a, h")}</span> <span class="back">${t("backward: Δ, δ, ∂L/∂W")}</span> <span class="update">${t("update")}</span></p></section>
+    <section class="step" aria-label="${t("Current step")}"><div id="step"></div><p id="live" class="unseen" aria-live="polite"></p></section></div>
+    <div class="below"><section id="numbers" aria-label="${t("Numbers that can be changed")}"></section><div><section id="learning" aria-label="${t("Learning")}"></section>
+    ${data.claims.length ? `<section id="claims" aria-label="${t("Claims")}"></section>` : ""}</div></div>
+    <section id="printed" aria-label="${t("All steps")}" hidden></section>`,
   );
   $("slider").addEventListener("input", (event) => go(+event.target.value));
   const buttons = { first: () => 0, back: () => state.stop - 1, next: () => state.stop + 1, last: () => stops.length - 1 };
@@ -40,22 +47,24 @@ function skeleton() {
   $("example")?.addEventListener("change", (event) => {
     state.example = +event.target.value;
     state.answers.clear();
-    makeStops();
-    numbersPanel();
-    render();
+    anew();
   });
-  $("link").addEventListener("click", async (event) => {
-    remember();
-    await navigator.clipboard?.writeText(location.href).catch(() => {});
-    event.target.textContent = "In the address bar";
-    setTimeout(() => (event.target.textContent = "Copy link"), 2000);
+  $("link").addEventListener("click", async () => {
+    const fits = remember();
+    say(fits ? t("The link is in the address bar.") : t("What was changed is too much for a link of {0} characters: save it as a file.", LONGEST_LINK));
+    if (fits) await navigator.clipboard?.writeText(location.href).catch(() => {});
+  });
+  $("save").addEventListener("click", save);
+  $("open").addEventListener("click", () => $("file").click());
+  $("file").addEventListener("change", async (event) => {
+    const [file] = event.target.files;
+    event.target.value = "";
+    if (file) opening(await file.text());
   });
   document.addEventListener("keydown", keys);
   addEventListener("hashchange", () => {
     recall();
-    makeStops();
-    numbersPanel();
-    render();
+    anew();
   });
   addEventListener("pagehide", remember);
   addEventListener("beforeprint", printed);
@@ -64,6 +73,16 @@ function skeleton() {
   $("claims")?.addEventListener("click", chosen);
   document.addEventListener("pointerover", pointed);
   dragging();
+}
+
+function anew() {
+  makeStops();
+  numbersPanel();
+  render();
+}
+
+function say(words) {
+  $("kept").textContent = words;
 }
 
 function go(stop) {
@@ -144,8 +163,8 @@ function render() {
   stepPanel(k, flat, forms);
   $("slider").max = stops.length - 1;
   $("slider").value = state.stop;
-  $("slider").setAttribute("aria-valuetext", `${state.stop + 1} of ${stops.length}: ${nameOf(k, flat)}`);
-  $("count").textContent = `${state.stop + 1} of ${stops.length}`;
+  $("slider").setAttribute("aria-valuetext", `${t("{0} of {1}", state.stop + 1, stops.length)}: ${nameOf(k, flat)}`);
+  $("count").textContent = t("{0} of {1}", state.stop + 1, stops.length);
   $("fill").value = state.fill;
   if ($("example")) $("example").value = state.example;
   $("first").disabled = $("back").disabled = state.stop === 0;
@@ -175,6 +194,4 @@ function follow() {
 
 skeleton();
 recall();
-makeStops();
-numbersPanel();
-render();
+anew();

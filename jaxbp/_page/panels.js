@@ -10,8 +10,8 @@ function learningPanel() {
   const loss = byName.get("loss"), losses = state.losses, now = value(loss, 0);
   if (!$("learning").firstChild) {
     $("learning").innerHTML =
-      `<h2>Learning</h2><div class="learn"><label class="rate">Learning rate η <input type="number" step="any" min="0" data-edit="${key(rate, 0)}" data-name="learning_rate" value="${value(rate, 0)}"></label>` +
-      `<button type="button" id="descend" class="main">Take a step</button><button type="button" id="descend10">Take 10</button></div><div id="losses"></div>`;
+      `<h2>${t("Learning")}</h2><div class="learn"><label class="rate">${t("Learning rate η")} <input type="number" step="any" min="0" data-edit="${key(rate, 0)}" data-name="learning_rate" value="${value(rate, 0)}"></label>` +
+      `<button type="button" id="descend" class="main">${t("Take a step")}</button><button type="button" id="descend10">${t("Take 10")}</button></div><div id="losses"></div>`;
     $("learning").addEventListener("input", (event) => event.target.dataset.edit && edit(event.target.dataset.edit, event.target.value));
     for (const [id, n] of [["descend", 1], ["descend10", 10]]) {
       $(id).addEventListener("click", () => {
@@ -21,9 +21,10 @@ function learningPanel() {
       });
     }
   }
+  for (const id of ["descend", "descend10"]) $(id).disabled = Number.isNaN(now); // nothing follows from what is unknown
   const curve = losses.length > 1 ? [...losses.slice(0, -1), now] : [];
   const shownLoss = state.fill === "nothing" ? numberOfElement(loss, 0, "output") : hidden(loss, 0) ? "?" : numberOfElement(loss, 0, "output");
-  $("losses").innerHTML = `<p>Loss${examples > 1 ? `, mean over ${examples} examples,` : ""} now: ${shownLoss}${curve.length ? `, after ${losses.length - 1} step${losses.length > 2 ? "s" : ""} from ${written(losses[0])}` : ""}</p>${curve.length ? sparkline(curve) : ""}`;
+  $("losses").innerHTML = `<p>${examples > 1 ? t("Loss now, the mean over {0} examples:", examples) : t("Loss now:")} ${shownLoss}${curve.length ? `; ${t("steps: {0}, from {1}", losses.length - 1, written(losses[0]))}` : ""}</p>${curve.length ? sparkline(curve) : ""}`;
 }
 
 function sparkline(numbers) {
@@ -31,7 +32,7 @@ function sparkline(numbers) {
   const x = (i) => 6 + ((width - 12) * i) / Math.max(1, numbers.length - 1), y = (v) => 6 + ((height - 12) * (most - v)) / (most - least || 1);
   const path = numbers.map((v, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(Number.isFinite(v) ? v : most).toFixed(1)}`).join("");
   const dots = numbers.length <= 60 ? numbers.map((v, i) => `<circle cx="${x(i).toFixed(1)}" cy="${y(v).toFixed(1)}" r="3"/>`).join("") : "";
-  return `<svg class="curve" viewBox="0 0 ${width} ${height}" role="img" aria-label="The loss falls from ${written(numbers[0])} to ${written(numbers.at(-1))}"><path class="axis" d="M6 ${y(0)} H${width - 6}"/><path d="${path}"/>${dots}</svg>`;
+  return `<svg class="curve" viewBox="0 0 ${width} ${height}" role="img" aria-label="${t("The loss goes from {0} to {1}", written(numbers[0]), written(numbers.at(-1)))}"><path class="axis" d="M6 ${y(0)} H${width - 6}"/><path d="${path}"/>${dots}</svg>`;
 }
 
 // Claims, judged at the numbers that are there now.
@@ -65,15 +66,15 @@ function claimsPanel() {
   const rows = verdicts.map((verdict) => {
     const { claim, of, truth, holds, gives, here, follows, unknown } = verdict;
     const sort = unknown ? "unknown" : !holds ? "wrong" : here ? "here" : "right", covered = of?.[0] === "Q" && hidden(of[1], of[2]);
-    const remark = unknown ? "not judged at other numbers" : here ? "here, but not at other numbers" : follows ? "this follows from the numbers claimed before" : "";
+    const remark = unknown ? t("not judged at other numbers") : here ? t("here, but not at other numbers") : follows ? t("this follows from the numbers claimed before") : "";
     const place = of?.[0] === "Q" && positions.has(key(of[1], of[2])) ? `<button type="button" data-go="${key(of[1], of[2])}">${escaped(claim.where || claim.name)}</button>` : escaped(claim.where || claim.name);
     return (
-      `<tr class="${covered ? "" : sort}" data-claim="${escaped(claim.name)}"><td class="mark">${covered ? "" : unknown ? "?" : holds ? `✓<span class="unseen">right</span>` : `✗<span class="unseen">wrong</span>`}</td><td>${place}</td>` +
+      `<tr class="${covered ? "" : sort}" data-claim="${escaped(claim.name)}"><td class="mark">${covered ? "" : unknown ? "?" : holds ? `✓<span class="unseen">${t("right")}</span>` : `✗<span class="unseen">${t("wrong")}</span>`}</td><td>${place}</td>` +
       `<td>${math(`${claim.symbol}<mo>=</mo>${claim.said}`)}${gives === undefined || covered ? "" : ` = ${written(gives)}`}</td>` +
       `<td>${holds || unknown || covered ? "" : of[0] === "Q" ? numberOfElement(of[1], of[2]) : written(truth)} ${covered ? "" : remark}</td></tr>`
     );
   });
-  $("claims").innerHTML = `<h2>Claims</h2><p id="summary">${verdicts.length} claim${verdicts.length > 1 ? "s" : ""}: ${right} right, ${verdicts.length - right} wrong</p><div class="scroll" tabindex="0" role="group" aria-label="Table of claims"><table><thead><tr><th><span class="unseen">verdict</span></th><th>where</th><th>claimed</th><th>right</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
+  $("claims").innerHTML = `<h2>${t("Claims")}</h2><p id="summary">${t("{0} right, {1} wrong", right, verdicts.length - right)}</p><div class="scroll" tabindex="0" role="group" aria-label="${t("Table of claims")}"><table><thead><tr><th><span class="unseen">${t("verdict")}</span></th><th>${t("where")}</th><th>${t("claimed")}</th><th>${t("right")}</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
 }
 
 // On paper: every step of this example, with blanks where something is to be filled in.
@@ -89,7 +90,7 @@ function printed() {
     const numbers = blank ? '= <span class="gap"></span>' : equation(k, flat, forms, COLOR[stop.step.phase]);
     return `${head}<div class="entry">${blank ? `${symbol} ${formula} ${numbers}` : numbers}</div>`;
   });
-  $("printed").innerHTML = `<h2>All steps</h2>${blocks.join("")}`;
+  $("printed").innerHTML = `<h2>${t("All steps")}</h2>${blocks.join("")}`;
   $("printed").hidden = false;
 }
 

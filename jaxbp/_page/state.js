@@ -1,12 +1,12 @@
 // Where the reader is and what was changed: steps, answers, and the link that keeps them.
 
 const FEW = 24; // elements of a quantity that are steps of their own
-const PHASES = [["forward", "Forward"], ["loss", "Loss"], ["back", "Backward"], ["gradient", "Gradients"], ["update", "Update"]];
+const PHASES = [["forward", t("Forward")], ["loss", t("Loss")], ["back", t("Backward")], ["gradient", t("Gradients")], ["update", t("Update")]];
 const COLOR = { forward: "forward", loss: "loss", back: "back", gradient: "back", update: "update", given: "given" };
 const examples = data.batch.reduce((a, b) => a * b, 1);
 const rate = byName.get("learning_rate");
 
-const state = { stop: 0, example: 0, fill: "nothing", ops: [], open: {}, answers: new Map(), losses: [] };
+const state = { stop: 0, example: 0, fill: data.fill, ops: [], open: {}, answers: new Map(), losses: [] };
 let stops = [], positions = new Map();
 
 const $ = (id) => document.getElementById(id);
@@ -107,34 +107,86 @@ function rememberSoon() {
   waiting = setTimeout(remember, 400);
 }
 
+// Whether it fits into a link.
 function remember() {
   clearTimeout(waiting);
-  const kept = { s: state.stop, x: state.example, f: state.fill, o: state.ops, w: state.open };
-  const text = encodeURIComponent(JSON.stringify(kept));
-  const hash = text.length <= LONGEST_LINK ? `#${text}` : "#";
-  if (hash === location.hash) return;
+  const text = encodeURIComponent(JSON.stringify(kept())), fits = text.length <= LONGEST_LINK;
+  const hash = fits ? `#${text}` : "#";
+  if (hash === location.hash) return fits;
   try {
     history.replaceState(null, "", hash);
   } catch {
     // a page inside another one may have no address
   }
+  return fits;
 }
 
+const kept = () => ({ s: state.stop, x: state.example, f: state.fill, o: state.ops, w: state.open });
+
 function recall() {
-  let kept;
   try {
-    kept = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+    restore(JSON.parse(decodeURIComponent(location.hash.slice(1))));
   } catch {
-    return;
+    // an address that somebody else has made
   }
-  if (kept === null || typeof kept !== "object") return;
+}
+
+function restore(found) {
+  if (found === null || typeof found !== "object") return;
   const number = (n, most) => (Number.isInteger(n) && n >= 0 && n < most ? n : 0);
-  state.example = number(kept.x, examples);
-  state.fill = ["nothing", "numbers", "formulas"].includes(kept.f) ? kept.f : "nothing";
-  state.open = Object.fromEntries(Object.entries(kept.w ?? {}).filter(([s, i]) => data.steps[s] && Number.isInteger(i) && i >= 0));
-  const ops = (Array.isArray(kept.o) ? kept.o : []).filter(
+  state.example = number(found.x, examples);
+  state.fill = ["nothing", "numbers", "formulas"].includes(found.f) ? found.f : data.fill;
+  state.open = Object.fromEntries(Object.entries(found.w ?? {}).filter(([s, i]) => data.steps[s] && Number.isInteger(i) && i >= 0));
+  const ops = (Array.isArray(found.o) ? found.o : []).filter(
     (op) => Array.isArray(op) && ((op[0] === "s" && number(op[1], 1000) > 0) || (op[0] === "e" && arrays[op[1]]?.given && !arrays[op[1]].ids && number(op[2], arrays[op[1]].size) === op[2] && Number.isFinite(op[3]))),
   );
   if (!frozen) replay(ops);
-  state.stop = number(kept.s, Infinity);
+  state.answers.clear();
+  state.stop = number(found.s, Infinity);
+}
+
+// The file: the same, with what was filled in, and of which network it is.
+
+const KIND = "jaxbp page";
+const ofNetwork = () => arrays.map((array) => `${array.name}[${array.shape}]`).join(" ");
+
+function saved() {
+  const answers = [...state.answers].map(([place, { text, shown }]) => [place, shown ? null : text]);
+  return JSON.stringify({ kind: KIND, network: ofNetwork(), ...kept(), a: answers });
+}
+
+function save() {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([saved()], { type: "application/json" }));
+  link.download = `${document.title.replaceAll(/[^\p{L}\p{N}]+/gu, "-").replaceAll(/^-|-$/g, "").slice(0, 60) || "page"}.json`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  say(t("Saved as {0}.", link.download));
+}
+
+function opening(text) {
+  let found;
+  try {
+    found = JSON.parse(text);
+  } catch {
+    found = null;
+  }
+  if (found?.kind !== KIND) return say(t("This is no file that such a page has saved."));
+  if (found.network !== ofNetwork()) return say(t("This file is of a page with another network."));
+  restore(found);
+  anew();
+  for (const [place, written] of (Array.isArray(found.a) ? found.a : []).filter(Array.isArray)) {
+    const at = positions.get(place);
+    if (at === undefined || (written !== null && typeof written !== "string")) continue;
+    const [k, flat] = place.split(":").map(Number);
+    const verdict = written === null ? { right: true, shown: true } : judgedAnswer(written, k, flat, state.fill === "formulas", wrongBefore());
+    state.answers.set(place, { ...verdict, text: written ?? "" });
+  }
+  render();
+  say(t("Opened."));
+}
+
+// What was filled in wrongly, from which other numbers may follow.
+function wrongBefore() {
+  return new Map([...state.answers].filter(([, a]) => !a.right && Number.isFinite(a.number)).map(([place, a]) => [place, a.number]));
 }

@@ -22,6 +22,7 @@ The problem is the description of a network that `check` takes, with two tables 
     follow_through = 0.5
     by_element = true
     layout = "rows"
+    digits = 0
 
 `[points]` says what is asked for: points for a quantity, or for a group of them, such as "grad" or "grad.o", which
 are shared evenly by those that nothing closer names; `total` is what they are scaled to. Without it each gradient is
@@ -37,6 +38,10 @@ What is handed in has weights `(in, out)` and a row for each example. Where the 
 "torch", with weights `(out, in)`, or "columns", where examples are columns too: Python functions are then called with
 parameters and data in that layout, though all that is in the problem's file is in rows. Gradients may have other keys,
 such as `W1` and `b1`, where shapes and order say which is which.
+
+Where a class computed by hand and rounded each number to a few significant digits, `digits = 4` (or 3) takes that for
+no mistake: what is then off by less than such rounding adds up to, three hundredths of the largest element of a
+quantity and more where much cancels, is right.
 
 Python files are executed one by one, each in a process of its own that may take `seconds` and `memory` (in MiB), and
 import no module that `forbid` names. It sees nothing but its own source, the arguments and Python; on Linux with

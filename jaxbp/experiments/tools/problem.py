@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+import jax.numpy as jnp
 import numpy as np
 
 import jaxbp
@@ -16,6 +17,9 @@ from jaxbp.experiments.tools.fences import Fence
 from jaxbp.experiments.tools.laid_out import Layout, arguments
 
 MOST_SECONDS = 86_400
+BY_HAND: dict[int, Any] = {3: jnp.bfloat16, 4: jnp.float16}
+"""The number format whose rounding is that of so many significant digits."""
+
 _MEBIBYTE = 2**20
 _GRADING: dict[str, Any] = {
     "function": "gradients",
@@ -25,6 +29,7 @@ _GRADING: dict[str, Any] = {
     "seconds": 10,
     "memory": 2048,
     "layout": "rows",
+    "digits": 0,
 }
 """The keys of [grading], with what they are when they are not there."""
 
@@ -43,6 +48,7 @@ class Problem:
         seconds: How long one may run.
         memory: What it may take of memory, in bytes.
         layout: How what is handed in lies, as `jaxbp.check` has it.
+        digits: To how many significant digits each number was rounded by hand, one after the other; 0 if it was not.
     """
 
     described: Description
@@ -54,6 +60,7 @@ class Problem:
     seconds: float
     memory: int
     layout: Layout
+    digits: int
 
     @property
     def total(self) -> float:
@@ -118,6 +125,11 @@ def _grading(table: Any) -> dict[str, Any]:
         raise TypeError(f'grading.forbid is {values["forbid"]!r}, expected names of modules: forbid = ["jax"]')
     if values["layout"] not in get_args(Layout):
         raise ValueError(f"grading.layout is {values['layout']!r}, expected one of {quoted(get_args(Layout))}")
+    if values["digits"] not in (0, *BY_HAND) or not isinstance(values["digits"], int):
+        raise ValueError(
+            f"grading.digits is {values['digits']!r}, expected {' or '.join(map(str, BY_HAND))}, to how many "
+            "significant digits numbers were rounded by hand, or 0 where they were not"
+        )
     for key, least, most in (("follow_through", 0, 1), ("seconds", 0.1, MOST_SECONDS), ("memory", 64, 2**22)):
         if not _is_number(values[key]) or not least <= values[key] <= most:
             raise ValueError(f"grading.{key} is {values[key]!r}, expected a number from {least} to {most}")
