@@ -23,6 +23,7 @@ from cases import ALL, QUARTIC, SINE, Case, case_named, swept
 import jaxbp
 from jaxbp._explain import _attention_forms, _digits, _equations, _formulas, _numbers, _steps, _terms
 from jaxbp._explain._expressions import Number, evaluate
+from jaxbp._explain._html import fragment
 from jaxbp._explain._matrices import matrices
 from jaxbp._names import Name
 from jaxbp._names import named as by_name
@@ -990,7 +991,7 @@ RENDERERS = {
     "markdown": jaxbp.Explanation.markdown,
     "latex": jaxbp.Explanation.latex,
     "html": jaxbp.Explanation.html,
-    "notebook": jaxbp.Explanation._repr_html_,
+    "fragment": fragment,
 }
 
 

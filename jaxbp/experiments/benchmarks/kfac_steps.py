@@ -96,7 +96,7 @@ def ours(problem: Problem, batch: Any, settings: dict[str, Any]) -> Callable[[],
 
 def theirs(problem: Problem, batch: Any) -> Callable[[], Any]:
     """A step of kfac-jax's with the same settings."""
-    from experiments.benchmarks.kfac_jax_peer import optimizer_of
+    from jaxbp.experiments.benchmarks.kfac_jax_peer import optimizer_of
 
     optimizer, key, params = optimizer_of(problem, 1.0), jax.random.PRNGKey(0), _params(problem)
     state = optimizer.init(params, key, batch)

@@ -163,7 +163,7 @@ def tuned(name: str, problem: Problem, optimizer: str, config: SecondOrder, cons
 def trainer(problem: Problem, name: str, config: SecondOrder) -> Callable[[float, int], Curve]:
     """A function of a setting and a seed that trains, compiled but once."""
     if name == "kfac-jax":
-        from experiments.benchmarks.kfac_jax_peer import steps_of
+        from jaxbp.experiments.benchmarks.kfac_jax_peer import steps_of
 
         return lambda setting, seed: watched(problem, name, setting, seed, config, steps_of(problem, setting, seed))
     make: dict[str, Callable[..., optax.GradientTransformation]] = {

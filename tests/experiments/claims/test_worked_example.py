@@ -126,6 +126,16 @@ def test_a_formula_that_holds_in_no_form_and_a_wrong_gradient_decide_against_it(
     assert replace(result, formulas=(right,)).decision.startswith("1 of 1 formulas of the chapter hold as printed")
 
 
+@pytest.fixture
+def _traced_anew(monkeypatch):
+    """What is compiled in a test has its sabotage in it."""
+    jax.clear_caches()
+    yield
+    monkeypatch.undo()
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("_traced_anew")
 def test_a_sabotaged_sweep_is_not_blamed_on_the_chapter(monkeypatch):
     passages = {passage.place: passage for passage in chapter.passages()}
     right = jaxbp.Dense.pull_back
