@@ -277,7 +277,7 @@ def table_of(name: str, best: dict[str, list[Curve]], config: SecondOrder) -> Ta
     """How each ended, and the steps and seconds to the best test error of Adam's, seed by seed."""
     title = f"{name}, {config.batch_size} examples a step, {config.seconds:g} s each, median of {config.seeds} seeds"
     table = Table(title=title, title_justify="left")
-    columns = ("optimizer", "setting", "ms a step", "by the clock", "steps", "test error", "least to greatest")
+    columns = ("optimizer", "ms a step, CPU / wall", "steps", "test error")
     for column in (*columns, "to Adam's best: steps", "seconds", "over Adam's"):
         table.add_column(column, justify="left" if column == "optimizer" else "right")
     adams = best.get("Adam", [])
@@ -296,19 +296,17 @@ def table_of(name: str, best: dict[str, list[Curve]], config: SecondOrder) -> Ta
                 f"{seconds:.1f}",
                 f"{np.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})",
             )
+        clocks = ([clock[-1] / curve.steps[-1] for clock in (curve.seconds, curve.wall)] for curve in curves)
+        cpu, wall = 1e3 * np.median(list(clocks), axis=0)
         table.add_row(
-            optimizer,
-            f"{curves[0].setting:g}",
-            *(f"{1e3 * np.median([of(curve) / curve.steps[-1] for curve in curves]):.1f}" for of in _CLOCKS),
+            f"{optimizer} {curves[0].setting:g}",
+            f"{cpu:.0f} / {wall:.0f}",
             f"{np.median([curve.steps[-1] for curve in curves]):.0f}",
-            f"{np.median(last):.4g}",
-            f"{min(last):.4g}–{max(last):.4g}",
+            f"{np.median(last):.3g} ({min(last):.3g}–{max(last):.3g})",
             *to_best,
         )
     return table
 
-
-_CLOCKS = (lambda curve: curve.seconds[-1], lambda curve: curve.wall[-1])
 
 if __name__ == "__main__":
     command_line(main, SecondOrder, lambda best: True)
