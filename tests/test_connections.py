@@ -1,5 +1,6 @@
 """Each kind of connection: its two halves of the backward pass against autodiff of its own forward one."""
 
+import re
 from dataclasses import replace
 from itertools import product
 
@@ -134,6 +135,34 @@ def test_a_convolution_is_its_equation(connection, pads):
     h, W = drawn((BATCH, 6, 7, 2)), drawn((*connection.kernel, 2 // connection.groups, 4), 1)
     ours = connection.apply(jax.device_put(W), jax.device_put(h))
     assert relative_error(ours, by_loops(connection, np.array(pads), W, h)) <= EXACT
+
+
+FORMS = {  # channels that are read and made, the options, and how many windows are convolved as one
+    (1, 8): ({}, 4),
+    (2, 16): ({"stride": (1, 2), "padding": "VALID"}, 1),  # there are 5 windows
+    (3, 8): ({"stride": 2, "dilation": (1, 2)}, 6),
+    (5, 30): ({"padding": ((0, 0), (1, 3))}, 2),
+    (6, 4): ({"dilation": 2}, 1),  # what lies between the elements of one window belongs to its neighbour
+    (4, 33): ({}, 1),
+    (17, 4): ({}, 1),
+}
+
+
+@pytest.mark.parametrize("channels", FORMS)
+def test_neighbouring_windows_together_are_each_alone(channels):
+    """On CPUs; for other devices there is but the plain convolution."""
+    (read, made), (options, number) = channels, FORMS[channels]
+    conv, source = Conv((3, 3), **options), (6, 12, read)
+    W, h = drawn(conv.weight_shape(source, conv.output_shape(source, made))), drawn((BATCH, *source), 1)
+    plain, together = (jax.export.export(jax.jit(conv.apply), platforms=[device])(W, h) for device in ("cuda", "cpu"))
+    kernel = re.compile(r"stablehlo\.convolution.* tensor<\d+x\d+x(\d+x\d+)xf64>\) ->")
+    assert kernel.findall(str(plain.mlir_module())) == [f"{read}x{made}"]
+    assert kernel.findall(str(together.mlir_module())) == [f"{read}x{number * made}"]
+    windows = conv.windows.over(source[:-1])
+    expected = lax.conv_general_dilated(
+        h, W, windows.stride, windows.padding, None, windows.dilation, ("NHWC", "HWIO", "NHWC")
+    )
+    assert relative_error(together.call(W, h), expected) <= EXACT
 
 
 def test_any_number_of_batch_axes():

@@ -1,18 +1,17 @@
 """Convolution: one small matrix of weights that every window of the source shares."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from jaxbp._checks import check_integer, described
 from jaxbp.connections._connection import Connection, Shape, as_cotangent_of, check_weight
-from jaxbp.connections._windows import Padding, Windows, WindowSpec, in_one_batch, views
+from jaxbp.connections._convolved import convolution, correlation
+from jaxbp.connections._windows import Padding, WindowSpec, in_one_batch, views
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Conv(Connection):
     def apply(self, W: Any, h: Array) -> Array:
         """The contribution: the convolution of h with W."""
         rows, windows = self.windows.in_rows(h)
-        a = _convolution(rows, W, windows.padding, stride=windows.stride, dilation=windows.dilation, groups=self.groups)
+        a = convolution(rows, W, windows.padding, stride=windows.stride, dilation=windows.dilation, groups=self.groups)
         return self.windows.out_of_rows(a, h)
 
     def transpose(self, W: Any, delta: Array, source: Shape) -> Array:
@@ -104,7 +103,7 @@ class Conv(Connection):
                 windows.reach, windows.padding, source[:-1], signal.shape[1:-1], windows.stride, strict=True
             )
         ]
-        Delta = _convolution(
+        Delta = convolution(
             signal, transposed, padding, gaps=windows.stride, dilation=windows.dilation, groups=self.groups
         )
         return jnp.reshape(Delta, (*delta.shape[: delta.ndim - len(source)], *source))
@@ -118,10 +117,10 @@ class Conv(Connection):
         rows, windows = self.windows.in_rows(h)
         signal = in_one_batch(delta, len(self.kernel) + 1)
         if self.groups == 1:
-            return as_cotangent_of(W, _correlation(rows, signal, windows, like=W))
+            return as_cotangent_of(W, correlation(rows, signal, windows, like=W))
         # one group after the other: as one grouped convolution it is up to a thousand times slower on CPUs
         groups = tuple(_groups_first(array, self.groups) for array in (rows, signal))
-        gradients = lax.map(lambda group: _correlation(group[0], group[1], windows, like=W), groups)
+        gradients = lax.map(lambda group: correlation(group[0], group[1], windows, like=W), groups)
         gradients = jnp.moveaxis(gradients, 0, -2)
         return as_cotangent_of(W, jnp.reshape(gradients, W.shape))
 
@@ -147,60 +146,6 @@ class Conv(Connection):
         each = [jnp.einsum("npgi,npgj->nigj", rows(seen), signal) for seen in views(h, windows, 0.0)]
         stacked = jnp.stack(each, axis=1)
         return jnp.reshape(jnp.reshape(stacked, (*stacked.shape[:3], W.shape[-1])), (h.shape[0], *W.shape))
-
-
-def _convolution(
-    rows: Array,
-    W: Array,
-    padding: Sequence[tuple[int, int]],
-    *,
-    stride: Shape | None = None,
-    gaps: Shape | None = None,
-    dilation: Shape | None = None,
-    groups: int = 1,
-    out_sharding: NamedSharding | None = None,
-) -> Array:
-    """The convolution of rows `(N, *spatial, channels)` with zeros between their elements where there are gaps."""
-    dtype = jnp.result_type(rows, W)
-    spatial = "0123456789"[: rows.ndim - 2]
-    return lax.conv_general_dilated(
-        rows.astype(dtype),
-        W.astype(dtype),
-        window_strides=stride or (1,) * len(spatial),
-        padding=padding,
-        lhs_dilation=gaps,
-        rhs_dilation=dilation,
-        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
-        feature_group_count=groups,
-        out_sharding=out_sharding,
-    )
-
-
-def _correlation(rows: Array, signal: Array, windows: Windows, like: Array) -> Array:
-    """Σ_np h[n, p · stride + k · dilation, d] δ[n, p, c], `(*kernel, d, c)`, sharded like the weights.
-
-    That is a convolution in which strides and dilations change places, and so do the channels of the source and the
-    examples, which are summed over. The axes are transposed here, because with XLA's dimension numbers the loops that
-    an epoch is made of are up to 200 times slower on CPUs.
-    """
-    padding = [
-        (low, reach + (p - 1) * s - n - low)
-        for (low, _), reach, n, p, s in zip(
-            windows.padding, windows.reach, rows.shape[1:-1], signal.shape[1:-1], windows.stride, strict=True
-        )
-    ]
-    axes = tuple(range(1, rows.ndim - 1))
-    sharding = jax.typeof(like).sharding
-    *kernel, d, c = sharding.spec
-    gradient = _convolution(
-        jnp.transpose(rows, (rows.ndim - 1, *axes, 0)),
-        jnp.transpose(signal, (*axes, 0, rows.ndim - 1)),
-        padding,
-        stride=windows.dilation,
-        dilation=windows.stride,
-        out_sharding=NamedSharding(sharding.mesh, PartitionSpec(d, *kernel, c)),
-    )
-    return jnp.moveaxis(gradient, 0, -2)
 
 
 def _groups_first(array: Array, groups: int) -> Array:
