@@ -232,6 +232,24 @@ def test_damping_grows_and_the_bound_holds_where_steps_are_too_long():
     assert bent == [pytest.approx(1e-3, rel=1e-6)] * 2
 
 
+def test_no_step_promises_more_than_there_is_to_gain():
+    """Where softmax is sure and wrong, the Gauss-Newton matrix is next to 0 and the slope is not."""
+    net, x, y = jaxbp.layered([1, 2], output=jaxbp.softmax), jnp.ones((1, 1)), jnp.zeros(1, int)
+    params = {"o": {"x": jnp.array([[-4.0, 4.0]]), "bias": jnp.zeros(2)}}
+    optimizer = kfac(net, jaxbp.cross_entropy, damping=1e-3, samples=None, adapt_every=None)
+    value, grads = jaxbp.value_and_grad(net, jaxbp.cross_entropy)(params, x, y)
+
+    @jax.jit
+    def promised(most):
+        step, _ = optimizer.update(grads, optimizer.init(params), params, x=x, y=y, value=most)
+        bent = ggn_times(net, jaxbp.cross_entropy, params, x, y, step)
+        parts = zip(*map(jax.tree.leaves, (grads, bent, step)), strict=True)
+        return -sum(jnp.vdot(g + 0.5 * (b + 1e-3 * v), v) for g, b, v in parts)
+
+    assert promised(jnp.inf) > 10 * value
+    assert promised(value) == pytest.approx(float(value), rel=1e-9)
+
+
 def test_parallel_directions_leave_one():
     model = Model(jnp.array([-1.0, -2.0]), jnp.array([[1.0, 2.0], [2.0, 4.0]]), jnp.zeros((2, 2)))
     assert jax.jit(lambda model: model.least(jnp.zeros(()), None, None))(model).tolist() == [1, 0]

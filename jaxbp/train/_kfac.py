@@ -122,7 +122,7 @@ class KFAC:
         )
         natural = preconditioned(self.blocks, inverses, grads)
         direction = self.net.plan.tree(lambda place: -natural[place])
-        c, updates, model = self._step(grads, state, batch, direction)
+        c, updates, model = self._step(grads, state, batch, direction, value)
         said = None if model is None else model.along(c)
         damping, ratio = self._adapted(grads, updates, state, batch, said, value)
         after = KFACState(state.step + 1, damping, factors, inverses, updates, c[0], c[1], ratio)
@@ -148,7 +148,7 @@ class KFAC:
         return moved(state.factors, back.collected["factors"], keeps)
 
     def _step(
-        self, grads: Params, state: KFACState, batch: "_Batch", direction: Params
+        self, grads: Params, state: KFACState, batch: "_Batch", direction: Params, value: Any
     ) -> tuple[Array, Params, Model | None]:
         """α and μ, α Δ + μ v, and the model along both, where there is one."""
         v, dtype, model = state.velocity, state.damping.dtype, None
@@ -160,6 +160,9 @@ class KFAC:
         else:
             model = self._model(grads, batch, [direction, v])
             c = model.least(state.damping, self.learning_rate, self.momentum).astype(dtype)
+            if value is not None:
+                decay = 0.5 * self.weight_decay * dot(batch.params, batch.params)
+                c = c * model.within(c, state.damping, value + decay).astype(dtype)
             if self.norm_bound is not None:
                 c = c * self._within(model.bent(c)).astype(dtype)
         updates = jax.tree.map(lambda d, w: c[0].astype(d.dtype) * d + c[1].astype(w.dtype) * w, direction, v)
@@ -255,7 +258,9 @@ def kfac(
 
     Use it as any optimizer in `step`, `epoch`, `run` and `fit`, with a gradient of the mean. Outside of these pass what
     the gradient is of: `update(grads, state, params, x=x, y=y)`, and `weights` and `key` where the gradient had them;
-    with `value`, the loss that came with it, damping is adapted without a forward phase for it.
+    with `value`, the loss that came with it, damping is adapted without a forward phase for it, and a step of which
+    the model says that more is gained than the loss, which cannot become negative, is made shorter until it says so no
+    more. `step`, `epoch`, `run` and `fit` pass it.
     Equal arguments give the same functions. On a mesh parameters and factors are replicated. On CPUs set
     `OPENBLAS_NUM_THREADS=1`, for inverses call LAPACK, whose threads otherwise spin beside those of XLA.
 

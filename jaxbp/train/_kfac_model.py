@@ -35,6 +35,18 @@ class Model(NamedTuple):
         """The curvature of the step itself, without damping."""
         return c @ self.curvature @ c
 
+    def within(self, c: Array, damping: Array, most: Array) -> Array:
+        """The share f of a step, at most 1, of which M(0) − M(f c) is no more than there is to gain.
+
+        The smaller root of f s − ½ f² q = most, with s = −cᵀ b and q = cᵀ (C + γ N) c.
+        """
+        s, q = -c @ self.slope, c @ (self.curvature + damping * self.inner) @ c
+        most = jnp.asarray(most, s.dtype)
+        left = s**2 - 2 * q * most
+        is_less = (most > 0) & (s > 0) & (left > 0)
+        share = 2 * most / (s + jnp.sqrt(jnp.where(is_less, left, 1)))
+        return jnp.where(is_less, jnp.minimum(share, 1), 1)
+
     def least(self, damping: Array, learning_rate: float | None, momentum: float | None) -> Array:
         """The c of the least M, for two directions, or with what is given of c as it is."""
         H = self.curvature + damping * self.inner
