@@ -147,7 +147,7 @@ def tuned(name: str, problem: Problem, optimizer: str, config: SecondOrder, cons
         curve = trains[0](setting, seed)
         console.print(
             f"{name}, {optimizer} {setting:g}, seed {seed}: {curve.last:.4g} after {curve.steps[-1]} steps, "
-            f"{curve.seconds[-1]:.1f} s of CPU time, {curve.wall[-1]:.1f} s"
+            f"{curve.seconds[-1]:.0f} s"
         )
         keep(curve, path, config.conditions)
         return curve
@@ -275,7 +275,7 @@ def batches(problem: Problem, size: int, seed: int) -> Iterator[tuple[Any, ...]]
 
 def table_of(name: str, best: dict[str, list[Curve]], config: SecondOrder) -> Table:
     """How each ended, and the steps and seconds to the best test error of Adam's, seed by seed."""
-    title = f"{name}, {config.batch_size} examples a step, {config.seconds:g} s each, median of {config.seeds} seeds"
+    title = f"{name}, {config.batch_size} examples a step, {config.seconds:g} s each, median and range of {config.seeds} seeds"
     table = Table(title=title, title_justify="left")
     columns = ("optimizer", "ms a step, CPU / wall", "steps", "test error")
     for column in (*columns, "to Adam's best: steps", "seconds", "over Adam's"):
@@ -294,7 +294,7 @@ def table_of(name: str, best: dict[str, list[Curve]], config: SecondOrder) -> Ta
             to_best = (
                 f"{steps:.0f}",
                 f"{seconds:.1f}",
-                f"{np.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})",
+                f"{np.median(ratios):.2f}\n{min(ratios):.2f}–{max(ratios):.2f}",
             )
         clocks = ([clock[-1] / curve.steps[-1] for clock in (curve.seconds, curve.wall)] for curve in curves)
         cpu, wall = 1e3 * np.median(list(clocks), axis=0)
@@ -302,7 +302,7 @@ def table_of(name: str, best: dict[str, list[Curve]], config: SecondOrder) -> Ta
             f"{optimizer} {curves[0].setting:g}",
             f"{cpu:.0f} / {wall:.0f}",
             f"{np.median([curve.steps[-1] for curve in curves]):.0f}",
-            f"{np.median(last):.3g} ({min(last):.3g}–{max(last):.3g})",
+            f"{np.median(last):.3g}\n{min(last):.3g}–{max(last):.3g}",
             *to_best,
         )
     return table
