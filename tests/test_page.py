@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from cases import Case
-from test_explain import CASES, IN_LAYERS, WITH_IDS, explained
+from cases import Case, case_named
+from test_explain import CASES, IN_LAYERS, NORMED_STACK_CASE, NORMS_CASE, WITH_IDS, explained
 
 import jaxbp
 from jaxbp._explain._digits import as_printed
@@ -725,8 +725,20 @@ CONVOLUTION = jaxbp.Network(
         "o": jaxbp.Unit(2, jaxbp.softmax, {"f": jaxbp.Dense()}),
     },
 )
-ALL = [*CASES, *WITH_IDS, *IN_LAYERS, Case("convolution", CONVOLUTION, jaxbp.cross_entropy, (2,), "ids")]
+BLOCKS = [case_named("transformer block"), case_named("llama block")]
+ALL = [*CASES, *WITH_IDS, *IN_LAYERS, *BLOCKS, Case("convolution", CONVOLUTION, jaxbp.cross_entropy, (2,), "ids")]
 AT_ONCE = 5
+OF_A_USERS = ("sine", "running_sum", "quartic", "simplified", " twice ", "gated")  # functions without a formula
+
+
+def is_live(page: str) -> bool:
+    """Whether every number of a page can be changed, and everything that follows is known then."""
+    return '"still":false' in page and '"opaque":[]' in page
+
+
+@pytest.mark.parametrize("case", [NORMS_CASE, NORMED_STACK_CASE], ids=repr)
+def test_norms_have_formulas_on_a_page(case):
+    assert is_live(explained(case).page())
 
 
 @in_a_browser
@@ -735,7 +747,8 @@ AT_ONCE = 5
 def test_numbers_are_the_engines_over_the_table(first, tmp_path):
     works = [explained(case) for case in ALL[first : first + AT_ONCE]]
     pages = [work.page() for work in works]
-    live = ['"still":false' in page and '"opaque":[]' in page for page in pages]
+    live = [is_live(page) for page in pages]
+    assert live == [not any(words in case.name for words in OF_A_USERS) for case in ALL[first : first + AT_ONCE]]
     changes = [edits(work, first) if can_change else {} for work, can_change in zip(works, live, strict=True)]
     batches = [int(np.prod(case.batch)) for case in ALL[first : first + AT_ONCE]]
     frames = [Frame(page, walking(c, n)) for page, c, n in zip(pages, changes, batches, strict=True)]

@@ -126,10 +126,11 @@ def explain(
 
     Everything is computed in float64, without dropout. Several examples are shown one by one, and then the gradient of
     their mean; δ and Δ are those of the mean. What has rows or many elements is shown as a matrix, with its first and
-    last element worked out, and attention in its steps. Large arrays and long sums are elided, and of a stack all
-    layers but the first and the last; what something is claimed of is shown, with all of its layer. Of a table that ids
-    look up only the rows that they say are shown. Without a learning rate η nothing is updated. Besides the errors of
-    `backprop`, a ValueError tells of an id that is out of range, and of a claim or a name that cannot be read.
+    last element worked out, and attention and normalisation in their steps. Large arrays and long sums are elided, and
+    of a stack all layers but the first and the last; what something is claimed of is shown, with all of its layer. Of a
+    table that ids look up only the rows that they say are shown. Without a learning rate η nothing is updated. Besides
+    the errors of `backprop`, a ValueError tells of an id that is out of range, and of a claim or a name that cannot be
+    read.
 
     Args:
         claims: What a book or a student says, by the name of a quantity: a number, of which as many digits are
@@ -141,7 +142,9 @@ def explain(
             several connections share is `W.shared.NAME`, and its gradient `grad.shared.NAME`. What is in a stack has
             its layer before all other indices, and `delta.blocks.up[3]` is an array, that of one layer. Within a unit
             of attention, `mix`, there are `scores.mix`, `mask.mix`, `weights.mix` and, as their signals,
-            `Delta_weights.mix` and `Delta_scores.mix`, by head (where there are several), row and key.
+            `Delta_weights.mix` and `Delta_scores.mix`, by head (where there are several), row and key. Within one of
+            normalisation, `n`, there are by row `mean.n` and `std.n` of `layer_norm`, or `rms.n` of `rms_norm`, and on
+            the way back `mean_Delta.n` (of `layer_norm`) and `mean_h_Delta.n`, the means of Δ and of h ⊙ Δ.
         names: Symbols in LaTeX notation, by unit (`"h1"`, `"blocks.up"`), by array (`"W.o.h1"`, `"W.blocks.up.x[3]"`)
             or by element without a batch index (`"a.h1[0]"`); the quantity's own name otherwise. A symbol is made of
             letters, digits and other signs, scripts as in `w_{10}` and `z^{(4)}`, primes, Greek letters and a few more

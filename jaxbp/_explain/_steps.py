@@ -1,6 +1,6 @@
 """The steps of a worked example: the forward phase, the sweep, the gradients, the update, in order."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, product
@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxbp._explain._attention import AttentionSteps, Stage
 from jaxbp._explain._claims import Claim
 from jaxbp._explain._digits import DIGITS, Shown, operands, rounded
 from jaxbp._explain._equations import Equations
@@ -17,7 +16,9 @@ from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, evalua
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._printing import Latex, Printer
+from jaxbp._explain._stages import Stage, Stages
 from jaxbp._explain._terms import looked_up
+from jaxbp._explain._within import within
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
@@ -231,22 +232,26 @@ class Steps:
             if a.kind != "a":
                 yield Heading(h, f"Input {called}", "h_u = h_s", example)
                 continue
-            attention = AttentionSteps.of(u, self.net.units[u], self.net.shapes)
-            for stage in attention.forward() if attention else ():
-                yield self._stage(stage, u, example)
-            yield Heading(a, f"Pre-activation of {called}", self._forward_rule(u), example)
-            phi = self.net.units[u].activation.name
-            yield Heading(h, f"Activation of {called}, {phi}", r"h_u = \Phi_u(a_u)", example)
+            ways, phi = self._within(u), self.net.units[u].activation.name
+            ends = {
+                "a": Heading(a, f"Pre-activation of {called}", self._forward_rule(u), example),
+                "h": Heading(h, f"Activation of {called}, {phi}", r"h_u = \Phi_u(a_u)", example),
+            }
+            for kind, heading in ends.items():
+                yield from self._staged(u, ways[kind].forward() if kind in ways else (), example)
+                yield _with_rule(heading, ways)
         name = Name("losses" if self.several else "loss")
         yield Heading(name, f"Loss, {self.numbers.loss.name}", "L = L(o, y)", example)
 
-    def _stage(self, stage: Stage, u: str, example: Index) -> Heading:
-        name = self._named(stage.kind, (u,))
-        return Heading(name, stage.title.format(f"{name.unit}{_in_layer(name.index)}"), stage.rule, example)
+    def _within(self, u: str) -> dict[str, Stages]:
+        return within(u, self.net.units[u], self.net.shapes)
+
+    def _staged(self, u: str, stages: Iterable[Stage], example: Index) -> Iterator[Heading]:
+        for stage in stages:
+            name = self._named(stage.kind, (u,))
+            yield Heading(name, stage.title.format(f"{name.unit}{_in_layer(name.index)}"), stage.rule, example)
 
     def _forward_rule(self, u: str) -> str:
-        if AttentionSteps.of(u, self.net.units[u], self.net.shapes):
-            return "a_u = P V"
         if isinstance(self.net.units[u], FunctionUnit):
             return r"a_u = f(h_s, h_t, \ldots)"
         looks_up = {edge.linear.reads_ids for edge in self.net.plan.edges[u].values() if edge.source != ONE}
@@ -265,12 +270,14 @@ class Steps:
             if delta.kind != "delta":
                 yield Heading(Delta, f"Error signal at the input {called}", self._recursion(u), example)
                 continue
-            rule = start if u == self.net.output else self._recursion(u)
-            yield Heading(Delta, f"Error signal at the output of {called}", rule, example)
-            yield Heading(delta, f"Error signal at the pre-activation of {called}", pull, example)
-            attention = AttentionSteps.of(u, self.net.units[u], self.net.shapes)
-            for stage in attention.backward() if attention else ():
-                yield self._stage(stage, u, example)
+            ways, rule = self._within(u), start if u == self.net.output else self._recursion(u)
+            signals = {
+                "h": Heading(Delta, f"Error signal at the output of {called}", rule, example),
+                "a": Heading(delta, f"Error signal at the pre-activation of {called}", pull, example),
+            }
+            for kind, heading in signals.items():
+                yield _with_rule(heading, ways)
+                yield from self._staged(u, ways[kind].backward() if kind in ways else (), example)
         for s in self.net.inputs:
             Delta = Name("Delta", (s,))
             if any(_element_of(leaf).whole == Delta for leaf in self.claims):
@@ -382,6 +389,12 @@ class Steps:
 def _element_of(leaf: Leaf) -> Name:
     """Where a derivative is shown: at the quantity that is differentiated."""
     return leaf.of if isinstance(leaf, Partial) else leaf
+
+
+def _with_rule(heading: Heading, ways: Mapping[str, Stages]) -> Heading:
+    """A quantity at an end of the stages within a unit, with the rule that they have for it."""
+    own = {kind: rule for stages in ways.values() for kind, rule in stages.rules.items()}
+    return heading._replace(rule=own.get(heading.name.kind, heading.rule))
 
 
 def _in_layer(layer: Index) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from jaxbp._check._session import Session
-from jaxbp._explain._attention import AttentionSteps
 from jaxbp._explain._claims import Claim, statements
 from jaxbp._explain._equations import Equations
 from jaxbp._explain._escaping import visible
@@ -22,6 +21,7 @@ from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import parse_name
 from jaxbp._explain._steps import Heading, Steps, Work
 from jaxbp._explain._verdicts import said
+from jaxbp._explain._within import within
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE
 from jaxbp._names import Name
@@ -89,8 +89,8 @@ class _Data:
     @cached_property
     def masks(self) -> set[str]:
         """The sources that say which keys a row of attention sees, and so of what its formulas are made."""
-        steps = (AttentionSteps.of(u, unit, self.numbers.net.shapes) for u, unit in self.numbers.net.units.items())
-        return {s for attention in steps if attention for s in attention.sources[3:]}
+        ways = (within(u, unit, self.numbers.net.shapes) for u, unit in self.numbers.net.units.items())
+        return {s for way in ways for stages in way.values() for s in stages.decided_by}
 
     @property
     def is_still(self) -> bool:
