@@ -21,10 +21,11 @@ import pytest
 from cases import ALL, QUARTIC, SINE, Case, case_named, swept
 
 import jaxbp
-from jaxbp._explain import _attention_forms, _digits, _equations, _formulas, _norms, _numbers, _products, _steps, _terms
+from jaxbp._explain import _attention_forms, _digits, _equations, _formulas, _norms, _numbers, _products, _terms, _work
 from jaxbp._explain._expressions import Number, evaluate
 from jaxbp._explain._html import fragment
 from jaxbp._explain._matrices import matrices
+from jaxbp._explain._titles import TITLES, Title
 from jaxbp._names import Name
 from jaxbp._names import named as by_name
 from jaxbp._unrolled import Unrolled
@@ -508,6 +509,19 @@ def test_every_step_is_there_in_order_with_a_formula_for_every_number(case):
         assert shown == step.value.size or (step.value.size > 24 and None in step.equations)
 
 
+def words_in(title: Title) -> set[str]:
+    """The English words of a title and of its parts."""
+    return {title.english}.union(*(words_in(part) for part in title.parts if isinstance(part, Title)))
+
+
+@pytest.mark.parametrize("case", [*CASES, *WITH_IDS, *IN_LAYERS], ids=repr)
+def test_every_title_has_german_words(case):
+    names = {"linear", case.loss.name, *activations_of(case.net).values()} - set(TITLES["de"])
+    for step in explained(case).steps:
+        assert words_in(step.words) - names <= TITLES["de"].keys()
+        assert step.titled("de") != step.titled("en") == step.title
+
+
 @pytest.mark.parametrize("case", [*CASES, *WITH_IDS, *IN_LAYERS], ids=repr)
 def test_every_number_is_the_engines(case):
     known = quantities(case)
@@ -566,7 +580,7 @@ def test_the_numbers_of_an_equation_give_the_result_beside_them(case):
 def test_operands_of_as_many_digits_as_their_result_contradict_it(monkeypatch):
     work = explained(SIGMOID)
     monkeypatch.setattr(
-        _steps.Equation, "operands", property(lambda self: _digits.Shown(4, True) if self.forms else None)
+        _work.Equation, "operands", property(lambda self: _digits.Shown(4, True) if self.forms else None)
     )
     assert len(contradictions(work)[0]) > 10
 
@@ -749,6 +763,21 @@ def test_a_norm_is_shown_in_its_steps():
     assert [step.rule for step in work.steps if step.name == "delta.o"] == [
         r"\delta_u = \frac{\partial L}{\partial a_u} = \frac{\Delta_u - h_u \, \overline{h \Delta}}{r}"
     ]
+
+
+def test_titles_say_the_same_in_every_language():
+    for english, german in TITLES["de"].items():
+        assert english.count("{}") == german.count("{}"), english
+    title = Title("Scores of {}", (Title("{} in layer {}", ("Target {}", "2")),))  # a unit's name is no word
+    assert title.said("de") == "Scores von Target {} in Schicht 2"
+    with pytest.raises(ValueError, match="language must be 'en' or 'de', got 'fr'"):
+        explained(TIED_CASE).steps[0].titled("fr")
+
+
+def test_shared_weights_are_told_by_all_that_use_them():
+    title = next(step for step in explained(TIED_CASE).steps if step.name == "grad.shared.W")
+    assert title.title == "Gradient of the shared weights W, x to code and code to o"
+    assert title.titled("de") == "Gradient der gemeinsamen Gewichte W, x nach code und code nach o"
 
 
 def test_a_function_unit_is_shown_by_its_name():

@@ -736,9 +736,18 @@ def is_live(page: str) -> bool:
     return '"still":false' in page and '"opaque":[]' in page
 
 
+def titles(page: str) -> list[str]:
+    data = re.search('<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1]
+    return [step["title"] for step in json.loads(data)["steps"]]
+
+
 @pytest.mark.parametrize("case", [NORMS_CASE, NORMED_STACK_CASE], ids=repr)
-def test_norms_have_formulas_on_a_page(case):
-    assert is_live(explained(case).page())
+def test_norms_have_formulas_on_a_page_and_german_titles(case):
+    english, german = (explained(case).page(language=language) for language in ("en", "de"))
+    assert is_live(english)
+    both = [*zip(titles(english), titles(german), strict=True)]
+    assert [pair for pair in both if pair[0] == pair[1]] == []
+    assert not any(re.search(r"\b(of|the|in layer|from|at)\b", title) for _, title in both)
 
 
 @in_a_browser

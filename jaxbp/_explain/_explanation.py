@@ -26,9 +26,10 @@ from jaxbp._explain._escaping import brief
 from jaxbp._explain._notation import Notation, batch_axes
 from jaxbp._explain._numbers import Numbers, as_shown
 from jaxbp._explain._parsing import parse_name
-from jaxbp._explain._steps import Steps, Work
+from jaxbp._explain._steps import Steps
 from jaxbp._explain._symbols import Symbol, SymbolError, parse_symbol
 from jaxbp._explain._verdicts import reservation, said, summary
+from jaxbp._explain._work import Work
 from jaxbp._forward import check_inputs
 from jaxbp._names import Name
 from jaxbp._network import Network

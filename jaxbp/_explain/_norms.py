@@ -20,22 +20,29 @@ from jaxbp.connections import Shape
 
 _MEAN_OF_PRODUCTS = Stage(
     "mean_h_Delta",
-    "Mean of the products of activation and error signal of {}",
+    "Mean of activation times error signal of {}",
     r"\overline{h \Delta} = \frac{1}{n} \sum_j h_j \, \Delta_j",
     "mean_hΔ",
     r"\overline{h \Delta}",
 )
 _FORWARD = {
     True: (
-        Stage("mean", "Mean of {}", r"\mu = \frac{1}{n} \sum_j a_j", "μ"),
+        Stage("mean", "Mean of the pre-activation of {}", r"\mu = \frac{1}{n} \sum_j a_j", "μ"),
         Stage(
             "std",
-            "Standard deviation of {}",
+            "Standard deviation of the pre-activation of {}",
             r"\sigma = \sqrt{\frac{1}{n} \sum_j (a_j - \mu)^2 + \varepsilon}",
             "σ",
         ),
     ),
-    False: (Stage("rms", "Root mean square of {}", r"r = \sqrt{\frac{1}{n} \sum_j a_j^2 + \varepsilon}", "r"),),
+    False: (
+        Stage(
+            "rms",
+            "Root mean square of the pre-activation of {}",
+            r"r = \sqrt{\frac{1}{n} \sum_j a_j^2 + \varepsilon}",
+            "r",
+        ),
+    ),
 }
 _BACKWARD = {
     True: (

@@ -19,9 +19,11 @@ from jaxbp._explain._mathml import mathml
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import parse_name
-from jaxbp._explain._steps import Heading, Steps, Work
+from jaxbp._explain._steps import Heading, Steps
+from jaxbp._explain._titles import Title
 from jaxbp._explain._verdicts import said
 from jaxbp._explain._within import within
+from jaxbp._explain._work import Work
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE
 from jaxbp._names import Name
@@ -49,19 +51,20 @@ class _Anywhere(Numbers):
         return 0.3
 
 
-def data_of(work: Work) -> dict[str, Any]:
-    """All of it, ready for JSON."""
+def data_of(work: Work, language: str) -> dict[str, Any]:
+    """All of it, ready for JSON, with titles in this language."""
     numbers = work.typesetting.equations.numbers
     if numbers.learning_rate is None:
         numbers = replace(numbers, learning_rate=RATE)
     with Session.of(numbers.net, numbers.loss, numbers.params, numbers.x, numbers.y).undisturbed():
-        return _Data(work, numbers).everything()
+        return _Data(work, numbers, language).everything()
 
 
 @dataclass(frozen=True, eq=False)
 class _Data:
     work: Work
     numbers: Numbers
+    language: str
 
     def everything(self) -> dict[str, Any]:
         arrays = [self._array(name) for name in self.names]
@@ -270,7 +273,8 @@ class _Data:
         steps = Steps(self.numbers, self.notation, about, all_layers=True)
         example = (0,) * len(self.numbers.batch)
         examples = prod(self.numbers.batch)
-        mean = [Heading(Name("loss"), f"Loss, the mean over {examples} examples", r"L = \frac{1}{N} \sum_i L_i")]
+        title = Title("Loss, the mean over {} examples", (str(examples),))
+        mean = [Heading(Name("loss"), title, r"L = \frac{1}{N} \sum_i L_i")]
         phases = {
             "given": steps.given(),
             "forward": steps.forward(example),
@@ -287,7 +291,7 @@ class _Data:
                     "array": self.folder.arrays[name.whole],
                     "prefix": list(name.index),
                     "phase": "loss" if loss else phase,
-                    "title": visible(heading.title),
+                    "title": visible(heading.title.said(self.language)),
                     "rule": _maths(heading.rule) if heading.rule else "",
                     "rows": heading.rows,
                     "example": phase in ("forward", "back"),
