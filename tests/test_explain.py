@@ -760,6 +760,7 @@ def test_a_norm_is_shown_in_its_steps():
         r"\delta^{n}_{0} = \frac{\Delta^{n}_{0} - \overline{\Delta}^{n} - h^{n}_{0} \, \overline{h\Delta}^{n}}"
         r"{\sigma^{n}}"
     )
+    assert '<mrow class="bar"><mrow><mi>h</mi><mi>Δ</mi></mrow></mrow>' in work.html()
     assert [step.rule for step in work.steps if step.name == "delta.o"] == [
         r"\delta_u = \frac{\partial L}{\partial a_u} = \frac{\Delta_u - h_u \, \overline{h \Delta}}{r}"
     ]

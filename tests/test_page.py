@@ -342,12 +342,18 @@ CLOSELY = """async ({ window, document, $, numbers, fire, press, set, edit, walk
     fire($("blank"), "submit");
     return [shown, $("verdict").className, $("verdict").textContent, numbers().some(([q]) => q === name)];
   });
+  found.assigned = ["numbers", "formulas"].map((mode) => {
+    set($("fill"), mode, "change");
+    press("End");
+    return [...document.querySelectorAll("#step .sign")].map((e) => e.textContent);
+  });
   set($("fill"), "nothing", "change");
   found.titles.push(document.title);
   found.scripts = document.scripts.length;
   found.pictures = document.querySelectorAll("img").length;
   fire(window, "beforeprint");
   found.printed = [$("printed").hidden, $("printed").querySelectorAll(".entry").length];
+  found.given = [...document.querySelectorAll("#printed .gives")].map((e) => e.textContent);
   fire(window, "afterprint");
   return found;
 }"""
@@ -459,6 +465,23 @@ def tokens(text: str) -> list[str]:
     return re.findall(r"\d+(?:\.\d+)?", text.replace("²", " 2"))
 
 
+# Everything at the last example, and within which units of the drawing the steps of one title are.
+NORMED = """({ document, $, edit, set, walk }) => {
+  const done = CHANGES.filter(([name, value]) => {
+    if (/^(h\\.x|y)\\[/.test(name)) set($("example"), /\\[(\\d)/.exec(name)[1], "change");
+    return edit(name, value);
+  }).map(([name]) => name);
+  set($("example"), 1, "change");
+  const found = walk(), marked = new Set();
+  for (let n = 0; n <= +$("slider").max; n++) {
+    set($("slider"), n);
+    const title = $("step").querySelector("h2").textContent;
+    if (title !== "Mean of the pre-activation of blocks.layer in layer 1") continue;
+    document.querySelectorAll("svg .within").forEach((e) => marked.add(e.textContent));
+  }
+  return [done, found, [...marked]];
+}"""
+
 # Mistakes in the page's script, each of which has to be found.
 PLANTED = [
     ("return -evaluated(e[1], I);", "return evaluated(e[1], I);"),
@@ -493,6 +516,8 @@ def seen(tmp_path_factory) -> dict[str, Any]:
     params = rounded(jaxbp.init_params(jax.random.key(3), SKIP))
     skip = jaxbp.explain(SKIP, jaxbp.squared_error, params, x, y)
     page, changes = work.page(HOSTILE), edits(skip, 0)
+    normed = explained(NORMED_STACK_CASE)
+    of_normed = edits(normed, 2)
     bent = with_an_activation_of_a_users()
     frames = [
         Frame(page, closely, 390),
@@ -500,14 +525,15 @@ def seen(tmp_path_factory) -> dict[str, Any]:
         Frame(work.page(HOSTILE, language="de"), ACCESSIBLE, 390),
         Frame(skip.page(), walking(changes, 2)),
         Frame(bent.page(), BENT),
+        Frame(normed.page(), NORMED.replace("CHANGES", json.dumps(list(of_normed.items())))),
     ]
     at_the_end = "({ press, numbers }) => { press('End'); return numbers(); }"
     for right, wrong in PLANTED:
         assert page.count(right) == 1
         frames.append(Frame(page.replace(right, wrong), at_the_end))
-    names = ("closely", "wide", "narrow", "skip", "bent", *range(len(PLANTED)))
+    names = ("closely", "wide", "narrow", "skip", "bent", "normed", *range(len(PLANTED)))
     found = driven(frames, tmp_path_factory.mktemp("page"))
-    works = {"work": work, "skip work": skip, "bent work": bent}
+    works = {"work": work, "skip work": skip, "bent work": bent, "normed work": normed, "normed changes": of_normed}
     return dict(zip(names, found, strict=True)) | works | {"changes": changes, "page": page}
 
 
@@ -634,6 +660,25 @@ def test_what_is_filled_in_is_judged_with_a_hint(n, seen):
 
 
 @in_a_browser
+def test_a_blank_for_a_weight_after_a_step_is_assigned(seen):
+    assert seen["closely"]["assigned"] == [["←", "="], ["←"]]
+
+
+@in_a_browser
+def test_norms_in_stacks_can_be_changed_in_all_their_steps(seen):
+    done, numbers, marked = seen["normed"]
+    assert done == [*seen["normed changes"]]
+    shown = check_numbers(numbers, edited(numbers_of(seen["normed work"]), seen["normed changes"]))
+    assert shown >= {
+        "mean.blocks.layer[2, 1]",
+        "rms.blocks.rms[0, 1]",
+        "mean_h_Delta.blocks.rms[1, 1]",
+        "a.blocks.sum[0, 1, 2]",
+    }
+    assert marked == ["blocks.layer[1] · layer_norm"]  # within which unit the step is
+
+
+@in_a_browser
 def test_what_people_wrote_stays_text(seen):
     found = seen["closely"]
     assert found["titles"] == [HOSTILE, HOSTILE]
@@ -646,6 +691,11 @@ def test_everybody_can_use_it(seen):
     assert seen["narrow"] == []
     assert set(seen["closely"]["overflow"]) == {0}
     assert seen["closely"]["printed"] == [False, 45]
+    x, y, *_, rate = seen["closely"]["given"]
+    assert x.endswith("=−1")
+    assert re.sub(r"\s", "", y) == "y0=1y1=0"
+    assert rate == "η=0.5"
+    assert len(seen["closely"]["given"]) == 7
 
 
 def test_a_page_is_small_and_loads_nothing():

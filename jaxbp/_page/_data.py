@@ -257,6 +257,7 @@ class _Data:
             bias = unit is not None and flat.net.plan.edges[u].get(ONE)
             yield {
                 "name": visible(u),
+                "unit": visible(called),
                 "label": visible(f"{called}{list(layer) if layer else ''}"),
                 "phi": visible(unit.activation.name) if unit is not None else "",
                 "reads": [visible(s) for s in flat.net.plan.edges.get(u, {}) if s != ONE],
