@@ -841,8 +841,9 @@ def test_a_large_network_has_a_page_of_less_than_a_megabyte(dtype, tmp_path):
 
 @in_a_browser
 @pytest.mark.slow
-def test_a_page_is_printed(tmp_path):
-    (tmp_path / "page.html").write_text(worked().page(), encoding="utf-8")
+@pytest.mark.parametrize("work", [worked, lambda: explained(BLOCKS[0])], ids=["all", "of more than paper has room for"])
+def test_a_page_is_printed(work, tmp_path):
+    (tmp_path / "page.html").write_text(work().page(), encoding="utf-8")
     pdf = tmp_path / "page.pdf"
     command = [BROWSER, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}"]
     subprocess.run([*command, (tmp_path / "page.html").as_uri()], capture_output=True, timeout=120, check=True)

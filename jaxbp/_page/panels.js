@@ -89,11 +89,15 @@ function givenOnPaper() {
   });
 }
 
-// On paper: what is given, and every step of this example, with blanks where something is to be filled in.
+const MOST_ON_PAPER = 400;
+
+// On paper: what is given, and every step of this example, with blanks where something is to be filled in; of many
+// steps the first element each.
 function printed() {
-  if (stops.length > 400) return;
+  const kept = stops.length > MOST_ON_PAPER ? stops.filter((stop, i) => stop.step !== stops[i - 1]?.step) : stops;
+  if (kept.length > MOST_ON_PAPER) return;
   let last = null;
-  const blocks = stops.map((stop) => {
+  const blocks = kept.map((stop) => {
     const [k, flat] = [stop.step.array, stop.flat ?? stop.elements[0]], forms = formsOf(k, flat);
     const head = stop.step === last ? "" : `<h3 class="${COLOR[stop.step.phase]}">${escaped(stop.step.title)} ${stop.step.rule ? math(stop.step.rule) : ""}</h3>`;
     last = stop.step;
