@@ -795,6 +795,8 @@ def titles(page: str) -> list[str]:
 def test_norms_have_formulas_on_a_page_and_german_titles(case):
     english, german = (explained(case).page(language=language) for language in ("en", "de"))
     assert is_live(english)
+    assert "<h1>Backpropagation, step by step</h1>" in english
+    assert "<h1>Backpropagation, Schritt für Schritt</h1>" in german
     both = [*zip(titles(english), titles(german), strict=True)]
     assert [pair for pair in both if pair[0] == pair[1]] == []
     assert not any(re.search(r"\b(of|the|in layer|from|at)\b", title) for _, title in both)

@@ -28,6 +28,7 @@ from jaxbp._explain._numbers import Numbers, as_shown
 from jaxbp._explain._parsing import parse_name
 from jaxbp._explain._steps import Steps
 from jaxbp._explain._symbols import Symbol, SymbolError, parse_symbol
+from jaxbp._explain._titles import TITLE
 from jaxbp._explain._verdicts import reservation, said, summary
 from jaxbp._explain._work import Work
 from jaxbp._forward import check_inputs
@@ -64,9 +65,7 @@ class Explanation(Work):
         check_kind(title, str, "title", "text")
         return _html.page(self, title)
 
-    def page(
-        self, title: str = "Backpropagation, step by step", *, fill_in: str = "nothing", language: str = "en"
-    ) -> str:
+    def page(self, title: str | None = None, *, fill_in: str = "nothing", language: str = "en") -> str:
         """The explanation as a living page: one file that needs nothing else, to step through, change and fill in.
 
         It evaluates and draws the formulas of this explanation, for all examples, layers and elements. Where one of
@@ -76,7 +75,7 @@ class Explanation(Work):
         latex2mathml, as `html` is.
 
         Args:
-            title: The heading.
+            title: The heading; by default "Backpropagation, step by step", in the language of the page.
             fill_in: What is blank when the page is opened, and to be filled in: "nothing", "numbers" or "formulas".
             language: In which language the page speaks, "en" or "de".
 
@@ -88,10 +87,11 @@ class Explanation(Work):
             >>> work.page("One neuron").startswith("<!doctype html>")
             True
         """
-        check_kind(title, str, "title", "text")
+        if title is not None:
+            check_kind(title, str, "title", "text")
         check_choice(fill_in, "fill_in", FILL_IN)
         check_choice(language, "language", tuple(WORDS))
-        return document(self, title, fill_in, language)
+        return document(self, TITLE.said(language) if title is None else title, fill_in, language)
 
     def said(self, claim: Claim) -> str:
         """What was claimed, in plain text: a number as written, a formula in this notation with what it gives."""

@@ -21,6 +21,10 @@ class Title:
         return words.format(*parts) if self.parts else words
 
 
+TITLE = Title("Backpropagation, step by step")
+"""Of a page that nobody has given one."""
+
+
 def in_layer(name: str, layer: tuple[int, ...]) -> Title | str:
     """Something of one layer of a stack, or of no stack."""
     return _of_layer(name, layer) if layer else name
@@ -55,6 +59,7 @@ def _capital(text: str) -> str:
 
 
 _GERMAN = {
+    "Backpropagation, step by step": "Backpropagation, Schritt für Schritt",
     "{} in layer {}": "{} in Schicht {}",
     "{} in all layers": "{} in allen Schichten",
     "{} and {}": "{} und {}",
