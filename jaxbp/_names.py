@@ -20,9 +20,9 @@ _PARTS = {
 }
 _WITHIN = frozenset(
     {f"{signal}{kind}" for signal in ("", "Delta_") for kind in ("turned_query", "turned_key", "scores", "weights")}
-    | {"mask"}
+    | {"mask", "mean", "std", "rms", "mean_Delta", "mean_h_Delta"}
 )
-"""What there is within a unit of attention, of which only an explanation tells."""
+"""What there is within a unit of attention or normalisation, of which only an explanation tells."""
 _FORM = re.compile(r"([^.\[\]\s]+(?:\.[^.\[\]\s]+)*)(?:\[([0-9]+(?:, *[0-9]+)*)\])?")
 
 

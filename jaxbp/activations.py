@@ -393,7 +393,7 @@ def with_epsilon(norm: Activation, epsilon: float) -> Activation:
     if epsilon_of(norm) is None:
         raise ValueError(f"norm must be jaxbp.layer_norm or jaxbp.rms_norm, got {norm!r}, which has no epsilon")
     epsilon = float(epsilon)
-    is_layer = isinstance(norm.value, _LayerNorm)
+    is_layer = is_centred(norm)
     if epsilon == _NORM_EPSILON:
         return layer_norm if is_layer else rms_norm
     name = f"{'layer' if is_layer else 'rms'}_norm({epsilon})"
@@ -407,6 +407,11 @@ def with_epsilon(norm: Activation, epsilon: float) -> Activation:
 def epsilon_of(activation: Activation) -> float | None:
     """The number in the root of a norm, None for any other activation."""
     return activation.value.epsilon if isinstance(activation.value, _LayerNorm | _RmsNorm) else None
+
+
+def is_centred(norm: Activation) -> bool:
+    """Whether a norm takes the mean away first, as `layer_norm` does."""
+    return isinstance(norm.value, _LayerNorm)
 
 
 def check_activation(value: Any, place: str) -> None:

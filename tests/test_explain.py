@@ -21,10 +21,11 @@ import pytest
 from cases import ALL, QUARTIC, SINE, Case, case_named, swept
 
 import jaxbp
-from jaxbp._explain import _attention_forms, _digits, _equations, _formulas, _numbers, _steps, _terms
+from jaxbp._explain import _attention_forms, _digits, _equations, _formulas, _norms, _numbers, _products, _terms, _work
 from jaxbp._explain._expressions import Number, evaluate
 from jaxbp._explain._html import fragment
 from jaxbp._explain._matrices import matrices
+from jaxbp._explain._titles import TITLES, Title
 from jaxbp._names import Name
 from jaxbp._names import named as by_name
 from jaxbp._unrolled import Unrolled
@@ -160,6 +161,37 @@ HEADS = jaxbp.Network(  # with all that attention has: two heads for one of keys
 )
 
 
+NORMS = jaxbp.Network(  # of rows, one behind the other
+    {"x": (2, 3)},
+    {
+        name: jaxbp.Unit((2, 3), norm, {source: jaxbp.Dense()})
+        for name, norm, source in (
+            ("layer", jaxbp.layer_norm, "x"),
+            ("rms", jaxbp.rms_norm, "layer"),
+            ("wide", jaxbp.activations.with_epsilon(jaxbp.layer_norm, 0.5), "rms"),
+            ("o", jaxbp.activations.with_epsilon(jaxbp.rms_norm, 0.0), "wide"),
+        )
+    },
+)
+NORMED_STACK = jaxbp.Network(
+    {"x": 3},
+    {
+        "blocks": jaxbp.stack(
+            jaxbp.Network(
+                {"x": 3},
+                {
+                    "layer": jaxbp.Unit(3, jaxbp.layer_norm, {"x": jaxbp.Identity()}, bias=False),
+                    "rms": jaxbp.Unit(3, jaxbp.rms_norm, {"layer": jaxbp.Dense()}),
+                    "sum": jaxbp.product("rms", "x", width=3),
+                },
+            ),
+            *(3, "x"),
+        ),
+        "o": jaxbp.Unit(2, jaxbp.linear, {"blocks": jaxbp.Dense()}),
+    },
+)
+
+
 BLOCK = jaxbp.Network(
     {"x": 3},
     {
@@ -233,6 +265,7 @@ POSITIONS = jaxbp.Network(
 TIED_CASE = Case("tied", TIED, jaxbp.squared_error, (2,))
 ATTENTION_CASE = Case("attention", ATTENTION, jaxbp.squared_error, (1,))
 HEADS_CASE = Case("heads", HEADS, jaxbp.squared_error, (2,))
+NORMS_CASE = Case("norms", NORMS, jaxbp.squared_error, (2,))
 GATED_CASE = Case("gated", gated(gate_pullback), jaxbp.squared_error, (2,))
 OF_OTHERS = [
     of([jaxbp.relu, jaxbp.leaky_relu], jaxbp.softmax, jaxbp.cross_entropy, "soft"),
@@ -255,6 +288,7 @@ OF_OTHERS = [
     GATED_CASE,
     ATTENTION_CASE,
     HEADS_CASE,
+    NORMS_CASE,
     ELIDED,
 ]
 TABLE_CASE = Case("table", TABLE, jaxbp.squared_error, (2,))
@@ -262,7 +296,8 @@ STACKS_CASE = Case("stacks", STACKS, jaxbp.squared_error, (2,))
 NESTED_CASE = Case("nested stacks", NESTED, jaxbp.squared_error, ())
 TIED_TABLE_CASE = Case("tied table", TIED_TABLE, jaxbp.squared_error, (2,))
 IN_PRINT = [TABLE_CASE, replace(STACKS_CASE, batch=())]
-IN_LAYERS = [STACKS_CASE, NESTED_CASE, Case("words", WORDS, jaxbp.squared_error, (2,))]
+NORMED_STACK_CASE = Case("normed stack", NORMED_STACK, jaxbp.squared_error, (2,))
+IN_LAYERS = [STACKS_CASE, NESTED_CASE, Case("words", WORDS, jaxbp.squared_error, (2,)), NORMED_STACK_CASE]
 WITH_IDS = [TABLE_CASE, TIED_TABLE_CASE]
 CASES = [*FROM_THE_TABLE, *OF_OTHERS]
 
@@ -302,11 +337,38 @@ def quantities(case: Case) -> dict[str, np.ndarray]:
     if np.prod(case.batch) > 1:
         rows = case.loss.value(back.trace.h[case.net.output], jax.device_put(known["y"]))
         known["losses"] = np.asarray(rows).reshape(*case.batch, -1).sum(axis=-1)
+    known |= within_norms(case.net, known)
     if "mix" in case.net.units:
         with jax.numpy_rank_promotion("allow"):
             found = jax.jit(within_attention, static_argnums=0)(case.net.units["mix"].function, back)
         known |= {f"{kind}.mix": np.asarray(array) for kind, array in found.items()}
     return known
+
+
+def activations_of(net: jaxbp.Network) -> dict[str, str]:
+    """The name of the activation of every unit, of those in stacks too."""
+    names = {u: unit.activation.name for u, unit in net.units.items() if not hasattr(unit, "block")}
+    for u, unit in net.units.items():
+        if hasattr(unit, "block"):
+            names |= {f"{u}.{inner}": name for inner, name in activations_of(unit.block).items()}
+    return names
+
+
+def within_norms(net: jaxbp.Network, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What there is in norms, by their definitions, and their means on the way back."""
+    found = {}
+    for u, activation in activations_of(net).items():
+        if not (norm := re.fullmatch(r"(layer|rms)_norm(?:\((.*)\))?", activation)):
+            continue
+        a, h, Delta = (known[f"{kind}.{u}"] for kind in ("a", "h", "Delta"))
+        epsilon, n = float(norm[2] or 1e-5), a.shape[-1]
+        if norm[1] == "layer":
+            found |= {f"mean.{u}": a.sum(-1) / n, f"mean_Delta.{u}": Delta.sum(-1) / n}
+            found[f"std.{u}"] = np.sqrt(((a - a.sum(-1, keepdims=True) / n) ** 2).sum(-1) / n + epsilon)
+        else:
+            found[f"rms.{u}"] = np.sqrt(np.einsum("...j,...j", a, a) / n + epsilon)
+        found[f"mean_h_Delta.{u}"] = np.einsum("...j,...j", h, Delta) / n
+    return found
 
 
 def within_attention(unit, back: jaxbp.Backprop) -> dict[str, jax.Array]:
@@ -378,6 +440,26 @@ def after_the_mix(net: jaxbp.Network, u: str) -> list[str]:
     return [f"Delta_{kind}" for kind in kinds]
 
 
+def before_the_norm(net: jaxbp.Network, u: str) -> list[str]:
+    """The kinds that a norm has on the way there."""
+    activation = net.units[u].activation.name
+    return {"layer_norm": ["mean", "std"], "rms_norm": ["rms"]}.get(activation.partition("(")[0], [])
+
+
+def after_the_norm(net: jaxbp.Network, u: str) -> list[str]:
+    """And on the way back."""
+    there = before_the_norm(net, u)
+    return [*["mean_Delta"] * ("mean" in there), *["mean_h_Delta"] * bool(there)]
+
+
+def forward_kinds(net: jaxbp.Network, u: str) -> list[str]:
+    return [*before_the_mix(net, u), "a", *before_the_norm(net, u), "h"]
+
+
+def backward_kinds(net: jaxbp.Network, u: str) -> list[str]:
+    return ["Delta", *after_the_norm(net, u), "delta", *after_the_mix(net, u)]
+
+
 def expected_steps(case: Case) -> list[tuple[str, str]]:
     """Section and name of every step."""
     net, several = case.net, np.prod(case.batch) > 1
@@ -386,9 +468,9 @@ def expected_steps(case: Case) -> list[tuple[str, str]]:
     edges = [range(n) if n <= 4 else (0, 1, n - 2, n - 1) for n in case.batch]
     for example in product(*edges):
         section = f"Example {', '.join(map(str, example))}" if several else "One example"
-        names = [f"{kind}.{u}" for u in net.order for kind in (*before_the_mix(net, u), "a", "h")]
+        names = [f"{kind}.{u}" for u in net.order for kind in forward_kinds(net, u)]
         names.append("losses" if several else "loss")
-        names += [f"{kind}.{u}" for u in reversed(net.order) for kind in ("Delta", "delta", *after_the_mix(net, u))]
+        names += [f"{kind}.{u}" for u in reversed(net.order) for kind in backward_kinds(net, u)]
         steps += [(section, f"{name}[{', '.join(map(str, example))}]" if several else name) for name in names]
     section = f"Mean over all {np.prod(case.batch)} examples" if several else "One example"
     if several:
@@ -402,9 +484,8 @@ def test_the_cases_cover_every_kind():
     units = [unit for case in CASES for unit in case.net.units.values()]
     activations = {value for value in vars(jaxbp).values() if isinstance(value, jaxbp.activations.Activation)}
     losses = {value for value in vars(jaxbp).values() if isinstance(value, jaxbp.Loss)}
-    # shown as a user's own vector activation is, which the cases have
-    activations -= {jaxbp.layer_norm, jaxbp.rms_norm}
-    assert {a.phi for a in activations} == set(_formulas._VALUES) | {jaxbp.softmax.phi}
+    by_row = {jaxbp.softmax, jaxbp.layer_norm, jaxbp.rms_norm}
+    assert {a.phi for a in activations} == set(_formulas._VALUES) | {a.phi for a in by_row}
     assert {unit.activation for unit in units} >= activations
     assert {case.loss for case in CASES} >= losses
     assert {type(c) for unit in units for c in unit.reads.values()} >= {jaxbp.Dense, jaxbp.Identity}
@@ -426,6 +507,19 @@ def test_every_step_is_there_in_order_with_a_formula_for_every_number(case):
         assert bool(step.rule) == (step.section != "Given")
         shown = sum(equation is not None for equation in step.equations)
         assert shown == step.value.size or (step.value.size > 24 and None in step.equations)
+
+
+def words_in(title: Title) -> set[str]:
+    """The English words of a title and of its parts."""
+    return {title.english}.union(*(words_in(part) for part in title.parts if isinstance(part, Title)))
+
+
+@pytest.mark.parametrize("case", [*CASES, *WITH_IDS, *IN_LAYERS], ids=repr)
+def test_every_title_has_german_words(case):
+    names = {"linear", case.loss.name, *activations_of(case.net).values()} - set(TITLES["de"])
+    for step in explained(case).steps:
+        assert words_in(step.words) - names <= TITLES["de"].keys()
+        assert step.titled("de") != step.titled("en") == step.title
 
 
 @pytest.mark.parametrize("case", [*CASES, *WITH_IDS, *IN_LAYERS], ids=repr)
@@ -486,7 +580,7 @@ def test_the_numbers_of_an_equation_give_the_result_beside_them(case):
 def test_operands_of_as_many_digits_as_their_result_contradict_it(monkeypatch):
     work = explained(SIGMOID)
     monkeypatch.setattr(
-        _steps.Equation, "operands", property(lambda self: _digits.Shown(4, True) if self.forms else None)
+        _work.Equation, "operands", property(lambda self: _digits.Shown(4, True) if self.forms else None)
     )
     assert len(contradictions(work)[0]) > 10
 
@@ -526,6 +620,10 @@ def _first_layer(right):
         return found.at((0, *found.index[1:])) if name.kind == "W" and found.path[0] == "blocks" else found
 
     return original
+
+
+def _with_epsilon(forms, epsilon):
+    return replace(forms, steps=replace(forms.steps, epsilon=epsilon))
 
 
 BUGS = {  # in which case, where, and what becomes of what is right
@@ -581,6 +679,19 @@ BUGS = {  # in which case, where, and what becomes of what is right
             ),
         )
     },
+    "forget 1/n": (NORMS_CASE, _norms, "_mean", lambda right: _formulas.summed),
+    **{
+        f"{what} of a norm": (NORMS_CASE, _norms.NormForms, name, wrong)
+        for what, name, wrong in (
+            ("forget ε", "_over_squares", lambda right: lambda self, of: right(_with_epsilon(self, 0.0), of)),
+            ("take the root of another row", "_root", lambda right: lambda self, b, row: right(self, b, (1 - row[0],))),
+            ("pull nothing back", "back", lambda right: lambda self, u, *at: [self.steps.called("Delta", *at)]),
+        )
+    },
+    "forget a factor": (
+        *(NORMED_STACK_CASE, _products.ProductForms, "back"),
+        lambda right: lambda self, s, *at: [self.steps.called("delta", *at)],
+    ),
     "transpose the jacobian": (
         *(of([SINE, RUNNING_SUM]), _formulas, "derivative"),
         lambda right: lambda activation, a, h, i, j: right(activation, a, h, j, i),
@@ -609,6 +720,65 @@ def test_a_connection_of_too_many_terms_is_refused(monkeypatch):
     monkeypatch.setattr(_terms, "_LARGEST_TABLE", 3**4 - 1)
     with pytest.raises(ValueError, match=r"Masked\(\) from shape \(3,\) to \(3,\) is too large .* 81 combinations"):
         explain(Case("", reading(MASKED), jaxbp.squared_error, (2,)))
+
+
+@pytest.mark.parametrize("u", ["layer", "rms"])
+def test_the_derivatives_within_a_row_of_a_norm_have_a_formula(u):
+    places = [*product(range(2), range(2), range(3))]  # examples, rows, elements of a row
+    by = {f"d(h.{u}{list(i)})/d(a.{u}{list(j)})": (i, j) for i in places[:5] for j in places}
+    work = explain(NORMS_CASE, claims=dict.fromkeys(by, "0"))
+    assert worst_error(work) <= TOLERANCE
+    found = {e.name: e for e in equations(work) if e.name in by}
+    assert found.keys() == by.keys()
+    for name, (i, j) in by.items():
+        assert len(found[name].forms) == 1
+        assert (found[name].value == 0) == (i[:2] != j[:2])
+
+
+def test_a_norm_is_shown_in_its_steps():
+    net = jaxbp.Network(
+        {"x": 3},
+        {
+            "n": jaxbp.Unit(3, jaxbp.layer_norm, {"x": jaxbp.Identity()}, bias=False),
+            "o": jaxbp.Unit(
+                3, jaxbp.activations.with_epsilon(jaxbp.rms_norm, 0.0), {"n": jaxbp.Identity()}, bias=False
+            ),
+        },
+    )
+    x, y = np.array([0.2, 0.3, -0.5]), np.zeros(3)
+    claims = {"mean.n": "0", "std.n": "sqrt((a.n[0]^2 + a.n[1]^2 + a.n[2]^2)/3 + 0.00001)", "rms.o": "1.1"}
+    params = jaxbp.init_params(jax.random.key(0), net)
+    work = jaxbp.explain(net, jaxbp.squared_error, params, x, y, claims=claims)
+    assert [(claim.holds, claim.general) for claim in work.claims] == [(True, None), (True, False), (False, None)]
+    # what cancels is 0 in print
+    assert line_of(work, "mean.n")[0] == "μ.n = (a.n[0] + a.n[1] + a.n[2])/3 = (0.2 + 0.3 − 0.5)/3 = 0"
+    text, latex = line_of(work, "h.n[2]")
+    assert text == "h.n[2] = (a.n[2] − μ.n)/σ.n = (−0.5 − 0)/0.3559 ≈ −1.405"
+    assert latex.startswith(r"h^{n}_{2} = \frac{a^{n}_{2} - \mu^{n}}{\sigma^{n}} = ")
+    assert line_of(work, "rms.o")[0].startswith("r.o = sqrt((a.o[0]² + a.o[1]² + a.o[2]²)/3) = ")
+    assert line_of(work, "delta.n[0]")[1].startswith(
+        r"\delta^{n}_{0} = \frac{\Delta^{n}_{0} - \overline{\Delta}^{n} - h^{n}_{0} \, \overline{h\Delta}^{n}}"
+        r"{\sigma^{n}}"
+    )
+    assert '<mrow class="bar"><mrow><mi>h</mi><mi>Δ</mi></mrow></mrow>' in work.html()
+    assert [step.rule for step in work.steps if step.name == "delta.o"] == [
+        r"\delta_u = \frac{\partial L}{\partial a_u} = \frac{\Delta_u - h_u \, \overline{h \Delta}}{r}"
+    ]
+
+
+def test_titles_say_the_same_in_every_language():
+    for english, german in TITLES["de"].items():
+        assert english.count("{}") == german.count("{}"), english
+    title = Title("Scores of {}", (Title("{} in layer {}", ("Target {}", "2")),))  # a unit's name is no word
+    assert title.said("de") == "Scores von Target {} in Schicht 2"
+    with pytest.raises(ValueError, match="language must be 'en' or 'de', got 'fr'"):
+        explained(TIED_CASE).steps[0].titled("fr")
+
+
+def test_shared_weights_are_told_by_all_that_use_them():
+    title = next(step for step in explained(TIED_CASE).steps if step.name == "grad.shared.W")
+    assert title.title == "Gradient of the shared weights W, x to code and code to o"
+    assert title.titled("de") == "Gradient der gemeinsamen Gewichte W, x nach code und code nach o"
 
 
 def test_a_function_unit_is_shown_by_its_name():
@@ -781,9 +951,13 @@ def test_all_layers_are_shown_if_asked_for(case):
     work, known = explain(case, all_layers=True), quantities(case)
     assert worst_error(work) <= TOLERANCE
     shown = {equation.name for equation in equations(work)}
-    names = [Name.parse(name).at(index) for name, array in known.items() for index in np.ndindex(array.shape)]
     absent = [f"Delta.{name}" for name in case.net.inputs] + ["h.o.word"]
-    assert shown == {str(name) for name in names if str(name.whole) not in absent}
+    assert shown == {
+        f"{name}{list(index)}" if index else name
+        for name, array in known.items()
+        if name not in absent
+        for index in np.ndindex(array.shape)
+    }
     assert "/" not in "".join(f"{step.name}{step.title}" for step in work.steps)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from cases import Case
-from test_explain import CASES, IN_LAYERS, WITH_IDS, explained
+from cases import Case, case_named
+from test_explain import CASES, IN_LAYERS, NORMED_STACK_CASE, NORMS_CASE, WITH_IDS, explained
 
 import jaxbp
 from jaxbp._explain._digits import as_printed
@@ -342,12 +342,18 @@ CLOSELY = """async ({ window, document, $, numbers, fire, press, set, edit, walk
     fire($("blank"), "submit");
     return [shown, $("verdict").className, $("verdict").textContent, numbers().some(([q]) => q === name)];
   });
+  found.assigned = ["numbers", "formulas"].map((mode) => {
+    set($("fill"), mode, "change");
+    press("End");
+    return [...document.querySelectorAll("#step .sign")].map((e) => e.textContent);
+  });
   set($("fill"), "nothing", "change");
   found.titles.push(document.title);
   found.scripts = document.scripts.length;
   found.pictures = document.querySelectorAll("img").length;
   fire(window, "beforeprint");
   found.printed = [$("printed").hidden, $("printed").querySelectorAll(".entry").length];
+  found.given = [...document.querySelectorAll("#printed .gives")].map((e) => e.textContent);
   fire(window, "afterprint");
   return found;
 }"""
@@ -459,6 +465,23 @@ def tokens(text: str) -> list[str]:
     return re.findall(r"\d+(?:\.\d+)?", text.replace("²", " 2"))
 
 
+# Everything at the last example, and within which units of the drawing the steps of one title are.
+NORMED = """({ document, $, edit, set, walk }) => {
+  const done = CHANGES.filter(([name, value]) => {
+    if (/^(h\\.x|y)\\[/.test(name)) set($("example"), /\\[(\\d)/.exec(name)[1], "change");
+    return edit(name, value);
+  }).map(([name]) => name);
+  set($("example"), 1, "change");
+  const found = walk(), marked = new Set();
+  for (let n = 0; n <= +$("slider").max; n++) {
+    set($("slider"), n);
+    const title = $("step").querySelector("h2").textContent;
+    if (title !== "Mean of the pre-activation of blocks.layer in layer 1") continue;
+    document.querySelectorAll("svg .within").forEach((e) => marked.add(e.textContent));
+  }
+  return [done, found, [...marked]];
+}"""
+
 # Mistakes in the page's script, each of which has to be found.
 PLANTED = [
     ("return -evaluated(e[1], I);", "return evaluated(e[1], I);"),
@@ -493,6 +516,8 @@ def seen(tmp_path_factory) -> dict[str, Any]:
     params = rounded(jaxbp.init_params(jax.random.key(3), SKIP))
     skip = jaxbp.explain(SKIP, jaxbp.squared_error, params, x, y)
     page, changes = work.page(HOSTILE), edits(skip, 0)
+    normed = explained(NORMED_STACK_CASE)
+    of_normed = edits(normed, 2)
     bent = with_an_activation_of_a_users()
     frames = [
         Frame(page, closely, 390),
@@ -500,14 +525,15 @@ def seen(tmp_path_factory) -> dict[str, Any]:
         Frame(work.page(HOSTILE, language="de"), ACCESSIBLE, 390),
         Frame(skip.page(), walking(changes, 2)),
         Frame(bent.page(), BENT),
+        Frame(normed.page(), NORMED.replace("CHANGES", json.dumps(list(of_normed.items())))),
     ]
     at_the_end = "({ press, numbers }) => { press('End'); return numbers(); }"
     for right, wrong in PLANTED:
         assert page.count(right) == 1
         frames.append(Frame(page.replace(right, wrong), at_the_end))
-    names = ("closely", "wide", "narrow", "skip", "bent", *range(len(PLANTED)))
+    names = ("closely", "wide", "narrow", "skip", "bent", "normed", *range(len(PLANTED)))
     found = driven(frames, tmp_path_factory.mktemp("page"))
-    works = {"work": work, "skip work": skip, "bent work": bent}
+    works = {"work": work, "skip work": skip, "bent work": bent, "normed work": normed, "normed changes": of_normed}
     return dict(zip(names, found, strict=True)) | works | {"changes": changes, "page": page}
 
 
@@ -634,6 +660,25 @@ def test_what_is_filled_in_is_judged_with_a_hint(n, seen):
 
 
 @in_a_browser
+def test_a_blank_for_a_weight_after_a_step_is_assigned(seen):
+    assert seen["closely"]["assigned"] == [["←", "="], ["←"]]
+
+
+@in_a_browser
+def test_norms_in_stacks_can_be_changed_in_all_their_steps(seen):
+    done, numbers, marked = seen["normed"]
+    assert done == [*seen["normed changes"]]
+    shown = check_numbers(numbers, edited(numbers_of(seen["normed work"]), seen["normed changes"]))
+    assert shown >= {
+        "mean.blocks.layer[2, 1]",
+        "rms.blocks.rms[0, 1]",
+        "mean_h_Delta.blocks.rms[1, 1]",
+        "a.blocks.sum[0, 1, 2]",
+    }
+    assert marked == ["blocks.layer[1] · layer_norm"]  # within which unit the step is
+
+
+@in_a_browser
 def test_what_people_wrote_stays_text(seen):
     found = seen["closely"]
     assert found["titles"] == [HOSTILE, HOSTILE]
@@ -646,6 +691,11 @@ def test_everybody_can_use_it(seen):
     assert seen["narrow"] == []
     assert set(seen["closely"]["overflow"]) == {0}
     assert seen["closely"]["printed"] == [False, 45]
+    x, y, *_, rate = seen["closely"]["given"]
+    assert x.endswith("=−1")
+    assert re.sub(r"\s", "", y) == "y0=1y1=0"
+    assert rate == "η=0.5"
+    assert len(seen["closely"]["given"]) == 7
 
 
 def test_a_page_is_small_and_loads_nothing():
@@ -725,8 +775,31 @@ CONVOLUTION = jaxbp.Network(
         "o": jaxbp.Unit(2, jaxbp.softmax, {"f": jaxbp.Dense()}),
     },
 )
-ALL = [*CASES, *WITH_IDS, *IN_LAYERS, Case("convolution", CONVOLUTION, jaxbp.cross_entropy, (2,), "ids")]
+BLOCKS = [case_named("transformer block"), case_named("llama block")]
+ALL = [*CASES, *WITH_IDS, *IN_LAYERS, *BLOCKS, Case("convolution", CONVOLUTION, jaxbp.cross_entropy, (2,), "ids")]
 AT_ONCE = 5
+OF_A_USERS = ("sine", "running_sum", "quartic", "simplified", " twice ", "gated")  # functions without a formula
+
+
+def is_live(page: str) -> bool:
+    """Whether every number of a page can be changed, and everything that follows is known then."""
+    return '"still":false' in page and '"opaque":[]' in page
+
+
+def titles(page: str) -> list[str]:
+    data = re.search('<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1]
+    return [step["title"] for step in json.loads(data)["steps"]]
+
+
+@pytest.mark.parametrize("case", [NORMS_CASE, NORMED_STACK_CASE], ids=repr)
+def test_norms_have_formulas_on_a_page_and_german_titles(case):
+    english, german = (explained(case).page(language=language) for language in ("en", "de"))
+    assert is_live(english)
+    assert "<h1>Backpropagation, step by step</h1>" in english
+    assert "<h1>Backpropagation, Schritt für Schritt</h1>" in german
+    both = [*zip(titles(english), titles(german), strict=True)]
+    assert [pair for pair in both if pair[0] == pair[1]] == []
+    assert not any(re.search(r"\b(of|the|in layer|from|at)\b", title) for _, title in both)
 
 
 @in_a_browser
@@ -735,7 +808,8 @@ AT_ONCE = 5
 def test_numbers_are_the_engines_over_the_table(first, tmp_path):
     works = [explained(case) for case in ALL[first : first + AT_ONCE]]
     pages = [work.page() for work in works]
-    live = ['"still":false' in page and '"opaque":[]' in page for page in pages]
+    live = [is_live(page) for page in pages]
+    assert live == [not any(words in case.name for words in OF_A_USERS) for case in ALL[first : first + AT_ONCE]]
     changes = [edits(work, first) if can_change else {} for work, can_change in zip(works, live, strict=True)]
     batches = [int(np.prod(case.batch)) for case in ALL[first : first + AT_ONCE]]
     frames = [Frame(page, walking(c, n)) for page, c, n in zip(pages, changes, batches, strict=True)]
@@ -769,8 +843,9 @@ def test_a_large_network_has_a_page_of_less_than_a_megabyte(dtype, tmp_path):
 
 @in_a_browser
 @pytest.mark.slow
-def test_a_page_is_printed(tmp_path):
-    (tmp_path / "page.html").write_text(worked().page(), encoding="utf-8")
+@pytest.mark.parametrize("work", [worked, lambda: explained(BLOCKS[0])], ids=["all", "of more than paper has room for"])
+def test_a_page_is_printed(work, tmp_path):
+    (tmp_path / "page.html").write_text(work().page(), encoding="utf-8")
     pdf = tmp_path / "page.pdf"
     command = [BROWSER, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}"]
     subprocess.run([*command, (tmp_path / "page.html").as_uri()], capture_output=True, timeout=120, check=True)

@@ -6,36 +6,30 @@ S = Q Kᵀ / √d,  P = softmax(S) over the keys that a row sees,  a = P V
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
 from jaxbp._attention import Attention
+from jaxbp._explain._stages import Arrays, Stage, Stages
 from jaxbp._function_unit import FunctionUnit
+from jaxbp._names import Name
 from jaxbp._unit import Node
 from jaxbp.connections import Shape
-
-
-class Stage(NamedTuple):
-    """One step of attention: the kind of its quantity, its title, its rule in LaTeX."""
-
-    kind: str
-    title: str
-    rule: str
-
 
 _TURN = (
     r"\tilde{h}_i = h_i \cos\theta - h_{i+d/2} \sin\theta, \; \tilde{h}_{i+d/2} = h_i \sin\theta + h_{i+d/2} \cos\theta"
 )
 _FORWARD = (
-    Stage("turned_query", "Queries of {}, turned by their positions", _TURN),
-    Stage("turned_key", "Keys of {}, turned by their positions", _TURN),
-    Stage("scores", "Scores of {}", r"S = \frac{Q K^{\top}}{\sqrt{d}}"),
-    Stage("mask", "Mask of {}, 1 where a row sees a key", r"m_{ij} \in \{0, 1\}"),
+    Stage("turned_query", "Queries of {}, turned by their positions", _TURN, "Q"),
+    Stage("turned_key", "Keys of {}, turned by their positions", _TURN, "K"),
+    Stage("scores", "Scores of {}", r"S = \frac{Q K^{\top}}{\sqrt{d}}", "S"),
+    Stage("mask", "Mask of {}, 1 where a row sees a key", r"m_{ij} \in \{0, 1\}", "m"),
     Stage(
         "weights",
         "Weights of {}, softmax of the scores",
         r"P_{ij} = \frac{m_{ij} \, e^{S_{ij}}}{\sum_k m_{ik} \, e^{S_{ik}}}",
+        "P",
     ),
 )
 _BACKWARD = (
@@ -58,32 +52,43 @@ _BACKWARD = (
         r"\left(\frac{\partial L}{\partial S}\right)^{\top} \tilde{Q}",
     ),
 )
+ALL = (*_FORWARD, *_BACKWARD)
 
 
 @dataclass(frozen=True)
-class AttentionSteps:
-    """What happens within one unit of attention.
+class AttentionSteps(Stages):
+    """What happens between the sources of a unit of attention and its a.
 
     Quantities of rows and keys have a head, unless there is but one, a row and a key as their indices; what is turned
     is shaped like its source.
     """
 
-    u: str
     function: Attention
     sources: tuple[str, ...]
-    shapes: Mapping[str, Shape]
+
+    leads_to: ClassVar[str] = "a"
 
     @classmethod
     def of(cls, u: str, unit: Node, shapes: Mapping[str, Shape]) -> "AttentionSteps | None":
         """Those of a unit; None where it is no attention."""
         if not (isinstance(unit, FunctionUnit) and isinstance(unit.function, Attention)):
             return None
-        return cls(u, unit.function, unit.sources, shapes)
+        return cls(u, shapes, unit.function, unit.sources)
+
+    @property
+    def rules(self) -> Mapping[str, str]:
+        """That of a."""
+        return {"a": "a_u = P V"}
+
+    @property
+    def decided_by(self) -> tuple[str, ...]:
+        """The masks: what a formula is made of are the keys that a row sees."""
+        return self.sources[3:]
 
     @property
     def masks(self) -> bool:
         """Whether some row may not see some key."""
-        return self.function.causal or len(self.sources) > 3
+        return self.function.causal or bool(self.decided_by)
 
     def forward(self) -> Iterator[Stage]:
         """What comes before the mix."""
@@ -102,8 +107,9 @@ class AttentionSteps:
 
     # Numbers: all examples at once, by NumPy's own products.
 
-    def arrays(self, h: Mapping[str, np.ndarray], delta: np.ndarray) -> dict[str, np.ndarray]:
-        """The array of each kind, from all h and the δ of the unit."""
+    def arrays(self, known: Arrays) -> dict[str, np.ndarray]:
+        """The array of each kind."""
+        h = {s: known[Name("h", (s,))] for s in self.sources}
         q, k, v = (h[s] for s in self.sources[:3])
         found: dict[str, np.ndarray] = {}
         if self.function.rotary is not None:
@@ -117,7 +123,7 @@ class AttentionSteps:
         exp = np.exp(S - np.max(S, axis=-1, keepdims=True)) if exp is None else np.where(m, exp, 0)
         total = np.sum(exp, axis=-1, keepdims=True)
         P = np.divide(exp, total, out=np.zeros_like(exp), where=total > 0)
-        signal = self._split(delta, self.function.heads)
+        signal = self._split(known[Name("delta", (self.u,))], self.function.heads)
         Delta_P = signal @ _transposed(V)
         Delta_S = P * (Delta_P - np.sum(P * Delta_P, axis=-1, keepdims=True))
         by_head = {
@@ -153,7 +159,7 @@ class AttentionSteps:
         m = np.ones(shape, bool)
         if self.function.causal:
             m &= np.tri(*shape[-2:], dtype=bool)
-        for s in self.sources[3:]:
+        for s in self.decided_by:
             given = h[s] if len(self.shapes[s]) == 2 else h[s][..., None, :]
             m &= given[..., None, :, :] != 0
         return m

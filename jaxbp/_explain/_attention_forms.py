@@ -8,11 +8,12 @@ import numpy as np
 from jaxbp._explain._attention import AttentionSteps
 from jaxbp._explain._expressions import FUNCTIONS, Bracket, Call, Expression, Index, Number, Quotient
 from jaxbp._explain._formulas import minus, summed, times
+from jaxbp._explain._stages import Forms
 from jaxbp._names import Name
 
 
 @dataclass(frozen=True, eq=False)
-class AttentionForms:
+class AttentionForms(Forms):
     """The formulas of one unit; the mask, of all examples, says which keys each row sees, which is all without one."""
 
     attention: AttentionSteps
@@ -25,6 +26,8 @@ class AttentionForms:
 
     def form(self, kind: str, example: Index, element: Index) -> Expression:
         """What an element of a quantity is made of."""
+        if kind == "a":
+            return self._mix(example, element)
         if "turned" in kind:
             return self._form_of_turned(kind, example, element)
         head, (row, key) = element[:-2], element[-2:]
@@ -57,7 +60,7 @@ class AttentionForms:
                 mean = summed([times(P(k), Delta_P(k)) for k in self._sees(example, head, row)])
                 return times(P(key), minus(Delta_P(key), mean))
 
-    def mix(self, example: Index, element: Index) -> Expression:
+    def _mix(self, example: Index, element: Index) -> Expression:
         """An element of a = P V."""
         row, n, c, head = self._place(element, self._value_width)
         keys = self._sees(example, head, row)
@@ -144,7 +147,7 @@ class AttentionForms:
         return Call(FUNCTIONS["sqrt"], (Number(self._d),))
 
     def _of(self, kind: str, example: Index, element: Index) -> Name:
-        return Name(kind, (self.attention.u,), (*example, *element))
+        return self.attention.called(kind, example, element)
 
     def _exp(self, example: Index, element: Index) -> Expression:
         return Call(FUNCTIONS["exp"], (self._of("scores", example, element),))
@@ -176,6 +179,6 @@ class AttentionForms:
     def _brackets(self, example: Index, row: int, key: int) -> Iterator[Expression]:
         if self.attention.function.causal:
             yield Bracket((Number(key), Number(row)), ("≤",))
-        for s in self.attention.sources[3:]:
+        for s in self.attention.decided_by:
             at = (row, key) if len(self.attention.shapes[s]) == 2 else (key,)
             yield Bracket((Name("h", (s,), (*example, *at)), Number(0)), ("≠",))

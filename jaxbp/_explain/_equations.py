@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp._explain._attention import AttentionSteps
-from jaxbp._explain._attention_forms import AttentionForms
 from jaxbp._explain._expressions import (
     Component,
     Expression,
@@ -37,7 +35,9 @@ from jaxbp._explain._formulas import (
     times,
 )
 from jaxbp._explain._numbers import Numbers, applied
+from jaxbp._explain._stages import Forms
 from jaxbp._explain._terms import Term, Terms, terms_of
+from jaxbp._explain._within import LEADS_TO, forms_of, within
 from jaxbp._function_unit import FunctionUnit, name_of
 from jaxbp._names import Name
 from jaxbp._plan import Edge
@@ -58,15 +58,16 @@ class Equations:
         self.examples = prod(numbers.batch)
         self._found = cache(self._find_terms)
         self._made = cache(self._make)
-        self._within = cache(self._find_attention)
+        self._within = cache(self._find_within)
         self.value = cache(self._value)
 
     def _value(self, quantity: Leaf) -> float:
-        """The number of one element; 0 where the terms of its sum cancel up to what float64 makes of it."""
+        """The number of one element; 0 where the terms of its sum or mean cancel up to what float64 makes of it."""
         value = self.numbers(quantity)
         if 0 < abs(value) < _SUSPICIOUS:
             for form in self.forms(quantity)[-1:]:
-                if isinstance(form, Sum) and abs(value) < _ROUNDOFF * magnitude(form, self.numbers):
+                added = form.numerator if isinstance(form, Quotient) else form
+                if isinstance(added, Sum) and abs(value) < _ROUNDOFF * magnitude(form, self.numbers):
                     return 0.0
         return value
 
@@ -91,6 +92,8 @@ class Equations:
         split = len(self.numbers.batch)
         example, element = quantity.index[:split], quantity.index[split:]
         match quantity:
+            case Name(kind, (u,)) if forms := self._within(u).get(LEADS_TO.get(kind, "")):
+                return (forms.form(kind, example, element),)
             case Name("a", (u,)):
                 return (self._pre_activation(u, example, element),)
             case Name("h", (u,)) if u in self.net.units and self.flat.units[u][0] not in self.flat.stacked.plan.nodes:
@@ -112,15 +115,11 @@ class Equations:
                 return (self._gradient(group, name, quantity.index),)
             case Name("updated", (group, name)):
                 return (self._update(group, name, quantity.index),)
-            case Name(kind, (u,)) if quantity.is_of_unit and (attention := self._within(u)):
-                return (attention.form(kind, example, element),)
             case _:
                 return ()
 
     def _pre_activation(self, u: str, example: Index, j: Index) -> Expression:
         unit = self.net.units[u]
-        if attention := self._within(u):
-            return attention.mix(example, j)
         if isinstance(unit, FunctionUnit):
             return self._of_function(unit, u, example, j)
         return summed(
@@ -131,9 +130,10 @@ class Equations:
             ]
         )
 
-    def _find_attention(self, u: str) -> AttentionForms | None:
-        steps = AttentionSteps.of(u, self.net.units[u], self.net.shapes) if u in self.net.units else None
-        return steps and AttentionForms(steps, self.numbers.written_out.get(Name("mask", (u,))))
+    def _find_within(self, u: str) -> dict[str, Forms]:
+        """The formulas of the stages within a unit, by the kind of quantity that they lead to."""
+        found = within(u, self.net.units[u], self.net.shapes) if u in self.net.units else {}
+        return {kind: forms_of(stages, self.numbers.written_out) for kind, stages in found.items()}
 
     def _of_function(self, unit: FunctionUnit, u: str, example: Index, j: Index) -> Expression:
         name = name_of(unit.function)
@@ -183,8 +183,8 @@ class Equations:
 
     def _through_function(self, v: str, s: str, example: Index, i: Index) -> list[Expression]:
         """The terms (∂a_v[j]/∂h_s[i]) δ_v[j], without those that this example makes 0; of attention its own."""
-        if attention := self._within(v):
-            return attention.back(s, example, i)
+        if forms := self._within(v).get("a"):
+            return forms.back(s, example, i)
         column = self.numbers.column(v, s, example, i)
         by = Name("h", (s,), (*example, *i))
         return [
@@ -196,7 +196,8 @@ class Equations:
     def _deltas(self, u: str, example: Index, j: Index) -> tuple[Expression, ...]:
         activation = self.net.units[u].activation
         a, h, Delta = (self._row(kind, u, example, j) for kind in ("a", "h", "Delta"))
-        by_product = pulled_back(activation, a, h, Delta, j[-1])
+        forms = self._within(u).get("h")
+        by_product = summed(forms.back(u, example, j)) if forms else pulled_back(activation, a, h, Delta, j[-1])
         if u != self.net.output:
             return (by_product,)
         y = self._targets(example, j)
@@ -231,9 +232,12 @@ class Equations:
         if (kind, by_kind, (u,)) == ("h", "a", by):
             if (*example, *j[:-1]) != leaf.by.index[:-1]:
                 return (Number(0),)
-            a, h = (self._row(k, u, example, j) for k in ("a", "h"))
-            form = derivative(self.net.units[u].activation, a, h, j[-1], leaf.by.index[-1])
-            return () if form == leaf else (form,)
+            if forms := self._within(u).get("h"):
+                form = forms.derivative(example, j, leaf.by.index[batch:])
+            else:
+                a, h = (self._row(k, u, example, j) for k in ("a", "h"))
+                form = derivative(self.net.units[u].activation, a, h, j[-1], leaf.by.index[-1])
+            return () if form is None or form == leaf else (form,)
         edges = self.numbers.edges_by(u, by) if (kind, by_kind) == ("a", "W") else []
         if edges:
             terms = [

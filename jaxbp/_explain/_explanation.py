@@ -26,9 +26,11 @@ from jaxbp._explain._escaping import brief
 from jaxbp._explain._notation import Notation, batch_axes
 from jaxbp._explain._numbers import Numbers, as_shown
 from jaxbp._explain._parsing import parse_name
-from jaxbp._explain._steps import Steps, Work
+from jaxbp._explain._steps import Steps
 from jaxbp._explain._symbols import Symbol, SymbolError, parse_symbol
+from jaxbp._explain._titles import TITLE
 from jaxbp._explain._verdicts import reservation, said, summary
+from jaxbp._explain._work import Work
 from jaxbp._forward import check_inputs
 from jaxbp._names import Name
 from jaxbp._network import Network
@@ -63,9 +65,7 @@ class Explanation(Work):
         check_kind(title, str, "title", "text")
         return _html.page(self, title)
 
-    def page(
-        self, title: str = "Backpropagation, step by step", *, fill_in: str = "nothing", language: str = "en"
-    ) -> str:
+    def page(self, title: str | None = None, *, fill_in: str = "nothing", language: str = "en") -> str:
         """The explanation as a living page: one file that needs nothing else, to step through, change and fill in.
 
         It evaluates and draws the formulas of this explanation, for all examples, layers and elements. Where one of
@@ -75,7 +75,7 @@ class Explanation(Work):
         latex2mathml, as `html` is.
 
         Args:
-            title: The heading.
+            title: The heading; by default "Backpropagation, step by step", in the language of the page.
             fill_in: What is blank when the page is opened, and to be filled in: "nothing", "numbers" or "formulas".
             language: In which language the page speaks, "en" or "de".
 
@@ -87,10 +87,11 @@ class Explanation(Work):
             >>> work.page("One neuron").startswith("<!doctype html>")
             True
         """
-        check_kind(title, str, "title", "text")
+        if title is not None:
+            check_kind(title, str, "title", "text")
         check_choice(fill_in, "fill_in", FILL_IN)
         check_choice(language, "language", tuple(WORDS))
-        return document(self, title, fill_in, language)
+        return document(self, TITLE.said(language) if title is None else title, fill_in, language)
 
     def said(self, claim: Claim) -> str:
         """What was claimed, in plain text: a number as written, a formula in this notation with what it gives."""
@@ -126,10 +127,11 @@ def explain(
 
     Everything is computed in float64, without dropout. Several examples are shown one by one, and then the gradient of
     their mean; δ and Δ are those of the mean. What has rows or many elements is shown as a matrix, with its first and
-    last element worked out, and attention in its steps. Large arrays and long sums are elided, and of a stack all
-    layers but the first and the last; what something is claimed of is shown, with all of its layer. Of a table that ids
-    look up only the rows that they say are shown. Without a learning rate η nothing is updated. Besides the errors of
-    `backprop`, a ValueError tells of an id that is out of range, and of a claim or a name that cannot be read.
+    last element worked out, and attention and normalisation in their steps. Large arrays and long sums are elided, and
+    of a stack all layers but the first and the last; what something is claimed of is shown, with all of its layer. Of a
+    table that ids look up only the rows that they say are shown. Without a learning rate η nothing is updated. Besides
+    the errors of `backprop`, a ValueError tells of an id that is out of range, and of a claim or a name that cannot be
+    read.
 
     Args:
         claims: What a book or a student says, by the name of a quantity: a number, of which as many digits are
@@ -141,7 +143,9 @@ def explain(
             several connections share is `W.shared.NAME`, and its gradient `grad.shared.NAME`. What is in a stack has
             its layer before all other indices, and `delta.blocks.up[3]` is an array, that of one layer. Within a unit
             of attention, `mix`, there are `scores.mix`, `mask.mix`, `weights.mix` and, as their signals,
-            `Delta_weights.mix` and `Delta_scores.mix`, by head (where there are several), row and key.
+            `Delta_weights.mix` and `Delta_scores.mix`, by head (where there are several), row and key. Within one of
+            normalisation, `n`, there are by row `mean.n` and `std.n` of `layer_norm`, or `rms.n` of `rms_norm`, and on
+            the way back `mean_Delta.n` (of `layer_norm`) and `mean_h_Delta.n`, the means of Δ and of h ⊙ Δ.
         names: Symbols in LaTeX notation, by unit (`"h1"`, `"blocks.up"`), by array (`"W.o.h1"`, `"W.blocks.up.x[3]"`)
             or by element without a batch index (`"a.h1[0]"`); the quantity's own name otherwise. A symbol is made of
             letters, digits and other signs, scripts as in `w_{10}` and `z^{(4)}`, primes, Greek letters and a few more

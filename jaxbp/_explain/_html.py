@@ -6,9 +6,9 @@ from jaxbp._explain._claims import Claim
 from jaxbp._explain._escaping import in_html
 from jaxbp._explain._mathml import mathml
 from jaxbp._explain._matrices import matrices
-from jaxbp._explain._steps import Equation, Step, Work
 from jaxbp._explain._style import STYLE
 from jaxbp._explain._verdicts import mark, place, remark, reservation, said, summary
+from jaxbp._explain._work import Equation, Step, Work
 
 _WORTH_CONTENTS = 8  # steps
 

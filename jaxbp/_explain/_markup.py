@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from jaxbp._explain._claims import Claim
 from jaxbp._explain._escaping import code_in_markdown, in_latex, in_markdown
 from jaxbp._explain._matrices import matrices
-from jaxbp._explain._steps import Equation, Work
 from jaxbp._explain._verdicts import mark, place, remark, said, summary
+from jaxbp._explain._work import Equation, Work
 
 
 def markdown(work: Work) -> str:

@@ -37,6 +37,9 @@ def mathml(latex: str) -> Formula:
     for row in tree.iter():
         _mark_signs(row)
     _flatten(tree)
+    for over in tree.iter("mover"):
+        if over[1].text == "―":
+            _as_border(over)
     tree.attrib.clear()  # what there is in HTML anyway
     pieces = list(_broken(tree)) if _width(tree) > WIDEST else [tree]
     shown = " ".join(tostring(piece, encoding="unicode") for piece in pieces)
@@ -62,6 +65,13 @@ def _flatten(element: "Element") -> None:
         _flatten(inner)
         if element.tag != "math" and inner.tag == "mrow" and len(inner) == 1:
             element[i] = inner[0]
+
+
+def _as_border(over: "Element") -> None:
+    """A bar as wide as what is below it, which a browser without a font for maths does not make of a character."""
+    over.tag = "mrow"
+    over.set("class", "bar")
+    del over[1]
 
 
 def _broken(tree: "Element") -> Iterator["Element"]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxbp._explain._digits import rounded
 from jaxbp._explain._printing import Printer
-from jaxbp._explain._steps import Step
+from jaxbp._explain._work import Step
 
 _ROWS, _COLUMNS, _MATRICES = (8, 3), (8, 3), (4, 1)  # how many are all shown, and of more how many at either end
 

@@ -5,7 +5,19 @@ from dataclasses import dataclass, replace
 
 from jaxbp._explain._escaping import visible
 from jaxbp._explain._expressions import Index, Leaf, Partial
-from jaxbp._explain._symbols import Group, Sign, Symbol, grouped, in_latex, in_text, literal, scripted, word
+from jaxbp._explain._symbols import (
+    Group,
+    Sign,
+    Symbol,
+    grouped,
+    in_latex,
+    in_text,
+    literal,
+    parse_symbol,
+    scripted,
+    word,
+)
+from jaxbp._explain._within import STAGES
 from jaxbp._graph import ONE, SHARED
 from jaxbp._names import DERIVATIVES, Name
 
@@ -15,15 +27,12 @@ _LETTERS = {
     "loss": "L",
     "losses": "L",
     "learning_rate": "η",
-    "scores": "S",
-    "mask": "m",
-    "weights": "P",
-    "turned_query": "Q",
-    "turned_key": "K",
+    **{stage.kind: stage.letter for stage in STAGES if stage.letter},
 }
+_SYMBOLS = {stage.kind: parse_symbol(stage.symbol) for stage in STAGES if stage.symbol}
 _BY = {
     **{derivative: kind for kind, derivative in DERIVATIVES.items()},
-    **{f"Delta_{kind}": kind for kind in ("scores", "weights", "turned_query", "turned_key")},
+    **{stage.kind: stage.kind.removeprefix("Delta_") for stage in STAGES if not stage.letter},
 }
 _ALWAYS_BY = {*_BY} - {"delta", "Delta"}
 
@@ -108,7 +117,8 @@ class Notation:
             return scripted(Sign("b"), grouped(*above[:1]), below)
         if kind == "W":
             return scripted(Sign("W"), grouped(above[1], Sign("→"), above[0]), below)
-        return scripted(Sign(_LETTERS.get(kind, kind)), grouped(*above) if above else None, below)
+        symbol = _SYMBOLS.get(kind) or Sign(_LETTERS.get(kind, kind))
+        return scripted(symbol, grouped(*above) if above else None, below)
 
     def _unit(self, name: str) -> Symbol:
         return self.names.get(name, literal(name))

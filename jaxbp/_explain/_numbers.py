@@ -13,8 +13,8 @@ from jaxtyping import Array
 
 from jaxbp._backprop import backprop
 from jaxbp._dropout import without_dropout
-from jaxbp._explain._attention import AttentionSteps
 from jaxbp._explain._expressions import Index, Leaf, Partial
+from jaxbp._explain._within import within
 from jaxbp._forward import Trace, apply, batch_of, forward, sources
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._names import Name, named
@@ -101,10 +101,8 @@ class Numbers:
             if prod(self.batch) > 1:
                 arrays[Name("losses")] = np.asarray(losses)
         for u, unit in self.net.units.items():
-            if attention := AttentionSteps.of(u, unit, self.net.shapes):
-                h = {s: arrays[Name("h", (s,))] for s in attention.sources}
-                found = attention.arrays(h, arrays[Name("delta", (u,))])
-                arrays |= {Name(kind, (u,)): array for kind, array in found.items()}
+            for stages in within(u, unit, self.net.shapes).values():
+                arrays |= {Name(kind, (u,)): array for kind, array in stages.arrays(arrays).items()}
         arrays[Name("y")] = self.y
         for u, weights in self.params.items():
             arrays |= named(weights, "W", u)

@@ -1,23 +1,23 @@
 """The steps of a worked example: the forward phase, the sweep, the gradients, the update, in order."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, product
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxbp._explain._attention import AttentionSteps, Stage
 from jaxbp._explain._claims import Claim
-from jaxbp._explain._digits import DIGITS, Shown, operands, rounded
+from jaxbp._explain._digits import DIGITS
 from jaxbp._explain._equations import Equations
-from jaxbp._explain._expressions import Expression, Index, Leaf, Partial, evaluate, leaves
+from jaxbp._explain._expressions import Index, Leaf, Partial
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
-from jaxbp._explain._printing import Latex, Printer
+from jaxbp._explain._stages import Stage, Stages
 from jaxbp._explain._terms import looked_up
+from jaxbp._explain._titles import Title, in_layer, title_of_weights
+from jaxbp._explain._within import within
+from jaxbp._explain._work import Equation, Step, Typesetting
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE, SHARED
 from jaxbp._names import Name
@@ -28,132 +28,13 @@ LISTED_ELEMENTS = 12
 SHOWN_ELEMENTS = 24
 SHOWN_EXAMPLES = 4
 EDGE_ELEMENTS = 2
-FEW_ELEMENTS = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Typesetting:
-    """How formulas are printed: in which symbols, and with numbers of how many digits for them."""
-
-    notation: Notation
-    equations: Equations
-    digits: int = DIGITS
-
-    @cached_property
-    def text(self) -> Printer:
-        """Symbols in plain text."""
-        return Printer(self.notation.text, self.digits)
-
-    @cached_property
-    def latex(self) -> Printer:
-        """Symbols in LaTeX."""
-        return Latex(self.notation.latex, self.digits)
-
-    def numbers(self, kind: type[Printer], digits: int) -> Printer:
-        """A printer that shows numbers instead of symbols."""
-
-        def shown(leaf: Leaf) -> str:
-            row = self.equations.row(leaf)
-            return printer.number(self.equations.value(leaf)) if row is None else printer.array(row)
-
-        printer = kind(shown, digits, lambda rest: evaluate(rest, self.equations.value))
-        return printer
-
-
-@dataclass(frozen=True)
-class Equation:
-    """One element of a quantity: equal formulas for it, the simplest last, and its value; none where it is given."""
-
-    quantity: Leaf
-    forms: tuple[Expression, ...]
-    value: float
-    claims: tuple[Claim, ...]
-    typesetting: Typesetting = field(repr=False, compare=False)
-
-    @property
-    def name(self) -> str:
-        """The quantity, such as `a.h1[0]`."""
-        return str(self.quantity)
-
-    @property
-    def latex(self) -> tuple[str, ...]:
-        """The equation in LaTeX, in pieces: the symbol, then `= …` for each formula, the numbers, the result."""
-        return self._pieces(self.typesetting.latex)
-
-    @property
-    def text(self) -> tuple[str, ...]:
-        """The equation in plain text, in the same pieces."""
-        return self._pieces(self.typesetting.text)
-
-    @cached_property
-    def operands(self) -> Shown | None:
-        """How the operands of the simplest formula are shown; None where there is none with operands."""
-        if not (self.forms and leaves(self.forms[-1])):
-            return None
-        value_of = self.typesetting.equations.value
-        return operands(self.forms[-1], value_of(self.quantity), value_of, self.typesetting.digits)
-
-    def _pieces(self, symbols: Printer) -> tuple[str, ...]:
-        shown = [symbols(form) for form in self.forms]
-        if self.operands is not None:
-            shown.append(self.typesetting.numbers(type(symbols), self.operands.digits)(self.forms[-1]))
-        value = self.typesetting.equations.value(self.quantity)
-        result = symbols.number(value)
-        shown = [*(s for i, s in enumerate(shown) if s != result and s not in shown[:i]), result]
-        assigns = isinstance(self.quantity, Name) and self.quantity.kind == "updated"
-        signs = [symbols.arrow if assigns else "=", *["="] * (len(shown) - 1)]
-        inexact = self.operands is not None and not self.operands.exact
-        if inexact or rounded(value, self.typesetting.digits):
-            signs[-1] = symbols.nearly if len(shown) > 1 or not assigns else symbols.arrow
-        return (symbols(self.quantity), *(f"{sign} {piece}" for sign, piece in zip(signs, shown, strict=True)))
-
-
-@dataclass(frozen=True)
-class Step:
-    """The equations of one quantity, such as `a.h1`, or `a.h1[0]` for one example of a batch.
-
-    None among them stands for elements that are left out, and alone for layers. The rule, in LaTeX, is the formula for
-    the whole array, empty where that is given; the section is a part of the page: what is given, an example, the mean.
-    Of an array with rows, or of many elements, all numbers are shown as a matrix, and some elements worked out.
-    """
-
-    name: str
-    title: str
-    rule: str
-    equations: tuple[Equation | None, ...]
-    section: str
-    value: np.ndarray = field(repr=False)
-    array: Name | None = None  # what is shown as a matrix
-
-    @property
-    def worked(self) -> tuple[Equation | None, ...]:
-        """The equations in print: beside a matrix only those of its ends, and what is claimed."""
-        if self.array is None or (self.rule and self.value.size <= FEW_ELEMENTS):
-            return self.equations
-        shown = [equation for equation in self.equations if equation is not None]
-        elements = [equation for equation in shown if isinstance(equation.quantity, Name)]
-        ends = {elements[0].name, elements[-1].name} if self.rule else set()
-        return tuple(equation for equation in shown if equation.claims or equation.name in ends)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Work:
-    """What is rendered: the steps in order, and the verdict on every claim, in the order in which they were made."""
-
-    steps: tuple[Step, ...]
-    claims: tuple[Claim, ...]
-    typesetting: Typesetting
-
-    def sections(self) -> Iterator[tuple[str, Iterator[Step]]]:
-        """The steps by the part of the page they belong to."""
-        return groupby(self.steps, lambda step: step.section)
 
 
 class Heading(NamedTuple):
     """A step whose equations are not made yet: of a quantity, or of what one layer has of it."""
 
     name: Name
-    title: str
+    title: Title
     rule: str
     example: Index = ()
     rows: Sequence[int] | None = None  # which of a table are looked up
@@ -197,7 +78,7 @@ class Steps:
             yield from self._steps(self.backward(example), section)
         if self.several:
             section = f"Mean over all {prod(self.numbers.batch)} examples"
-            yield self._step(Heading(Name("loss"), "Loss", r"L = \frac{1}{N} \sum_i L_i"), section)
+            yield self._step(Heading(Name("loss"), Title("Loss"), r"L = \frac{1}{N} \sum_i L_i"), section)
         yield from self._steps(self.gradients(), section)
         if self.numbers.learning_rate is not None:
             yield from self._steps(self.updates(), section)
@@ -214,39 +95,41 @@ class Steps:
     def given(self) -> Iterator[Heading]:
         """The inputs, the targets, the weights and the learning rate."""
         for name in self.net.inputs:
-            yield Heading(Name("h", (name,)), f"Input {name}", "")
-        yield Heading(Name("y"), "Target", "")
+            yield Heading(Name("h", (name,)), Title("Input {}", (name,)), "")
+        yield Heading(Name("y"), Title("Target"), "")
         for weight in self._weights():
-            words, rows = self._words(weight), self._rows(weight)
-            which = "" if rows is None else "; the rows that are looked up"
-            yield Heading(self._named("W", weight), f"{words[0].upper()}{words[1:]}{which}", "", rows=rows)
+            yield self._of_weights("W", weight, "", "{}; the rows that are looked up")
         if self.numbers.learning_rate is not None:
-            yield Heading(Name("learning_rate"), "Learning rate", "")
+            yield Heading(Name("learning_rate"), Title("Learning rate"), "")
 
     def forward(self, example: Index) -> Iterator[Heading]:
         """The forward phase of one example."""
         for u in self.flat.order:
             a, h = (self._named(kind, (u,)) for kind in ("a", "h"))
-            called = f"{h.unit}{_in_layer(h.index)}"
+            called = in_layer(h.unit, h.index)
             if a.kind != "a":
-                yield Heading(h, f"Input {called}", "h_u = h_s", example)
+                yield Heading(h, Title("Input {}", (called,)), "h_u = h_s", example)
                 continue
-            attention = AttentionSteps.of(u, self.net.units[u], self.net.shapes)
-            for stage in attention.forward() if attention else ():
-                yield self._stage(stage, u, example)
-            yield Heading(a, f"Pre-activation of {called}", self._forward_rule(u), example)
-            phi = self.net.units[u].activation.name
-            yield Heading(h, f"Activation of {called}, {phi}", r"h_u = \Phi_u(a_u)", example)
+            ways, phi = self._within(u), self.net.units[u].activation.name
+            ends = {
+                "a": Heading(a, Title("Pre-activation of {}", (called,)), self._forward_rule(u), example),
+                "h": Heading(h, Title("Activation of {}, {}", (called, Title(phi))), r"h_u = \Phi_u(a_u)", example),
+            }
+            for kind, heading in ends.items():
+                yield from self._staged(u, ways[kind].forward() if kind in ways else (), example)
+                yield _with_rule(heading, ways)
         name = Name("losses" if self.several else "loss")
-        yield Heading(name, f"Loss, {self.numbers.loss.name}", "L = L(o, y)", example)
+        yield Heading(name, Title("Loss, {}", (Title(self.numbers.loss.name),)), "L = L(o, y)", example)
 
-    def _stage(self, stage: Stage, u: str, example: Index) -> Heading:
-        name = self._named(stage.kind, (u,))
-        return Heading(name, stage.title.format(f"{name.unit}{_in_layer(name.index)}"), stage.rule, example)
+    def _within(self, u: str) -> dict[str, Stages]:
+        return within(u, self.net.units[u], self.net.shapes)
+
+    def _staged(self, u: str, stages: Iterable[Stage], example: Index) -> Iterator[Heading]:
+        for stage in stages:
+            name = self._named(stage.kind, (u,))
+            yield Heading(name, Title(stage.title, (in_layer(name.unit, name.index),)), stage.rule, example)
 
     def _forward_rule(self, u: str) -> str:
-        if AttentionSteps.of(u, self.net.units[u], self.net.shapes):
-            return "a_u = P V"
         if isinstance(self.net.units[u], FunctionUnit):
             return r"a_u = f(h_s, h_t, \ldots)"
         looks_up = {edge.linear.reads_ids for edge in self.net.plan.edges[u].values() if edge.source != ONE}
@@ -261,20 +144,22 @@ class Steps:
         pull = rf"\delta_u = \frac{{\partial L}}{{\partial a_u}} = {factor}"
         for u in reversed(self.flat.order):
             Delta, delta = (self._named(kind, (u,)) for kind in ("Delta", "delta"))
-            called = f"{Delta.unit}{_in_layer(Delta.index)}"
+            called = in_layer(Delta.unit, Delta.index)
             if delta.kind != "delta":
-                yield Heading(Delta, f"Error signal at the input {called}", self._recursion(u), example)
+                yield Heading(Delta, Title("Error signal at the input {}", (called,)), self._recursion(u), example)
                 continue
-            rule = start if u == self.net.output else self._recursion(u)
-            yield Heading(Delta, f"Error signal at the output of {called}", rule, example)
-            yield Heading(delta, f"Error signal at the pre-activation of {called}", pull, example)
-            attention = AttentionSteps.of(u, self.net.units[u], self.net.shapes)
-            for stage in attention.backward() if attention else ():
-                yield self._stage(stage, u, example)
+            ways, rule = self._within(u), start if u == self.net.output else self._recursion(u)
+            signals = {
+                "h": Heading(Delta, Title("Error signal at the output of {}", (called,)), rule, example),
+                "a": Heading(delta, Title("Error signal at the pre-activation of {}", (called,)), pull, example),
+            }
+            for kind, heading in signals.items():
+                yield _with_rule(heading, ways)
+                yield from self._staged(u, ways[kind].backward() if kind in ways else (), example)
         for s in self.net.inputs:
             Delta = Name("Delta", (s,))
             if any(_element_of(leaf).whole == Delta for leaf in self.claims):
-                yield Heading(Delta, f"Error signal at the input {s}", self._recursion(s), example)
+                yield Heading(Delta, Title("Error signal at the input {}", (s,)), self._recursion(s), example)
 
     def _recursion(self, s: str) -> str:
         """The rule for Δ of a unit or input, by the kind of units that read it."""
@@ -286,24 +171,20 @@ class Steps:
     def gradients(self) -> Iterator[Heading]:
         """The gradient of every weight, the output first, as the sweep finds them."""
         for weight in (weight for u in reversed(self.flat.order) for weight in self.net.plan.due[u]):
-            title, rows = f"Gradient of the {self._words(weight)}", self._rows(weight)
             rule = r"\frac{\partial L}{\partial W_{su}} = h_s^{\top} \delta_u"
-            if rows is not None:
-                title += "; it is 0 in the rows that are not looked up"
+            if self._rows(weight) is not None:
                 rule = r"\frac{\partial L}{\partial W_{su}[i]} = \sum_{p: \, h_s[p] = i} \delta_u[p]"
             elif weight[0] == SHARED:
                 rule = r"\frac{\partial L}{\partial W} = \sum_{s \Rightarrow u} h_s^{\top} \delta_u"
             elif weight[1] == ONE:
                 rule = r"\frac{\partial L}{\partial b_u} = 1^{\top} \delta_u"
-            yield Heading(self._named("grad", weight), title, rule, rows=rows)
+            yield self._of_weights("grad", weight, rule, "{}; it is 0 in the rows that are not looked up")
 
     def updates(self) -> Iterator[Heading]:
         """A step of gradient descent."""
         rule = r"W \leftarrow W - \eta \, \frac{\partial L}{\partial W}"
         for weight in self._weights():
-            title, rows = f"Update of the {self._words(weight)}", self._rows(weight)
-            which = "" if rows is None else "; nothing changes in the rows that are not looked up"
-            yield Heading(self._named("updated", weight), f"{title}{which}", rule, rows=rows)
+            yield self._of_weights("updated", weight, rule, "{}; nothing changes in the rows that are not looked up")
 
     def _weights(self) -> list[Place]:
         """Every weight, by unit in topological order; those that connections share once, at the end."""
@@ -313,14 +194,12 @@ class Steps:
     def _named(self, kind: str, path: Place) -> Name:
         return self.flat.original(Name(kind, path))
 
-    def _words(self, weight: Place) -> str:
+    def _of_weights(self, kind: str, weight: Place, rule: str, of_rows: str) -> Heading:
+        """Weights, their gradient or their update, with what there is to say where only some rows are looked up."""
+        name, rows = self._named(kind, weight), self._rows(weight)
         weights = self._named("W", weight)
-        edges = self.flat.stacked.plan.uses[weights.path]
-        places = [f"bias of {e.unit}" if e.source == ONE else f"{e.source} to {e.unit}" for e in edges]
-        layer = _in_layer(weights.index) or (" in all layers" if edges[0].layers else "")
-        if edges[0].is_shared:
-            return f"shared weights {weights.path[-1]}, {' and '.join(places)}{layer}"
-        return f"{'' if edges[0].source == ONE else 'weights from '}{places[0]}{layer}"
+        title = title_of_weights(kind, name.path[-1], self.flat.stacked.plan.uses[weights.path], weights.index)
+        return Heading(name, title if rows is None else Title(of_rows, (title,)), rule, rows=rows)
 
     def _rows(self, weight: Place) -> Sequence[int] | None:
         """The rows of a table that some id looks up; None for weights that are more than that, or have no others."""
@@ -340,8 +219,10 @@ class Steps:
             stack, above = left_out
             layers = [heading.name.index[len(above)] for heading in run]
             first, last = min(layers), max(layers)
-            which = f"Layer {first} of" if first == last else f"Layers {first} to {last} of"
-            title = f"{which} {stack}{_in_layer(above)}, left out"
+            of = in_layer(stack, above)
+            title = Title("Layers {} to {} of {}, left out", (str(first), str(last), of))
+            if first == last:
+                title = Title("Layer {} of {}, left out", (str(first), of))
             span = f"{first}" if first == last else f"{first}…{last}"
             yield Step(f"{stack}[{', '.join((*map(str, above), span))}]", title, "", (None,), section, np.empty(0))
 
@@ -384,8 +265,10 @@ def _element_of(leaf: Leaf) -> Name:
     return leaf.of if isinstance(leaf, Partial) else leaf
 
 
-def _in_layer(layer: Index) -> str:
-    return f" in layer {', '.join(map(str, layer))}" if layer else ""
+def _with_rule(heading: Heading, ways: Mapping[str, Stages]) -> Heading:
+    """A quantity at an end of the stages within a unit, with the rule that they have for it."""
+    own = {kind: rule for stages in ways.values() for kind, rule in stages.rules.items()}
+    return heading._replace(rule=own.get(heading.name.kind, heading.rule))
 
 
 def _shown(

@@ -54,6 +54,7 @@ STYLE = (
 .jaxbp-work code { color: var(--soft); background: none; font-size: .85em; font-weight: normal; }
 .jaxbp-work math { font-size: 1.15em; font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math",
   "DejaVu Math TeX Gyre", math; overflow-wrap: normal; white-space: nowrap; }
+.jaxbp-work mrow.bar { border-top: thin solid; padding-top: .1em; }
 .jaxbp-work mtable { width: max-content; }
 .jaxbp-work mtd { padding: .15em .4em; text-align: right; text-align: -moz-right; text-align: -webkit-right; }
 .jaxbp-work .rule { color: var(--soft); margin-bottom: .3rem; }

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from jaxbp._explain._escaping import visible
 from jaxbp._explain._matrices import matrices
-from jaxbp._explain._steps import Work
 from jaxbp._explain._verdicts import mark, place, remark, said, summary
+from jaxbp._explain._work import Work
 
 
 def rendered(work: Work) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from jaxbp._check._session import Session
-from jaxbp._explain._attention import AttentionSteps
 from jaxbp._explain._claims import Claim, statements
 from jaxbp._explain._equations import Equations
 from jaxbp._explain._escaping import visible
@@ -20,8 +19,11 @@ from jaxbp._explain._mathml import mathml
 from jaxbp._explain._notation import Notation
 from jaxbp._explain._numbers import Numbers
 from jaxbp._explain._parsing import parse_name
-from jaxbp._explain._steps import Heading, Steps, Work
+from jaxbp._explain._steps import Heading, Steps
+from jaxbp._explain._titles import Title
 from jaxbp._explain._verdicts import said
+from jaxbp._explain._within import within
+from jaxbp._explain._work import Work
 from jaxbp._function_unit import FunctionUnit
 from jaxbp._graph import ONE
 from jaxbp._names import Name
@@ -49,19 +51,20 @@ class _Anywhere(Numbers):
         return 0.3
 
 
-def data_of(work: Work) -> dict[str, Any]:
-    """All of it, ready for JSON."""
+def data_of(work: Work, language: str) -> dict[str, Any]:
+    """All of it, ready for JSON, with titles in this language."""
     numbers = work.typesetting.equations.numbers
     if numbers.learning_rate is None:
         numbers = replace(numbers, learning_rate=RATE)
     with Session.of(numbers.net, numbers.loss, numbers.params, numbers.x, numbers.y).undisturbed():
-        return _Data(work, numbers).everything()
+        return _Data(work, numbers, language).everything()
 
 
 @dataclass(frozen=True, eq=False)
 class _Data:
     work: Work
     numbers: Numbers
+    language: str
 
     def everything(self) -> dict[str, Any]:
         arrays = [self._array(name) for name in self.names]
@@ -89,8 +92,8 @@ class _Data:
     @cached_property
     def masks(self) -> set[str]:
         """The sources that say which keys a row of attention sees, and so of what its formulas are made."""
-        steps = (AttentionSteps.of(u, unit, self.numbers.net.shapes) for u, unit in self.numbers.net.units.items())
-        return {s for attention in steps if attention for s in attention.sources[3:]}
+        ways = (within(u, unit, self.numbers.net.shapes) for u, unit in self.numbers.net.units.items())
+        return {s for way in ways for stages in way.values() for s in stages.decided_by}
 
     @property
     def is_still(self) -> bool:
@@ -254,6 +257,7 @@ class _Data:
             bias = unit is not None and flat.net.plan.edges[u].get(ONE)
             yield {
                 "name": visible(u),
+                "unit": visible(called),
                 "label": visible(f"{called}{list(layer) if layer else ''}"),
                 "phi": visible(unit.activation.name) if unit is not None else "",
                 "reads": [visible(s) for s in flat.net.plan.edges.get(u, {}) if s != ONE],
@@ -270,7 +274,8 @@ class _Data:
         steps = Steps(self.numbers, self.notation, about, all_layers=True)
         example = (0,) * len(self.numbers.batch)
         examples = prod(self.numbers.batch)
-        mean = [Heading(Name("loss"), f"Loss, the mean over {examples} examples", r"L = \frac{1}{N} \sum_i L_i")]
+        title = Title("Loss, the mean over {} examples", (str(examples),))
+        mean = [Heading(Name("loss"), title, r"L = \frac{1}{N} \sum_i L_i")]
         phases = {
             "given": steps.given(),
             "forward": steps.forward(example),
@@ -287,7 +292,7 @@ class _Data:
                     "array": self.folder.arrays[name.whole],
                     "prefix": list(name.index),
                     "phase": "loss" if loss else phase,
-                    "title": visible(heading.title),
+                    "title": visible(heading.title.said(self.language)),
                     "rule": _maths(heading.rule) if heading.rule else "",
                     "rows": heading.rows,
                     "example": phase in ("forward", "back"),

@@ -5,9 +5,9 @@ from importlib.resources import files
 from typing import Any
 
 from jaxbp._explain._escaping import in_html
-from jaxbp._explain._steps import Work
+from jaxbp._explain._work import Work
 from jaxbp._page._data import data_of
-from jaxbp._page._words import WORDS, titled
+from jaxbp._page._words import WORDS
 
 SCRIPTS = [
     f"{name}.js"
@@ -22,9 +22,7 @@ FILL_IN = ("nothing", "numbers", "formulas")
 def document(work: Work, title: str, fill_in: str = "nothing", language: str = "en") -> str:
     """The whole document, in one of the languages of `WORDS`; what it leaves blank is one of `FILL_IN`."""
     script = "\n".join(map(_beside, SCRIPTS))
-    data: dict[str, Any] = data_of(work) | {"fill": fill_in, "words": WORDS[language]}
-    for step in data["steps"]:
-        step["title"] = titled(step["title"], language)
+    data: dict[str, Any] = data_of(work, language) | {"fill": fill_in, "words": WORDS[language]}
     return _DOCUMENT.format(
         title=in_html(title), style=_beside("page.css"), script=script, data=_in_script(data), language=language
     )

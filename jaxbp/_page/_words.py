@@ -1,6 +1,5 @@
-"""The words of a page by language: what its script says, with English words as keys, and the titles of its steps."""
+"""The words of a page by language: what its script says, with English words as keys."""
 
-import re
 from collections.abc import Mapping
 
 _GERMAN = {
@@ -140,34 +139,5 @@ _GERMAN = {
     "This is {0}, another element.": "Das ist {0}, ein anderes Element.",
 }
 
-_GERMAN_TITLES = {
-    "Input {0}": "Eingabe {0}",
-    "Target": "Zielwert",
-    "Weights from {0} to {1}": "Gewichte von {0} nach {1}",
-    "Bias of {0}": "Bias von {0}",
-    "Learning rate": "Lernrate",
-    "Pre-activation of {0}": "Voraktivierung von {0}",
-    "Activation of {0}, {1}": "Aktivierung von {0}, {1}",
-    "Loss, {0}": "Verlust, {0}",
-    "Loss, the mean over {0} examples": "Verlust, im Mittel über {0} Beispiele",
-    "Error signal at the output of {0}": "Fehlersignal am Ausgang von {0}",
-    "Error signal at the pre-activation of {0}": "Fehlersignal an der Voraktivierung von {0}",
-    "Gradient of the weights from {0} to {1}": "Gradient der Gewichte von {0} nach {1}",
-    "Gradient of the bias of {0}": "Gradient des Bias von {0}",
-    "Update of the weights from {0} to {1}": "Schritt der Gewichte von {0} nach {1}",
-    "Update of the bias of {0}": "Schritt des Bias von {0}",
-}
-
 WORDS: Mapping[str, Mapping[str, str]] = {"en": {}, "de": _GERMAN}
 """What the script says, by language."""
-
-TITLES: Mapping[str, Mapping[str, str]] = {"en": {}, "de": _GERMAN_TITLES}
-"""Titles of steps, by language; those that are not there stay English."""
-
-
-def titled(title: str, language: str) -> str:
-    """The title of a step in a language."""
-    for english, other in TITLES[language].items():
-        if found := re.fullmatch(re.sub(r"\\{\d\\}", "(.*?)", re.escape(english)), title):
-            return other.format(*found.groups())
-    return title

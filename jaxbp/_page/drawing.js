@@ -1,7 +1,7 @@
 // The network as a drawing: neurons with their values, wide layers as tiles, and what flows into the current number.
 
 const MOST_NEURONS = 10, MOST_LARGE = 4, COLUMN = 215, TILE = 132;
-const LARGE = { r: 32, row: 140 }, SMALL = { r: 25, row: 70 }; // a neuron with all its numbers, and with the main ones
+const LARGE = { r: 32, row: 140 }, SMALL = { r: 26, row: 72 }; // a neuron with all its numbers, and with the main ones
 const R = LARGE.r;
 
 // Where everything is: once, since only numbers change.
@@ -179,8 +179,10 @@ function band(source, node, states) {
 
 // Whether the current number is one of what happens within a unit, as scores within attention.
 function isWithin(node, states) {
-  const focused = arrays[+states.focus.split(":")[0]];
-  return !["a", "h", "Delta", "delta"].includes(focused.kind) && focused.name === `${focused.kind}.${node.name}`;
+  const [k, flat] = states.focus.split(":").map(Number), { kind, name } = arrays[k];
+  if (["a", "h", "Delta", "delta"].includes(kind) || name !== `${kind}.${node.unit}`) return false;
+  const index = indexOf(k, flat);
+  return node.prefix.every((layer, axis) => layer === index[axis]);
 }
 
 function title(node, states) {
@@ -320,10 +322,10 @@ function lossShown(output, states) {
     const found = [targets, flatOf(targets, [...states.example, ...output.shape.map(() => 0)]) + i];
     const state = lit(found), at = output.x + 82;
     parts.push(
-      `<g class="neuron target${state}" ${frozen ? "" : `data-drag="${key(...found)}"`}><title>${escaped(nameOf(...found))}</title>` +
-        `<rect x="${at - 22}" y="${from.y - 16}" width="44" height="32" rx="5"/>${output.small ? "" : `<text class="symbol" x="${at}" y="${from.y - 22}">${escaped(textOf(...found))}</text>`}` +
+      `<g class="neuron target${output.small ? " tiny" : ""}${state}" ${frozen ? "" : `data-drag="${key(...found)}"`}><title>${escaped(nameOf(...found))}</title>` +
+        `<rect x="${at - 24}" y="${from.y - 16}" width="48" height="32" rx="5"/>${output.small ? "" : `<text class="symbol" x="${at}" y="${from.y - 22}">${escaped(textOf(...found))}</text>`}` +
         `${valueAt(found, states, `class="value given" x="${at}" y="${from.y + 5}"`)}</g>`,
-      `<g class="line${lit(one) ? ` lit loss` : ""}"><path d="M${at + 24} ${from.y} L${x - R} ${y}"/></g>`,
+      `<g class="line${lit(one) ? ` lit loss` : ""}"><path d="M${at + 26} ${from.y} L${x - R} ${y}"/></g>`,
     );
   });
   if (!output.neurons.length) parts.push(`<g class="line"><path d="M${output.x + TILE / 2} ${y} L${x - R} ${y}"/></g>`);

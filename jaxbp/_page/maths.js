@@ -10,10 +10,9 @@ const minus = '<mo form="prefix">−</mo>';
 
 const PHASE = {
   a: "forward", h: "forward", loss: "loss", losses: "loss", Delta: "back", delta: "back", grad: "back",
-  turned_query: "forward", turned_key: "forward", scores: "forward", mask: "forward", weights: "forward",
-  Delta_weights: "back", Delta_scores: "back", Delta_turned_query: "back", Delta_turned_key: "back",
   W: "given", y: "given", learning_rate: "given", updated: "update",
 };
+for (const { array, phase } of data.steps) PHASE[arrays[array].kind] ??= phase; // of what there is within units
 
 // As explain prints numbers: a short whole one as it is, of others significant digits as Python has them with "g",
 // 0.0001 in full, and from 1e-5 with an exponent. What follows from a function without a formula may be unknown.
@@ -170,10 +169,10 @@ function numberOfElement(k, flat, tag = "data", attributes = "") {
   return `<${tag} ${about} ${attributes}>${written(number)}</${tag}>`;
 }
 
-// The value, but 0 where the terms of a sum cancel up to what float64 makes of it.
+// The value, but 0 where the terms of a sum, or of a mean, cancel up to what float64 makes of it.
 function exact(k, flat) {
   const number = value(k, flat);
   if (Number.isNaN(number) || arrays[k].given || frozen || number === 0 || Math.abs(number) >= 1e-12) return number;
-  const form = mainForm(k, flat);
-  return form[0] === "+" && Math.abs(number) < 1e-15 * magnitude(form) ? 0 : number;
+  const form = mainForm(k, flat), adds = form[0] === "+" || (form[0] === "/" && form[1][0] === "+");
+  return adds && Math.abs(number) < 1e-15 * magnitude(form) ? 0 : number;
 }

@@ -183,13 +183,14 @@ function render() {
 
 let shownStop = null;
 
-// A drawing that is wider than its window shows the part where something happens.
+// A drawing that is larger than its window shows the part where something happens.
 function follow() {
   shownStop = state.stop;
-  const window = $("drawing"), focus = window.querySelector(".focus") ?? window.querySelector(".lit");
-  if (!focus || window.scrollWidth <= window.clientWidth) return;
+  const window = $("drawing"), [focus] = [".focus", ".within", ".lit"].map((mark) => window.querySelector(mark)).filter(Boolean);
+  if (!focus || (window.scrollWidth <= window.clientWidth && window.scrollHeight <= window.clientHeight)) return;
   const box = focus.getBoundingClientRect(), frame = window.getBoundingClientRect();
   window.scrollLeft += (box.left + box.right) / 2 - frame.left - frame.width / 2;
+  window.scrollTop += (box.top + box.bottom) / 2 - frame.top - frame.height / 2;
 }
 
 skeleton();

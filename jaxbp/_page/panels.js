@@ -77,20 +77,36 @@ function claimsPanel() {
   $("claims").innerHTML = `<h2>${t("Claims")}</h2><p id="summary">${t("{0} right, {1} wrong", right, verdicts.length - right)}</p><div class="scroll" tabindex="0" role="group" aria-label="${t("Table of claims")}"><table><thead><tr><th><span class="unseen">${t("verdict")}</span></th><th>${t("where")}</th><th>${t("claimed")}</th><th>${t("right")}</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
 }
 
-// On paper: every step of this example, with blanks where something is to be filled in.
+const GIVEN_DIGITS = 12; // all that people write, and none of what binary fractions add
+
+// What is given, as far as it is short enough to be calculated with by hand.
+function givenOnPaper() {
+  return data.steps.filter((step) => step.phase === "given").map((step) => {
+    const k = step.array, elements = ownElements(step);
+    if (elements.length > 64) return "";
+    const shown = elements.map((flat) => math(`${symbolOf(k, flat)}<mo>=</mo>${signed(numberShown(value(k, flat), GIVEN_DIGITS))}`));
+    return `<h3 class="given">${escaped(step.title)}</h3><p class="gives">${shown.join(" ")}</p>`;
+  });
+}
+
+const MOST_ON_PAPER = 400;
+
+// On paper: what is given, and every step of this example, with blanks where something is to be filled in; of many
+// steps the first element each.
 function printed() {
-  if (stops.length > 400) return;
+  const kept = stops.length > MOST_ON_PAPER ? stops.filter((stop, i) => stop.step !== stops[i - 1]?.step) : stops;
+  if (kept.length > MOST_ON_PAPER) return;
   let last = null;
-  const blocks = stops.map((stop) => {
+  const blocks = kept.map((stop) => {
     const [k, flat] = [stop.step.array, stop.flat ?? stop.elements[0]], forms = formsOf(k, flat);
     const head = stop.step === last ? "" : `<h3 class="${COLOR[stop.step.phase]}">${escaped(stop.step.title)} ${stop.step.rule ? math(stop.step.rule) : ""}</h3>`;
     last = stop.step;
-    const symbol = math(symbolOf(k, flat)), formula = forms.length && state.fill !== "formulas" ? `= ${inSymbols(forms.at(-1))}` : "";
+    const symbol = math(symbolOf(k, flat)), formula = forms.length && state.fill !== "formulas" ? `${equals(k)} ${inSymbols(forms.at(-1))}` : "";
     const blank = state.fill !== "nothing" && stop.flat !== null;
-    const numbers = blank ? '= <span class="gap"></span>' : equation(k, flat, forms, COLOR[stop.step.phase]);
+    const numbers = blank ? `${formula ? "=" : equals(k)} <span class="gap"></span>` : equation(k, flat, forms, COLOR[stop.step.phase]);
     return `${head}<div class="entry">${blank ? `${symbol} ${formula} ${numbers}` : numbers}</div>`;
   });
-  $("printed").innerHTML = `<h2>${t("All steps")}</h2>${blocks.join("")}`;
+  $("printed").innerHTML = `<h2>${t("All steps")}</h2>${givenOnPaper().join("")}${blocks.join("")}`;
   $("printed").hidden = false;
 }
 

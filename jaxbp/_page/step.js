@@ -39,10 +39,12 @@ function stepPanel(k, flat, forms) {
 
 const textOnly = (markup) => markup.replace(/<[^>]*>/g, "");
 
+const equals = (k) => (arrays[k].kind === "updated" ? "←" : "="); // a weight is no longer what it was
+
 function equation(k, flat, forms, phase) {
-  const number = exact(k, flat), assigns = arrays[k].kind === "updated";
+  const number = exact(k, flat);
   const symbols = forms.map((form) => inSymbols(form));
-  const lines = [...new Set(symbols)].map((m) => [assigns ? "←" : "=", m]);
+  const lines = [...new Set(symbols)].map((m) => [equals(k), m]);
   const form = forms.at(-1);
   let exactly = !isRounded(number);
   if (form !== undefined && leavesOf(form).length) {
@@ -94,8 +96,8 @@ function blankShown(k, flat, forms, phase) {
   const what = wantsFormula ? t("The formula of {0}", escaped(nameOf(k, flat))) : t("The number of {0}", escaped(nameOf(k, flat)));
   return (
     `<div class="equation ${phase}"><div class="line"><span class="scroll" tabindex="0" role="group" aria-label="${t("Quantity")}">${math(symbolOf(k, flat))}</span></div>` +
-    symbols.map((m) => `<div class="line"><span class="sign">=</span><span class="scroll" tabindex="0" role="group" aria-label="${t("Formula")}">${m}</span></div>`).join("") +
-    `<form id="blank" class="line" autocomplete="off"><span class="sign">=</span><input id="answer" type="text" aria-label="${what}" placeholder="${wantsFormula ? t("e.g. {0}", escaped(exampleFormula(k))) : t("a number or a formula")}" value="${escaped(last?.text ?? "")}">` +
+    symbols.map((m) => `<div class="line"><span class="sign">${equals(k)}</span><span class="scroll" tabindex="0" role="group" aria-label="${t("Formula")}">${m}</span></div>`).join("") +
+    `<form id="blank" class="line" autocomplete="off"><span class="sign">${symbols.length ? "=" : equals(k)}</span><input id="answer" type="text" aria-label="${what}" placeholder="${wantsFormula ? t("e.g. {0}", escaped(exampleFormula(k))) : t("a number or a formula")}" value="${escaped(last?.text ?? "")}">` +
     `<button type="submit" class="main">${t("Check")}</button><button type="button" id="show">${t("Show")}</button></form></div>` +
     `<p id="verdict" role="status" class="${last ? "wrong" : ""}">${last ? verdictWords(last) : ""}</p>`
   );

@@ -34,6 +34,7 @@ class _Dialect:
     display: str
     equation: Callable[[tuple[str, ...]], str]  # of its pieces: a symbol, and what it is equal to
     code: str
+    plain: Callable[[str], str] = lambda text: text  # words, which may hold the name of a function
 
 
 _MARKDOWN = _Dialect(
@@ -56,6 +57,7 @@ _LATEX = _Dialect(
     r"\[ %s \]",
     lambda pieces: _aligned(*pieces),
     r"\texttt{%s}",
+    lambda text: text.replace("_", r"\_"),
 )
 
 
@@ -123,7 +125,7 @@ class Sheet:
             if now != section:
                 section = now
                 yield dialect.section % words[section]
-            yield dialect.step % (self._words(kind, path), dialect.code % step.name)
+            yield dialect.step % (dialect.plain(self._title(step, kind, path)), dialect.code % step.name)
             if step.rule:
                 yield dialect.display % self._rule(step, kind, path)
             if step.rule and solved:
@@ -131,20 +133,12 @@ class Sheet:
             else:
                 yield dialect.display % self._array(step, blank=bool(step.rule))
 
-    def _words(self, kind: str, path: list[str]) -> str:
-        keys = {"unit": path[0], "source": path[-1]} if path else {}
-        match kind, path:
-            case "h", [name] if name in self.exercise.setting.net.inputs:
-                key = "input"
-            case "W" | "grad", [_, "bias"]:
-                key = "bias" if kind == "W" else "grad of bias"
-            case "W", _:
-                key = "weights"
-            case "y", _:
-                key = "target"
-            case _:
-                key = kind
-        return self.words[key].format(**keys)
+    def _title(self, step: Any, kind: str, path: list[str]) -> str:
+        """What a step is about, in the words that its page has."""
+        title = step.titled(self.language)
+        if kind == "W" and path[-1] != "bias":
+            return self.words["rows"].format(weights=title, source=path[-1])
+        return title
 
     def _rule(self, step: Any, kind: str, path: list[str]) -> str:
         """The rule of a step, with what the activation and the loss are."""

@@ -1,4 +1,4 @@
-"""The words of a sheet in each language: one that is added here can be asked for by its name."""
+"""The words of a sheet in each language, but for the titles of steps, which those of an explanation say."""
 
 from jaxbp.experiments.common.messages import quoted, suggestion
 
@@ -15,17 +15,7 @@ _ENGLISH = {
     "forward": "Forward",
     "backward": "Backward",
     "gradients": "Gradients",
-    "input": "Input {unit}",
-    "target": "Target y",
-    "weights": "Weights from {source} to {unit}, a row for each element of {source}",
-    "bias": "Bias of {unit}",
-    "a": "Pre-activation of {unit}",
-    "h": "Activation of {unit}",
-    "loss": "Loss",
-    "Delta": "Error signal at the output of {unit}",
-    "delta": "Error signal at the pre-activation of {unit}",
-    "grad": "Gradient of the weights from {source} to {unit}",
-    "grad of bias": "Gradient of the bias of {unit}",
+    "rows": "{weights}, a row for each element of {source}",
     "sigmoid": "sigmoid",
     "tanh": "tanh",
     "relu": "ReLU",
@@ -50,17 +40,7 @@ _GERMAN = {
     "forward": "Vorwärts",
     "backward": "Rückwärts",
     "gradients": "Gradienten",
-    "input": "Eingabe {unit}",
-    "target": "Zielwert y",
-    "weights": "Gewichte von {source} nach {unit}, eine Zeile für jedes Element von {source}",
-    "bias": "Bias von {unit}",
-    "a": "Voraktivierung von {unit}",
-    "h": "Aktivierung von {unit}",
-    "loss": "Verlust",
-    "Delta": "Fehlersignal am Ausgang von {unit}",
-    "delta": "Fehlersignal an der Voraktivierung von {unit}",
-    "grad": "Gradient der Gewichte von {source} nach {unit}",
-    "grad of bias": "Gradient des Bias von {unit}",
+    "rows": "{weights}, eine Zeile für jedes Element von {source}",
     "sigmoid": "Sigmoid",
     "tanh": "tanh",
     "relu": "ReLU",
