@@ -24,14 +24,15 @@ def assert_gradients_match(
     layout: LayoutName = "rows",
     key: Array | None = None,
 ) -> Report:
-    """Fail unless a hand gradient of a network is right, up to what its number format explains.
+    """Fail if a hand gradient of a network is wrong, as `check` judges: what only rounds otherwise passes.
 
     The gradient is that of the mean loss over the batch, in any form and layout that `check` takes, such as your own
     backward pass `(params, x, y) -> gradients`; with dropout hand in the key of its noise. The report is returned for
-    what more a test may ask of it.
+    what more a test may ask of it, such as that the verdict is `"right"`.
 
     Raises:
         AssertionError: Something is wrong; the message is the report.
+        TypeError, ValueError: What was handed in does not fit, as of `check`.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -45,17 +46,20 @@ def assert_gradients_match(
         >>> jaxbp.testing.assert_gradients_match(net, jaxbp.cross_entropy, params, x, y, backward).verdict
         'right'
     """
-    return _asserted(check(net, loss, params, x, y, mine, layout=layout, key=key))
+    report = check(net, loss, params, x, y, mine, layout=layout, key=key)
+    report.raise_if_wrong()
+    return report
 
 
 def assert_function_gradients_match(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:
-    """Fail unless a hand gradient of a scalar JAX function is right, up to what its number format explains.
+    """Fail if a hand gradient of a scalar JAX function is wrong, as `check_function` judges.
 
     The gradient has any form that `check_function` takes, such as your own function `params -> gradients`. The report
     is returned for what more a test may ask of it.
 
     Raises:
         AssertionError: Something is wrong; the message is the report.
+        TypeError, ValueError: What was handed in does not fit, as of `check_function`.
 
     Example:
         >>> import jax.numpy as jnp, jaxbp
@@ -69,7 +73,9 @@ def assert_function_gradients_match(f: Callable[[Any], Any], params: Any, mine: 
             ...
         AssertionError: wrong: ...
     """
-    return _asserted(check_function(f, params, mine))
+    report = check_function(f, params, mine)
+    report.raise_if_wrong()
+    return report
 
 
 def assert_rules_right(f: Callable[..., Any], *args: Any, device: Any = None) -> RulesReport:
@@ -79,6 +85,7 @@ def assert_rules_right(f: Callable[..., Any], *args: Any, device: Any = None) ->
 
     Raises:
         AssertionError: A rule is wrong; the message is the report.
+        TypeError: f is no function of these arguments, or the device is none.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxbp
@@ -86,10 +93,5 @@ def assert_rules_right(f: Callable[..., Any], *args: Any, device: Any = None) ->
         ['relu']
     """
     report = check_rules(f, *args, device=device)
-    report.raise_if_wrong()
-    return report
-
-
-def _asserted(report: Report) -> Report:
     report.raise_if_wrong()
     return report

@@ -375,6 +375,41 @@ def normalised(x):
     return jax.nn.softmax(x)
 
 
+def _layer_norm_bwd(of_mean, of_square):
+    def bwd(kept, g):
+        spread = jnp.std(kept[0], -1, keepdims=True)
+        h = (kept[0] - jnp.mean(kept[0], -1, keepdims=True)) / spread
+        back = of_mean * g.mean(-1, keepdims=True) + of_square * h * (h * g).mean(-1, keepdims=True)
+        return ((g - back) / spread,)
+
+    return bwd
+
+
+def _layer_norm(x):
+    mean = jnp.mean(x, -1, keepdims=True)
+    return (x - mean) / jnp.std(x, -1, keepdims=True)
+
+
+def _constant(name, line):
+    line += _layer_norm.__code__.co_firstlineno
+    return f"missing-path: the gradient of x takes {name} (line {line} of _layer_norm) to be constant"
+
+
+@ruled((X,), bwd=_layer_norm_bwd(1, 1))
+def layer_norm(x):
+    return _layer_norm(x)
+
+
+@ruled((X,), "wrong", "x", _constant("mean", 1), bwd=_layer_norm_bwd(0, 1))
+def layer_norm_without_mean(x):
+    return _layer_norm(x)
+
+
+@ruled((X,), "wrong", "x", _constant("std", 2), bwd=_layer_norm_bwd(1, 0))
+def layer_norm_without_spread(x):
+    return _layer_norm(x)
+
+
 @ruled((X,), "wrong", "x", THE_VALUE, jvp=_softmax_jvp(0.0))
 def normalised_without_the_sum(x):
     return jax.nn.softmax(x)

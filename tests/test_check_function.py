@@ -449,6 +449,76 @@ def test_equally_good_explanations_are_all_listed():
     ]
 
 
+# Sums that all depends on, such as a mean: the way back through them is forgotten.
+
+
+def batch_norm(p: Any) -> Any:
+    (target,) = data(p["x"], Y)
+    mean = jnp.mean(p["x"], axis=0, keepdims=True)
+    spread = jnp.sqrt(jnp.var(p["x"], axis=0, keepdims=True) + 1e-3)
+    return jnp.sum((p["gamma"][None] * (p["x"] - mean) / spread - target) ** 2) / 2 + jnp.sum(p["gamma"] ** 3)
+
+
+def batch_norm_gradient(p: Any, of_mean: float, of_variance: float) -> Any:
+    x, gamma, (target,) = p["x"], p["gamma"], data(p["x"], Y)
+    spread = jnp.sqrt(x.var(0, keepdims=True) + 1e-3)
+    h = (x - x.mean(0, keepdims=True)) / spread
+    delta = gamma[None] * h - target
+    Delta = gamma[None] * delta
+    back = of_mean * Delta.mean(0, keepdims=True) + of_variance * h * (h * Delta).mean(0, keepdims=True)
+    return {"gamma": (h * delta).sum(0) + 3 * gamma**2, "x": (Delta - back) / spread}
+
+
+MEAN, VARIANCE = "mean (line {} of batch_norm)", "var (line {} of batch_norm)"
+PATHS = [
+    # what of the way back through the mean, and what of that through the variance; the sums without a way back
+    (1, 1, None),
+    (0, 1, [MEAN]),
+    (1, 0, [VARIANCE]),
+    (0, 0, [MEAN, VARIANCE]),
+    (-1, 1, []),
+    (2, 0, []),
+]
+
+
+@pytest.mark.parametrize("f", [batch_norm, jax.jit(batch_norm)], ids=["as it is", "jit"])
+@pytest.mark.parametrize(("of_mean", "of_variance", "without"), PATHS)
+def test_a_sum_that_is_taken_to_be_constant_is_named(f, of_mean, of_variance, without):
+    params = Case(batch_norm, {"gamma": (3,), "x": (N, 3)}, batch_norm_gradient).params(4)
+    report = jaxbp.check_function(f, params, batch_norm_gradient(params, of_mean, of_variance))
+    if without is None:
+        assert report.verdict == "right"
+        return
+    assert (report.verdict, report.first_wrong) == ("wrong", "x")
+    first = batch_norm.__code__.co_firstlineno
+    sums = " and ".join(one.format(first + {MEAN: 2, VARIANCE: 3}[one]) for one in without)
+    said = [f"the gradient of x takes {sums} to be constant: what leads back through there is missing"] if sums else []
+    assert [mistake.text for mistake in report.explanations] == said
+    assert {mistake.slug for mistake in report.explanations} <= {"missing-path"}
+
+
+def test_a_sum_in_a_function_of_jax_is_called_by_its_name():
+    def logistic(p):
+        return -jnp.sum(jax.nn.log_softmax(p)[:, 0])
+
+    p = jnp.asarray(X)
+    report = jaxbp.check_function(logistic, p, np.tile(-np.eye(4)[0], (N, 1)))
+    assert report.explanations[0].text.startswith("the gradient of params takes log_softmax (line ")
+
+
+def test_a_sum_within_a_rule_that_is_not_autodiff_s_is_left_alone():
+    @jax.custom_jvp
+    def scaled(p):
+        return p**2 / jnp.sum(p**2)
+
+    scaled.defjvp(lambda primals, tangents: (scaled(*primals), tangents[0]))
+    p = jnp.asarray(X[0])
+    # by autodiff of what the rule stands for this would be the gradient without the way back through the sum
+    report = jaxbp.check_function(lambda p: jnp.sum(scaled(p) ** 2), p, 4 * scaled(p) * p / jnp.sum(p**2))
+    assert report.verdict == "wrong"
+    assert report.explanations == []
+
+
 def assert_unexplained(name: str, dtype: str, seed: int) -> None:
     rng, params = np.random.default_rng(seed), CASES[name].params(0, dtype)
     size = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(right(name)))

@@ -152,7 +152,7 @@ def test_one_program_serves_every_depth():
         net = net_of(depth)
         params = params_of(net)
         jaxpr = jax.make_jaxpr(jaxbp.value_and_grad(net, LOSS))(params, X, Y, key=jax.random.key(0))
-        return len(str(jaxpr.pretty_print(use_color=False)).splitlines())
+        return len(str(jaxpr.pretty_print(use_color=False)).split())  # words: a longer number may wrap a line
 
     assert size(2) == size(200)
 

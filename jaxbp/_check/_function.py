@@ -1,7 +1,8 @@
 """Check a hand gradient of any scalar JAX function: the numbers tell where, and of some mistakes which.
 
 Without a graph there is no order of computation: leaves are compared one by one, in the order in which JAX flattens
-the tree, and only mistakes that can be made after the fact are known: in signs, constants, shapes and places.
+the tree, and only mistakes that can be made after the fact are known, in signs, constants, shapes and places. One more
+needs no graph of ours: that sums which f itself makes were taken for constants.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +35,8 @@ def check_function(f: Callable[[Any], Any], params: Any, mine: Any) -> Report:
 
     The reference is `jax.grad` of f in float64, whatever the dtypes; where that and what was handed in differ, central
     differences are asked too. Then the mistakes that can be told without a graph (signs, constants, transposes,
-    places, sums over a broadcast axis, blocks of zeros) are evaluated, up to two of them together.
+    places, sums over a broadcast axis, blocks of zeros) are evaluated, up to two of them together; where none gives
+    these numbers, also that a sum in f, such as a mean, a variance or a norm, was taken for a constant.
 
     f takes one tree of floating arrays, and is differentiated as it is: hand in `jax.jit(f)` where that is slow. `mine`
     is a tree like `params`, of arrays or nested lists; or a function `params -> gradients` or `params -> (value,
@@ -96,6 +98,8 @@ def _judged(at: Reference, handed: Handed[str]) -> Report:
     right = {leaf.name: leaf.right for leaf in grads}
     observed = Observed({leaf.name: leaf.mine for leaf in grads}, {leaf.name: leaf.tolerance for leaf in grads})
     explained = explain(Leaves(params, right), observed, right)
+    if not explained.alternatives:  # only then, for to know the sums takes a program of their own
+        explained = explain(Leaves(params, right, paths=at.paths), observed, right)
     said = () if explained.alternatives else remarks(wrong)
     return replace(
         report,

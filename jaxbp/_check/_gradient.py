@@ -46,6 +46,7 @@ class Gradient:
         deltas: δ, likewise.
         uses: The edges that use the weight, as units and their sources; none of a function.
         called: What a rule was called with whose gradient it is; None of any other.
+        without: What makes it without the paths through some sums of a function, by their names; none of a network.
         rows: Which rows are looked at; all where it is None.
         columns: Which columns, likewise.
     """
@@ -60,6 +61,7 @@ class Gradient:
     deltas: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     uses: tuple[tuple[str, str], ...] = ()
     called: Called | None = field(default=None, repr=False)
+    without: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict, repr=False)
     rows: np.ndarray | None = field(default=None, repr=False)
     columns: np.ndarray | None = field(default=None, repr=False)
 

@@ -14,6 +14,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxbp._check._compare import magnitude
 from jaxbp._check._noise import Noise, steps
+from jaxbp._check._paths import Paths
 from jaxbp._check._trees import VALUE, Tree
 
 _SAMPLES, _SAFETY = 4, 1.5  # right programs in bfloat16 stay below 0.4 of the worst sample
@@ -112,6 +113,15 @@ class Reference:
                 name: max(error, _SAFETY * magnitude(noisy[name] - self.right[name])) for name, error in errors.items()
             }
         return errors
+
+    @property
+    def paths(self) -> Paths | None:
+        """The function with its sums; None where it is not in float64."""
+        if not self.wide:
+            return None
+        with self.precision():
+            program = jax.make_jaxpr(lambda *leaves: self.f(self.tree.of_leaves(leaves)))(*self._leaves.values())
+        return Paths(program, self._leaves, self.right)
 
     def slopes(self, name: str, direction: np.ndarray) -> tuple[float, float]:
         """The one-sided derivatives along a direction of one leaf, by differences of the second order."""

@@ -19,8 +19,8 @@ import numpy as np
 
 from jaxbp._check._catalogue import entries
 from jaxbp._check._change import Change, again, groups
-from jaxbp._check._constants import LookAhead, affine, simplest
-from jaxbp._check._gradient import Gradient
+from jaxbp._check._constants import LookAhead
+from jaxbp._check._fitting import fits, fitting
 from jaxbp._check._walk import Observed, Signals, Walk
 
 MOST_MISTAKES = 3
@@ -88,7 +88,8 @@ class Search:
                 break
             tried = next(trials)
             if branch.off:
-                for made in self._gradient_changes(state, order[branch.taken - 1], branch, best):
+                step, allowed = order[branch.taken - 1], best - len(groups(state.changes))
+                for made in fitting(self.observed, state, step, branch.off, allowed, branch.only_again):
                     push(_Branch(state.after({}, made), branch.taken))
                 if branch.only_again:
                     push(replace(branch, only_again=False), 1)
@@ -122,9 +123,9 @@ class Search:
             return 1
         signals, due = state.signals(step, ()), state.due(step)
         after = state.after(signals, ())
-        fits = all(self.observed.close(name, array) for name, array in signals.items())
-        right = [name for name in due if fits and name in seen and self._fits(after, name, None)]
-        if fits and all(name in right for name in due if name in seen):
+        agrees = all(self.observed.close(name, array) for name, array in signals.items())
+        right = [name for name in due if agrees and name in seen and fits(self.observed, after, name)]
+        if agrees and all(name in right for name in due if name in seen):
             return 0 if len(seen) == len(state.names(step)) or (due and all(name in seen for name in due)) else 1
         if any(self._shows_signal(after, name) for name in right):
             return 0
@@ -158,7 +159,7 @@ class Search:
             if not all(self.observed.close(name, array) for name, array in signals.items()):
                 continue
             after = state.after(signals, changes)
-            off = tuple(name for name in due if not self._fits(after, name, None))
+            off = tuple(name for name in due if not fits(self.observed, after, name))
             is_new = len(groups(after.changes)) > len(groups(state.changes))
             if not (is_new and len(off) > 1 and self._is_unseen(state, signals, off, due)):
                 yield after, off
@@ -208,83 +209,6 @@ class Search:
         for repeats in (False, True) if still[0].stage == "term" else (False,):
             ahead = LookAhead(self.observed, state, self._order[self._order.index(step) :], still, others, repeats)
             yield from ahead.constants(moves)
-
-    def _gradient_changes(self, state: Walk, step: str, branch: _Branch, best: int) -> Iterator[tuple[Change, ...]]:
-        """The sets of changes with which gradients that are wrong are what was handed in."""
-        allowed = best - len(groups(state.changes))
-        fitting: list[list[Change]] = []
-        for name in branch.off:
-            gradient = state.gradient_of(name, self.observed.arrays[name])
-            slugs = {change.entry.slug for change in state.changes} if branch.only_again else None
-            known = state.in_gradient(step, gradient, slugs)
-            if branch.only_again:
-                known = [one for one in known if any(one.is_of_kind(change) for change in state.changes)]
-            options = [
-                change
-                for candidate in known
-                for change in self._with_constants(state, name, gradient, candidate)
-                if self._fits(state, name, change)
-            ]
-            if not options:
-                return
-            fitting.append(options)
-        for together in product(*fitting):
-            if len(groups((*state.changes, *together))) - len(groups(state.changes)) <= allowed:
-                yield together
-
-    def _with_constants(self, state: Walk, name: Any, gradient: Gradient, candidate: Change) -> Iterator[Change]:
-        if not candidate.is_open:
-            yield candidate
-            return
-        tolerance, mine = self.observed.tolerances[name], gradient.mine
-        same = [c for c in state.changes if c.is_of_kind(candidate) and c.constant is not None]
-        for other in same[:1]:
-            yield candidate.at(other.constant or 0.0)
-        if mine is None:
-            return
-        if candidate.case.solve is not None:
-            c = candidate.case.solve(gradient)
-            if candidate.case.allowed(c):
-                yield candidate.at(c)
-            return
-        sample = gradient.sample() or gradient
-        if sample.mine is None:
-            return
-        made = [self._made(state, name, sample, candidate.at(c)) for c in (0.0, 1.0)]
-        if made[0].shape != sample.mine.shape:
-            return
-        c = affine(sample.mine, made[0], made[1] - made[0])
-        if np.isfinite(c) and c != 0:
-            shown = sample.mine
-            c = simplest(c, lambda c: tolerance.gives(shown, made[0] + c * (made[1] - made[0])))
-            if candidate.case.allowed(c) and not any(np.isclose(c, o.constant or 0.0, rtol=1e-6) for o in same[:1]):
-                yield candidate.at(c)
-
-    def _made(self, state: Walk, name: Any, gradient: Gradient, change: Change) -> np.ndarray:
-        if change.stage == "use":
-            return state.changed(name, change)
-        return change.apply(gradient)
-
-    def _fits(self, state: Walk, name: Any, change: Change | None) -> bool:
-        """Whether a gradient, right or with a change, is what was handed in; of a large one a sample is tried first."""
-        mine, tolerance = self.observed.arrays[name], self.observed.tolerances[name]
-        gradient = state.gradient_of(name, mine)
-        other = None if change is None else change.case.exchanged
-        if other in self.observed.arrays:
-            there = self.observed.arrays[other]
-            if not self.observed.tolerances[other].gives(there, gradient.right):
-                return False
-            if not state.knows(other):
-                return True  # the other way round it is seen at the other one
-        with np.errstate(all="ignore"):
-            if change is not None and change.stage == "use":
-                return tolerance.gives(mine, state.changed(name, change))
-            sample = gradient.sample()
-            if sample is not None and sample.mine is not None and not (change and change.case.choices):
-                predicted = sample.right if change is None else change.apply(sample)
-                if not tolerance.gives(sample.mine, predicted):
-                    return False
-            return tolerance.gives(mine, gradient.right if change is None else change.apply(gradient))
 
 
 def _of_one_kind(known: Sequence[Change]) -> Iterator[tuple[Change, ...]]:

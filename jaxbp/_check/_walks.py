@@ -12,6 +12,7 @@ from jaxbp._check._change import Change
 from jaxbp._check._entry import Entry
 from jaxbp._check._gradient import Called, Gradient
 from jaxbp._check._pass import LOSS, Pass
+from jaxbp._check._paths import Paths
 from jaxbp._check._walk import Signals
 from jaxbp._names import Name
 
@@ -60,12 +61,14 @@ class Leaves:
         params: The parameters by name.
         right: Their right gradients.
         called: What a rule was called with whose gradients they are; None of any other.
+        paths: The function whose gradients they are, for mistakes in its sums; None to look for no such.
         changes: The changes that were made so far.
     """
 
     params: Mapping[str, np.ndarray]
     right: Mapping[str, np.ndarray]
     called: Called | None = None
+    paths: Paths | None = None
     changes: tuple[Change, ...] = ()
     facts: None = field(default=None, init=False)
 
@@ -95,7 +98,8 @@ class Leaves:
         W, right = self.params[name], self.right
         others = [other for other in self.params if other != name and right[other].shape == W.shape]
         alike = {other: partial(right.__getitem__, other) for other in others}
-        return Gradient(name, W, lambda: right[name], mine, alike, called=self.called)
+        without = {} if self.paths is None else self.paths.without(name)
+        return Gradient(name, W, lambda: right[name], mine, alike, called=self.called, without=without)
 
     def knows(self, name: str) -> bool:
         """Always: a leaf is made of no other."""

@@ -209,7 +209,7 @@ class _Recorder:
 
     def _shard_map(self, step: JaxprEqn, operands: Sequence[Any], path: Path) -> tuple[Sequence[Any], Records]:
         params = step.params
-        axes = tuple(sorted(params["newly_manual_axes"]))
+        axes = tuple(sorted(params["newly_manual_axes" if "newly_manual_axes" in params else "manual_axes"]))
         devices = Devices(params["mesh"], axes, params["check_vma"])
 
         def body(*inputs: Any) -> Any:

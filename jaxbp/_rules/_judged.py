@@ -262,7 +262,7 @@ class Argument:
 
     def _wrong(self, off: Sequence[np.ndarray]) -> Judged:
         finding = self._finding(off, "wrong")
-        why = mistakes(At(self.applied, self.i, self.rule.epsilon, off[0], self.names))
+        why = mistakes(At(self.rule, self.applied, self.i, off[0], self.names))
         return Judged("wrong", finding, why)
 
     def _by_differences(self) -> Judged:

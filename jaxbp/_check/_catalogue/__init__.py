@@ -17,12 +17,13 @@ from jaxbp._check._catalogue._products import PRODUCTS
 from jaxbp._check._catalogue._rules import RULES
 from jaxbp._check._catalogue._shared import SHARED_WEIGHTS
 from jaxbp._check._catalogue._signals import SIGNALS
+from jaxbp._check._catalogue._sums import SUMS
 from jaxbp._check._catalogue._tokens import TOKENS
 from jaxbp._check._entry import Entry, Stage
 
 _BY_KIND: tuple[Entry, ...] = (
     *FUNCTIONS, *ATTENTION, *IMAGES, *SHARED_WEIGHTS, *NORMALISATION, *DROPOUT, *DERIVATIVES, *SIGNALS, *NUMBERS,
-    *FACTORS, *BIASES, *PRODUCTS, *TOKENS, *OUTPUT, *RULES,
+    *FACTORS, *BIASES, *PRODUCTS, *TOKENS, *OUTPUT, *RULES, *SUMS,
 )  # fmt: skip
 CATALOGUE = tuple(sorted(_BY_KIND, key=lambda entry: entry.rank))
 

@@ -1,7 +1,7 @@
 """How far long work has come, and how long the rest will take: a line on a terminal, which is gone afterwards."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.markup import escape
@@ -53,6 +53,9 @@ class Steps:
     @contextmanager
     def aside(self) -> Generator[None]:
         """While it is open, the line is away: something is printed."""
+        if self._shown.disable:
+            yield
+            return
         self._shown.stop()
         try:
             yield
@@ -77,6 +80,6 @@ def progress(what: str, total: float | None = None, *, start: float = 0, lines: 
     shown = Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal, refresh_per_second=REFRESHED
     )
-    with shown:
+    with nullcontext() if shown.disable else shown:  # rich before 14.3 ends one that is not shown with an empty line
         task = shown.add_task(escape(what), total=total, completed=start, begun=start, at=0.0)
         yield Steps(shown, task, console, lines)
