@@ -277,9 +277,9 @@ def table_of(name: str, best: dict[str, list[Curve]], config: SecondOrder) -> Ta
     """How each ended, and the steps and seconds to the best test error of Adam's, seed by seed."""
     title = f"{name}, {config.batch_size} examples a step, {config.seconds:g} s each, median and range of {config.seeds} seeds"
     table = Table(title=title, title_justify="left")
-    columns = ("optimizer", "ms a step, CPU / wall", "steps", "test error")
-    for column in (*columns, "to Adam's best: steps", "seconds", "over Adam's"):
-        table.add_column(column, justify="left" if column == "optimizer" else "right")
+    columns = ("optimizer", "ms a step,\nCPU / wall", "steps", "test error")
+    for column in (*columns, "Adam's\nbest in\nsteps", "in\nseconds", "over\nAdam's"):
+        table.add_column(column, justify="left" if column == "optimizer" else "right", no_wrap=True)
     adams = best.get("Adam", [])
     for optimizer, curves in best.items():
         last = [curve.last for curve in curves]
@@ -299,7 +299,7 @@ def table_of(name: str, best: dict[str, list[Curve]], config: SecondOrder) -> Ta
         clocks = ([clock[-1] / curve.steps[-1] for clock in (curve.seconds, curve.wall)] for curve in curves)
         cpu, wall = 1e3 * np.median(list(clocks), axis=0)
         table.add_row(
-            f"{optimizer} {curves[0].setting:g}",
+            f"{optimizer}\n{curves[0].setting:g}",
             f"{cpu:.0f} / {wall:.0f}",
             f"{np.median([curve.steps[-1] for curve in curves]):.0f}",
             f"{np.median(last):.3g}\n{min(last):.3g}–{max(last):.3g}",
