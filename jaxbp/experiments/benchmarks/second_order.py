@@ -275,7 +275,8 @@ def batches(problem: Problem, size: int, seed: int) -> Iterator[tuple[Any, ...]]
 
 def table_of(name: str, best: dict[str, list[Curve]], config: SecondOrder) -> Table:
     """How each ended, and the steps and seconds to the best test error of Adam's, seed by seed."""
-    title = f"{name}, {config.batch_size} examples a step, {config.seconds:g} s each, median and range of {config.seeds} seeds"
+    size, each = config.batch_size, f"{config.seconds:g} s each"
+    title = f"{name}, {size} examples a step, {each}, median and range of {config.seeds} seeds"
     table = Table(title=title, title_justify="left")
     columns = ("optimizer", "ms a step,\nCPU / wall", "steps", "test error")
     for column in (*columns, "Adam's\nbest in\nsteps", "in\nseconds", "over\nAdam's"):
