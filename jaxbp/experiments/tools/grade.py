@@ -39,9 +39,9 @@ What is handed in has weights `(in, out)` and a row for each example. Where the 
 parameters and data in that layout, though all that is in the problem's file is in rows. Gradients may have other keys,
 such as `W1` and `b1`, where shapes and order say which is which.
 
-Where a class computed by hand and rounded each number to a few significant digits, `digits = 4` (or 3) takes that for
-no mistake: what is then off by less than such rounding adds up to, three hundredths of the largest element of a
-quantity and more where much cancels, is right.
+Where a class computed by hand and rounded each number to a few significant digits, `digits = 4` (or any from 2 to 6)
+takes that for no mistake: a number may be off by half a unit of its last digit and by what the rounding of those before
+it makes of that, mostly one or two parts in a thousand with 4 digits, and more where much cancels.
 
 Python files are executed one by one, each in a process of its own that may take `seconds` and `memory` (in MiB), and
 import no module that `forbid` names. It sees nothing but its own source, the arguments and Python; on Linux with

@@ -43,7 +43,7 @@ def save_figure(
         if np.any(of_layers > 0):
             axis.set_yscale("log")
         if len(of_layers) <= 16:
-            axis.legend(title="layer", ncols=2)
+            legend_above(axis, title="layer")
     for axis in (losses, sizes, noise):
         axis.grid(alpha=0.3)
     words.axis("off")

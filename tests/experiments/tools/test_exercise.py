@@ -71,13 +71,13 @@ def test_a_class_is_graded_with_the_sheets_problem(exercise, tmp_path):
     assert (marks["carl"].status, marks["carl"].score) == ("incomplete", forward)
 
 
-def test_digits_that_no_format_rounds_to_are_refused(exercise, tmp_path):
+def test_digits_that_nobody_writes_are_refused(exercise, tmp_path):
     _, folder, _ = exercise
     problem = (folder / "problem.toml").read_text()
     assert f"digits = {DIGITS}" in problem
-    for other in ("5", "true", '"4"'):
+    for other in ("1", "7", "true", '"4"'):
         (tmp_path / "problem.toml").write_text(problem.replace(f"digits = {DIGITS}", f"digits = {other}"))
-        with pytest.raises(ValueError, match=r"grading\.digits is .*, expected 3 or 4"):
+        with pytest.raises(ValueError, match=r"grading\.digits is .*, expected 2 to 6"):
             read_problem(tmp_path / "problem.toml")
 
 
@@ -165,6 +165,13 @@ def test_all_languages_say_the_same():
 def test_what_does_not_fit_is_refused(options, says):
     with pytest.raises(ValueError, match=says):
         Exercise(**options)
+
+
+def test_a_signal_that_cancels_is_refused_whatever_a_machine_makes_of_it():
+    cancels = next(draws(Exercise().setting, 7))
+    [delta] = [step for step in cancels.work.steps if step.name == "delta.h1"]
+    assert abs(delta.value[0]) < 1e-15
+    assert not cancels.has_clear_signals
 
 
 @pytest.mark.slow
