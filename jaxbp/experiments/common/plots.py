@@ -62,9 +62,10 @@ def _plain(text: str) -> str:
     return " ".join(text.replace("$", "").replace("\\pi", "π").replace("\\", "").split())
 
 
-def legend_above(axis: Axes, columns: int = 2) -> None:
+def legend_above(axis: Axes, columns: int = 2, title: str | None = None) -> None:
     """The legend over the axes, where it covers nothing that is drawn."""
-    axis.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, frameon=False, borderaxespad=0.2)
+    where = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2}
+    axis.legend(**where, ncols=columns, frameon=False, title=title, alignment="left")
 
 
 def save_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:

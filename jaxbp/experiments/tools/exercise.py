@@ -18,6 +18,9 @@ numbers of their own. Each has a folder of its own, called by its seed:
 Collect what a class fills into `answers.json` as NAME.json, and grade it:
 
     python -m experiments.grade submissions --problem exercises/7/problem.toml
+    python -m experiments.grade submissions --problem class
+
+The second is of a class in which everyone has a sheet of their own: each answers.json says by its seed to which.
 
 Losses: squared_error takes any output, cross_entropy softmax or sigmoid, binary_cross_entropy sigmoid; without `--loss`
 a softmax has cross-entropy and everything else the squared error. The exit code is 0 when all is written, and 2 when

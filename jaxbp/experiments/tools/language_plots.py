@@ -43,7 +43,7 @@ def save_figure(
         if np.any(of_layers > 0):
             axis.set_yscale("log")
         if len(of_layers) <= 16:
-            legend_above(axis, title="layer")
+            legend_above(axis, 8, "layer")
     for axis in (losses, sizes, noise):
         axis.grid(alpha=0.3)
     words.axis("off")

@@ -107,6 +107,16 @@ def read_problem(path: Path) -> Problem:
     return Problem(network, points, **grading)
 
 
+def problem_files(path: Path) -> dict[int, Path]:
+    """The problems of a class by their seeds, in the folder that `python -m experiments.exercise --count` writes."""
+    found = {int(of.parent.name): of for of in path.glob("*/problem.toml") if of.parent.name.isdecimal()}
+    if not found:
+        raise ValueError(
+            f"{path} holds no exercises SEED/problem.toml, as `python -m experiments.exercise` writes them"
+        )
+    return dict(sorted(found.items()))
+
+
 def _grading(table: Any) -> dict[str, Any]:
     if not isinstance(table, Mapping):
         raise TypeError(f"grading is {table!r:.60}, expected a table: [grading]")

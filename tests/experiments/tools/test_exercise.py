@@ -27,6 +27,9 @@ SETTINGS = {
 }
 
 
+rounded = np.vectorize(lambda value: float(f"{value:.{DIGITS}g}"), otypes=[float])
+
+
 def calculated(piece):
     """What a calculator makes of a part of a line, such as `= 0.4256·(1 − 0.4256)·(−0.2612)`."""
     signs = {"−": "-", "·": "*", "²": "**2", "=": "", "≈": ""}
@@ -46,8 +49,8 @@ def exercise(request, tmp_path_factory):
 def test_a_class_is_graded_with_the_sheets_problem(exercise, tmp_path):
     _, folder, one = exercise
     answers = json.loads((folder / "answers.json").read_text())
+    assert answers.pop("seed") == one.seed
     steps = {step.name: step.value for step in one.work.steps}
-    rounded = np.vectorize(lambda value: float(f"{value:.{DIGITS}g}"), otypes=[float])
     right = {name: rounded(steps[name]) for name in answers}
     assert {name: np.shape(blank) for name, blank in answers.items()} == {name: a.shape for name, a in right.items()}
     # without the slope of the hidden layer, and carried on from there
@@ -69,6 +72,30 @@ def test_a_class_is_graded_with_the_sheets_problem(exercise, tmp_path):
     lost = {part.name for part in marks["ben"].parts if part.score < part.most}
     assert lost == {"delta.h1", "grad.h1.x", "grad.h1.bias"}
     assert (marks["carl"].status, marks["carl"].score) == ("incomplete", forward)
+
+
+def test_a_class_with_a_sheet_each_is_graded_by_one_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(exercise_numbers, "FITTING", 1)
+    folders = main(Exercise(count=2, out=tmp_path / "class"), QUIET)
+    (tmp_path / "submissions").mkdir()
+    for student, folder, seed in (("anna", folders[0], 0), ("ben", folders[1], 1), ("carl", folders[1], 0)):
+        answers = json.loads((folder / "answers.json").read_text())
+        assert answers["seed"] == int(folder.name)
+        one = drawn(Exercise().setting, int(folder.name))
+        solved = {step.name: rounded(step.value).tolist() for step in one.work.steps if step.name in answers}
+        (tmp_path / "submissions" / f"{student}.json").write_text(json.dumps({"seed": seed, **solved}))
+    (tmp_path / "submissions" / "dora.json").write_text('{"seed": 9}')
+    graded = grade.main(Grade(tmp_path / "submissions", tmp_path / "class", tmp_path / "graded"), QUIET)
+    marks = {one.submission.student: one.mark for one in graded}
+    assert [marks[name].status for name in ("anna", "ben", "carl", "dora")] == ["right", "right", "wrong", "none"]
+    assert marks["anna"].score == marks["ben"].score == marks["dora"].most > marks["carl"].score
+    assert '"seed" is 9, expected one from 0 to 1' in marks["dora"].words[0]
+    assert (tmp_path / "graded" / "results" / "ben" / "results.json").exists()
+
+
+def test_a_folder_without_exercises_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no exercises SEED/problem\.toml"):
+        grade.main(Grade(tmp_path, tmp_path), QUIET)
 
 
 def test_digits_that_nobody_writes_are_refused(exercise, tmp_path):
