@@ -18,6 +18,8 @@ from jaxbp.experiments.common.files import write_whole
 
 # told apart by the colour-blind, and in print; lines that cross have other markers or dashes beside
 mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=["#0173b2", "#de8f05", "#029e73", "#c03a00", "#cc78bc", "#6e6e6e"])
+COLOURS = len(mpl.rcParams["axes.prop_cycle"])
+"""How many curves there are before a colour comes again, which needs other dashes then."""
 
 _DESCRIPTION = "Description"  # a keyword of the PNG standard
 
@@ -62,10 +64,9 @@ def _plain(text: str) -> str:
     return " ".join(text.replace("$", "").replace("\\pi", "π").replace("\\", "").split())
 
 
-def legend_above(axis: Axes, columns: int = 2, title: str | None = None) -> None:
+def legend_above(axis: Axes, columns: int = 2) -> None:
     """The legend over the axes, where it covers nothing that is drawn."""
-    where = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2}
-    axis.legend(**where, ncols=columns, frameon=False, title=title, alignment="left")
+    axis.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, frameon=False, borderaxespad=0.2)
 
 
 def save_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
