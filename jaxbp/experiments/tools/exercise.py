@@ -27,7 +27,6 @@ a softmax has cross-entropy and everything else the squared error. The exit code
 an option does not fit or a file cannot be written.
 """
 
-import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxbp.experiments.common.command_line import print_error, terminal
+from jaxbp.experiments.common.command_line import end, exit_code, terminal
 from jaxbp.experiments.common.files import write_whole
 from jaxbp.experiments.common.messages import quoted, suggestion
 from jaxbp.experiments.common.options import check_options, whole
@@ -112,9 +111,22 @@ def main(config: Exercise, console: Console | None = None) -> list[Path]:
     Raises:
         ValueError: No numbers fit such a network.
         OSError: A file cannot be written.
+        KeyboardInterrupt: Ctrl-C; the message says how far it came.
     """
     console = console or terminal()
     folders: list[Path] = []
+    try:
+        _write(config, folders)
+    except KeyboardInterrupt:
+        done = f"by Ctrl-C after {max(len(folders) - 1, 0)} of {config.count} exercises"
+        raise KeyboardInterrupt(f"{done}; those in {config.out} are whole") from None
+    which = str(folders[0]) if len(folders) == 1 else f"{folders[0]} to {folders[-1].name}"
+    console.print(f"{which}: sheet and solution as .html, .md and .tex, answers.json and problem.toml", soft_wrap=True)
+    return folders
+
+
+def _write(config: Exercise, folders: list[Path]) -> None:
+    """Write the exercises one after the other, and note the folder of each."""
     with _progress(config.count) as advance:
         for seed in range(config.seed, config.seed + config.count):
             sheet = Sheet(drawn(config.setting, seed), config.language)
@@ -123,9 +135,6 @@ def main(config: Exercise, console: Console | None = None) -> list[Path]:
             for name, content in files(sheet).items():
                 write_whole(folders[-1] / name, content)
             advance()
-    which = str(folders[0]) if len(folders) == 1 else f"{folders[0]} to {folders[-1].name}"
-    console.print(f"{which}: sheet and solution as .html, .md and .tex, answers.json and problem.toml", soft_wrap=True)
-    return folders
 
 
 def files(sheet: Sheet) -> dict[str, str]:
@@ -165,16 +174,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 when all is written, 2 when something is refused or cannot be written, 130 when stopped.
     """
-    try:
-        main(tyro.cli(Exercise, prog="python -m experiments.exercise", description=__doc__, args=arguments))
-    except (ValueError, OSError, ImportError) as error:
-        print_error(" ".join(str(error).splitlines()) or type(error).__name__)
-        return 2
-    except KeyboardInterrupt:
-        print_error("before all were written; those that are there are whole", "stopped")
-        return 130
-    return 0
+    return exit_code(main, Exercise, lambda folders: True, arguments, refused=2)
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    end(command())
