@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from jaxbp import collect as collectors
 from jaxbp._blocked_output import BlockedOutput, output_in_blocks
+from jaxbp._brief import called
 from jaxbp._cache import bounded_cache
 from jaxbp._contraction import weights_of
 from jaxbp._direct_feedback import Feedback, check_feedback, signals_under
@@ -70,6 +71,9 @@ class Backprop:
         forward = {"loss": self.value, "a": self.trace.a, "h": self.trace.h}
         backward = {"Delta": self.Delta, "delta": self.delta, "grad": {} if self.gradient is None else self.grads}
         return {str(name): array for name, array in named({**forward, **backward}).items()}
+
+    def __repr__(self) -> str:
+        return called(self, value=self.value, Delta=self.Delta, delta=self.delta, collected=self.collected)
 
     def _repr_html_(self) -> str | None:
         from jaxbp._notebook._passes import of_backprop

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxbp._brief import called
 from jaxbp._checks import check_by, check_floating, check_keys, check_kind, check_made, check_random_key, quoted
 from jaxbp._dropout import Phi, drawn, with_noise
 from jaxbp._graph import ONE
@@ -42,6 +43,9 @@ class Trace(NamedTuple):
         """What is in the block of a stack, by the names in it."""
         noise = None if self.noise is None else inside(stack, self.noise)
         return Trace(inside(stack, self.a), inside(stack, self.h), noise or None)
+
+    def __repr__(self) -> str:
+        return called(self, a=self.a, h=self.h, **({} if self.noise is None else {"noise": self.noise}))
 
     def _repr_html_(self) -> str | None:
         from jaxbp._notebook._passes import of_trace

@@ -354,3 +354,33 @@ def test_a_notebook_shows_them():
         (shown,) = [output for output in cell.outputs if output.output_type == "execute_result"]
         assert expected in shown.data["text/html"]
         Page(shown.data["text/html"])
+
+
+# What a notebook stores beside that is a line, and numbers are there where they are asked for.
+
+
+def test_the_plain_text_of_a_result_is_a_line_and_its_arrays_print_as_they_are():
+    back = swept_net()
+    fit = Fit({"o": {"x": jnp.ones((400, 30))}}, [{"epoch": 1, "loss": 0.25}], None)
+    report = Report("wrong", (), "grad.o.x", "look", ((Mistake("sign", ("o",), "a sign"),),))
+    for shown, words in {
+        repr(back): "'o': float32[5, 2]",
+        repr(back.trace): "Trace(a={'h1': float32[5, 4]",
+        repr(fit): "last={'epoch': 1, 'loss': 0.25}",
+        repr(report): "Report('wrong', first_wrong='grad.o.x', because='sign at o'",
+    }.items():
+        assert words in shown.replace("float64", "float32")
+        assert "\n" not in shown
+        assert len(shown) < 400
+    assert f"{float(back.value):.4f}"[:4] in repr(back)
+    assert str(np.asarray(back.delta["o"])[0, 0])[:4] in str(back.delta)
+    many = jaxbp.Trace({f"u{i}": jnp.zeros(3) for i in range(100)}, {})
+    assert "… 94 more" in repr(many)
+    traced = []
+    jax.jit(lambda b: traced.append(repr(b)) or b.value)(back)  # a number that is not there yet has a shape
+    assert "value=float32[]" in traced[0].replace("float64", "float32")
+
+
+def swept_net() -> jaxbp.Backprop:
+    net = jaxbp.layered([3, 4, 2], hidden=jaxbp.tanh, output=jaxbp.linear)
+    return jaxbp.backprop(net, jaxbp.squared_error, params_of(net), jnp.ones((5, 3)), jnp.zeros((5, 2)))

@@ -63,17 +63,18 @@ class Made(SphinxDirective):
 
     def _results(self, folder: Path) -> list[nodes.Node]:
         only = self.options.get("only", "").split()
-        files = [path for path in sorted(folder.iterdir()) if not only or path.name in only]
+        made = (path for path in sorted(folder.rglob("*")) if path.is_file())  # some commands make a folder for each
+        files = [path for path in made if not only or path.name in only]
         found: list[nodes.Node] = []
         for path in files:
             if path.suffix in _PICTURES:
                 if "alt" not in self.options:
                     raise self.error("a picture needs :alt:, what it shows")
-                uri = Path("_made", folder.name, path.name).as_posix()
+                uri = Path("_made", folder.name, path.relative_to(folder)).as_posix()
                 source = f'<img src="{uri}" alt="{_quoted(self.options["alt"])}" loading="lazy">'
                 found.append(nodes.raw("", f'<a class="made" href="{uri}">{source}</a>', format="html"))
             elif path.suffix == ".html":
-                uri = Path("_made", folder.name, path.name).as_posix()
+                uri = Path("_made", folder.name, path.relative_to(folder)).as_posix()
                 title = re.search(r"<title>(.*?)</title>", path.read_text(encoding="utf-8"), re.DOTALL)
                 words = title[1] if title else path.name
                 found.append(nodes.raw("", f'<p>The page: <a href="{uri}">{words}</a></p>', format="html"))

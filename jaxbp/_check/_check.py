@@ -20,7 +20,7 @@ from jaxbp._check._noise_of_key import with_noise_of
 from jaxbp._check._order import in_order, where
 from jaxbp._check._remarks import remarks
 from jaxbp._check._report import Report, nothing_wrong, on_corner
-from jaxbp._check._rounding import rounding_errors
+from jaxbp._check._rounding import errors_by_hand, rounding_errors
 from jaxbp._check._rules import wrong_rules
 from jaxbp._check._session import Session
 from jaxbp._check._stacks import Layers
@@ -36,6 +36,7 @@ from jaxbp._unrolled import unrolled
 from jaxbp.losses import Loss
 
 _MOST_SUBGRADIENTS = 256
+BY_HAND = range(2, 7)  # more significant digits are as good as what a format rounds
 
 
 def check(
@@ -48,6 +49,7 @@ def check(
     *,
     layout: LayoutName = "rows",
     key: Array | None = None,
+    digits: int = 0,
 ) -> Report:
     """Compare a hand gradient with `jax.grad`, and say where it goes wrong and why.
 
@@ -81,6 +83,9 @@ def check(
             `(width, batch)`. Embeddings, and the weights of other connections, are as they are in rows.
         key: That of `backprop`: h = ξ ⊙ Φ(a) in units with dropout, with the noise ξ that `forward` has of it. Without
             a key dropout is left out, as in `apply`.
+        digits: To how many significant digits somebody with a calculator rounded each number, one after the other, from
+            2 to 6; 0 where a number format rounds. A number may then be off by half a unit of its last digit, beside
+            what the rounding of those before it makes of that: with 4 digits mostly one or two parts in a thousand.
 
     Raises:
         TypeError, ValueError: What was handed in has a name, a shape or a type that does not fit, or the other
@@ -109,6 +114,7 @@ def check(
     check_objective(net, loss)
     check_params(net, params)
     check_choice(layout, "layout", LAYOUTS)
+    check_digits(digits)
     evaluated = without_dropout(net)
     written_out = unrolled(evaluated)
     if key is not None:
@@ -122,7 +128,7 @@ def check(
         facts = Facts.of(flat, loss, theirs, x, y)
     at = layout_of(layout, layers.flat, x)
     read, taken = quantities(at, params, x, y, mine)
-    handed = handed_in(facts, params, x, layers.written_out(read))
+    handed = handed_in(facts, params, x, layers.written_out(read), digits)
     with session.undisturbed():
         report = layers.reported(_judged(facts, handed))
     read_as = "; ".join((*about_layout(at), *taken))
@@ -132,13 +138,24 @@ def check(
     return replace(report, notes=tuple(notes))
 
 
+def check_digits(digits: int) -> None:
+    """Refuse what is no number of significant digits that somebody writes."""
+    if isinstance(digits, bool) or not isinstance(digits, int) or digits not in (0, *BY_HAND):
+        raise ValueError(
+            f"digits is {digits!r}, expected {BY_HAND[0]} to {BY_HAND[-1]}, to how many significant digits each number "
+            "was rounded by hand, or 0 where none was"
+        )
+
+
 @np.errstate(all="ignore")  # numbers at the end of the format are compared too: what overflows in that is no match
 def _judged(facts: Facts, handed: Handed[Name]) -> Report:
-    tolerated = dict.fromkeys(facts.right, 0.0)
+    tolerated: Mapping[Name, float | np.ndarray] = dict.fromkeys(facts.right, 0.0)
     order = in_order(facts, handed.arrays)
 
     def compared() -> dict[Name, Leaf]:
-        return {n: Leaf.of(n, facts.right[n].reshape(shape_of(facts, n)), handed, tolerated[n]) for n in order}
+        at = {n: shape_of(facts, n) for n in order}
+        errors = {n: e.reshape(at[n]) if isinstance(e := tolerated[n], np.ndarray) else e for n in order}
+        return {n: Leaf.of(n, facts.right[n].reshape(at[n]), handed, errors[n]) for n in order}
 
     leaves, on_corners = compared(), corners(facts, handed.epsilon)
     about_corners = tuple(
@@ -146,7 +163,10 @@ def _judged(facts: Facts, handed: Handed[Name]) -> Report:
         for u, corner in on_corners.items()
     )
     if any(leaf.finding.status != "right" for leaf in leaves.values()):
-        tolerated = rounding_errors(facts, handed.epsilon, on_corners)
+        if handed.digits:
+            tolerated = errors_by_hand(facts, handed.digits, on_corners)
+        else:
+            tolerated = rounding_errors(facts, handed.epsilon, on_corners)
         leaves = compared()
     findings, wrong = tuple(leaf.finding for leaf in leaves.values()), [name for name in order if leaves[name].wrong]
     if not wrong:

@@ -22,15 +22,30 @@ class Handed(Generic[K]):
     epsilon: float  # the rounding of the coarsest number format that took part
     largest: float  # the largest number that all the formats have
     resolution: float  # half a unit of the last decimal, where all numbers are rounded decimals; else 0
+    digits: int = 0  # to how many significant ones each number was rounded by hand; 0 where a format rounds
 
     @classmethod
-    def of(cls, read: Mapping[K, np.ndarray], inputs: Iterable[Any]) -> "Handed[K]":
+    def of(cls, read: Mapping[K, np.ndarray], inputs: Iterable[Any], digits: int = 0) -> "Handed[K]":
         """The arrays that were read, where inputs of these dtypes took part too."""
         dtypes = [*inputs, *(array.dtype for array in read.values())]
         formats = [jnp.finfo(dtype) for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
         epsilon, largest = max(float(f.eps) for f in formats), min(float(f.max) for f in formats)
         arrays = {name: array.astype(np.float64) for name, array in read.items()}
+        if digits:
+            return cls(arrays, max(epsilon, relative_half_unit(digits)), largest, 0.0, digits)
         return cls(arrays, epsilon, largest, _resolution(list(arrays.values())))
+
+
+def relative_half_unit(digits: int) -> float:
+    """Half a unit of the last of so many significant digits, at most, relative to a number."""
+    return 0.5 * 10.0 ** (1 - digits)
+
+
+def half_units(numbers: np.ndarray, digits: int) -> np.ndarray:
+    """Half a unit of the last of so many significant digits of each number; 0 of 0, which is written as it is."""
+    size = np.abs(numbers)
+    with np.errstate(divide="ignore"):
+        return np.where(size > 0, 0.5 * 10.0 ** (np.floor(np.log10(size)) + 1 - digits), 0.0)
 
 
 def relative_error(epsilon: float) -> float:
@@ -88,17 +103,21 @@ def _resolution(arrays: Sequence[np.ndarray]) -> float:
 class Tolerance:
     """When one array gives another: the verdict on what was handed in and every explanation of it ask the same.
 
+    Of what was rounded by hand the verdict asks more: there each element has an error of its own.
+
     Attributes:
         epsilon: The rounding of the number format.
         rounding: What rounding explains of an element of the right array.
         size: The largest element of the right array.
         printed: Half a unit of the last decimal, where numbers were printed.
+        by_hand: Whether somebody rounded the numbers, and knew what each of them is.
     """
 
     epsilon: float
     rounding: float
     size: float
     printed: float = 0.0
+    by_hand: bool = False
 
     def allowed(self, mine: np.ndarray, expected: np.ndarray) -> float:
         """The largest error of any element.
@@ -109,9 +128,13 @@ class Tolerance:
         size = max(magnitude(mine), magnitude(expected))
         if self.size <= self.rounding:  # the right one is nothing but rounding, and a mistake may make more of it
             more = _MORE if self.epsilon < 1e-10 else 1.0
-            return max(more * self.rounding, self.printed, relative_error(self.epsilon) * size)
+            return max(more * self.rounding, self.printed, self._relative * size)
         grown = min(self.rounding / self.size, 0.5) * size
-        return max(relative_error(self.epsilon) * size, self.printed * (1 + 1e-9), self.rounding, grown)
+        return max(self._relative * size, self.printed * (1 + 1e-9), self.rounding, grown)
+
+    @property
+    def _relative(self) -> float:
+        return self.epsilon if self.by_hand else relative_error(self.epsilon)
 
     def gives(self, mine: np.ndarray, expected: np.ndarray) -> bool:
         """Whether one array is another, as far as can be told."""

@@ -13,7 +13,7 @@ from jaxbp._graph import ONE
 from jaxbp._names import Name
 
 
-def handed_in(facts: Facts, params: Any, x: Any, mine: Mapping[str, Any]) -> Handed[Name]:
+def handed_in(facts: Facts, params: Any, x: Any, mine: Mapping[str, Any], digits: int = 0) -> Handed[Name]:
     """The quantities that were handed in, where parameters and inputs have a number format too."""
     arrays: dict[Name, np.ndarray] = {}
     known = {str(name): name for name in facts.right}
@@ -30,7 +30,7 @@ def handed_in(facts: Facts, params: Any, x: Any, mine: Mapping[str, Any]) -> Han
         if array.shape != expected and not (is_gradient and array.shape == expected[::-1]):
             raise ValueError(f"{name} has shape {array.shape}, expected {expected}{_shape_hint(facts, name, array)}")
         arrays[name] = array
-    return Handed.of(arrays, dtypes)
+    return Handed.of(arrays, dtypes, digits)
 
 
 def shape_of(facts: Facts, name: Name) -> tuple[int, ...]:

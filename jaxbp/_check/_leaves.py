@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from jaxbp._check._compare import Handed, K, Tolerance, magnitude
+from jaxbp._check._compare import Handed, K, Tolerance, half_units, magnitude
 from jaxbp._check._report import Finding, Status
 from jaxbp._check._trees import broadcast_axes
 
@@ -22,25 +23,32 @@ class Leaf:
     finding: Finding
 
     @classmethod
-    def of(cls, name: K, right: np.ndarray, handed: Handed[K], tolerated: float) -> "Leaf":
-        """The leaf of a name, where rounding may explain so large an error of an element."""
+    def of(cls, name: K, right: np.ndarray, handed: Handed[K], tolerated: float | np.ndarray) -> "Leaf":
+        """The leaf of a name, where rounding may explain so large an error of an element, or of each."""
         mine, expected, misshapen = handed.arrays[name], right, ""
+        of_each, tolerated = tolerated, float(np.max(tolerated, initial=0))
         if axes := broadcast_axes(mine.shape, right.shape):
             expected = np.broadcast_to(right, mine.shape)
             misshapen = f"its shape {mine.shape}, not {right.shape}, is not yet summed over {axes_in_words(axes)}"
         elif mine.shape != right.shape:
             expected, misshapen = right.T, f"its shape {mine.shape} is that of the transpose"
         size = magnitude(expected)
-        tolerance = Tolerance(handed.epsilon, tolerated, size, handed.resolution)
+        tolerance = Tolerance(handed.epsilon, tolerated, size, handed.resolution, handed.digits > 0)
         # half precision rounds as much in one step as others in a whole pass
-        strict = (64 if handed.epsilon < 1e-5 else 4) * max(handed.epsilon, 1e-13) * size
+        strict: Any = (64 if handed.epsilon < 1e-5 else 4) * max(handed.epsilon, 1e-13) * size
+        allowed: Any = tolerance.allowed(expected, expected)
+        if handed.digits and not misshapen:
+            strict = half_units(expected, handed.digits) * (1 + 1e-6) + 1e-7 * size
+            allowed = strict + of_each
         error = _errors(mine, expected, handed.largest, tolerated)
-        off = (error > tolerance.allowed(expected, expected)) | bool(misshapen)
+        off = (error > allowed) | bool(misshapen)
         count, worst = int(np.count_nonzero(off)), float(np.max(error, initial=0))
         if count or misshapen:
             status: Status = "wrong"
-        elif worst <= strict:
+        elif np.all(error <= strict):
             status = "right"
+        elif handed.digits:
+            status = "precision"
         else:
             status = "precision" if worst <= max(tolerated, handed.resolution * (1 + 1e-9)) else "close"
         relative = worst / size if size else float(np.inf if worst else 0)

@@ -119,6 +119,12 @@ class Report:
         if not self.ok:
             raise AssertionError(str(self))
 
+    def __repr__(self) -> str:
+        said = [repr(self.verdict), *([f"first_wrong={self.first_wrong!r}"] if self.first_wrong else [])]
+        slugs = [_slugs(together) for together in self.alternatives[:3]]
+        said += [f"because={' or '.join(slugs)!r}"] if slugs else []
+        return f"Report({', '.join(said)}, {len(self.findings)} findings; print it for more)"
+
     def __str__(self) -> str:
         return "\n".join(self._lines(3, 3, 3))
 

@@ -100,6 +100,9 @@ class RulesReport:
         if not self.ok:
             raise AssertionError(str(self))
 
+    def __repr__(self) -> str:
+        return f"RulesReport({len(self.rules)} rules, {len(self.wrong)} wrong; print it for more)"
+
     def _repr_html_(self) -> str:
         from jaxbp._notebook._reports import of_rules
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from jaxbp._brief import called
 from jaxbp._parameters import Params
 from jaxbp.train._state import TrainState
 from jaxbp.train._steps import Steps
@@ -30,6 +31,9 @@ class Epoch(NamedTuple):
     scores: Mapping[str, float]
     history: list[dict[str, Any]]
 
+    def __repr__(self) -> str:
+        return called(self, number=self.number, loss=self.loss, seconds=self.seconds, scores=self.scores)
+
     def _repr_html_(self) -> str:
         from jaxbp._notebook._training import of_epoch
 
@@ -49,6 +53,9 @@ class Fit(NamedTuple):
     params: Params
     history: list[dict[str, Any]]
     state: TrainState
+
+    def __repr__(self) -> str:
+        return called(self, rows=len(self.history), last=self.history[-1] if self.history else None, params=self.params)
 
     def _repr_html_(self) -> str:
         from jaxbp._notebook._training import of_fit

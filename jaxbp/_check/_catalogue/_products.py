@@ -64,7 +64,8 @@ def _input(gradient: Gradient) -> Iterator[Case]:
         axes = tuple(range(facts.h[u].ndim - 1))
         yield Case(text, lambda gradient: gradient.weight() * gradient.delta(u).sum(axes), "W", u)
     for words, W in (("W", gradient.W), ("Wᵀ", gradient.W.T)):
-        if W.shape == facts.h[s].shape:
+        # one example may be held against others later, of which there are more
+        if W.shape == facts.h[s].shape and facts.examples > 1:
             text = f"the weight, as {words}, stands where h.{s} belongs: {right}"
             yield Case(text, lambda gradient, W=W: gradient.product(gradient.of_rows(W), gradient.delta(u)), words, u)
 

@@ -28,7 +28,7 @@ import jaxbp
 from jaxbp import textbook
 from jaxbp.experiments.common.command_line import command_line, terminal
 from jaxbp.experiments.common.options import check_options, whole
-from jaxbp.experiments.common.plots import plt, save
+from jaxbp.experiments.common.plots import COLOURS, plt, save
 from jaxbp.experiments.common.verdicts import conclude, in_a_word, verdict
 
 CLAIM = (
@@ -269,7 +269,7 @@ def save_signals(signals: dict[str, Signal], config: Signals, path: Path) -> Non
     figure.suptitle(f"Δ travels back, from right to left, through {config.depth} layers of width {config.width}")
     layers = range(1, config.depth + 1)
     for i, (name, of_layers) in enumerate(signals.items()):
-        style = {"color": f"C{i}", "linestyle": ("-", "--")[i % 2], "label": name}
+        style = {"color": f"C{i}", "linestyle": ("-", "--", ":")[i // COLOURS % 3], "label": name}
         left.plot(layers, of_layers.rms, **style)
         if of_layers.factor > 0.5:
             right.plot(layers, of_layers.rms, **style)

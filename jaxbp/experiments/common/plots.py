@@ -18,6 +18,8 @@ from jaxbp.experiments.common.files import write_whole
 
 # told apart by the colour-blind, and in print; lines that cross have other markers or dashes beside
 mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=["#0173b2", "#de8f05", "#029e73", "#c03a00", "#cc78bc", "#6e6e6e"])
+COLOURS = len(mpl.rcParams["axes.prop_cycle"])
+"""How many curves there are before a colour comes again, which needs other dashes then."""
 
 _DESCRIPTION = "Description"  # a keyword of the PNG standard
 

@@ -18,13 +18,15 @@ numbers of their own. Each has a folder of its own, called by its seed:
 Collect what a class fills into `answers.json` as NAME.json, and grade it:
 
     python -m experiments.grade submissions --problem exercises/7/problem.toml
+    python -m experiments.grade submissions --problem class
+
+The second is of a class in which everyone has a sheet of their own: each answers.json says by its seed to which.
 
 Losses: squared_error takes any output, cross_entropy softmax or sigmoid, binary_cross_entropy sigmoid; without `--loss`
 a softmax has cross-entropy and everything else the squared error. The exit code is 0 when all is written, and 2 when
 an option does not fit or a file cannot be written.
 """
 
-import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +38,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxbp.experiments.common.command_line import print_error, terminal
+from jaxbp.experiments.common.command_line import end, exit_code, terminal
 from jaxbp.experiments.common.files import write_whole
 from jaxbp.experiments.common.messages import quoted, suggestion
 from jaxbp.experiments.common.options import check_options, whole
@@ -109,9 +111,22 @@ def main(config: Exercise, console: Console | None = None) -> list[Path]:
     Raises:
         ValueError: No numbers fit such a network.
         OSError: A file cannot be written.
+        KeyboardInterrupt: Ctrl-C; the message says how far it came.
     """
     console = console or terminal()
     folders: list[Path] = []
+    try:
+        _write(config, folders)
+    except KeyboardInterrupt:
+        done = f"by Ctrl-C after {max(len(folders) - 1, 0)} of {config.count} exercises"
+        raise KeyboardInterrupt(f"{done}; those in {config.out} are whole") from None
+    which = str(folders[0]) if len(folders) == 1 else f"{folders[0]} to {folders[-1].name}"
+    console.print(f"{which}: sheet and solution as .html, .md and .tex, answers.json and problem.toml", soft_wrap=True)
+    return folders
+
+
+def _write(config: Exercise, folders: list[Path]) -> None:
+    """Write the exercises one after the other, and note the folder of each."""
     with _progress(config.count) as advance:
         for seed in range(config.seed, config.seed + config.count):
             sheet = Sheet(drawn(config.setting, seed), config.language)
@@ -120,9 +135,6 @@ def main(config: Exercise, console: Console | None = None) -> list[Path]:
             for name, content in files(sheet).items():
                 write_whole(folders[-1] / name, content)
             advance()
-    which = str(folders[0]) if len(folders) == 1 else f"{folders[0]} to {folders[-1].name}"
-    console.print(f"{which}: sheet and solution as .html, .md and .tex, answers.json and problem.toml", soft_wrap=True)
-    return folders
 
 
 def files(sheet: Sheet) -> dict[str, str]:
@@ -162,16 +174,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 when all is written, 2 when something is refused or cannot be written, 130 when stopped.
     """
-    try:
-        main(tyro.cli(Exercise, prog="python -m experiments.exercise", description=__doc__, args=arguments))
-    except (ValueError, OSError, ImportError) as error:
-        print_error(" ".join(str(error).splitlines()) or type(error).__name__)
-        return 2
-    except KeyboardInterrupt:
-        print_error("before all were written; those that are there are whole", "stopped")
-        return 130
-    return 0
+    return exit_code(main, Exercise, lambda folders: True, arguments, refused=2)
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    end(command())

@@ -23,7 +23,7 @@ _WEIGHTS = [sign * n / 10 for n in range(1, 10) for sign in (1, -1)]
 _INPUTS = [sign * number for number in (0.5, 1.0, 2.0) for sign in (1, -1)]
 _TARGETS = {"linear": _INPUTS, "relu": [0.5, 1.0, 2.0], "sigmoid": [0.0, 1.0], "tanh": [-0.5, 0.5]}
 _LEAST, _MOST = 0.05, 2.0  # of a pre-activation: on no corner, and where no activation saturates
-_LEAST_SIGNAL, _APART = 0.01, 0.01
+_LEAST_SIGNAL, _APART, _ZERO = 0.01, 0.01, 1e-12
 _DRAWS = 20_000
 
 FITTING = 12
@@ -65,8 +65,11 @@ class Drawn:
     @property
     def has_clear_signals(self) -> bool:
         """Whether some signal comes back to every layer, and no two of its elements can be taken for each other."""
-        signals = [step.value for step in self.work.steps if step.name.startswith("delta")]
-        sizes = [np.abs(signal[signal != 0]) for signal in signals]
+        signals = [np.abs(step.value) for step in self.work.steps if step.name.startswith("delta")]
+        # a signal that cancels is 0 on one machine and 1e-17 on another
+        sizes = [signal[signal > _ZERO] for signal in signals]
+        if "relu" not in (self.setting.hidden, self.setting.output) and any(np.any(s <= _ZERO) for s in signals):
+            return False
         return all(len(size) and size.min() >= _LEAST_SIGNAL for size in sizes) and not any(map(_alike, sizes[1:]))
 
     @property

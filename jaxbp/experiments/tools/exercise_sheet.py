@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxbp.experiments.tools.exercise_numbers import DIGITS, Drawn
 from jaxbp.experiments.tools.exercise_words import words_in
+from jaxbp.experiments.tools.submissions import SEED
 
 _BLANK = r"\underline{\hspace{4em}}"
 _SECTIONS = {"a": "forward", "h": "forward", "loss": "forward", "Delta": "backward", "delta": "backward"}
@@ -87,9 +88,9 @@ class Sheet:
         return self._document(_LATEX, solved)
 
     def answers(self) -> str:
-        """What is handed in: a JSON file with null for each number that is asked for, by quantity."""
+        """What is handed in: a JSON file with the seed, and null for each number that is asked for, by quantity."""
         lines = (f'  "{step.name}": {json.dumps(_of_none(step.value))}' for step in self._asked())
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+        return "{\n" + ",\n".join([f'  "{SEED}": {self.exercise.seed}', *lines]) + "\n}\n"
 
     def problem(self) -> str:
         """The problem file that `python -m experiments.grade` takes: network, numbers, a point for each blank."""

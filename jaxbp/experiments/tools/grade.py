@@ -6,7 +6,13 @@
 A submission is a file NAME.npz, NAME.json or NAME.py, as `python -m experiments.check` takes them, or a folder NAME
 with one such file in it. Links are not followed. `python -m experiments.example_class FOLDER` writes an example.
 
-The problem is the description of a network that `check` takes, with two tables more, of which both may be left out:
+Where everyone has an exercise of their own, the problem is the folder that `python -m experiments.exercise --count`
+wrote: each submission, an answers.json that was filled in, says by its seed which of them it is to.
+
+    python -m experiments.grade submissions --problem class
+
+Otherwise the problem is the description of a network that `check` takes, with two tables more, of which both may be
+left out:
 
     [points]
     total = 10
@@ -39,9 +45,9 @@ What is handed in has weights `(in, out)` and a row for each example. Where the 
 parameters and data in that layout, though all that is in the problem's file is in rows. Gradients may have other keys,
 such as `W1` and `b1`, where shapes and order say which is which.
 
-Where a class computed by hand and rounded each number to a few significant digits, `digits = 4` (or 3) takes that for
-no mistake: what is then off by less than such rounding adds up to, three hundredths of the largest element of a
-quantity and more where much cancels, is right.
+Where a class computed by hand and rounded each number to a few significant digits, `digits = 4` (or any from 2 to 6)
+takes that for no mistake: a number may be off by half a unit of its last digit and by what the rounding of those before
+it makes of that, mostly one or two parts in a thousand with 4 digits, and more where much cancels.
 
 Python files are executed one by one, each in a process of its own that may take `seconds` and `memory` (in MiB), and
 import no module that `forbid` names. It sees nothing but its own source, the arguments and Python; on Linux with
@@ -55,11 +61,11 @@ The exit code is 0 when all are graded, and 2 when the problem or the folder can
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich import box
@@ -72,8 +78,8 @@ from jaxbp.experiments.common.messages import quoted
 from jaxbp.experiments.common.progress import progress
 from jaxbp.experiments.tools.gradebook import files, shown, write
 from jaxbp.experiments.tools.grading import Graded, Grader, default_workers, graded_all, probed
-from jaxbp.experiments.tools.problem import read_problem
-from jaxbp.experiments.tools.submissions import submissions
+from jaxbp.experiments.tools.problem import Problem, problem_files, read_problem
+from jaxbp.experiments.tools.submissions import Submission, by_problem, submissions
 
 _STYLES = {"right": "green", "incomplete": "yellow", "wrong": "red"}
 _OTHER = "bold red"
@@ -86,7 +92,7 @@ class Grade:
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """The submissions: one file, or one folder with a file, for each student."""
     problem: Annotated[Path, tyro.conf.arg(metavar="PROBLEM.toml")]
-    """The description of the network, its data and the points."""
+    """The description of the network, its data and the points; or a folder of exercises."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("graded")
     """Where the results are written."""
     workers: int | None = None
@@ -105,17 +111,17 @@ def main(config: Grade, console: Console | None = None) -> list[Graded]:
         OSError: A result cannot be written.
     """
     console = console or terminal()
-    problem = read_problem(config.problem)
+    problems = problem_files(config.problem) if config.problem.is_dir() else {}
+    problem = read_problem(min(problems.items())[1] if problems else config.problem)
     _check_apart(config.folder.resolve(), config.out.resolve())
     found, others = submissions(config.folder)
-    grader, lacking = Grader(problem, (config.folder, config.out)), ()
-    if any(submission.path.suffix == ".py" for submission in found):
-        grader, lacking = probed(grader)
-    workers = min(config.workers or default_workers(len(found)), len(found))
     with progress("grading", len(found)) as step:
-        graded = list(graded_all(config.problem, grader, found, workers, partial(step, 1)))
+        if problems:
+            graded, lacking = _graded_apart(config, found, problems, partial(step, 1)), ()
+        else:
+            graded, lacking = _graded_together(config, problem, found, partial(step, 1))
     graded.sort(key=lambda one: one.submission.student)
-    read = [*problem.described.files, *(one.submission.path for one in graded)]
+    read = [*problem.described.files, *problems.values(), *(one.submission.path for one in graded)]
     write(files(config.out, graded), read)
     console.print(_marks(graded))
     if any(one.mark.mistakes for one in graded):
@@ -124,6 +130,28 @@ def main(config: Grade, console: Console | None = None) -> list[Graded]:
         console.print(f"note: {note}", soft_wrap=True)
     mean = sum(one.mark.score for one in graded) / len(graded)
     console.print(f"{len(graded)} graded, {mean:.4g} of {problem.total:.4g} points on average; see {config.out}")
+    return graded
+
+
+def _graded_together(
+    config: Grade, problem: Problem, found: list[Submission], done: Callable[[], Any]
+) -> tuple[list[Graded], tuple[str, ...]]:
+    """The submissions to one problem, and what the system lacks to run programs."""
+    grader, lacking = Grader(problem, (config.folder, config.out)), ()
+    if any(submission.path.suffix == ".py" for submission in found):
+        grader, lacking = probed(grader)
+    workers = min(config.workers or default_workers(len(found)), len(found))
+    return list(graded_all(config.problem, grader, found, workers, done)), lacking
+
+
+def _graded_apart(
+    config: Grade, found: list[Submission], problems: dict[int, Path], done: Callable[[], Any]
+) -> list[Graded]:
+    """The submissions of a class in which everyone has a problem of their own: a small one, that one process judges."""
+    graded: list[Graded] = []
+    for path, of in by_problem(found, problems).items():
+        grader = Grader(read_problem(path), (config.folder, config.out))
+        graded += graded_all(path, grader, of, 1, done)
     return graded
 
 

@@ -18,7 +18,7 @@ from jaxbp.experiments.tools import handed_in
 from jaxbp.experiments.tools.array_files import MOST_TEXT, read, read_arrays
 from jaxbp.experiments.tools.marks import Mark, Status, marked, named, nothing
 from jaxbp.experiments.tools.problem import Problem, read_problem
-from jaxbp.experiments.tools.submissions import Submission
+from jaxbp.experiments.tools.submissions import SEED, Submission
 
 _STATUS: dict[str, Status] = {"raised": "failed", "memory": "memory", "ended": "ended", "time": "time"}
 _SHOWN = 600
@@ -64,7 +64,8 @@ class Grader:
         if submission.path.suffix == ".py":
             return self._mark_program(submission.path)
         try:
-            given = named(read_arrays(submission.path, self.problem.described.most_handed_in))
+            read = read_arrays(submission.path, self.problem.described.most_handed_in)
+            given = named({name: value for name, value in read.items() if name != SEED})
         except _UNREADABLE as error:
             return nothing(self.problem, "unreadable", _without(str(error), submission.path))
         return marked(self.problem, given)

@@ -42,8 +42,9 @@ def save_figure(
         axis.set(xlabel="step", ylabel=label)
         if np.any(of_layers > 0):
             axis.set_yscale("log")
-        if len(of_layers) <= 16:
-            axis.legend(title="layer", ncols=2)
+    handles, labels = sizes.get_legend_handles_labels()
+    if len(labels) <= 16:  # of both axes, beside them: inside it would cover their lines
+        figure.legend(handles[::-1], labels[::-1], title="layer", loc="outside right center")
     for axis in (losses, sizes, noise):
         axis.grid(alpha=0.3)
     words.axis("off")

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-import numpy as np
-
 import jaxbp
 from jaxbp.experiments.common.messages import suggestion
-from jaxbp.experiments.tools.problem import BY_HAND, Problem
+from jaxbp.experiments.tools.problem import Problem
 
 Status = Literal[
     "right", "wrong", "incomplete", "none", "failed", "time", "memory", "ended", "forbidden", "unreadable", "ungraded"
@@ -176,19 +174,7 @@ def _check(problem: Problem, given: Mapping[str, Any]) -> jaxbp.Report:
         value = mine.pop(_LOSS)
         mine = (value, mine) if mine else {_LOSS: value}
     with warnings.catch_warnings(action="ignore"):  # numbers at the end of the format overflow
-        if problem.digits:
-            mine = _by_hand(BY_HAND[problem.digits], mine)
-        return jaxbp.check(at.net, at.loss, at.params, at.x, at.y, mine, layout=problem.layout)
-
-
-def _by_hand(dtype: Any, value: Any) -> Any:
-    """The same with its numbers in a format that rounds as somebody does who writes a few digits."""
-    if isinstance(value, Mapping):
-        return {name: _by_hand(dtype, part) for name, part in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_by_hand(dtype, part) for part in value)
-    array = np.asarray(value)
-    return array.astype(dtype) if array.dtype.kind in "if" else value
+        return jaxbp.check(at.net, at.loss, at.params, at.x, at.y, mine, layout=problem.layout, digits=problem.digits)
 
 
 def _said(error: Exception) -> str:

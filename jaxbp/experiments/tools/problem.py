@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-import jax.numpy as jnp
 import numpy as np
 
 import jaxbp
@@ -17,8 +16,8 @@ from jaxbp.experiments.tools.fences import Fence
 from jaxbp.experiments.tools.laid_out import Layout, arguments
 
 MOST_SECONDS = 86_400
-BY_HAND: dict[int, Any] = {3: jnp.bfloat16, 4: jnp.float16}
-"""The number format whose rounding is that of so many significant digits."""
+MOST_DIGITS = 6
+"""That somebody writes by hand, of at least two."""
 
 _MEBIBYTE = 2**20
 _GRADING: dict[str, Any] = {
@@ -108,6 +107,16 @@ def read_problem(path: Path) -> Problem:
     return Problem(network, points, **grading)
 
 
+def problem_files(path: Path) -> dict[int, Path]:
+    """The problems of a class by their seeds, in the folder that `python -m experiments.exercise --count` writes."""
+    found = {int(of.parent.name): of for of in path.glob("*/problem.toml") if of.parent.name.isdecimal()}
+    if not found:
+        raise ValueError(
+            f"{path} holds no exercises SEED/problem.toml, as `python -m experiments.exercise` writes them"
+        )
+    return dict(sorted(found.items()))
+
+
 def _grading(table: Any) -> dict[str, Any]:
     if not isinstance(table, Mapping):
         raise TypeError(f"grading is {table!r:.60}, expected a table: [grading]")
@@ -125,10 +134,10 @@ def _grading(table: Any) -> dict[str, Any]:
         raise TypeError(f'grading.forbid is {values["forbid"]!r}, expected names of modules: forbid = ["jax"]')
     if values["layout"] not in get_args(Layout):
         raise ValueError(f"grading.layout is {values['layout']!r}, expected one of {quoted(get_args(Layout))}")
-    if values["digits"] not in (0, *BY_HAND) or not isinstance(values["digits"], int):
+    if type(values["digits"]) is not int or values["digits"] not in (0, *range(2, MOST_DIGITS + 1)):
         raise ValueError(
-            f"grading.digits is {values['digits']!r}, expected {' or '.join(map(str, BY_HAND))}, to how many "
-            "significant digits numbers were rounded by hand, or 0 where they were not"
+            f"grading.digits is {values['digits']!r}, expected 2 to {MOST_DIGITS}, to how many significant digits each "
+            "number was rounded by hand, or 0 where none was"
         )
     for key, least, most in (("follow_through", 0, 1), ("seconds", 0.1, MOST_SECONDS), ("memory", 64, 2**22)):
         if not _is_number(values[key]) or not least <= values[key] <= most:

@@ -1,13 +1,16 @@
 """What a class handed in: one file for each student, in a folder or in a folder of the student's own."""
 
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxbp.experiments.common.messages import quoted
-from jaxbp.experiments.tools.array_files import READERS
+from jaxbp.experiments.tools.array_files import READERS, read_arrays
 
 SUFFIXES = (*READERS, ".py")
+SEED = "seed"
+"""Under which answers say whose exercise they are to."""
 _LEFT_OUT = ("__pycache__", "__MACOSX")
 
 
@@ -55,6 +58,32 @@ def submissions(folder: Path) -> tuple[list[Submission], list[str]]:
     if not found:
         raise ValueError(f"{folder} holds no submissions: files {quoted(f'NAME{s}' for s in SUFFIXES)}, or folders")
     return [_only(of, folder) for _, of in sorted(found.items())], others
+
+
+def by_problem(found: list[Submission], problems: Mapping[int, Path]) -> dict[Path, list[Submission]]:
+    """The submissions to each problem of a class in which everyone has one of their own, by its file.
+
+    Where there is no seed, or no exercise of it, it stands with the first problem and says so.
+    """
+    sorted_out: dict[Path, list[Submission]] = {path: [] for path in problems.values()}
+    for submission in found:
+        seed, complaint = min(problems), submission.complaint
+        if not complaint:
+            seed, complaint = _seed_in(submission.path, problems)
+        sorted_out[problems[seed]].append(replace(submission, complaint=complaint))
+    return {path: of for path, of in sorted_out.items() if of}
+
+
+def _seed_in(path: Path, problems: Mapping[int, Path]) -> tuple[int, str]:
+    """The seed that answers name, or the first one and what is the matter."""
+    first = min(problems)
+    try:
+        seed = read_arrays(path).get(SEED) if path.suffix == ".json" else None
+    except ValueError as error:
+        return first, str(error).replace(str(path), path.name)
+    if type(seed) is int and seed in problems:
+        return seed, ""
+    return first, f'{path.name} has no exercise: "{SEED}" is {seed!r:.60}, expected one from {first} to {max(problems)}'
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -27,6 +27,9 @@ SETTINGS = {
 }
 
 
+rounded = np.vectorize(lambda value: float(f"{value:.{DIGITS}g}"), otypes=[float])
+
+
 def calculated(piece):
     """What a calculator makes of a part of a line, such as `= 0.4256·(1 − 0.4256)·(−0.2612)`."""
     signs = {"−": "-", "·": "*", "²": "**2", "=": "", "≈": ""}
@@ -46,8 +49,8 @@ def exercise(request, tmp_path_factory):
 def test_a_class_is_graded_with_the_sheets_problem(exercise, tmp_path):
     _, folder, one = exercise
     answers = json.loads((folder / "answers.json").read_text())
+    assert answers.pop("seed") == one.seed
     steps = {step.name: step.value for step in one.work.steps}
-    rounded = np.vectorize(lambda value: float(f"{value:.{DIGITS}g}"), otypes=[float])
     right = {name: rounded(steps[name]) for name in answers}
     assert {name: np.shape(blank) for name, blank in answers.items()} == {name: a.shape for name, a in right.items()}
     # without the slope of the hidden layer, and carried on from there
@@ -71,13 +74,37 @@ def test_a_class_is_graded_with_the_sheets_problem(exercise, tmp_path):
     assert (marks["carl"].status, marks["carl"].score) == ("incomplete", forward)
 
 
-def test_digits_that_no_format_rounds_to_are_refused(exercise, tmp_path):
+def test_a_class_with_a_sheet_each_is_graded_by_one_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(exercise_numbers, "FITTING", 1)
+    folders = main(Exercise(count=2, out=tmp_path / "class"), QUIET)
+    (tmp_path / "submissions").mkdir()
+    for student, folder, seed in (("anna", folders[0], 0), ("ben", folders[1], 1), ("carl", folders[1], 0)):
+        answers = json.loads((folder / "answers.json").read_text())
+        assert answers["seed"] == int(folder.name)
+        one = drawn(Exercise().setting, int(folder.name))
+        solved = {step.name: rounded(step.value).tolist() for step in one.work.steps if step.name in answers}
+        (tmp_path / "submissions" / f"{student}.json").write_text(json.dumps({"seed": seed, **solved}))
+    (tmp_path / "submissions" / "dora.json").write_text('{"seed": 9}')
+    graded = grade.main(Grade(tmp_path / "submissions", tmp_path / "class", tmp_path / "graded"), QUIET)
+    marks = {one.submission.student: one.mark for one in graded}
+    assert [marks[name].status for name in ("anna", "ben", "carl", "dora")] == ["right", "right", "wrong", "none"]
+    assert marks["anna"].score == marks["ben"].score == marks["dora"].most > marks["carl"].score
+    assert '"seed" is 9, expected one from 0 to 1' in marks["dora"].words[0]
+    assert (tmp_path / "graded" / "results" / "ben" / "results.json").exists()
+
+
+def test_a_folder_without_exercises_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no exercises SEED/problem\.toml"):
+        grade.main(Grade(tmp_path, tmp_path), QUIET)
+
+
+def test_digits_that_nobody_writes_are_refused(exercise, tmp_path):
     _, folder, _ = exercise
     problem = (folder / "problem.toml").read_text()
     assert f"digits = {DIGITS}" in problem
-    for other in ("5", "true", '"4"'):
+    for other in ("1", "7", "true", '"4"'):
         (tmp_path / "problem.toml").write_text(problem.replace(f"digits = {DIGITS}", f"digits = {other}"))
-        with pytest.raises(ValueError, match=r"grading\.digits is .*, expected 3 or 4"):
+        with pytest.raises(ValueError, match=r"grading\.digits is .*, expected 2 to 6"):
             read_problem(tmp_path / "problem.toml")
 
 
@@ -165,6 +192,13 @@ def test_all_languages_say_the_same():
 def test_what_does_not_fit_is_refused(options, says):
     with pytest.raises(ValueError, match=says):
         Exercise(**options)
+
+
+def test_a_signal_that_cancels_is_refused_whatever_a_machine_makes_of_it():
+    cancels = next(draws(Exercise().setting, 7))
+    [delta] = [step for step in cancels.work.steps if step.name == "delta.h1"]
+    assert abs(delta.value[0]) < 1e-15
+    assert not cancels.has_clear_signals
 
 
 @pytest.mark.slow
