@@ -506,6 +506,22 @@ def filled(text: str, numbers: Numbers) -> str:
     return re.sub(r"{([^:}]*):([^}]*)}", number, text)
 
 
+THEMED = """async ({ window, document }) => {
+  const { dataset } = window.parent.document.body, found = {};
+  const light = () => window.getComputedStyle(document.documentElement).backgroundColor === "rgb(255, 255, 255)";
+  const themes = [["jpThemeLight", "false"], ["jpThemeLight", "true"], ["vscodeThemeKind", "vscode-dark"],
+    ["vscodeThemeKind", "vscode-high-contrast-light"]];
+  for (const [name, value] of themes) {
+    dataset[name] = value;
+    await null; // the page is told of it
+    found[value] = light();
+    delete dataset[name];
+    await null;
+  }
+  return [found, light()];
+}"""
+
+
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory) -> dict[str, Any]:
     """What a browser finds on a page in a narrow window, and on others in wide ones."""
@@ -527,11 +543,12 @@ def seen(tmp_path_factory) -> dict[str, Any]:
         Frame(bent.page(), BENT),
         Frame(normed.page(), NORMED.replace("CHANGES", json.dumps(list(of_normed.items())))),
     ]
+    frames.append(Frame(page, THEMED))
     at_the_end = "({ press, numbers }) => { press('End'); return numbers(); }"
     for right, wrong in PLANTED:
         assert page.count(right) == 1
         frames.append(Frame(page.replace(right, wrong), at_the_end))
-    names = ("closely", "wide", "narrow", "skip", "bent", "normed", *range(len(PLANTED)))
+    names = ("closely", "wide", "narrow", "skip", "bent", "normed", "themed", *range(len(PLANTED)))
     found = driven(frames, tmp_path_factory.mktemp("page"))
     works = {"work": work, "skip work": skip, "bent work": bent, "normed work": normed, "normed changes": of_normed}
     return dict(zip(names, found, strict=True)) | works | {"changes": changes, "page": page}
@@ -696,6 +713,13 @@ def test_everybody_can_use_it(seen):
     assert re.sub(r"\s", "", y) == "y0=1y1=0"
     assert rate == "η=0.5"
     assert len(seen["closely"]["given"]) == 7
+
+
+@in_a_browser
+def test_a_page_in_a_notebook_is_dark_where_the_notebook_is(seen):
+    found, outside = seen["themed"]
+    assert found == {"false": False, "true": True, "vscode-dark": False, "vscode-high-contrast-light": True}
+    assert outside
 
 
 def test_a_page_is_small_and_loads_nothing():

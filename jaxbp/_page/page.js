@@ -193,6 +193,24 @@ function follow() {
   window.scrollTop += (box.top + box.bottom) / 2 - frame.top - frame.height / 2;
 }
 
+// In a notebook it is dark where the notebook is, of which no media query knows: Jupyter and VS Code write it on their body.
+function followNotebook() {
+  let notebook = null;
+  try { notebook = parent === window ? null : parent.document.body; } catch { /* of another origin: it cannot be asked */ }
+  if (notebook === null) return;
+  const dark = [...document.styleSheets[0].cssRules].find((rule) => rule.media?.mediaText.includes("prefers-color-scheme"));
+  const asked = dark.media.mediaText;
+  const anew = () => {
+    const { jpThemeLight, vscodeThemeKind } = notebook.dataset;
+    const is = jpThemeLight ? jpThemeLight === "false" : vscodeThemeKind ? !vscodeThemeKind.endsWith("light") : null;
+    dark.media.mediaText = is === null ? asked : is ? "screen" : "not all";
+    document.documentElement.style.colorScheme = is === null ? "" : is ? "dark" : "light";
+  };
+  new MutationObserver(anew).observe(notebook, { attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"] });
+  anew();
+}
+
+followNotebook();
 skeleton();
 recall();
 anew();
