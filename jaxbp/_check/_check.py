@@ -85,7 +85,7 @@ def check(
             a key dropout is left out, as in `apply`.
         digits: To how many significant digits somebody with a calculator rounded each number, one after the other, from
             2 to 6; 0 where a number format rounds. A number may then be off by half a unit of its last digit, beside
-            what the rounding of those before it makes of that: with 4 digits mostly one or two parts in a thousand.
+            what the rounding of those before it makes of that: with 4 digits three parts in a thousand in the median.
 
     Raises:
         TypeError, ValueError: What was handed in has a name, a shape or a type that does not fit, or the other

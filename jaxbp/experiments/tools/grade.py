@@ -47,7 +47,7 @@ such as `W1` and `b1`, where shapes and order say which is which.
 
 Where a class computed by hand and rounded each number to a few significant digits, `digits = 4` (or any from 2 to 6)
 takes that for no mistake: a number may be off by half a unit of its last digit and by what the rounding of those before
-it makes of that, mostly one or two parts in a thousand with 4 digits, and more where much cancels.
+it makes of that, with 4 digits three parts in a thousand in the median, and more where much cancels.
 
 Python files are executed one by one, each in a process of its own that may take `seconds` and `memory` (in MiB), and
 import no module that `forbid` names. It sees nothing but its own source, the arguments and Python; on Linux with
