@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxbp
-from jaxbp.experiments.common.data import load
+from jaxbp.experiments.common.data import pixels
 from jaxbp.experiments.common.gpt import gpt
-from jaxbp.experiments.common.idx import read_idx_folder
 from jaxbp.experiments.common.text import load_text
 
 Name = Literal["autoencoder", "classifier", "convolution", "gpt"]
@@ -53,29 +52,21 @@ def problem_of(name: Name, data_dir: Path | None, text: Path | None = None) -> P
 
 
 def _of_images(name: Name, data_dir: Path | None) -> Problem:
-    if data_dir is None:
-        digits = load("digits", dtype=np.float64)
-        low, high = min(digits.x_train.min(), digits.x_test.min()), max(digits.x_train.max(), digits.x_test.max())
-        x, x_test = ((part - low) / (high - low) for part in (digits.x_train, digits.x_test))
-        y, y_test, hidden = digits.y_train, digits.y_test, (128, 64, 32)
-    else:
-        x, y, x_test, y_test = read_idx_folder(data_dir)
-        x, x_test, hidden = x / 255, x_test / 255, (1000, 500, 250)
-    x, x_test = (np.reshape(part, (len(part), -1)).astype(np.float32) for part in (x, x_test))
-    pixels, classes = x.shape[1], int(y.max()) + 1
+    x, y, x_test, y_test = pixels(data_dir)
+    number, classes = x.shape[1], int(y.max()) + 1
     if name == "autoencoder":
-        widths = [pixels, *hidden, 30 if data_dir else 16, *reversed(hidden), pixels]
+        hidden = (1000, 500, 250) if data_dir else (128, 64, 32)
+        widths = [number, *hidden, 30 if data_dir else 16, *reversed(hidden), number]
         activations = [jaxbp.linear if i == len(hidden) else jaxbp.tanh for i in range(2 * len(hidden) + 1)]
         net = jaxbp.layered(widths, hidden=activations, output=jaxbp.sigmoid)
         return Problem(net, jaxbp.binary_cross_entropy, x, x, _lost(net, x_test), "squared error of a reconstruction")
     if name == "convolution":
-        side = int(pixels**0.5)
+        side = int(number**0.5)
         x, x_test = (np.reshape(part, (-1, side, side, 1)) for part in (x, x_test))
         net = _convolutional(side, classes)
     else:
         width = 512 if data_dir else 64
-        net = jaxbp.layered([pixels, width, width, classes], hidden=jaxbp.relu, output=jaxbp.softmax)
-    y = y.astype(np.int32)
+        net = jaxbp.layered([number, width, width, classes], hidden=jaxbp.relu, output=jaxbp.softmax)
     return Problem(net, jaxbp.cross_entropy, x, y, _wrong(net, x_test, y_test), "share of wrong classes")
 
 

@@ -116,6 +116,24 @@ def load(
     return Data(name, x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32), classes, x_scaling)
 
 
+def pixels(data_dir: str | os.PathLike[str] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Images with numbers from 0 to 1 in float32, not standardised, and what they show: x, y, and those of the test.
+
+    Args:
+        data_dir: A folder of IDX files; scikit-learn's digits when None.
+    """
+    if data_dir is None:
+        digits = load("digits", dtype=np.float64)
+        x, y, x_test, y_test = digits.x_train, digits.y_train, digits.x_test, digits.y_test
+        low, high = min(x.min(), x_test.min()), max(x.max(), x_test.max())
+        x, x_test = ((part - low) / (high - low) for part in (x, x_test))
+    else:
+        x, y, x_test, y_test = read_idx_folder(data_dir)
+        x, x_test = x / 255, x_test / 255
+    x, x_test = (np.reshape(part, (len(part), -1)).astype(np.float32) for part in (x, x_test))
+    return x, y.astype(np.int32), x_test, y_test.astype(np.int32)
+
+
 def _from_idx_folder(name: str, folder: Path, dtype: np.dtype) -> Data:
     x_train, y_train, x_test, y_test = read_idx_folder(folder)
     x_train, x_test = (x.reshape(len(x), -1) for x in (x_train, x_test))

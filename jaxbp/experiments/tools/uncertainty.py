@@ -33,9 +33,8 @@ from rich.table import Table
 import jaxbp
 from jaxbp import train
 from jaxbp.experiments.common.command_line import command_line, terminal
-from jaxbp.experiments.common.data import load
+from jaxbp.experiments.common.data import pixels
 from jaxbp.experiments.common.files import write_whole
-from jaxbp.experiments.common.idx import read_idx_folder
 from jaxbp.experiments.common.options import POSITIVE, check_options, whole
 from jaxbp.experiments.common.records import as_json
 
@@ -123,17 +122,7 @@ def main(config: Uncertainty, console: Console | None = None) -> dict[str, list[
 
 def images(config: Uncertainty, seed: int) -> Images:
     """Pixels from 0 to 1, in parts drawn at random but for the test examples."""
-    if config.data_dir is None:
-        digits = load("digits", dtype=np.float64)
-        parts = digits.x_train, digits.y_train, digits.x_test, digits.y_test
-        low, high = min(parts[0].min(), parts[2].min()), max(parts[0].max(), parts[2].max())
-        x, x_test = ((part - low) / (high - low) for part in (parts[0], parts[2]))
-        y, y_test = parts[1], parts[3]
-    else:
-        x, y, x_test, y_test = read_idx_folder(config.data_dir)
-        x, x_test = x / 255, x_test / 255
-    x, x_test = (np.reshape(part, (len(part), -1)).astype(np.float32) for part in (x, x_test))
-    y, y_test = y.astype(np.int32), y_test.astype(np.int32)
+    x, y, x_test, y_test = pixels(config.data_dir)
     number = min(config.examples, len(x) // 2)
     learned, others = np.split(np.random.default_rng(seed).permutation(len(x))[: 2 * number], 2)
     return Images(x[learned], y[learned], x[others], y[others], x_test, y_test)

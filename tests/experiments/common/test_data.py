@@ -364,3 +364,10 @@ def test_a_data_set_is_frozen_and_can_be_compared():
         loaded.name = "other"
     assert loaded == loaded
     assert loaded != data.load("iris")
+
+
+def test_pixels_go_from_0_to_1_and_are_those_that_standardising_moves():
+    x, y, x_test, y_test = data.pixels(None)
+    digits = data.load("digits", dtype=np.float64)
+    assert (x.min(), x.max(), x.dtype, y.dtype, len(x_test)) == (0, 1, np.float32, np.int32, len(y_test))
+    np.testing.assert_allclose(digits.x_scaling(16 * x), digits.x_train, atol=1e-5)
