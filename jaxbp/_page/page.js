@@ -200,14 +200,14 @@ function followNotebook() {
   if (notebook === null) return;
   const dark = [...document.styleSheets[0].cssRules].find((rule) => rule.media?.mediaText.includes("prefers-color-scheme"));
   const asked = dark.media.mediaText;
-  const anew = () => {
+  const take = () => {
     const { jpThemeLight, vscodeThemeKind } = notebook.dataset;
     const is = jpThemeLight ? jpThemeLight === "false" : vscodeThemeKind ? !vscodeThemeKind.endsWith("light") : null;
     dark.media.mediaText = is === null ? asked : is ? "screen" : "not all";
     document.documentElement.style.colorScheme = is === null ? "" : is ? "dark" : "light";
   };
-  new MutationObserver(anew).observe(notebook, { attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"] });
-  anew();
+  new MutationObserver(take).observe(notebook, { attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"] });
+  take();
 }
 
 followNotebook();
